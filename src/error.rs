@@ -1,0 +1,240 @@
+//! Every way a call can fail, and what the caller should do about it.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The result of every call of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong. Each variant says what the caller should do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation. After a failed write or sync the handle is
+    /// poisoned: stop using it, look at the device, and reopen.
+    #[error("cannot {op} {path}: {source}", path = path.display())]
+    Io {
+        /// What was attempted, as a verb: `"open"`, `"sync"`.
+        op: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
+    /// Bytes that were once acknowledged cannot be read back. Nothing was changed. Verify, then
+    /// repair or refill from a peer (docs/OPERATIONS.md).
+    #[error("{path} is damaged at byte {offset}: {reason}{}", entries(indexes.as_ref()), path = path.display())]
+    Damaged {
+        /// The damaged file.
+        path: PathBuf,
+        /// First byte of the damage.
+        offset: u64,
+        /// The entries that are affected, as far as it is known.
+        indexes: Option<Range<u64>>,
+        /// What is wrong with the bytes.
+        reason: Damage,
+    },
+    /// The file was written by a newer version. Nothing is wrong with it: use that version.
+    #[error("{path} has format version {found}; this build reads version {supported}", path = path.display())]
+    UnsupportedVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version it states.
+        found: u32,
+        /// The newest version this build reads.
+        supported: u32,
+    },
+    /// The bytes are sound but need something this build lacks: build with that feature.
+    #[error("{path} at byte {offset} needs `{feature}`, which this build lacks", path = path.display())]
+    UnsupportedFeature {
+        /// The file.
+        path: PathBuf,
+        /// Where the need arose.
+        offset: u64,
+        /// The missing feature.
+        feature: &'static str,
+    },
+    /// There is no log here. Create one, if this node has never promised anything.
+    #[error("there is no log in {path}", path = path.display())]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is a log here already. Open it.
+    #[error("there is a log in {path} already", path = path.display())]
+    AlreadyExists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Another handle, in this or another process, has the log open. Stop it first.
+    #[error("{path} is in use{}", owner.map(|pid| format!(" by process {pid}")).unwrap_or_default(), path = path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The process that holds it, if it could be told.
+        owner: Option<u32>,
+    },
+    /// The entry was dropped by a trim. Use the snapshot that replaced it.
+    #[error("entry {wanted} was trimmed; the first one is {first}")]
+    Trimmed {
+        /// The index that was asked for.
+        wanted: u64,
+        /// The first index there is.
+        first: u64,
+    },
+    /// The index is past the end of the log.
+    #[error("index {wanted} is beyond the end of the log, {next}")]
+    BeyondEnd {
+        /// The index that was asked for.
+        wanted: u64,
+        /// The index the next entry will get.
+        next: u64,
+    },
+    /// Entries must follow each other without a gap.
+    #[error("expected index {expected}, got {got}")]
+    NonContiguous {
+        /// The index that would have been right.
+        expected: u64,
+        /// The index that was given.
+        got: u64,
+    },
+    /// A limit was exceeded. Nothing was changed.
+    #[error("{what} is {got}, the limit is {limit}")]
+    TooLarge {
+        /// What is limited.
+        what: &'static str,
+        /// What was given.
+        got: u64,
+        /// The largest that is allowed.
+        limit: u64,
+    },
+    /// A value that is no valid name, range or number. Nothing was changed.
+    #[error("{what}: {reason}")]
+    InvalidArgument {
+        /// The argument.
+        what: &'static str,
+        /// Why it was refused.
+        reason: &'static str,
+    },
+    /// A combination of options that cannot work. Nothing was touched.
+    #[error("option {option}: {reason}")]
+    InvalidOption {
+        /// The option.
+        option: &'static str,
+        /// Why it was refused.
+        reason: &'static str,
+    },
+    /// There is no space for another segment. Nothing was changed: trim or free space, then try
+    /// again. Batches without entries still commit.
+    #[error("no space in {path} for another segment of {needed} bytes", path = path.display())]
+    DiskFull {
+        /// The directory.
+        path: PathBuf,
+        /// The bytes a new segment needs.
+        needed: u64,
+    },
+    /// An earlier write or sync failed, so nothing written since can be trusted. Reopen.
+    #[error("the log is poisoned by an earlier failure: {cause}")]
+    Poisoned {
+        /// The failure.
+        cause: Arc<Error>,
+    },
+    /// The log was closed. Open it again.
+    #[error("the log is closed")]
+    Closed,
+    /// The log has holes left by a repair, and the caller did not allow for them.
+    #[error("{path} misses {count} entries; refill them from a peer", path = path.display())]
+    Incomplete {
+        /// The directory.
+        path: PathBuf,
+        /// How many entries are missing.
+        count: u64,
+    },
+    /// The entry is missing since a repair. Refill it from a peer.
+    #[error("entry {wanted} is missing: {range:?} has to be refilled from a peer")]
+    Hole {
+        /// The index that was asked for.
+        wanted: u64,
+        /// The whole hole.
+        range: Range<u64>,
+    },
+}
+
+impl Error {
+    /// An operating system error at a path.
+    pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io { op, path: path.into(), source: Arc::new(source) }
+    }
+}
+
+fn entries(indexes: Option<&Range<u64>>) -> String {
+    match indexes {
+        Some(range) => format!(" (entries {}..{})", range.start, range.end),
+        None => String::new(),
+    }
+}
+
+/// What is wrong with damaged bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Damage {
+    /// The first bytes are not those of the structure that belongs there.
+    #[error("not a {structure}: its magic bytes are wrong")]
+    Magic {
+        /// The structure that was expected.
+        structure: &'static str,
+    },
+    /// The checksum of a structure does not match its bytes.
+    #[error("{structure} has checksum {got:#010x}, its bytes say {expected:#010x}")]
+    Checksum {
+        /// The structure.
+        structure: &'static str,
+        /// What the bytes add up to.
+        expected: u32,
+        /// What is stated.
+        got: u32,
+    },
+    /// A field has a value it cannot have.
+    #[error("{field} is {got}, expected {expected}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What it should be.
+        expected: u64,
+        /// What it is.
+        got: u64,
+    },
+    /// A file has the wrong length.
+    #[error("the file has {got} bytes, expected {expected}")]
+    Length {
+        /// The length it should have, in bytes.
+        expected: u64,
+        /// The length it has, in bytes.
+        got: u64,
+    },
+    /// A file that must be there is not.
+    #[error("the file is missing")]
+    MissingFile,
+    /// Both slots of the metadata file are unreadable.
+    #[error("both metadata slots are unreadable")]
+    BothSlots,
+    /// A frame that was acknowledged is unreadable: later bytes prove that it had become durable.
+    #[error("batch {sequence} is unreadable, and batch {durable} is known to have been durable")]
+    AcknowledgedFrame {
+        /// The batch that could not be read.
+        sequence: u64,
+        /// The newest batch that is proved to have been durable.
+        durable: u64,
+    },
+    /// An entry is not where its offset table says.
+    #[error("the frame here is not that of entry {expected}")]
+    Misplaced {
+        /// The entry that should be here.
+        expected: u64,
+    },
+    /// A compressed entry does not decompress.
+    #[error("the compressed entry does not decompress")]
+    Compression,
+}

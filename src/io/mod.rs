@@ -1,0 +1,118 @@
+//! The I/O door: the only way in which the engine touches a disk.
+//!
+//! Twelve methods, each with its durability sentence. [`os`] carries them out with the operating
+//! system, [`mem`] in memory, and [`sim`] (feature `testing`) on a simulated disk that can be
+//! crashed and that fails on demand. Names are plain file names inside one directory: the door
+//! knows no paths.
+//!
+//! A method that fails with `ErrorKind::StorageFull` promises that nothing durable changed.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use map::Region;
+
+use crate::options::SyncMethod;
+
+pub mod map;
+pub mod mem;
+pub mod os;
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
+
+/// How much of a file the caller trusts the page cache with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Access {
+    /// For writing by the handle that holds the lock; cached pages are believed.
+    Write,
+    /// For reading only; cached pages are believed. Needs no lock.
+    Read,
+    /// For writing, after a restart: a former process may have failed to sync, and then the cache
+    /// holds bytes that the medium does not have. The file is synced (a failure is final), then
+    /// every cached page from `from` on is dropped and seen to be gone, before the call returns.
+    Distrust {
+        /// First byte of what is not known to be durable.
+        from: u64,
+    },
+}
+
+/// A name in the directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct DirectoryEntry {
+    /// The file name.
+    pub name: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+impl DirectoryEntry {
+    /// A name and the length of its file.
+    pub fn new(name: impl Into<String>, bytes: u64) -> Self {
+        Self { name: name.into(), bytes }
+    }
+}
+
+/// Why a directory could not be locked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LockRefused {
+    /// Another handle holds it, in the process with this number if that is known.
+    Held(Option<u32>),
+    /// The lock could not be tried.
+    Io(io::Error),
+}
+
+/// Holds a directory for one writer until it is dropped.
+pub trait Lock: Debug + Send + Sync {}
+
+/// One directory of files: the first half of the door.
+pub trait Directory: Debug + Send + Sync {
+    /// Every file in the directory with its length, in no order. Changes nothing.
+    fn list(&self) -> io::Result<Vec<DirectoryEntry>>;
+
+    /// Takes the directory for one writer, until the guard drops or the process ends. Makes
+    /// nothing durable.
+    fn lock(&self) -> Result<Box<dyn Lock>, LockRefused>;
+
+    /// A new file under a fresh name that ends in `.tmp`, `bytes` long and reading as zeros.
+    /// With `allocate`, its space is reserved. Neither name nor length is durable on return.
+    fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)>;
+
+    /// An existing file. With [`Access::Distrust`] everything it returns afterwards is on media.
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>>;
+
+    /// Gives a file another name, replacing what had it. Atomic; durable after [`Self::sync`].
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a name. Durable after [`Self::sync`]; a crash before may bring the file back.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes every earlier creation, rename and removal in the directory durable.
+    fn sync(&self) -> io::Result<()>;
+
+    /// 64 random bits, for identities and generations. A simulation draws them from its seed.
+    fn random(&self) -> u64;
+}
+
+/// One open file: the second half of the door. Offsets and lengths are in bytes.
+pub trait File: Debug + Send + Sync {
+    /// Fills `buffer` from `offset`; an error if the file ends before. Changes nothing.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset`, growing the file if need be. Durable after
+    /// [`Self::sync`]; until then each 512-byte sector may survive a crash or not. On an error any
+    /// part may have been written.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes the bytes of `range` durable, whether written or stored through a map, and the
+    /// file's length. An error is final: what the cache says afterwards proves nothing.
+    fn sync(&self, range: Range<u64>, method: SyncMethod) -> io::Result<()>;
+
+    /// Maps the first `bytes` of the file, shared with every other map and write of it. With
+    /// `write`, [`Region::store`] changes the file; such bytes are durable after [`Self::sync`].
+    fn map(&self, bytes: u64, write: bool) -> io::Result<Region>;
+}

@@ -1,0 +1,7 @@
+//! A segmented write-ahead log engine for consensus.
+
+pub mod error;
+pub mod options;
+
+pub use error::{Damage, Error, Result};
+pub use options::{Durability, Options, Preparation, SyncMethod, WriteMode};

@@ -1,0 +1,299 @@
+//! What a caller may choose when a log is created or opened, and the named limits.
+//!
+//! Owns: the choices, their defaults, their validation. Does not own: what the choices cost
+//! (docs/BENCHMARKS.md) nor how they are carried out (`io`, `sync`, `segment`).
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// Smallest segment file, in bytes.
+pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+/// Largest segment file, in bytes.
+pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Segment size of a new log unless it is told otherwise, in bytes.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Most segments a log may have at one time.
+pub const SEGMENTS_MAX: u64 = 1 << 20;
+/// Most records in one batch.
+pub const BATCH_RECORDS_MAX: usize = 1 << 24;
+/// Most payload bytes in one batch.
+pub const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Longest name of a state cell, in bytes.
+pub const CELL_NAME_BYTES_MAX: usize = 32;
+/// Longest value of a state cell, in bytes; larger values are side files.
+pub const CELL_VALUE_BYTES_MAX: usize = 1024;
+
+/// When a commit becomes durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Durability {
+    /// A commit returns when its batch is on media. Safe with any host.
+    #[default]
+    Always,
+    /// Nothing is durable until [`crate::Log::sync`], a ticket's wait, or close. Safe for consensus if the
+    /// host syncs before any message leaves that depends on what was written.
+    Barrier,
+    /// A background thread syncs this often. A crash loses up to this much: unsafe for consensus.
+    Interval(Duration),
+    /// The operating system decides. Survives a killed process, not a power cut: unsafe for
+    /// consensus.
+    Os,
+}
+
+/// How bytes get into the tail segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[non_exhaustive]
+pub enum WriteMode {
+    /// Copied into a shared memory map: no system call for an unsynced append.
+    #[default]
+    Mmap,
+    /// One positioned write a batch; the map is read-only.
+    Pwrite,
+}
+
+/// How written bytes are put on media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[non_exhaustive]
+pub enum SyncMethod {
+    /// `fdatasync`: the file's data, and the metadata needed to read it.
+    #[default]
+    Fdatasync,
+    /// `fsync`: data and all metadata.
+    Fsync,
+    /// `msync(MS_SYNC)` of the dirty range of the map.
+    Msync,
+    /// The dirty range is written again through a descriptor opened with `O_DSYNC`.
+    Dsync,
+    /// `F_FULLFSYNC`, which reaches the medium on macOS; refused elsewhere.
+    FullFsync,
+}
+
+/// How the file of a new segment is made ready before it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[non_exhaustive]
+pub enum Preparation {
+    /// Zero-filled in small writes and synced: every block is written before it is needed, so a
+    /// sync moves data only. Default for [`Durability::Always`] and [`Durability::Barrier`].
+    #[default]
+    ZeroFill,
+    /// `fallocate`: space is reserved, but the first sync of each block converts its extent.
+    Fallocate,
+    /// A sparse file. A full disk is met at a store; refused with [`WriteMode::Mmap`].
+    Sparse,
+}
+
+/// The choices of a log. Cheap to clone; every setter returns `self` for chaining.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    pub(crate) segment_bytes: u64,
+    pub(crate) segment_bytes_min: u64,
+    pub(crate) segments_max: u64,
+    pub(crate) durability: Durability,
+    pub(crate) write_mode: WriteMode,
+    pub(crate) sync_method: SyncMethod,
+    pub(crate) preparation: Option<Preparation>,
+    pub(crate) recycle: bool,
+    pub(crate) spares: usize,
+    pub(crate) checkpoint_bytes: Option<u64>,
+    pub(crate) gather: Duration,
+    pub(crate) idle_checkpoint: Duration,
+    pub(crate) background: bool,
+    pub(crate) compress_above: Option<usize>,
+    pub(crate) allow_holes: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            segment_bytes_min: SEGMENT_BYTES_MIN,
+            segments_max: SEGMENTS_MAX,
+            durability: Durability::Always,
+            write_mode: WriteMode::Mmap,
+            sync_method: SyncMethod::Fdatasync,
+            preparation: None,
+            recycle: true,
+            spares: 1,
+            checkpoint_bytes: None,
+            gather: Duration::ZERO,
+            idle_checkpoint: Duration::from_millis(500),
+            background: true,
+            compress_above: None,
+            allow_holes: false,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults: 64 MiB segments, `Always`, `Mmap`, `fdatasync`, zero-filled and recycled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Size of each segment file in bytes, a multiple of 4096 from [`SEGMENT_BYTES_MIN`] to
+    /// [`SEGMENT_BYTES_MAX`]. Settled when a log is created; an existing log keeps its own.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// Allows segments from 8 KiB up, so that tests meet many of them soon.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn tiny_segments(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self.segment_bytes_min = 8 * 1024;
+        self
+    }
+
+    /// Most segments the log may have at one time, 2 to [`SEGMENTS_MAX`]. A commit that would need
+    /// more answers [`Error::TooLarge`] and changes nothing.
+    #[must_use]
+    pub fn segments_max(mut self, count: u64) -> Self {
+        self.segments_max = count;
+        self
+    }
+
+    /// When a commit becomes durable.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How bytes get into the tail segment.
+    #[must_use]
+    pub fn write_mode(mut self, mode: WriteMode) -> Self {
+        self.write_mode = mode;
+        self
+    }
+
+    /// How written bytes are put on media.
+    #[must_use]
+    pub fn sync_method(mut self, method: SyncMethod) -> Self {
+        self.sync_method = method;
+        self
+    }
+
+    /// How new segment files are made ready. By default it follows the durability: zero-filled
+    /// where commits are synced, allocated where they are not.
+    #[must_use]
+    pub fn preparation(mut self, preparation: Preparation) -> Self {
+        self.preparation = Some(preparation);
+        self
+    }
+
+    /// Whether segments that hold nothing live any more are used again (default) or removed.
+    #[must_use]
+    pub fn recycle(mut self, recycle: bool) -> Self {
+        self.recycle = recycle;
+        self
+    }
+
+    /// How many segment files are kept ready ahead of the tail, 1 to 16.
+    #[must_use]
+    pub fn spares(mut self, count: usize) -> Self {
+        self.spares = count;
+        self
+    }
+
+    /// Bytes of log after which a checkpoint is written in the background; bounds how much an open
+    /// after a crash has to scan to twice this. By default 8 MiB where commits are synced, a whole
+    /// segment where they are not.
+    #[must_use]
+    pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
+        self.checkpoint_bytes = Some(bytes);
+        self
+    }
+
+    /// How long a sync may wait for more writers to join it. Zero (default) never waits on a clock:
+    /// only writers that the previous sync released are given the chance to come back.
+    #[must_use]
+    pub fn gather(mut self, window: Duration) -> Self {
+        self.gather = window;
+        self
+    }
+
+    /// How long the log must be idle before a checkpoint records what became durable.
+    #[must_use]
+    pub fn idle_checkpoint(mut self, after: Duration) -> Self {
+        self.idle_checkpoint = after;
+        self
+    }
+
+    /// Whether the log may have threads of its own (default). Without them segments are prepared
+    /// and removed inside the calls that need it, callbacks run inside the sync that completes
+    /// them, and every run of the same calls does the same I/O: the mode for simulations.
+    #[must_use]
+    pub fn background(mut self, threads: bool) -> Self {
+        self.background = threads;
+        self
+    }
+
+    /// Compresses entries longer than this many bytes where that makes them smaller (feature
+    /// `lz4`). `None`, the default, stores every entry as it is.
+    #[must_use]
+    pub fn compress_above(mut self, bytes: Option<usize>) -> Self {
+        self.compress_above = bytes;
+        self
+    }
+
+    /// Opens a log although entries are missing from it, so that they can be refilled.
+    #[must_use]
+    pub fn allow_holes(mut self, allow: bool) -> Self {
+        self.allow_holes = allow;
+        self
+    }
+
+    /// The preparation in force.
+    pub(crate) fn preparation_in_force(&self) -> Preparation {
+        self.preparation.unwrap_or(match self.durability {
+            Durability::Always | Durability::Barrier => Preparation::ZeroFill,
+            Durability::Interval(_) | Durability::Os => Preparation::Fallocate,
+        })
+    }
+
+    /// Bytes of log between two background checkpoints.
+    pub(crate) fn checkpoint_bytes_in_force(&self, segment_bytes: u64) -> u64 {
+        let bytes = self.checkpoint_bytes.unwrap_or(match self.durability {
+            Durability::Always | Durability::Barrier => 8 * 1024 * 1024,
+            Durability::Interval(_) | Durability::Os => segment_bytes,
+        });
+        bytes.clamp(4096, segment_bytes)
+    }
+
+    /// Refuses what no log can be run with.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let refuse = |option, reason| Err(Error::InvalidOption { option, reason });
+        if self.segment_bytes < self.segment_bytes_min || self.segment_bytes > SEGMENT_BYTES_MAX {
+            return refuse("segment_bytes", "must be from 64 KiB to 1 GiB");
+        }
+        if !self.segment_bytes.is_multiple_of(4096) {
+            return refuse("segment_bytes", "must be a multiple of 4096");
+        }
+        if !(2..=SEGMENTS_MAX).contains(&self.segments_max) {
+            return refuse("segments_max", "must be from 2 to 1048576");
+        }
+        if !(1..=16).contains(&self.spares) {
+            return refuse("spares", "must be from 1 to 16");
+        }
+        if self.write_mode == WriteMode::Mmap && self.preparation == Some(Preparation::Sparse) {
+            return refuse("preparation", "a store into a sparse map kills the process on a full disk");
+        }
+        if self.sync_method == SyncMethod::FullFsync && !cfg!(target_vendor = "apple") {
+            return refuse("sync_method", "F_FULLFSYNC exists on Apple platforms only");
+        }
+        if matches!(self.durability, Durability::Interval(every) if every.is_zero()) {
+            return refuse("durability", "an interval must be longer than zero");
+        }
+        if matches!(self.durability, Durability::Interval(_)) && !self.background {
+            return refuse("durability", "an interval needs a background thread");
+        }
+        if self.compress_above.is_some() && !cfg!(feature = "lz4") {
+            return refuse("compress_above", "needs the feature `lz4`");
+        }
+        Ok(())
+    }
+}
