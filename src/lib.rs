@@ -1,6 +1,7 @@
 //! A segmented write-ahead log engine for consensus.
 
 pub mod error;
+pub mod format;
 pub mod options;
 
 pub use error::{Damage, Error, Result};

@@ -280,7 +280,10 @@ impl Options {
             return refuse("spares", "must be from 1 to 16");
         }
         if self.write_mode == WriteMode::Mmap && self.preparation == Some(Preparation::Sparse) {
-            return refuse("preparation", "a store into a sparse map kills the process on a full disk");
+            return refuse(
+                "preparation",
+                "a store into a sparse map kills the process on a full disk",
+            );
         }
         if self.sync_method == SyncMethod::FullFsync && !cfg!(target_vendor = "apple") {
             return refuse("sync_method", "F_FULLFSYNC exists on Apple platforms only");

@@ -1,0 +1,364 @@
+//! The frame: how one record is written in a segment (docs/FORMAT.md, "Frame").
+//!
+//! Owns: the 32-byte frame header, its check, the checksum over header and payload, the padding.
+//! Does not own: what is inside the payload (`cell`), nor what a bad frame means (`recovery`).
+//!
+//! A frame is valid if and only if (1) kind, flags and length are ones that exist together,
+//! (2) the check matches the header, (3) the whole frame fits, and (4) the checksum matches header,
+//! payload and padding. Both checksums are salted with the generation of the segment, so the bytes
+//! of a former life of the file are never valid.
+
+use byteorder::{ByteOrder, LittleEndian};
+
+use super::cell;
+use super::error::FrameError;
+use super::number::{to_u32, u32_to_usize};
+use crate::options::SEGMENT_BYTES_MAX;
+
+/// Bytes of a frame before its payload.
+pub const FRAME_HEADER_BYTES: usize = 32;
+/// Every frame starts at, and is padded to, a multiple of this many bytes.
+pub const FRAME_ALIGN: usize = 8;
+/// Longest payload: what is left of the largest segment, with room for header and footer.
+pub const FRAME_PAYLOAD_BYTES_MAX: u32 = 1024 * 1024 * 1024 - 8192;
+/// Payload of a [`Kind::Hole`] frame, in bytes.
+pub const HOLE_PAYLOAD_BYTES: usize = 8;
+/// Shortest payload of a compressed entry: its uncompressed length and one token.
+pub const LZ4_PAYLOAD_BYTES_MIN: u32 = 5;
+
+const _: () = assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
+const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX as u64 + 8192 == SEGMENT_BYTES_MAX);
+
+/// What a frame records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// An entry; `index` is its index.
+    Entry = 1,
+    /// A state cell gets an inline value.
+    Set = 2,
+    /// A state cell is removed.
+    Clear = 3,
+    /// A state cell gets a side file as its value.
+    Attach = 4,
+    /// The entries from `index` on are dropped.
+    Truncate = 5,
+    /// The entries before `index` are dropped.
+    Trim = 6,
+    /// Every entry is dropped; the next one gets `index`.
+    Reset = 7,
+    /// The entries from `index` to the index in the payload are missing since a repair.
+    Hole = 8,
+}
+
+impl Kind {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Entry,
+        Self::Set,
+        Self::Clear,
+        Self::Attach,
+        Self::Truncate,
+        Self::Trim,
+        Self::Reset,
+        Self::Hole,
+    ];
+
+    /// The kind with this number.
+    #[inline]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Entry,
+            2 => Self::Set,
+            3 => Self::Clear,
+            4 => Self::Attach,
+            5 => Self::Truncate,
+            6 => Self::Trim,
+            7 => Self::Reset,
+            8 => Self::Hole,
+            _ => return None,
+        })
+    }
+
+    /// The number that is stored.
+    #[inline]
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Whether a frame of this kind can have `length` bytes of payload.
+    #[inline]
+    fn allows(self, length: u32, flags: u8) -> bool {
+        match self {
+            Self::Entry if flags & Flags::LZ4 != 0 => {
+                (LZ4_PAYLOAD_BYTES_MIN..=FRAME_PAYLOAD_BYTES_MAX).contains(&length)
+            }
+            Self::Entry => length <= FRAME_PAYLOAD_BYTES_MAX,
+            Self::Set => (cell::SET_BYTES_MIN..=cell::SET_BYTES_MAX).contains(&length),
+            Self::Clear => (cell::CLEAR_BYTES_MIN..=cell::CLEAR_BYTES_MAX).contains(&length),
+            Self::Attach => (cell::ATTACH_BYTES_MIN..=cell::ATTACH_BYTES_MAX).contains(&length),
+            Self::Truncate | Self::Trim | Self::Reset => length == 0,
+            Self::Hole => u32_to_usize(length) == HOLE_PAYLOAD_BYTES,
+        }
+    }
+}
+
+/// The bits of [`FrameHeader::flags`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flags;
+
+impl Flags {
+    /// The first frame of its batch.
+    pub const FIRST: u8 = 1;
+    /// The last frame of its batch: with it the batch is complete.
+    pub const LAST: u8 = 2;
+    /// The payload is compressed; entries only.
+    pub const LZ4: u8 = 4;
+    /// Every bit there is.
+    pub const ALL: u8 = Self::FIRST | Self::LAST | Self::LZ4;
+}
+
+/// What a frame says about itself. The checksums are the encoder's business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Bytes of payload.
+    pub length: u32,
+    /// Number of the batch.
+    pub sequence: u64,
+    /// Entry index, or new bound of the log; 0 where the kind has none.
+    pub index: u64,
+    /// `sequence` minus the newest sequence known to be durable when this was written.
+    pub lag: u32,
+    /// What the frame records.
+    pub kind: Kind,
+    /// [`Flags`].
+    pub flags: u8,
+}
+
+impl FrameHeader {
+    /// Bytes of the whole frame.
+    #[inline]
+    pub fn frame_bytes(&self) -> usize {
+        frame_bytes(u32_to_usize(self.length))
+    }
+
+    /// Whether the frame opens its batch.
+    #[inline]
+    pub fn is_first(&self) -> bool {
+        self.flags & Flags::FIRST != 0
+    }
+
+    /// Whether the frame completes its batch.
+    #[inline]
+    pub fn is_last(&self) -> bool {
+        self.flags & Flags::LAST != 0
+    }
+
+    /// Whether the payload is compressed.
+    #[inline]
+    pub fn is_compressed(&self) -> bool {
+        self.flags & Flags::LZ4 != 0
+    }
+
+    /// The newest sequence that was known to be durable when the frame was written.
+    #[inline]
+    pub fn durable_sequence(&self) -> u64 {
+        self.sequence.saturating_sub(u64::from(self.lag))
+    }
+}
+
+/// The checksum of one segment generation, ready to be continued over the bytes it salts.
+#[derive(Debug, Clone)]
+pub struct Salt {
+    generation: u64,
+    hasher: crc32fast::Hasher,
+}
+
+impl Salt {
+    /// The salt of a generation: a CRC-32 over its eight little-endian bytes.
+    pub fn new(generation: u64) -> Self {
+        let mut bytes = [0; 8];
+        LittleEndian::write_u64(&mut bytes, generation);
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&bytes);
+        Self { generation, hasher }
+    }
+
+    /// The generation.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The salted checksum of `bytes`.
+    #[inline]
+    pub fn checksum(&self, bytes: &[u8]) -> u32 {
+        let mut hasher = self.hasher.clone();
+        hasher.update(bytes);
+        hasher.finalize()
+    }
+
+    /// The check of a frame header, and the checksum so far with the check included.
+    #[inline]
+    fn start(&self, header: &[u8; FRAME_HEADER_BYTES]) -> (u16, crc32fast::Hasher) {
+        let mut hasher = self.hasher.clone();
+        hasher.update(&header[4..30]);
+        let check = low_bits(hasher.clone().finalize());
+        (check, hasher)
+    }
+}
+
+#[inline]
+fn low_bits(crc: u32) -> u16 {
+    (crc & 0xffff) as u16
+}
+
+/// Bytes of a frame with so many bytes of payload: header, payload and padding.
+#[inline]
+pub const fn frame_bytes(payload_len: usize) -> usize {
+    (FRAME_HEADER_BYTES + FRAME_ALIGN - 1).saturating_add(payload_len) & !(FRAME_ALIGN - 1)
+}
+
+/// Appends a frame to `out`. The payload is the concatenation of `payload` and must have
+/// `header.length` bytes; `out` grows by [`frame_bytes`] of that and is not allocated beyond it.
+#[inline]
+pub fn encode_frame(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, payload: &[&[u8]]) {
+    debug_assert_eq!(
+        u32_to_usize(header.length),
+        payload.iter().map(|part| part.len()).sum()
+    );
+    debug_assert!(
+        header.flags & !Flags::ALL == 0 && header.kind.allows(header.length, header.flags)
+    );
+    let start = out.len();
+    let mut bytes = [0; FRAME_HEADER_BYTES];
+    LittleEndian::write_u32(&mut bytes[4..8], header.length);
+    LittleEndian::write_u64(&mut bytes[8..16], header.sequence);
+    LittleEndian::write_u64(&mut bytes[16..24], header.index);
+    LittleEndian::write_u32(&mut bytes[24..28], header.lag);
+    bytes[28] = header.kind.number();
+    bytes[29] = header.flags;
+    let (check, mut hasher) = salt.start(&bytes);
+    LittleEndian::write_u16(&mut bytes[30..32], check);
+    hasher.update(&bytes[30..32]);
+
+    let frame = header.frame_bytes();
+    out.reserve(frame);
+    out.extend_from_slice(&bytes);
+    for part in payload {
+        out.extend_from_slice(part);
+    }
+    out.resize(start + frame, 0);
+    hasher.update(out.get(start + FRAME_HEADER_BYTES..).unwrap_or(&[]));
+    if let Some(crc) = out.get_mut(start..start + 4) {
+        LittleEndian::write_u32(crc, hasher.finalize());
+    }
+}
+
+/// Reads a header without looking at its check: for frames that were verified before. `None` if
+/// there are too few bytes or the kind does not exist.
+#[inline]
+pub fn read_header_unchecked(bytes: &[u8]) -> Option<FrameHeader> {
+    let header = bytes.first_chunk::<FRAME_HEADER_BYTES>()?;
+    Some(fields(header, Kind::from_number(header[28])?))
+}
+
+#[inline]
+fn fields(header: &[u8; FRAME_HEADER_BYTES], kind: Kind) -> FrameHeader {
+    FrameHeader {
+        length: LittleEndian::read_u32(&header[4..8]),
+        sequence: LittleEndian::read_u64(&header[8..16]),
+        index: LittleEndian::read_u64(&header[16..24]),
+        lag: LittleEndian::read_u32(&header[24..28]),
+        kind,
+        flags: header[29],
+    }
+}
+
+/// Reads a header and verifies its check, not the payload. The payload may be cut off.
+///
+/// # Errors
+/// Why the bytes are no header of this generation; cheap reasons come before the check.
+#[inline]
+pub fn peek_header(bytes: &[u8], salt: &Salt) -> Result<FrameHeader, FrameError> {
+    start_frame(bytes, salt).map(|(header, _)| header)
+}
+
+#[inline]
+fn start_frame(bytes: &[u8], salt: &Salt) -> Result<(FrameHeader, crc32fast::Hasher), FrameError> {
+    let Some(raw) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
+        return Err(FrameError::Short {
+            needed: FRAME_HEADER_BYTES,
+        });
+    };
+    let Some(kind) = Kind::from_number(raw[28]) else {
+        let blank = raw.iter().all(|&byte| byte == 0);
+        return Err(if blank {
+            FrameError::End
+        } else {
+            FrameError::Kind(raw[28])
+        });
+    };
+    let header = fields(raw, kind);
+    let compressed = header.is_compressed() && kind != Kind::Entry;
+    if header.flags & !Flags::ALL != 0 || compressed {
+        return Err(FrameError::Flags(header.flags));
+    }
+    if !kind.allows(header.length, header.flags) {
+        return Err(FrameError::Length(header.length));
+    }
+    let (expected, mut hasher) = salt.start(raw);
+    let got = LittleEndian::read_u16(&raw[30..32]);
+    if got != expected {
+        return Err(FrameError::Header { expected, got });
+    }
+    hasher.update(&raw[30..32]);
+    Ok((header, hasher))
+}
+
+/// Reads and verifies the frame at the start of `bytes`: its header, its payload, and the bytes it
+/// takes with its padding.
+///
+/// # Errors
+/// Why the bytes are no valid frame of this generation.
+#[inline]
+pub fn decode_frame<'a>(
+    bytes: &'a [u8],
+    salt: &Salt,
+) -> Result<(FrameHeader, &'a [u8], usize), FrameError> {
+    let (header, mut hasher) = start_frame(bytes, salt)?;
+    let total = header.frame_bytes();
+    let Some(padded) = bytes.get(FRAME_HEADER_BYTES..total) else {
+        return Err(FrameError::Short { needed: total });
+    };
+    hasher.update(padded);
+    let expected = hasher.finalize();
+    let got = bytes
+        .first_chunk::<4>()
+        .map_or(0, |crc| LittleEndian::read_u32(crc));
+    if got != expected {
+        return Err(FrameError::Checksum { expected, got });
+    }
+    let payload = padded.get(..u32_to_usize(header.length)).unwrap_or(&[]);
+    Ok((header, payload, total))
+}
+
+/// The payload of a [`Kind::Hole`] frame: the exclusive end of the missing range.
+pub fn encode_hole(end: u64) -> [u8; HOLE_PAYLOAD_BYTES] {
+    let mut bytes = [0; HOLE_PAYLOAD_BYTES];
+    LittleEndian::write_u64(&mut bytes, end);
+    bytes
+}
+
+/// The exclusive end of the missing range, from the payload of a [`Kind::Hole`] frame.
+pub fn decode_hole(payload: &[u8]) -> Option<u64> {
+    payload
+        .first_chunk::<HOLE_PAYLOAD_BYTES>()
+        .map(|bytes| LittleEndian::read_u64(bytes))
+}
+
+/// The length of a payload as a header states it, saturating.
+#[inline]
+pub fn payload_length(payload: &[u8]) -> u32 {
+    to_u32(payload.len())
+}

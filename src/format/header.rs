@@ -1,0 +1,127 @@
+//! The segment header: who a segment is (docs/FORMAT.md, "Segment header").
+//!
+//! Owns: the first block of a segment file. Written once, when the file becomes a segment, and
+//! never changed after. Does not own: the frames behind it (`frame`) nor the footer (`footer`).
+
+use byteorder::{ByteOrder, LittleEndian};
+
+use super::error::StructureError;
+use super::number::to_u64;
+use super::{
+    BLOCK_BYTES, FEATURES_KNOWN, VERSION, check_offset, check_segment_bytes, checksum_around,
+};
+
+/// Bytes that the header takes: frames start here.
+pub const SEGMENT_HEADER_BYTES: usize = BLOCK_BYTES;
+/// Bytes of the header that are used; the rest of its block is zero.
+pub const SEGMENT_HEADER_USED_BYTES: usize = 128;
+/// The first bytes of every segment.
+pub const SEGMENT_MAGIC: [u8; 8] = *b"INDLSEGM";
+
+const STRUCTURE: &str = "segment header";
+const RESERVED_OFFSET: usize = 96;
+
+const _: () = assert!(SEGMENT_HEADER_USED_BYTES <= SEGMENT_HEADER_BYTES);
+const _: () = assert!(RESERVED_OFFSET + 32 == SEGMENT_HEADER_USED_BYTES);
+
+/// What a segment states about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The log that the segment belongs to.
+    pub uuid: [u8; 16],
+    /// Its number, ascending in the order of writing.
+    pub number: u64,
+    /// Index of its first entry; never changes.
+    pub base: u64,
+    /// Random number of this use of the file; salts every checksum in it.
+    pub generation: u64,
+    /// Sequence of the batch that its first frame belongs to.
+    pub first_sequence: u64,
+    /// Generation of the segment before it; 0 if there was none.
+    pub previous_generation: u64,
+    /// Where the frames of the segment before it end; 0 if there was none.
+    pub previous_end: u64,
+    /// Length of the file, in bytes.
+    pub segment_bytes: u64,
+    /// Bits of features that a reader must know.
+    pub features: u64,
+}
+
+impl SegmentHeader {
+    /// The used bytes of the header; the rest of its block is zero.
+    pub fn encode(&self) -> [u8; SEGMENT_HEADER_USED_BYTES] {
+        let mut bytes = [0; SEGMENT_HEADER_USED_BYTES];
+        bytes[0..8].copy_from_slice(&SEGMENT_MAGIC);
+        LittleEndian::write_u32(&mut bytes[8..12], VERSION);
+        bytes[16..32].copy_from_slice(&self.uuid);
+        LittleEndian::write_u64(&mut bytes[32..40], self.number);
+        LittleEndian::write_u64(&mut bytes[40..48], self.base);
+        LittleEndian::write_u64(&mut bytes[48..56], self.generation);
+        LittleEndian::write_u64(&mut bytes[56..64], self.first_sequence);
+        LittleEndian::write_u64(&mut bytes[64..72], self.previous_generation);
+        LittleEndian::write_u64(&mut bytes[72..80], self.previous_end);
+        LittleEndian::write_u64(&mut bytes[80..88], self.segment_bytes);
+        LittleEndian::write_u64(&mut bytes[88..96], self.features);
+        let crc = checksum_around(&bytes);
+        LittleEndian::write_u32(&mut bytes[12..16], crc);
+        bytes
+    }
+
+    /// Reads a header from the start of a segment file.
+    ///
+    /// # Errors
+    /// Why the bytes are no header that this build reads.
+    pub fn decode(bytes: &[u8]) -> Result<Self, StructureError> {
+        let Some(raw) = bytes.first_chunk::<SEGMENT_HEADER_USED_BYTES>() else {
+            return Err(StructureError::Short {
+                structure: STRUCTURE,
+                expected: to_u64(SEGMENT_HEADER_USED_BYTES),
+                got: to_u64(bytes.len()),
+            });
+        };
+        if raw[0..8] != SEGMENT_MAGIC {
+            return Err(StructureError::Magic {
+                structure: STRUCTURE,
+            });
+        }
+        let expected = checksum_around(raw);
+        let got = LittleEndian::read_u32(&raw[12..16]);
+        if got != expected {
+            return Err(StructureError::Checksum {
+                structure: STRUCTURE,
+                expected,
+                got,
+            });
+        }
+        let version = LittleEndian::read_u32(&raw[8..12]);
+        if version != VERSION {
+            return Err(StructureError::Version(version));
+        }
+        let mut uuid = [0; 16];
+        uuid.copy_from_slice(&raw[16..32]);
+        let header = Self {
+            uuid,
+            number: LittleEndian::read_u64(&raw[32..40]),
+            base: LittleEndian::read_u64(&raw[40..48]),
+            generation: LittleEndian::read_u64(&raw[48..56]),
+            first_sequence: LittleEndian::read_u64(&raw[56..64]),
+            previous_generation: LittleEndian::read_u64(&raw[64..72]),
+            previous_end: LittleEndian::read_u64(&raw[72..80]),
+            segment_bytes: LittleEndian::read_u64(&raw[80..88]),
+            features: LittleEndian::read_u64(&raw[88..96]),
+        };
+        header.validate()?;
+        Ok(header)
+    }
+
+    fn validate(&self) -> Result<(), StructureError> {
+        if self.features & !FEATURES_KNOWN != 0 {
+            return Err(StructureError::Features(self.features & !FEATURES_KNOWN));
+        }
+        check_segment_bytes(self.segment_bytes)?;
+        if self.previous_end != 0 {
+            check_offset("previous_end", self.previous_end, self.segment_bytes)?;
+        }
+        Ok(())
+    }
+}

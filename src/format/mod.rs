@@ -1,0 +1,114 @@
+//! The bytes on disk: one structure a file, each with its encoder, its decoder and its sizes.
+//!
+//! Owns: what every byte of a log means, as docs/FORMAT.md states it normatively. Does not own:
+//! any I/O, nor what a sound structure means for its neighbours (`recovery`).
+//!
+//! Invariants: an encoder and its decoder are inverse. No decoder panics, nor allocates more than
+//! the structure it was given, whatever the bytes. A checksum is verified before any other field
+//! than the magic is believed.
+
+#![expect(
+    clippy::exhaustive_structs,
+    clippy::exhaustive_enums,
+    reason = "the format is what it is: a change of a structure is a change of its version"
+)]
+
+pub mod cell;
+pub mod error;
+pub mod footer;
+pub mod frame;
+pub mod header;
+pub mod names;
+pub mod number;
+pub mod slot;
+
+pub use cell::{CellRecord, CellValue, SideFileRef};
+pub use error::{FrameError, StructureError};
+pub use footer::Footer;
+pub use frame::{Flags, FrameHeader, Kind, Salt};
+pub use header::SegmentHeader;
+pub use names::{FileName, SegmentName};
+pub use slot::Checkpoint;
+
+/// The format version that this build writes, and the newest it reads.
+pub const VERSION: u32 = 1;
+/// The feature bits that this build understands: none exist yet.
+pub const FEATURES_KNOWN: u64 = 0;
+/// The unit in which headers and slots are laid out, in bytes: what a disk replaces at once.
+pub const BLOCK_BYTES: usize = 4096;
+/// Smallest segment file that a decoder accepts, in bytes.
+pub const SEGMENT_BYTES_FLOOR: u64 = 8192;
+
+/// Refuses a segment size that no segment can have.
+fn check_segment_bytes(bytes: u64) -> Result<(), StructureError> {
+    let field = "segment_bytes";
+    let limit = crate::options::SEGMENT_BYTES_MAX;
+    if bytes < SEGMENT_BYTES_FLOOR {
+        return Err(StructureError::Field {
+            field,
+            expected: SEGMENT_BYTES_FLOOR,
+            got: bytes,
+        });
+    }
+    if bytes > limit {
+        return Err(StructureError::Field {
+            field,
+            expected: limit,
+            got: bytes,
+        });
+    }
+    let remainder = bytes % number::to_u64(BLOCK_BYTES);
+    if remainder != 0 {
+        return Err(StructureError::Field {
+            field,
+            expected: bytes - remainder,
+            got: bytes,
+        });
+    }
+    Ok(())
+}
+
+/// Refuses an offset that no frame of a segment of `segment_bytes` can start or end at.
+fn check_offset(
+    field: &'static str,
+    offset: u64,
+    segment_bytes: u64,
+) -> Result<(), StructureError> {
+    let floor = number::to_u64(header::SEGMENT_HEADER_BYTES);
+    if offset < floor {
+        return Err(StructureError::Field {
+            field,
+            expected: floor,
+            got: offset,
+        });
+    }
+    if offset > segment_bytes {
+        return Err(StructureError::Field {
+            field,
+            expected: segment_bytes,
+            got: offset,
+        });
+    }
+    let remainder = offset % number::to_u64(frame::FRAME_ALIGN);
+    if remainder != 0 {
+        return Err(StructureError::Field {
+            field,
+            expected: offset - remainder,
+            got: offset,
+        });
+    }
+    Ok(())
+}
+
+/// The checksum of a structure whose `crc` field is the four bytes at offset 12.
+fn checksum_around(bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    let (before, rest) = bytes.split_at_checked(12).unwrap_or((bytes, &[]));
+    hasher.update(before);
+    hasher.update(&[0; 4]);
+    hasher.update(rest.get(4..).unwrap_or(&[]));
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests;
