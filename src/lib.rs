@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod format;
+pub mod io;
 pub mod options;
 
 pub use error::{Damage, Error, Result};

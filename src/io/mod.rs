@@ -52,7 +52,10 @@ pub struct DirectoryEntry {
 impl DirectoryEntry {
     /// A name and the length of its file.
     pub fn new(name: impl Into<String>, bytes: u64) -> Self {
-        Self { name: name.into(), bytes }
+        Self {
+            name: name.into(),
+            bytes,
+        }
     }
 }
 
@@ -70,6 +73,11 @@ pub enum LockRefused {
 pub trait Lock: Debug + Send + Sync {}
 
 /// One directory of files: the first half of the door.
+///
+/// # Errors
+/// Every method answers with what the system below says: `NotFound` for a missing name,
+/// `InvalidInput` for a name that is no plain file name, `StorageFull`, or whatever went wrong.
+#[expect(clippy::missing_errors_doc, reason = "said once, for all methods")]
 pub trait Directory: Debug + Send + Sync {
     /// Every file in the directory with its length, in no order. Changes nothing.
     fn list(&self) -> io::Result<Vec<DirectoryEntry>>;
@@ -99,6 +107,11 @@ pub trait Directory: Debug + Send + Sync {
 }
 
 /// One open file: the second half of the door. Offsets and lengths are in bytes.
+///
+/// # Errors
+/// Every method answers with what the system below says: `UnexpectedEof` past the end of the file,
+/// `PermissionDenied` for a change through [`Access::Read`], `StorageFull`, or whatever went wrong.
+#[expect(clippy::missing_errors_doc, reason = "said once, for all methods")]
 pub trait File: Debug + Send + Sync {
     /// Fills `buffer` from `offset`; an error if the file ends before. Changes nothing.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
@@ -115,4 +128,25 @@ pub trait File: Debug + Send + Sync {
     /// Maps the first `bytes` of the file, shared with every other map and write of it. With
     /// `write`, [`Region::store`] changes the file; such bytes are durable after [`Self::sync`].
     fn map(&self, bytes: u64, write: bool) -> io::Result<Region>;
+}
+
+/// Refuses everything that is not the plain name of a file in the directory itself.
+fn check_name(name: &str) -> io::Result<()> {
+    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a plain file name",
+        ));
+    }
+    Ok(())
+}
+
+/// 64 random bits from the operating system.
+fn system_random() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        // The system has none to give: the standard library's own source for hash maps is seeded
+        // per process and steps with every use, which keeps names and generations apart.
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one(std::process::id())
+    })
 }

@@ -1,0 +1,513 @@
+//! The door to a directory of the operating system.
+//!
+//! Owns: every system call on files, and what a sync or a distrustful open means to the kernel.
+//! Does not own: memory maps (`map`), file names and their meaning.
+//!
+//! Invariants:
+//! - Files are reached through the descriptor of their directory and are never symbolic links, so
+//!   no name leads outside, even if the directory is moved meanwhile.
+//! - A failed sync is reported and never repeated: the kernel marks the pages clean, and a second
+//!   sync would say that all is well.
+//!
+//! What other systems than Linux cannot promise: [`Access::Distrust`] syncs, but cannot see that
+//! the cache was dropped; [`SyncMethod::Dsync`] writes and then syncs the whole file; there is no
+//! advice against readahead. On Apple systems every sync is the one that reaches the medium.
+#![expect(
+    clippy::disallowed_types,
+    reason = "this file is the one that may use files"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this file is the one that may use files"
+)]
+
+use std::fs::{self, File as OsHandle};
+use std::io::{self, Read, Seek, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::map::{Region, WeakRegion};
+use super::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, check_name};
+use crate::options::SyncMethod;
+
+/// The file that carries the lock, and the number of the process that holds it, as text.
+const LOCK_NAME: &str = "lock";
+
+/// How often cached pages are asked to go before their bytes are written again instead.
+#[cfg(target_os = "linux")]
+const DROP_ATTEMPTS: u32 = 4;
+
+/// Bytes that are read and written again in one step. Larger writes would leave large folios in
+/// the page cache, and then every small store writes back a whole one.
+const REWRITE_BYTES: usize = 16 * 1024;
+
+/// A directory of the operating system.
+#[derive(Debug)]
+pub struct OsDirectory {
+    path: PathBuf,
+    handle: OsHandle,
+}
+
+impl OsDirectory {
+    /// An existing directory.
+    ///
+    /// # Errors
+    /// It is missing, is no directory, or may not be read.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle = rustix::fs::open(&path, flags, Mode::empty())?;
+        Ok(Self {
+            path,
+            handle: OsHandle::from(handle),
+        })
+    }
+
+    /// A directory that is made if it is missing, as are its parents; every name that was made is
+    /// durable on return. A new directory on btrfs is exempted from copy-on-write where possible.
+    ///
+    /// # Errors
+    /// A directory cannot be made, opened or synced.
+    pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        let made = make_directories(path)?;
+        let directory = Self::open(path)?;
+        if made {
+            directory.forgo_copy_on_write();
+        }
+        Ok(directory)
+    }
+
+    /// The path this directory was opened under.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether files made here are written to new places each time (btrfs without `chattr +C`,
+    /// bcachefs, ZFS). There even space that is fully allocated can run out at a store to a map,
+    /// which raises a signal: write with `pwrite`.
+    pub fn copy_on_write(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            match magic(&self.handle) {
+                Some(BTRFS) => rustix::fs::ioctl_getflags(&self.handle)
+                    .map_or(true, |flags| !flags.contains(rustix::fs::IFlags::NOCOW)),
+                Some(BCACHEFS | ZFS) => true,
+                _ => false,
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            false
+        }
+    }
+
+    /// Best effort: [`Self::copy_on_write`] tells whether it worked.
+    #[cfg(target_os = "linux")]
+    fn forgo_copy_on_write(&self) {
+        use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+        if magic(&self.handle) == Some(BTRFS) {
+            ioctl_getflags(&self.handle)
+                .and_then(|flags| ioctl_setflags(&self.handle, flags | IFlags::NOCOW))
+                .ok();
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn forgo_copy_on_write(&self) {}
+
+    /// Opens a plain file of this directory, following no link.
+    fn open_plain(&self, name: &str, flags: OFlags) -> io::Result<OsHandle> {
+        check_name(name)?;
+        // NONBLOCK: a pipe under this name must be refused, not waited for.
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let mode = Mode::from_raw_mode(0o644);
+        let file = OsHandle::from(rustix::fs::openat(&self.handle, name, flags, mode)?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a plain file",
+            ));
+        }
+        Ok(file)
+    }
+}
+
+impl Directory for OsDirectory {
+    fn list(&self) -> io::Result<Vec<DirectoryEntry>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            match entry.metadata() {
+                Ok(about) if about.is_file() => files.push(DirectoryEntry::new(name, about.len())),
+                Ok(_) => {}
+                // Removed since the directory was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(files)
+    }
+
+    /// An exclusive `flock` on the file `lock`. It belongs to the open file, so a second handle in
+    /// this process is refused as well, and it ends with the process however that ends.
+    fn lock(&self) -> Result<Box<dyn Lock>, LockRefused> {
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let mut file = self.open_plain(LOCK_NAME, flags).map_err(LockRefused::Io)?;
+        match fs2::FileExt::try_lock_exclusive(&file) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
+                let mut owner = String::new();
+                // Empty or partial while the owner is writing it: then it is not known.
+                file.take(16).read_to_string(&mut owner).ok();
+                return Err(LockRefused::Held(owner.trim().parse().ok()));
+            }
+            Err(error) => return Err(LockRefused::Io(error)),
+        }
+        // Only for people and error messages: a failure here harms nobody.
+        file.set_len(0).and_then(|()| file.rewind()).ok();
+        writeln!(file, "{}", std::process::id()).ok();
+        Ok(Box::new(OsLock { _file: file }))
+    }
+
+    fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)> {
+        let builder = tempfile::Builder::new()
+            .prefix("")
+            .rand_bytes(16)
+            .suffix(".tmp")
+            .to_owned();
+        let temporary = builder.tempfile_in(&self.path).map_err(full)?;
+        if allocate && bytes > 0 {
+            reserve(temporary.as_file(), bytes).map_err(full)?;
+        } else {
+            temporary.as_file().set_len(bytes).map_err(full)?;
+        }
+        // Up to here an error removes the file.
+        let (handle, path) = temporary.keep().map_err(|kept| kept.error)?;
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or_else(bad_name)?;
+        Ok((
+            name.to_owned(),
+            Arc::new(OsFile::new(handle, Access::Write)),
+        ))
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        let flags = if access == Access::Read {
+            OFlags::RDONLY
+        } else {
+            OFlags::RDWR
+        };
+        let handle = self.open_plain(name, flags)?;
+        if let Access::Distrust { from } = access {
+            // Makes durable what a former process wrote, and collects its error if the kernel
+            // still has one to report. A crash just before this sync loses only what was never
+            // acknowledged.
+            handle.sync_all()?;
+            disbelieve_cache(&handle, from)?;
+        }
+        Ok(Arc::new(OsFile::new(handle, access)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        check_name(from)?;
+        check_name(to)?;
+        rustix::fs::renameat(&self.handle, from, &self.handle, to).map_err(|e| full(e.into()))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        check_name(name)?;
+        Ok(rustix::fs::unlinkat(&self.handle, name, AtFlags::empty())?)
+    }
+
+    /// Makes durable: names. A crash just before brings back names that were removed or replaced,
+    /// and loses new ones.
+    fn sync(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+
+    fn random(&self) -> u64 {
+        super::system_random()
+    }
+}
+
+#[derive(Debug)]
+struct OsLock {
+    /// Closing it unlocks.
+    _file: OsHandle,
+}
+
+impl Lock for OsLock {}
+
+#[derive(Debug)]
+struct OsFile {
+    handle: OsHandle,
+    access: Access,
+    /// The map that `msync` works on, for as long as somebody uses it.
+    mapped: Mutex<Option<WeakRegion>>,
+}
+
+impl OsFile {
+    fn new(handle: OsHandle, access: Access) -> Self {
+        #[cfg(target_os = "linux")]
+        if access != Access::Read {
+            // Advice only. Readahead would leave large folios in the page cache, and then every
+            // small store writes back a whole one.
+            rustix::fs::fadvise(&handle, 0, None, rustix::fs::Advice::Random).ok();
+        }
+        Self {
+            handle,
+            access,
+            mapped: Mutex::new(None),
+        }
+    }
+
+    /// `msync(MS_SYNC)` of the pages of `range`, or `fdatasync` where no map has them.
+    fn msync(&self, range: Range<u64>) -> io::Result<()> {
+        let region = self.mapped.lock().as_ref().and_then(WeakRegion::upgrade);
+        let start = usize::try_from(range.start);
+        let end = usize::try_from(range.end);
+        match (region, start, end) {
+            (Some(region), Ok(start), Ok(end)) if start <= end && end <= region.len() => {
+                region.flush(start..end)
+            }
+            _ => self.handle.sync_data(),
+        }
+    }
+
+    /// Writes `range` again, each piece returning when it is on the medium: `RWF_DSYNC`, which is
+    /// for one call what `O_DSYNC` is for a descriptor. Nobody may change the range meanwhile.
+    #[cfg(target_os = "linux")]
+    fn dsync(&self, range: Range<u64>) -> io::Result<()> {
+        use rustix::io::ReadWriteFlags;
+        for_pieces(&self.handle, range, |mut offset, mut piece| {
+            while !piece.is_empty() {
+                let slices = [io::IoSlice::new(piece)];
+                match rustix::io::pwritev2(&self.handle, &slices, offset, ReadWriteFlags::DSYNC) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => {
+                        offset += written as u64;
+                        piece = piece.get(written..).unwrap_or_default();
+                    }
+                    Err(rustix::io::Errno::INTR) => {}
+                    // Nothing was written: this file system knows no such flag.
+                    Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                        self.handle.write_all_at(piece, offset)?;
+                        return self.handle.sync_data();
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn dsync(&self, range: Range<u64>) -> io::Result<()> {
+        for_pieces(&self.handle, range, |offset, piece| {
+            self.handle.write_all_at(piece, offset)
+        })?;
+        self.handle.sync_data()
+    }
+}
+
+impl File for OsFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.handle.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.handle.write_all_at(bytes, offset).map_err(full)
+    }
+
+    /// Makes durable: the bytes of `range` and whatever is needed to read them; with `Fdatasync`
+    /// and `Fsync` every byte of the file. A crash just before loses any part of that.
+    fn sync(&self, range: Range<u64>, method: SyncMethod) -> io::Result<()> {
+        match method {
+            SyncMethod::Fdatasync => self.handle.sync_data(),
+            SyncMethod::Fsync => self.handle.sync_all(),
+            SyncMethod::Msync => self.msync(range),
+            SyncMethod::Dsync => self.dsync(range),
+            SyncMethod::FullFsync if cfg!(target_vendor = "apple") => self.handle.sync_all(),
+            SyncMethod::FullFsync => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn map(&self, bytes: u64, write: bool) -> io::Result<Region> {
+        if write && self.access == Access::Read {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        if bytes > self.handle.metadata()?.len() {
+            // Touching what is past the end would raise a signal.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let len = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let region = Region::file(&self.handle, len, write, self.access != Access::Read)?;
+        *self.mapped.lock() = Some(region.downgrade());
+        Ok(region)
+    }
+}
+
+/// Makes a directory and its missing parents, durably; whether the last one was made.
+fn make_directories(path: &Path) -> io::Result<bool> {
+    match fs::create_dir(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = parent(path).ok_or(error)?;
+            make_directories(parent)?;
+            match fs::create_dir(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    // Makes durable: the name of the new directory. A crash just before loses the directory.
+    let parent = parent(path).unwrap_or(Path::new("/"));
+    OsHandle::open(parent)?.sync_all()?;
+    Ok(true)
+}
+
+/// The parent of a path; the working directory for a bare name.
+fn parent(path: &Path) -> Option<&Path> {
+    path.parent().map(|parent| {
+        if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        }
+    })
+}
+
+/// Sets the length of a new file and reserves its space. Not by `fs2::allocate`, which takes the
+/// error of `posix_fallocate` from `errno`, where it never is.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn reserve(file: &OsHandle, bytes: u64) -> io::Result<()> {
+    loop {
+        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn reserve(file: &OsHandle, bytes: u64) -> io::Result<()> {
+    fs2::FileExt::allocate(file, bytes)
+}
+
+/// A quota that is used up is a full disk to us: nothing changed, and it may pass.
+fn full(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::QuotaExceeded => io::Error::new(io::ErrorKind::StorageFull, error),
+        _ => error,
+    }
+}
+
+fn bad_name() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name")
+}
+
+/// Reads `range` in small pieces and hands each with its offset to `act`.
+fn for_pieces(
+    file: &OsHandle,
+    range: Range<u64>,
+    mut act: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut buffer = [0; REWRITE_BYTES];
+    let mut offset = range.start;
+    while offset < range.end {
+        let left = usize::try_from(range.end - offset)
+            .unwrap_or(usize::MAX)
+            .min(REWRITE_BYTES);
+        let piece = buffer.get_mut(..left).unwrap_or_default();
+        file.read_exact_at(piece, offset)?;
+        act(offset, piece)?;
+        offset += left as u64;
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+const BTRFS: u64 = 0x9123_683e;
+#[cfg(target_os = "linux")]
+const BCACHEFS: u64 = 0xca45_1a4e;
+#[cfg(target_os = "linux")]
+const ZFS: u64 = 0x2fc1_2fc1;
+#[cfg(target_os = "linux")]
+const TMPFS: u64 = 0x0102_1994;
+#[cfg(target_os = "linux")]
+const RAMFS: u64 = 0x8584_58f6;
+
+/// The number by which the kernel knows the kind of file system.
+#[cfg(target_os = "linux")]
+fn magic(file: &OsHandle) -> Option<u64> {
+    // The field is signed on some machines and 32 bits wide on others; the numbers are 32 bits.
+    let kind = i128::from(rustix::fs::fstatfs(file).ok()?.f_type);
+    u64::try_from(kind & 0xffff_ffff).ok()
+}
+
+/// Sees to it that what is read from `from` on is on the medium. The file has just been synced.
+///
+/// After a failed sync the cache holds bytes that the medium does not have, as clean pages. So they
+/// are dropped, and `mincore` must show that they are gone. Pages that stay — another process maps
+/// or reads them — are written again from their cached contents and synced, which is as good:
+/// readers see those contents now and may have acted on them; a crash could at worst have torn
+/// them, which is what a crash may do to bytes that are not known to be durable; and when the sync
+/// returns the medium has what the cache shows. The caller holds the lock, so nobody else writes.
+#[cfg(target_os = "linux")]
+fn disbelieve_cache(file: &OsHandle, from: u64) -> io::Result<()> {
+    use rustix::fs::Advice;
+
+    if matches!(magic(file), Some(TMPFS | RAMFS)) {
+        return Ok(()); // The cache is the medium.
+    }
+    let page = super::map::page_bytes() as u64;
+    let end = file.metadata()?.len();
+    let start = from / page * page;
+    let Some(len) = end.checked_sub(start).filter(|&len| len > 0) else {
+        return Ok(());
+    };
+    let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut resident = Vec::new();
+    for attempt in 0..DROP_ATTEMPTS {
+        // A large folio that begins before `start` goes only with the whole file.
+        let offset = if attempt == 0 { start } else { 0 };
+        rustix::fs::fadvise(file, offset, None, Advice::DontNeed)?;
+        resident = super::map::resident_pages(file, start, len)?;
+        if !resident.contains(&true) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1 << attempt));
+    }
+    let mut offset = start;
+    for stays in resident {
+        if stays {
+            for_pieces(file, offset..end.min(offset + page), |at, piece| {
+                file.write_all_at(piece, at)
+            })?;
+        }
+        offset += page;
+    }
+    // Makes durable: the pages just written. A crash just before leaves each as it was or as it is.
+    file.sync_data()
+}
+
+/// This system cannot tell what its cache holds, so every byte is written again and synced.
+#[cfg(not(target_os = "linux"))]
+fn disbelieve_cache(file: &OsHandle, from: u64) -> io::Result<()> {
+    let end = file.metadata()?.len();
+    for_pieces(file, from..end, |at, piece| file.write_all_at(piece, at))?;
+    file.sync_data()
+}
