@@ -116,9 +116,7 @@ impl CellRecord<'_> {
 /// Whether a cell may have this name: 1 to 32 bytes of `a-z`, `0-9`, `.`, `_` and `-`.
 pub fn is_cell_name(name: &[u8]) -> bool {
     (1..=CELL_NAME_BYTES_MAX).contains(&name.len())
-        && name
-            .iter()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+        && name.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
 }
 
 /// Appends the frame of a cell record to `out`. Of `header`, the batch's sequence, lag and flags
@@ -132,24 +130,14 @@ pub fn encode_cell(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, record:
     };
     match record {
         CellRecord::Set { name, value } => {
-            encode_frame(
-                out,
-                salt,
-                &header,
-                &[&name_length(name), name.as_bytes(), value],
-            );
+            encode_frame(out, salt, &header, &[&name_length(name), name.as_bytes(), value]);
         }
         CellRecord::Clear { name } => {
             encode_frame(out, salt, &header, &[&name_length(name), name.as_bytes()]);
         }
         CellRecord::Attach { name, file } => {
             let file = file.encode();
-            encode_frame(
-                out,
-                salt,
-                &header,
-                &[&name_length(name), name.as_bytes(), &file],
-            );
+            encode_frame(out, salt, &header, &[&name_length(name), name.as_bytes(), &file]);
         }
     }
 }
@@ -170,18 +158,14 @@ pub fn decode_cell(kind: Kind, payload: &[u8]) -> Result<Option<CellRecord<'_>>,
     let (name, rest) = split_name(payload)?;
     let record = match kind {
         Kind::Set => {
-            check_length(
-                "cell value length",
-                CELL_VALUE_BYTES_MAX,
-                rest.len(),
-                |got, limit| got <= limit,
-            )?;
+            check_length("cell value length", CELL_VALUE_BYTES_MAX, rest.len(), |got, limit| {
+                got <= limit
+            })?;
             CellRecord::Set { name, value: rest }
         }
         Kind::Attach => {
-            let bytes = rest
-                .first_chunk::<SIDE_FILE_REF_BYTES>()
-                .filter(|all| all.len() == rest.len());
+            let bytes =
+                rest.first_chunk::<SIDE_FILE_REF_BYTES>().filter(|all| all.len() == rest.len());
             let Some(bytes) = bytes else {
                 return Err(StructureError::Field {
                     field: "side file reference length",
@@ -189,15 +173,10 @@ pub fn decode_cell(kind: Kind, payload: &[u8]) -> Result<Option<CellRecord<'_>>,
                     got: to_u64(rest.len()),
                 });
             };
-            CellRecord::Attach {
-                name,
-                file: SideFileRef::decode(bytes),
-            }
+            CellRecord::Attach { name, file: SideFileRef::decode(bytes) }
         }
         _ => {
-            check_length("bytes after the cell name", 0, rest.len(), |got, limit| {
-                got == limit
-            })?;
+            check_length("bytes after the cell name", 0, rest.len(), |got, limit| got == limit)?;
             CellRecord::Clear { name }
         }
     };
@@ -213,11 +192,7 @@ fn check_length(
     if fits(got, limit) {
         Ok(())
     } else {
-        Err(StructureError::Field {
-            field,
-            expected: to_u64(limit),
-            got: to_u64(got),
-        })
+        Err(StructureError::Field { field, expected: to_u64(limit), got: to_u64(got) })
     }
 }
 
@@ -228,13 +203,11 @@ fn split_name(payload: &[u8]) -> Result<(&str, &[u8]), StructureError> {
         expected: 2,
         got: 0,
     })?;
-    let (name, rest) = rest
-        .split_at_checked(usize::from(length))
-        .ok_or(StructureError::Field {
-            field: "cell name length",
-            expected: to_u64(rest.len()),
-            got: u64::from(length),
-        })?;
+    let (name, rest) = rest.split_at_checked(usize::from(length)).ok_or(StructureError::Field {
+        field: "cell name length",
+        expected: to_u64(rest.len()),
+        got: u64::from(length),
+    })?;
     Ok((cell_name(name)?, rest))
 }
 

@@ -59,24 +59,10 @@ impl StructureError {
         match self {
             Self::Short { expected, got, .. } => Some(Damage::Length { expected, got }),
             Self::Magic { structure } => Some(Damage::Magic { structure }),
-            Self::Checksum {
-                structure,
-                expected,
-                got,
-            } => Some(Damage::Checksum {
-                structure,
-                expected,
-                got,
-            }),
-            Self::Field {
-                field,
-                expected,
-                got,
-            } => Some(Damage::Field {
-                field,
-                expected,
-                got,
-            }),
+            Self::Checksum { structure, expected, got } => {
+                Some(Damage::Checksum { structure, expected, got })
+            }
+            Self::Field { field, expected, got } => Some(Damage::Field { field, expected, got }),
             Self::Version(_) | Self::Features(_) => None,
         }
     }
@@ -85,22 +71,13 @@ impl StructureError {
     pub fn into_error(self, path: impl Into<PathBuf>, offset: u64) -> Error {
         let path = path.into();
         match (self, self.damage()) {
-            (_, Some(reason)) => Error::Damaged {
-                path,
-                offset,
-                indexes: None,
-                reason,
-            },
-            (Self::Version(found), None) => Error::UnsupportedVersion {
-                path,
-                found,
-                supported: super::VERSION,
-            },
-            (_, None) => Error::UnsupportedFeature {
-                path,
-                offset,
-                feature: "a newer format feature",
-            },
+            (_, Some(reason)) => Error::Damaged { path, offset, indexes: None, reason },
+            (Self::Version(found), None) => {
+                Error::UnsupportedVersion { path, found, supported: super::VERSION }
+            }
+            (_, None) => {
+                Error::UnsupportedFeature { path, offset, feature: "a newer format feature" }
+            }
         }
     }
 }
@@ -148,41 +125,29 @@ impl FrameError {
     /// What is wrong with the bytes, if a frame has to be here.
     pub fn damage(self) -> Damage {
         match self {
-            Self::End => Damage::Field {
-                field: "frame kind",
-                expected: 1,
-                got: 0,
-            },
+            Self::End => Damage::Field { field: "frame kind", expected: 1, got: 0 },
             Self::Short { needed } => Damage::Field {
                 field: "frame bytes",
                 expected: 0,
                 got: super::number::to_u64(needed),
             },
-            Self::Kind(kind) => Damage::Field {
-                field: "frame kind",
-                expected: 1,
-                got: u64::from(kind),
-            },
-            Self::Flags(flags) => Damage::Field {
-                field: "frame flags",
-                expected: 0,
-                got: u64::from(flags),
-            },
-            Self::Length(length) => Damage::Field {
-                field: "frame length",
-                expected: 0,
-                got: u64::from(length),
-            },
+            Self::Kind(kind) => {
+                Damage::Field { field: "frame kind", expected: 1, got: u64::from(kind) }
+            }
+            Self::Flags(flags) => {
+                Damage::Field { field: "frame flags", expected: 0, got: u64::from(flags) }
+            }
+            Self::Length(length) => {
+                Damage::Field { field: "frame length", expected: 0, got: u64::from(length) }
+            }
             Self::Header { expected, got } => Damage::Checksum {
                 structure: "frame header",
                 expected: u32::from(expected),
                 got: u32::from(got),
             },
-            Self::Checksum { expected, got } => Damage::Checksum {
-                structure: "frame",
-                expected,
-                got,
-            },
+            Self::Checksum { expected, got } => {
+                Damage::Checksum { structure: "frame", expected, got }
+            }
         }
     }
 }

@@ -76,18 +76,12 @@ impl Footer {
             });
         };
         if raw[0..8] != FOOTER_MAGIC {
-            return Err(StructureError::Magic {
-                structure: STRUCTURE,
-            });
+            return Err(StructureError::Magic { structure: STRUCTURE });
         }
         let expected = salt.checksum(&raw[12..64]);
         let got = LittleEndian::read_u32(&raw[8..12]);
         if got != expected {
-            return Err(StructureError::Checksum {
-                structure: STRUCTURE,
-                expected,
-                got,
-            });
+            return Err(StructureError::Checksum { structure: STRUCTURE, expected, got });
         }
         let footer = Self {
             table_crc: LittleEndian::read_u32(&raw[12..16]),
@@ -103,13 +97,7 @@ impl Footer {
     }
 
     fn validate(&self, salt: &Salt, segment_bytes: u64) -> Result<(), StructureError> {
-        let refuse = |field, expected, got| {
-            Err(StructureError::Field {
-                field,
-                expected,
-                got,
-            })
-        };
+        let refuse = |field, expected, got| Err(StructureError::Field { field, expected, got });
         check_segment_bytes(segment_bytes)?;
         if self.generation != salt.generation() {
             return refuse("footer generation", salt.generation(), self.generation);
@@ -151,11 +139,7 @@ impl Footer {
         let expected = crc32fast::hash(table);
         if expected != self.table_crc {
             let (structure, got) = (TABLE_STRUCTURE, self.table_crc);
-            return Err(StructureError::Checksum {
-                structure,
-                expected,
-                got,
-            });
+            return Err(StructureError::Checksum { structure, expected, got });
         }
         Ok(())
     }

@@ -223,10 +223,7 @@ pub const fn frame_bytes(payload_len: usize) -> usize {
 /// `header.length` bytes; `out` grows by [`frame_bytes`] of that and is not allocated beyond it.
 #[inline]
 pub fn encode_frame(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, payload: &[&[u8]]) {
-    debug_assert_eq!(
-        u32_to_usize(header.length),
-        payload.iter().map(|part| part.len()).sum()
-    );
+    debug_assert_eq!(u32_to_usize(header.length), payload.iter().map(|part| part.len()).sum());
     debug_assert!(
         header.flags & !Flags::ALL == 0 && header.kind.allows(header.length, header.flags)
     );
@@ -287,17 +284,11 @@ pub fn peek_header(bytes: &[u8], salt: &Salt) -> Result<FrameHeader, FrameError>
 #[inline]
 fn start_frame(bytes: &[u8], salt: &Salt) -> Result<(FrameHeader, crc32fast::Hasher), FrameError> {
     let Some(raw) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
-        return Err(FrameError::Short {
-            needed: FRAME_HEADER_BYTES,
-        });
+        return Err(FrameError::Short { needed: FRAME_HEADER_BYTES });
     };
     let Some(kind) = Kind::from_number(raw[28]) else {
         let blank = raw.iter().all(|&byte| byte == 0);
-        return Err(if blank {
-            FrameError::End
-        } else {
-            FrameError::Kind(raw[28])
-        });
+        return Err(if blank { FrameError::End } else { FrameError::Kind(raw[28]) });
     };
     let header = fields(raw, kind);
     let compressed = header.is_compressed() && kind != Kind::Entry;
@@ -333,9 +324,7 @@ pub fn decode_frame<'a>(
     };
     hasher.update(padded);
     let expected = hasher.finalize();
-    let got = bytes
-        .first_chunk::<4>()
-        .map_or(0, |crc| LittleEndian::read_u32(crc));
+    let got = bytes.first_chunk::<4>().map_or(0, |crc| LittleEndian::read_u32(crc));
     if got != expected {
         return Err(FrameError::Checksum { expected, got });
     }
@@ -352,9 +341,7 @@ pub fn encode_hole(end: u64) -> [u8; HOLE_PAYLOAD_BYTES] {
 
 /// The exclusive end of the missing range, from the payload of a [`Kind::Hole`] frame.
 pub fn decode_hole(payload: &[u8]) -> Option<u64> {
-    payload
-        .first_chunk::<HOLE_PAYLOAD_BYTES>()
-        .map(|bytes| LittleEndian::read_u64(bytes))
+    payload.first_chunk::<HOLE_PAYLOAD_BYTES>().map(|bytes| LittleEndian::read_u64(bytes))
 }
 
 /// The length of a payload as a header states it, saturating.

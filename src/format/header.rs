@@ -80,18 +80,12 @@ impl SegmentHeader {
             });
         };
         if raw[0..8] != SEGMENT_MAGIC {
-            return Err(StructureError::Magic {
-                structure: STRUCTURE,
-            });
+            return Err(StructureError::Magic { structure: STRUCTURE });
         }
         let expected = checksum_around(raw);
         let got = LittleEndian::read_u32(&raw[12..16]);
         if got != expected {
-            return Err(StructureError::Checksum {
-                structure: STRUCTURE,
-                expected,
-                got,
-            });
+            return Err(StructureError::Checksum { structure: STRUCTURE, expected, got });
         }
         let version = LittleEndian::read_u32(&raw[8..12]);
         if version != VERSION {

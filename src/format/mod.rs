@@ -44,26 +44,14 @@ fn check_segment_bytes(bytes: u64) -> Result<(), StructureError> {
     let field = "segment_bytes";
     let limit = crate::options::SEGMENT_BYTES_MAX;
     if bytes < SEGMENT_BYTES_FLOOR {
-        return Err(StructureError::Field {
-            field,
-            expected: SEGMENT_BYTES_FLOOR,
-            got: bytes,
-        });
+        return Err(StructureError::Field { field, expected: SEGMENT_BYTES_FLOOR, got: bytes });
     }
     if bytes > limit {
-        return Err(StructureError::Field {
-            field,
-            expected: limit,
-            got: bytes,
-        });
+        return Err(StructureError::Field { field, expected: limit, got: bytes });
     }
     let remainder = bytes % number::to_u64(BLOCK_BYTES);
     if remainder != 0 {
-        return Err(StructureError::Field {
-            field,
-            expected: bytes - remainder,
-            got: bytes,
-        });
+        return Err(StructureError::Field { field, expected: bytes - remainder, got: bytes });
     }
     Ok(())
 }
@@ -76,26 +64,14 @@ fn check_offset(
 ) -> Result<(), StructureError> {
     let floor = number::to_u64(header::SEGMENT_HEADER_BYTES);
     if offset < floor {
-        return Err(StructureError::Field {
-            field,
-            expected: floor,
-            got: offset,
-        });
+        return Err(StructureError::Field { field, expected: floor, got: offset });
     }
     if offset > segment_bytes {
-        return Err(StructureError::Field {
-            field,
-            expected: segment_bytes,
-            got: offset,
-        });
+        return Err(StructureError::Field { field, expected: segment_bytes, got: offset });
     }
     let remainder = offset % number::to_u64(frame::FRAME_ALIGN);
     if remainder != 0 {
-        return Err(StructureError::Field {
-            field,
-            expected: offset - remainder,
-            got: offset,
-        });
+        return Err(StructureError::Field { field, expected: offset - remainder, got: offset });
     }
     Ok(())
 }

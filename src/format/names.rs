@@ -71,9 +71,8 @@ impl FileName {
         if name.ends_with(TEMPORARY_SUFFIX) {
             return Self::Temporary;
         }
-        if let Some((number, base)) = name
-            .strip_suffix(SEGMENT_SUFFIX)
-            .and_then(|stem| stem.split_once('-'))
+        if let Some((number, base)) =
+            name.strip_suffix(SEGMENT_SUFFIX).and_then(|stem| stem.split_once('-'))
             && let (Some(number), Some(base)) = (hex(number), hex(base))
         {
             return Self::Segment(SegmentName { number, base });
@@ -91,12 +90,6 @@ impl FileName {
 /// Exactly sixteen lower-case hexadecimal digits.
 fn hex(digits: &str) -> Option<u64> {
     let canonical = digits.len() == HEX_DIGITS
-        && digits
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if canonical {
-        u64::from_str_radix(digits, 16).ok()
-    } else {
-        None
-    }
+        && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if canonical { u64::from_str_radix(digits, 16).ok() } else { None }
 }

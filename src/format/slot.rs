@@ -86,10 +86,7 @@ pub struct Checkpoint {
 
 /// Bytes that the cells take in a slot; at most [`CELLS_BYTES_MAX`] fit.
 pub fn cells_bytes(cells: &BTreeMap<String, CellValue>) -> usize {
-    cells
-        .iter()
-        .map(|(name, value)| cell_bytes(name, value))
-        .sum()
+    cells.iter().map(|(name, value)| cell_bytes(name, value)).sum()
 }
 
 /// Bytes that one cell takes in a slot.
@@ -143,30 +140,19 @@ impl Checkpoint {
             if got <= limit {
                 return Ok(());
             }
-            Err(Error::TooLarge {
-                what,
-                got: to_u64(got),
-                limit: to_u64(limit),
-            })
+            Err(Error::TooLarge { what, got: to_u64(got), limit: to_u64(limit) })
         };
         limited("number of runs of segments", self.runs.len(), RUNS_MAX)?;
         for (name, value) in &self.cells {
             if !is_cell_name(name.as_bytes()) {
                 let reason = "must be 1 to 32 bytes of a-z, 0-9, '.', '_' and '-'";
-                return Err(Error::InvalidArgument {
-                    what: "cell name",
-                    reason,
-                });
+                return Err(Error::InvalidArgument { what: "cell name", reason });
             }
             if let CellValue::Inline(bytes) = value {
                 limited("length of a cell value", bytes.len(), CELL_VALUE_BYTES_MAX)?;
             }
         }
-        limited(
-            "length of all state cells",
-            cells_bytes(&self.cells),
-            CELLS_BYTES_MAX,
-        )
+        limited("length of all state cells", cells_bytes(&self.cells), CELLS_BYTES_MAX)
     }
 
     /// Runs, then cells.
@@ -209,18 +195,12 @@ impl Checkpoint {
             });
         };
         if raw[0..8] != SLOT_MAGIC {
-            return Err(StructureError::Magic {
-                structure: STRUCTURE,
-            });
+            return Err(StructureError::Magic { structure: STRUCTURE });
         }
         let expected = checksum_around(raw);
         let got = LittleEndian::read_u32(&raw[12..16]);
         if got != expected {
-            return Err(StructureError::Checksum {
-                structure: STRUCTURE,
-                expected,
-                got,
-            });
+            return Err(StructureError::Checksum { structure: STRUCTURE, expected, got });
         }
         let version = LittleEndian::read_u32(&raw[8..12]);
         if version != VERSION {
@@ -233,17 +213,11 @@ impl Checkpoint {
         let flags = LittleEndian::read_u32(&raw[104..108]);
         if flags & !(SLOT_CLEAN | SLOT_CREATING) != 0 {
             let (field, got) = ("slot flags", u64::from(flags));
-            return Err(StructureError::Field {
-                field,
-                expected: got & 3,
-                got,
-            });
+            return Err(StructureError::Field { field, expected: got & 3, got });
         }
         let mut uuid = [0; 16];
         uuid.copy_from_slice(&raw[16..32]);
-        let mut lists = Lists {
-            rest: raw.get(SLOT_FIXED_BYTES..).unwrap_or(&[]),
-        };
+        let mut lists = Lists { rest: raw.get(SLOT_FIXED_BYTES..).unwrap_or(&[]) };
         let checkpoint = Self {
             uuid,
             generation: LittleEndian::read_u64(&raw[32..40]),
@@ -266,13 +240,7 @@ impl Checkpoint {
     }
 
     fn validate(&self) -> std::result::Result<(), StructureError> {
-        let refuse = |field, expected, got| {
-            Err(StructureError::Field {
-                field,
-                expected,
-                got,
-            })
-        };
+        let refuse = |field, expected, got| Err(StructureError::Field { field, expected, got });
         check_segment_bytes(self.segment_bytes)?;
         check_offset("tail_offset", self.tail_offset, self.segment_bytes)?;
         check_offset("reach", self.reach, self.segment_bytes)?;
@@ -316,11 +284,7 @@ impl<'a> Lists<'a> {
     ) -> std::result::Result<&'a [u8], StructureError> {
         let Some((taken, rest)) = self.rest.split_at_checked(count) else {
             let (expected, got) = (to_u64(self.rest.len()), to_u64(count));
-            return Err(StructureError::Field {
-                field,
-                expected,
-                got,
-            });
+            return Err(StructureError::Field { field, expected, got });
         };
         self.rest = rest;
         Ok(taken)
@@ -338,19 +302,12 @@ impl<'a> Lists<'a> {
     fn runs(&mut self, count: u16) -> std::result::Result<Vec<(u64, u64)>, StructureError> {
         if usize::from(count) > RUNS_MAX {
             let (expected, got) = (to_u64(RUNS_MAX), u64::from(count));
-            return Err(StructureError::Field {
-                field: "run_count",
-                expected,
-                got,
-            });
+            return Err(StructureError::Field { field: "run_count", expected, got });
         }
         let mut runs = Vec::with_capacity(usize::from(count));
         for _ in 0..count {
             let run = self.array::<RUN_BYTES>("run_count")?;
-            runs.push((
-                LittleEndian::read_u64(&run[0..8]),
-                LittleEndian::read_u64(&run[8..16]),
-            ));
+            runs.push((LittleEndian::read_u64(&run[0..8]), LittleEndian::read_u64(&run[8..16])));
         }
         Ok(runs)
     }
@@ -387,23 +344,14 @@ impl<'a> Lists<'a> {
                 }
                 kind => {
                     let (field, got) = ("cell kind", u64::from(kind));
-                    return Err(StructureError::Field {
-                        field,
-                        expected: 0,
-                        got,
-                    });
+                    return Err(StructureError::Field { field, expected: 0, got });
                 }
             };
-            let ascends = cells
-                .last_key_value()
-                .is_none_or(|(last, _): (&String, _)| last.as_str() < name);
+            let ascends =
+                cells.last_key_value().is_none_or(|(last, _): (&String, _)| last.as_str() < name);
             if !ascends {
                 let (field, got) = ("order of cell names", u64::from(at));
-                return Err(StructureError::Field {
-                    field,
-                    expected: 0,
-                    got,
-                });
+                return Err(StructureError::Field { field, expected: 0, got });
             }
             cells.insert(name.to_owned(), value);
         }
