@@ -484,6 +484,7 @@ impl Heap {
     }
 
     /// The smallest range that holds every change since `reset` was last given.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn touched(&self, reset: bool) -> Option<Range<usize>> {
         let mut lending = self.lending.lock();
         if reset {
@@ -493,7 +494,17 @@ impl Heap {
         }
     }
 
+    /// Memory of its own with the same bytes, and the same changes since the last reset.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn duplicate(&self) -> io::Result<Arc<Self>> {
+        let copy = Self::new(self.len)?;
+        self.with_bytes(|all| copy.write(0, all))?;
+        copy.lending.lock().touched = self.touched(false);
+        Ok(copy)
+    }
+
     /// From now on nothing changes these bytes.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn freeze(&self) {
         self.lending.lock().frozen = true;
     }
