@@ -165,11 +165,7 @@ pub enum Error {
 impl Error {
     /// An operating system error at a path.
     pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self::Io {
-            op,
-            path: path.into(),
-            source: Arc::new(source),
-        }
+        Self::Io { op, path: path.into(), source: Arc::new(source) }
     }
 }
 

@@ -28,12 +28,8 @@ fn bytes_of(file: &Arc<dyn File>, offset: u64, len: usize) -> Vec<u8> {
 }
 
 fn names(directory: &dyn Directory) -> Vec<(String, u64)> {
-    let mut files: Vec<_> = directory
-        .list()
-        .unwrap()
-        .into_iter()
-        .map(|entry| (entry.name, entry.bytes))
-        .collect();
+    let mut files: Vec<_> =
+        directory.list().unwrap().into_iter().map(|entry| (entry.name, entry.bytes)).collect();
     files.sort();
     files.retain(|(name, _)| name != "lock");
     files
@@ -73,17 +69,11 @@ fn read_past_the_end_is_an_error_and_a_write_grows_the_file() {
     everywhere(|directory| {
         let (name, file) = directory.create(0, false).unwrap();
         let mut byte = [0];
-        assert_eq!(
-            file.read_at(0, &mut byte).unwrap_err().kind(),
-            ErrorKind::UnexpectedEof
-        );
+        assert_eq!(file.read_at(0, &mut byte).unwrap_err().kind(), ErrorKind::UnexpectedEof);
         file.write_at(10_000, b"end").unwrap();
         assert_eq!(names(directory), [(name, 10_003)]);
         assert_eq!(bytes_of(&file, 9_998, 5), b"\0\0end");
-        assert_eq!(
-            file.read_at(10_003, &mut byte).unwrap_err().kind(),
-            ErrorKind::UnexpectedEof
-        );
+        assert_eq!(file.read_at(10_003, &mut byte).unwrap_err().kind(), ErrorKind::UnexpectedEof);
         assert!(file.read_at(u64::MAX, &mut byte).is_err());
         assert!(file.write_at(u64::MAX, &byte).is_err());
     });
@@ -107,14 +97,8 @@ fn writes_reads_and_maps_of_one_file_agree() {
         view.publish(8192);
         assert_eq!(view.bytes(0..6).unwrap(), b"by map");
         assert!(view.store(8192, b"").is_err(), "a read-only map refuses");
-        assert!(
-            map.store(5007, b"x").is_err(),
-            "published bytes do not change"
-        );
-        assert!(
-            file.map(16_385, false).is_err(),
-            "a map never reaches past the end"
-        );
+        assert!(map.store(5007, b"x").is_err(), "published bytes do not change");
+        assert!(file.map(16_385, false).is_err(), "a map never reaches past the end");
         for method in [Fdatasync, Fsync, Msync, Dsync] {
             file.sync(0..5008, method).unwrap();
         }
@@ -129,18 +113,9 @@ fn rename_replaces_and_remove_removes() {
         durable_file(directory, "two", b"22");
         directory.rename("one", "two").unwrap();
         assert_eq!(names(directory), [("two".to_owned(), 1)]);
-        assert_eq!(
-            directory.rename("one", "x").unwrap_err().kind(),
-            ErrorKind::NotFound
-        );
-        assert_eq!(
-            directory.remove("one").unwrap_err().kind(),
-            ErrorKind::NotFound
-        );
-        assert_eq!(
-            directory.open("one", Access::Read).unwrap_err().kind(),
-            ErrorKind::NotFound
-        );
+        assert_eq!(directory.rename("one", "x").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(directory.remove("one").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(directory.open("one", Access::Read).unwrap_err().kind(), ErrorKind::NotFound);
         directory.remove("two").unwrap();
         assert_eq!(names(directory), []);
         directory.sync().unwrap();
@@ -167,11 +142,7 @@ fn names_that_lead_elsewhere_are_refused() {
         durable_file(directory, "here", b"x");
         for name in ["", ".", "..", "../here", "a/b", "/here", "a\0b"] {
             let refused = |result: std::io::Result<()>| {
-                assert_eq!(
-                    result.unwrap_err().kind(),
-                    ErrorKind::InvalidInput,
-                    "{name:?}"
-                );
+                assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidInput, "{name:?}");
             };
             refused(directory.open(name, Access::Read).map(drop));
             refused(directory.rename("here", name));
@@ -187,10 +158,7 @@ fn handle_for_reading_changes_nothing() {
         durable_file(directory, "file", b"bytes");
         let file = directory.open("file", Access::Read).unwrap();
         assert!(file.write_at(0, b"x").is_err());
-        assert_eq!(
-            file.map(5, true).unwrap_err().kind(),
-            ErrorKind::PermissionDenied
-        );
+        assert_eq!(file.map(5, true).unwrap_err().kind(), ErrorKind::PermissionDenied);
         assert_eq!(bytes_of(&file, 0, 5), b"bytes");
     });
 }
@@ -228,9 +196,7 @@ fn distrustful_open_beside_a_map_rewrites_what_stays_cached() {
         let map = file.map(20_000, false).unwrap();
         map.populate_read(0..20_000).unwrap();
         map.publish(20_000);
-        let again = directory
-            .open("tail", Access::Distrust { from: 5000 })
-            .unwrap();
+        let again = directory.open("tail", Access::Distrust { from: 5000 }).unwrap();
         assert_eq!(bytes_of(&again, 0, 20_000), vec![7; 20_000]);
         assert_eq!(map.bytes(0..20_000).unwrap(), vec![7; 20_000]);
     });
@@ -270,10 +236,7 @@ fn full_disk_is_storage_full_and_leaves_no_file() {
     for (directory, bytes) in [(&disk as &dyn Directory, 10_001), (&system, 1 << 43)] {
         // ext4 refuses 8 TiB for its size where the disk would hold that much; all else is full.
         let error = directory.create(bytes, true).unwrap_err();
-        assert!(matches!(
-            error.kind(),
-            ErrorKind::StorageFull | ErrorKind::FileTooLarge
-        ));
+        assert!(matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::FileTooLarge));
         assert_eq!(names(directory), []);
     }
 }
@@ -288,10 +251,7 @@ fn file_sync_does_not_carry_the_name() {
     file.sync(0..3, Fsync).unwrap();
     disk.rename(&temporary, "name").unwrap();
     assert_eq!(names(&disk.crash_copy(Persistence::Nothing)), []);
-    assert_eq!(
-        names(&disk.crash_copy(Persistence::Everything)),
-        [("name".to_owned(), 3)]
-    );
+    assert_eq!(names(&disk.crash_copy(Persistence::Everything)), [("name".to_owned(), 3)]);
     disk.sync().unwrap();
     let after = disk.crash_with(Persistence::Nothing);
     assert_eq!(survivors(&after, "name", 3), b"abc");
@@ -304,25 +264,13 @@ fn directory_sync_does_not_carry_bytes_nor_length() {
     file.write_at(0, b"abc").unwrap();
     disk.rename(&temporary, "name").unwrap();
     disk.sync().unwrap();
-    assert_eq!(
-        names(&disk.crash_copy(Persistence::Nothing)),
-        [("name".to_owned(), 0)]
-    );
+    assert_eq!(names(&disk.crash_copy(Persistence::Nothing)), [("name".to_owned(), 0)]);
     assert_eq!(disk.dirty_units(), 2);
     // The length alone: the bytes are zeros.
-    assert_eq!(
-        survivors(&disk.crash_copy(Persistence::Mask(0b01)), "name", 3),
-        [0; 3]
-    );
+    assert_eq!(survivors(&disk.crash_copy(Persistence::Mask(0b01)), "name", 3), [0; 3]);
     // The bytes alone: the file is empty.
-    assert_eq!(
-        names(&disk.crash_copy(Persistence::Mask(0b10))),
-        [("name".to_owned(), 0)]
-    );
-    assert_eq!(
-        survivors(&disk.crash_with(Persistence::Mask(0b11)), "name", 3),
-        b"abc"
-    );
+    assert_eq!(names(&disk.crash_copy(Persistence::Mask(0b10))), [("name".to_owned(), 0)]);
+    assert_eq!(survivors(&disk.crash_with(Persistence::Mask(0b11)), "name", 3), b"abc");
 }
 
 #[test]
@@ -330,24 +278,12 @@ fn every_subset_of_dirty_sectors_and_names_is_a_crash_state() {
     let disk = SimDisk::new(4);
     let file = durable_file(&disk, "file", &[0; 4 * SECTOR_BYTES]);
     file.write_at(0, &[1; SECTOR_BYTES]).unwrap();
-    file.write_at(3 * SECTOR_BYTES as u64, &[1; SECTOR_BYTES])
-        .unwrap();
+    file.write_at(3 * SECTOR_BYTES as u64, &[1; SECTOR_BYTES]).unwrap();
     disk.rename("file", "moved").unwrap();
     let units = disk.units();
     assert_eq!(units.len(), 3);
-    assert_eq!(
-        units[1],
-        Unit::Sector {
-            name: "moved".into(),
-            sector: 3
-        }
-    );
-    assert_eq!(
-        units[2],
-        Unit::Link {
-            name: "moved".into()
-        }
-    );
+    assert_eq!(units[1], Unit::Sector { name: "moved".into(), sector: 3 });
+    assert_eq!(units[2], Unit::Link { name: "moved".into() });
     for mask in 0..8 {
         let after = disk.crash_with(Persistence::Mask(mask));
         let name = if mask & 4 == 4 { "moved" } else { "file" };
@@ -377,20 +313,11 @@ fn renames_chained_without_a_sync_leave_one_name() {
             0b100 | 0b101 => &["b"],
             _ => &[],
         };
-        assert_eq!(
-            left.iter()
-                .map(|(name, _)| name.as_str())
-                .collect::<Vec<_>>(),
-            expected
-        );
+        assert_eq!(left.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), expected);
     }
     disk.set_name_order(NameOrder::Prefix);
     let left = names(&disk.crash_with(Persistence::Mask(0b110)));
-    assert_eq!(
-        left.len(),
-        2,
-        "nothing survives without what came before it"
-    );
+    assert_eq!(left.len(), 2, "nothing survives without what came before it");
 }
 
 #[test]
@@ -407,17 +334,10 @@ fn torn_sector_is_cut_at_a_byte() {
     }
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..200 {
-        let bytes = survivors(
-            &disk.crash_with(Persistence::Random(seed)),
-            "file",
-            SECTOR_BYTES,
-        );
+        let bytes = survivors(&disk.crash_with(Persistence::Random(seed)), "file", SECTOR_BYTES);
         seen.insert(bytes.iter().map(|&byte| usize::from(byte)).sum::<usize>());
     }
-    assert!(
-        seen.contains(&0) && seen.contains(&SECTOR_BYTES) && seen.len() > 20,
-        "{seen:?}"
-    );
+    assert!(seen.contains(&0) && seen.contains(&SECTOR_BYTES) && seen.len() > 20, "{seen:?}");
 }
 
 #[test]
@@ -429,16 +349,9 @@ fn msync_and_dsync_cover_their_range_only() {
         map.store(0, &[1; 8 * SECTOR_BYTES]).unwrap();
         file.sync(1000..1030, method).unwrap();
         assert_eq!(disk.dirty_units(), 6);
-        let bytes = survivors(
-            &disk.crash_with(Persistence::Nothing),
-            "file",
-            8 * SECTOR_BYTES,
-        );
+        let bytes = survivors(&disk.crash_with(Persistence::Nothing), "file", 8 * SECTOR_BYTES);
         assert_eq!(bytes.iter().position(|&byte| byte == 1), Some(SECTOR_BYTES));
-        assert_eq!(
-            bytes.iter().rposition(|&byte| byte == 1),
-            Some(3 * SECTOR_BYTES - 1)
-        );
+        assert_eq!(bytes.iter().rposition(|&byte| byte == 1), Some(3 * SECTOR_BYTES - 1));
     }
 }
 
@@ -452,18 +365,13 @@ fn failed_sync_then_good_sync_leaves_the_medium_old_and_distrust_shows_it() {
         assert!(file.sync(0..3, method).is_err());
         file.sync(0..3, method).unwrap();
         assert_eq!(bytes_of(&file, 0, 3), b"new", "the cache does not tell");
-        assert_eq!(
-            survivors(&disk.crash_copy(Persistence::Everything), "file", 3),
-            b"old"
-        );
+        assert_eq!(survivors(&disk.crash_copy(Persistence::Everything), "file", 3), b"old");
 
         let restarted = disk.kill();
         let trusting = restarted.open("file", Access::Write).unwrap();
         assert_eq!(bytes_of(&trusting, 0, 3), b"new");
         trusting.sync(0..3, method).unwrap();
-        let wary = restarted
-            .open("file", Access::Distrust { from: 0 })
-            .unwrap();
+        let wary = restarted.open("file", Access::Distrust { from: 0 }).unwrap();
         assert_eq!(bytes_of(&wary, 0, 3), b"old");
         assert_eq!(bytes_of(&trusting, 0, 3), b"old");
     }
@@ -481,10 +389,7 @@ fn distrust_of_a_mapped_file_puts_the_cache_on_the_medium() {
     let wary = disk.open("file", Access::Distrust { from: 0 }).unwrap();
     assert_eq!(bytes_of(&wary, 0, 3), b"new");
     assert_eq!(map.bytes(0..3).unwrap(), b"new");
-    assert_eq!(
-        survivors(&disk.crash_with(Persistence::Nothing), "file", 3),
-        b"new"
-    );
+    assert_eq!(survivors(&disk.crash_with(Persistence::Nothing), "file", 3), b"new");
 }
 
 #[test]
@@ -508,16 +413,8 @@ fn partial_sync_puts_some_sectors_on_the_medium() {
         file.write_at(0, &[1; 16 * SECTOR_BYTES]).unwrap();
         disk.fail_next(Op::Sync, Fault::IoPartial, Repeat::Once);
         assert!(file.sync(0..1, Fdatasync).is_err());
-        assert_eq!(
-            disk.dirty_units(),
-            0,
-            "they are clean whether they got there or not"
-        );
-        let after = survivors(
-            &disk.crash_with(Persistence::Everything),
-            "file",
-            16 * SECTOR_BYTES,
-        );
+        assert_eq!(disk.dirty_units(), 0, "they are clean whether they got there or not");
+        let after = survivors(&disk.crash_with(Persistence::Everything), "file", 16 * SECTOR_BYTES);
         reached.insert(after.iter().filter(|&&byte| byte == 1).count() / SECTOR_BYTES);
     }
     assert!(reached.len() > 4, "{reached:?}");
@@ -542,10 +439,7 @@ fn killed_process_leaves_the_cache_and_frees_the_lock() {
     assert!(file.sync(0..3, Fdatasync).is_err() && file.map(3, false).is_err());
     assert!(disk.list().is_err() && disk.sync().is_err() && disk.remove("file").is_err());
     assert_eq!(survivors(&after, "file", 3), b"new");
-    assert_eq!(
-        survivors(&after.crash_with(Persistence::Nothing), "file", 3),
-        b"old"
-    );
+    assert_eq!(survivors(&after.crash_with(Persistence::Nothing), "file", 3), b"old");
 }
 
 // The simulated disk: faults in calls.
@@ -569,10 +463,7 @@ fn every_call_can_fail_once_or_forever() {
         let trace: Vec<Op> = disk.trace().iter().map(|call| call.op).collect();
         let sync = [Op::Write, Op::Sync];
         assert_eq!(trace[..3], [Op::Create, sync[0], sync[1]]);
-        assert_eq!(
-            trace[3..],
-            [Op::Rename, Op::SyncDirectory, sync[0], sync[1]]
-        );
+        assert_eq!(trace[3..], [Op::Rename, Op::SyncDirectory, sync[0], sync[1]]);
         disk.calls()
     };
     assert_eq!(calls, 7);
@@ -596,10 +487,7 @@ fn every_call_can_fail_once_or_forever() {
         let disk = SimDisk::new(12);
         disk.fail_call(call, Fault::Delay, Repeat::Once);
         workload(&disk).unwrap();
-        assert_eq!(
-            (disk.counts().delays, disk.counts().directory_syncs),
-            (1, 1)
-        );
+        assert_eq!((disk.counts().delays, disk.counts().directory_syncs), (1, 1));
     }
 }
 
@@ -653,15 +541,11 @@ fn disk_can_be_full_at_any_byte_of_a_write() {
         assert_eq!(written.is_ok(), capacity == 300);
         assert!(disk.used() <= capacity);
         assert_eq!(names(&disk)[0].1, capacity);
-        file.write_at(0, &vec![3; usize::try_from(capacity).unwrap()])
-            .unwrap();
+        file.write_at(0, &vec![3; usize::try_from(capacity).unwrap()]).unwrap();
         disk.remove(&name).unwrap();
         assert_eq!(disk.used(), 0);
         disk.create(capacity, true).unwrap();
-        assert_eq!(
-            disk.create(1, true).unwrap_err().kind(),
-            ErrorKind::StorageFull
-        );
+        assert_eq!(disk.create(1, true).unwrap_err().kind(), ErrorKind::StorageFull);
     }
 }
 
@@ -677,31 +561,13 @@ fn rot_changes_the_medium_without_an_error() {
         let disk = disk.kill();
         disk.rot("file", rot).unwrap();
         let seen = survivors(&disk, "file", 4 * sector);
-        assert_eq!(
-            survivors(&disk.crash_with(Persistence::Nothing), "file", 4 * sector),
-            seen
-        );
+        assert_eq!(survivors(&disk.crash_with(Persistence::Nothing), "file", 4 * sector), seen);
         seen
     };
-    assert_eq!(
-        rotten(Rot::FlipBit {
-            offset: 515,
-            bit: 7
-        })[514..517],
-        [2, 130, 2]
-    );
-    assert_eq!(
-        rotten(Rot::ZeroSector { sector: 3 })[3 * sector..],
-        [0; SECTOR_BYTES]
-    );
-    assert_eq!(
-        rotten(Rot::StaleSector { sector: 0 })[..sector],
-        [1; SECTOR_BYTES]
-    );
-    assert_eq!(
-        rotten(Rot::Misdirected { from: 1, to: 2 })[2 * sector..3 * sector],
-        [2; 512]
-    );
+    assert_eq!(rotten(Rot::FlipBit { offset: 515, bit: 7 })[514..517], [2, 130, 2]);
+    assert_eq!(rotten(Rot::ZeroSector { sector: 3 })[3 * sector..], [0; SECTOR_BYTES]);
+    assert_eq!(rotten(Rot::StaleSector { sector: 0 })[..sector], [1; SECTOR_BYTES]);
+    assert_eq!(rotten(Rot::Misdirected { from: 1, to: 2 })[2 * sector..3 * sector], [2; 512]);
     assert!(disk.rot("file", Rot::ZeroSector { sector: 4 }).is_err());
     assert!(disk.rot("none", Rot::ZeroSector { sector: 0 }).is_err());
     disk.rot("file", Rot::Remove).unwrap();
@@ -717,16 +583,8 @@ fn rot_under_a_borrowed_page_shows_after_a_restart() {
     let borrowed = map.bytes(0..1024).unwrap();
     disk.rot("file", Rot::ZeroSector { sector: 0 }).unwrap();
     assert_eq!(borrowed, [1; 1024]);
-    assert_eq!(
-        disk.open("file", Access::Write)
-            .map(|file| bytes_of(&file, 0, 1))
-            .unwrap(),
-        [1]
-    );
-    assert_eq!(
-        survivors(&disk.crash_with(Persistence::Nothing), "file", 1),
-        [0]
-    );
+    assert_eq!(disk.open("file", Access::Write).map(|file| bytes_of(&file, 0, 1)).unwrap(), [1]);
+    assert_eq!(survivors(&disk.crash_with(Persistence::Nothing), "file", 1), [0]);
 }
 
 #[test]

@@ -13,10 +13,7 @@
 //! - Nothing can enforce this for two maps of one file, nor against a stranger who writes to a
 //!   file behind the back of its directory's lock. That is what the lock is for.
 //! - Every access is checked against the length of the region; no argument can make it panic.
-#![expect(
-    unsafe_code,
-    reason = "the one file that may: shared memory cannot be had without it"
-)]
+#![expect(unsafe_code, reason = "the one file that may: shared memory cannot be had without it")]
 
 use std::alloc::Layout;
 use std::fmt;
@@ -74,11 +71,7 @@ impl Region {
     ) -> io::Result<Self> {
         let mut options = MmapOptions::new();
         options.len(bytes);
-        let map = if write {
-            options.map_raw(file)
-        } else {
-            options.map_raw_read_only(file)
-        }?;
+        let map = if write { options.map_raw(file) } else { options.map_raw_read_only(file) }?;
         if random && bytes > 0 {
             // Advice only: without it the region is as right, and slower.
             map.advise(Advice::Random).ok();
@@ -93,9 +86,7 @@ impl Region {
             published: AtomicUsize::new(0),
             busy: AtomicBool::new(false),
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// Length in bytes.
@@ -216,10 +207,7 @@ impl Region {
 
     #[cfg(target_os = "linux")]
     fn populate(&self, range: Range<usize>, write: bool) -> io::Result<()> {
-        let Some(len) = range
-            .end
-            .checked_sub(range.start)
-            .filter(|_| range.end <= self.len())
+        let Some(len) = range.end.checked_sub(range.start).filter(|_| range.end <= self.len())
         else {
             return Err(outside());
         };
@@ -229,11 +217,7 @@ impl Region {
         if len == 0 {
             return Ok(());
         }
-        let advice = if write {
-            Advice::PopulateWrite
-        } else {
-            Advice::PopulateRead
-        };
+        let advice = if write { Advice::PopulateWrite } else { Advice::PopulateRead };
         match map.advise_range(advice, range.start, len) {
             Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Err(io::Error::other(
                 "a page of the map cannot be had: the medium is unreadable or full",
@@ -246,20 +230,13 @@ impl Region {
 
     #[cfg(not(target_os = "linux"))]
     fn populate(&self, range: Range<usize>, _write: bool) -> io::Result<()> {
-        if range.start > range.end || range.end > self.len() {
-            Err(outside())
-        } else {
-            Ok(())
-        }
+        if range.start > range.end || range.end > self.len() { Err(outside()) } else { Ok(()) }
     }
 
     /// Writes the pages of a range back and waits for the medium (`msync(MS_SYNC)`); nothing to do
     /// on a heap.
     pub(crate) fn flush(&self, range: Range<usize>) -> io::Result<()> {
-        let Some(len) = range
-            .end
-            .checked_sub(range.start)
-            .filter(|_| range.end <= self.len())
+        let Some(len) = range.end.checked_sub(range.start).filter(|_| range.end <= self.len())
         else {
             return Err(outside());
         };
@@ -271,9 +248,7 @@ impl Region {
 
     /// A handle that does not keep the region alive.
     pub(crate) fn downgrade(&self) -> WeakRegion {
-        WeakRegion {
-            inner: Arc::downgrade(&self.inner),
-        }
+        WeakRegion { inner: Arc::downgrade(&self.inner) }
     }
 }
 
@@ -397,11 +372,7 @@ impl Heap {
         // SAFETY: the layout has a length other than zero.
         let memory = unsafe { std::alloc::alloc_zeroed(layout) };
         let base = NonNull::new(memory).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Arc::new(Self {
-            base,
-            len,
-            lending: Mutex::default(),
-        }))
+        Ok(Arc::new(Self { base, len, lending: Mutex::default() }))
     }
 
     fn layout(len: usize) -> io::Result<Layout> {
@@ -456,9 +427,7 @@ impl Heap {
         // lent out; the lock keeps other writers and watermarks away; the source is a slice, hence
         // below a watermark or elsewhere.
         unsafe {
-            target
-                .as_ptr()
-                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            target.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         };
         Ok(())
     }
@@ -466,9 +435,7 @@ impl Heap {
     /// Fills `buffer` from `offset`.
     pub(crate) fn read(&self, offset: usize, buffer: &mut [u8]) -> io::Result<()> {
         self.with_bytes(|all| {
-            let from = offset
-                .checked_add(buffer.len())
-                .and_then(|end| all.get(offset..end));
+            let from = offset.checked_add(buffer.len()).and_then(|end| all.get(offset..end));
             buffer.copy_from_slice(from.ok_or_else(outside)?);
             Ok(())
         })
@@ -487,11 +454,7 @@ impl Heap {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn touched(&self, reset: bool) -> Option<Range<usize>> {
         let mut lending = self.lending.lock();
-        if reset {
-            lending.touched.take()
-        } else {
-            lending.touched.clone()
-        }
+        if reset { lending.touched.take() } else { lending.touched.clone() }
     }
 
     /// Memory of its own with the same bytes, and the same changes since the last reset.
@@ -534,10 +497,7 @@ pub(crate) fn page_bytes() -> usize {
     *BYTES.get_or_init(|| {
         // SAFETY: asks for a number; touches no memory.
         let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-        usize::try_from(bytes)
-            .ok()
-            .filter(|bytes| bytes.is_power_of_two())
-            .unwrap_or(4096)
+        usize::try_from(bytes).ok().filter(|bytes| bytes.is_power_of_two()).unwrap_or(4096)
     })
 }
 
@@ -552,10 +512,7 @@ pub(crate) fn resident_pages(
     if len == 0 {
         return Ok(Vec::new());
     }
-    let map = MmapOptions::new()
-        .offset(offset)
-        .len(len)
-        .map_raw_read_only(file)?;
+    let map = MmapOptions::new().offset(offset).len(len).map_raw_read_only(file)?;
     let mut pages = vec![0_u8; len.div_ceil(page_bytes())];
     // SAFETY: the map starts at a page, is `len` bytes long, and the vector has a byte for each of
     // its pages.
@@ -571,10 +528,7 @@ fn outside() -> io::Error {
 }
 
 fn lent_out() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "these bytes are published and must not change",
-    )
+    io::Error::new(io::ErrorKind::InvalidInput, "these bytes are published and must not change")
 }
 
 fn read_only() -> io::Error {
@@ -605,10 +559,7 @@ mod tests {
             assert_eq!(region.bytes(10..16), None);
             region.publish(3);
             assert_eq!(region.published(), 15);
-            assert_eq!(
-                region.store(14, b"x").unwrap_err().kind(),
-                io::ErrorKind::InvalidInput
-            );
+            assert_eq!(region.store(14, b"x").unwrap_err().kind(), io::ErrorKind::InvalidInput);
             region.store(15, b"y").unwrap();
             region.publish(usize::MAX);
             assert_eq!(region.published(), 8192);
@@ -641,10 +592,7 @@ mod tests {
     #[test]
     fn read_only_region_refuses_stores() {
         let (_file, region) = file_region(4096, false);
-        assert_eq!(
-            region.store(0, b"x").unwrap_err().kind(),
-            io::ErrorKind::PermissionDenied
-        );
+        assert_eq!(region.store(0, b"x").unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(
             region.populate_write(0..1).unwrap_err().kind(),
             io::ErrorKind::PermissionDenied
@@ -666,10 +614,7 @@ mod tests {
     #[test]
     fn heap_shared_by_regions_lends_what_any_of_them_published() {
         let heap = Heap::new(4096).unwrap();
-        let (writer, reader) = (
-            heap.region(4096, true).unwrap(),
-            heap.region(100, false).unwrap(),
-        );
+        let (writer, reader) = (heap.region(4096, true).unwrap(), heap.region(100, false).unwrap());
         writer.store(0, b"abc").unwrap();
         reader.publish(3);
         assert_eq!(reader.bytes(0..3), Some(&b"abc"[..]));

@@ -82,43 +82,27 @@ impl Directory for MemDirectory {
         if self.shared.locked.swap(true, Ordering::Acquire) {
             return Err(LockRefused::Held(Some(std::process::id())));
         }
-        Ok(Box::new(MemLock {
-            shared: Arc::clone(&self.shared),
-        }))
+        Ok(Box::new(MemLock { shared: Arc::clone(&self.shared) }))
     }
 
     fn create(&self, bytes: u64, _allocate: bool) -> io::Result<(String, Arc<dyn File>)> {
         let len = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let state = State {
-            heap: Heap::new(len)?,
-            len,
-        };
-        let contents = Arc::new(Contents {
-            state: Mutex::new(state),
-        });
+        let state = State { heap: Heap::new(len)?, len };
+        let contents = Arc::new(Contents { state: Mutex::new(state) });
         let mut files = self.shared.files.lock();
         let mut name = format!("{:016x}.tmp", self.random());
         while files.contains_key(&name) {
             name = format!("{:016x}.tmp", self.random());
         }
         files.insert(name.clone(), Arc::clone(&contents));
-        Ok((
-            name,
-            Arc::new(MemFile {
-                contents,
-                write: true,
-            }),
-        ))
+        Ok((name, Arc::new(MemFile { contents, write: true })))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         check_name(name)?;
         let files = self.shared.files.lock();
         let contents = Arc::clone(files.get(name).ok_or(io::ErrorKind::NotFound)?);
-        Ok(Arc::new(MemFile {
-            contents,
-            write: access != Access::Read,
-        }))
+        Ok(Arc::new(MemFile { contents, write: access != Access::Read }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -160,9 +144,7 @@ impl File for MemFile {
         }
         let mut state = self.contents.state.lock();
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let end = offset
-            .checked_add(bytes.len())
-            .ok_or(io::ErrorKind::FileTooLarge)?;
+        let end = offset.checked_add(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
         if end > state.heap.len() {
             state.heap = grown(&state.heap, state.len, end)?;
         }
@@ -200,10 +182,7 @@ fn within(offset: u64, len: usize, bytes: usize) -> io::Result<usize> {
 /// file cannot have one: its maps would go on showing the old.
 pub(crate) fn grown(heap: &Heap, len: usize, needed: usize) -> io::Result<Arc<Heap>> {
     if heap.is_mapped() {
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "a mapped file cannot grow",
-        ));
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "a mapped file cannot grow"));
     }
     let larger = Heap::new(needed.max(heap.len().saturating_mul(2)).max(4096))?;
     heap.with_bytes(|all| larger.write(0, all.get(..len).unwrap_or(all)))?;

@@ -52,10 +52,7 @@ pub struct DirectoryEntry {
 impl DirectoryEntry {
     /// A name and the length of its file.
     pub fn new(name: impl Into<String>, bytes: u64) -> Self {
-        Self {
-            name: name.into(),
-            bytes,
-        }
+        Self { name: name.into(), bytes }
     }
 }
 
@@ -133,10 +130,7 @@ pub trait File: Debug + Send + Sync {
 /// Refuses everything that is not the plain name of a file in the directory itself.
 fn check_name(name: &str) -> io::Result<()> {
     if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a plain file name",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name"));
     }
     Ok(())
 }

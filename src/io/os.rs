@@ -12,14 +12,8 @@
 //! What other systems than Linux cannot promise: [`Access::Distrust`] syncs, but cannot see that
 //! the cache was dropped; [`SyncMethod::Dsync`] writes and then syncs the whole file; there is no
 //! advice against readahead. On Apple systems every sync is the one that reaches the medium.
-#![expect(
-    clippy::disallowed_types,
-    reason = "this file is the one that may use files"
-)]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this file is the one that may use files"
-)]
+#![expect(clippy::disallowed_types, reason = "this file is the one that may use files")]
+#![expect(clippy::disallowed_methods, reason = "this file is the one that may use files")]
 
 use std::fs::{self, File as OsHandle};
 use std::io::{self, Read, Seek, Write};
@@ -62,10 +56,7 @@ impl OsDirectory {
         let path = path.as_ref().to_path_buf();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::open(&path, flags, Mode::empty())?;
-        Ok(Self {
-            path,
-            handle: OsHandle::from(handle),
-        })
+        Ok(Self { path, handle: OsHandle::from(handle) })
     }
 
     /// A directory that is made if it is missing, as are its parents; every name that was made is
@@ -129,10 +120,7 @@ impl OsDirectory {
         let mode = Mode::from_raw_mode(0o644);
         let file = OsHandle::from(rustix::fs::openat(&self.handle, name, flags, mode)?);
         if !file.metadata()?.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a plain file",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
         }
         Ok(file)
     }
@@ -179,11 +167,7 @@ impl Directory for OsDirectory {
     }
 
     fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)> {
-        let builder = tempfile::Builder::new()
-            .prefix("")
-            .rand_bytes(16)
-            .suffix(".tmp")
-            .to_owned();
+        let builder = tempfile::Builder::new().prefix("").rand_bytes(16).suffix(".tmp").to_owned();
         let temporary = builder.tempfile_in(&self.path).map_err(full)?;
         if allocate && bytes > 0 {
             reserve(temporary.as_file(), bytes).map_err(full)?;
@@ -192,22 +176,12 @@ impl Directory for OsDirectory {
         }
         // Up to here an error removes the file.
         let (handle, path) = temporary.keep().map_err(|kept| kept.error)?;
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .ok_or_else(bad_name)?;
-        Ok((
-            name.to_owned(),
-            Arc::new(OsFile::new(handle, Access::Write)),
-        ))
+        let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(bad_name)?;
+        Ok((name.to_owned(), Arc::new(OsFile::new(handle, Access::Write))))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        let flags = if access == Access::Read {
-            OFlags::RDONLY
-        } else {
-            OFlags::RDWR
-        };
+        let flags = if access == Access::Read { OFlags::RDONLY } else { OFlags::RDWR };
         let handle = self.open_plain(name, flags)?;
         if let Access::Distrust { from } = access {
             // Makes durable what a former process wrote, and collects its error if the kernel
@@ -265,11 +239,7 @@ impl OsFile {
             // small store writes back a whole one.
             rustix::fs::fadvise(&handle, 0, None, rustix::fs::Advice::Random).ok();
         }
-        Self {
-            handle,
-            access,
-            mapped: Mutex::new(None),
-        }
+        Self { handle, access, mapped: Mutex::new(None) }
     }
 
     /// `msync(MS_SYNC)` of the pages of `range`, or `fdatasync` where no map has them.
@@ -314,9 +284,7 @@ impl OsFile {
 
     #[cfg(not(target_os = "linux"))]
     fn dsync(&self, range: Range<u64>) -> io::Result<()> {
-        for_pieces(&self.handle, range, |offset, piece| {
-            self.handle.write_all_at(piece, offset)
-        })?;
+        for_pieces(&self.handle, range, |offset, piece| self.handle.write_all_at(piece, offset))?;
         self.handle.sync_data()
     }
 }
@@ -381,13 +349,7 @@ fn make_directories(path: &Path) -> io::Result<bool> {
 
 /// The parent of a path; the working directory for a bare name.
 fn parent(path: &Path) -> Option<&Path> {
-    path.parent().map(|parent| {
-        if parent.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            parent
-        }
-    })
+    path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
 /// Sets the length of a new file and reserves its space. Not by `fs2::allocate`, which takes the
@@ -428,9 +390,7 @@ fn for_pieces(
     let mut buffer = [0; REWRITE_BYTES];
     let mut offset = range.start;
     while offset < range.end {
-        let left = usize::try_from(range.end - offset)
-            .unwrap_or(usize::MAX)
-            .min(REWRITE_BYTES);
+        let left = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(REWRITE_BYTES);
         let piece = buffer.get_mut(..left).unwrap_or_default();
         file.read_exact_at(piece, offset)?;
         act(offset, piece)?;

@@ -37,9 +37,7 @@ impl Contents {
 
     pub(super) fn sector(&self, sector: usize) -> &[u8] {
         let at = sector % SECTORS_PER_CHUNK * SECTOR_BYTES;
-        self.chunk(sector / SECTORS_PER_CHUNK)
-            .get(at..at + SECTOR_BYTES)
-            .unwrap_or_default()
+        self.chunk(sector / SECTORS_PER_CHUNK).get(at..at + SECTOR_BYTES).unwrap_or_default()
     }
 
     /// Replaces the first bytes of a sector, at most all of them.

@@ -74,9 +74,7 @@ impl Machine {
     /// Files whose contents a crash decides on, in order.
     fn at_stake(&self) -> impl Iterator<Item = (u64, &Inode)> {
         let reachable: BTreeSet<u64> = self.reachable().collect();
-        reachable
-            .into_iter()
-            .filter_map(|number| Some((number, self.inodes.get(&number)?)))
+        reachable.into_iter().filter_map(|number| Some((number, self.inodes.get(&number)?)))
     }
 
     /// Everything a power cut decides on, in the order in which it is decided.
@@ -88,23 +86,13 @@ impl Machine {
                 units.push(Unit::Length { name: name() });
             }
             let sectors = inode.dirty_sectors().into_iter();
-            units.extend(sectors.map(|s| Unit::Sector {
-                name: name(),
-                sector: s as u64,
-            }));
+            units.extend(sectors.map(|s| Unit::Sector { name: name(), sector: s as u64 }));
         }
-        units.extend(self.pending.iter().map(|op| {
-            match op {
-                NameOp::Link { name, .. } => Unit::Link {
-                    name: Arc::clone(name),
-                },
-                NameOp::Unlink { inode } => Unit::Unlink {
-                    name: self
-                        .inodes
-                        .get(inode)
-                        .map_or_else(|| "".into(), |it| Arc::clone(&it.name)),
-                },
-            }
+        units.extend(self.pending.iter().map(|op| match op {
+            NameOp::Link { name, .. } => Unit::Link { name: Arc::clone(name) },
+            NameOp::Unlink { inode } => Unit::Unlink {
+                name: self.inodes.get(inode).map_or_else(|| "".into(), |it| Arc::clone(&it.name)),
+            },
         }));
         units
     }
@@ -127,9 +115,7 @@ impl Machine {
         after.take_names(names);
         after.durable = after.names.clone();
         let names = &after.names;
-        after
-            .inodes
-            .retain(|number, _| names.values().any(|named| named == number));
+        after.inodes.retain(|number, _| names.values().any(|named| named == number));
         after
     }
 
@@ -177,10 +163,7 @@ pub(super) fn chosen(choose: &mut dyn FnMut(u64) -> u64) -> Fate {
         1 => Fate::New,
         way => {
             let cut = usize::try_from(1 + choose(last) % last).unwrap_or(1);
-            Fate::Torn {
-                cut,
-                new_first: way == 2,
-            }
+            Fate::Torn { cut, new_first: way == 2 }
         }
     }
 }
@@ -197,10 +180,7 @@ pub(super) fn drawn(seed: u64) -> impl FnMut() -> Fate {
         let new = rng.below(16) < odds;
         if rng.below(16) < torn {
             let cut = rng.up_to(SECTOR_BYTES - 2) + 1;
-            return Fate::Torn {
-                cut,
-                new_first: rng.coin(),
-            };
+            return Fate::Torn { cut, new_first: rng.coin() };
         }
         if new { Fate::New } else { Fate::Old }
     }

@@ -43,9 +43,7 @@ impl SimDisk {
     }
 
     fn from_machine(machine: Machine) -> Self {
-        Self {
-            machine: Arc::new(Mutex::new(machine)),
-        }
+        Self { machine: Arc::new(Mutex::new(machine)) }
     }
 
     /// All files by name and contents, as reads see them.
@@ -258,17 +256,13 @@ impl Directory for SimDisk {
 
     fn lock(&self) -> Result<Box<dyn Lock>, LockRefused> {
         let machine = &mut *self.machine.lock();
-        let course = machine
-            .enter(Op::Lock, &Arc::from(""))
-            .map_err(LockRefused::Io)?;
+        let course = machine.enter(Op::Lock, &Arc::from("")).map_err(LockRefused::Io)?;
         machine.leave(course).map_err(LockRefused::Io)?;
         if machine.locked {
             return Err(LockRefused::Held(Some(std::process::id())));
         }
         machine.locked = true;
-        Ok(Box::new(SimLock {
-            machine: Arc::clone(&self.machine),
-        }))
+        Ok(Box::new(SimLock { machine: Arc::clone(&self.machine) }))
     }
 
     fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)> {
@@ -280,10 +274,7 @@ impl Directory for SimDisk {
             }
         };
         let course = machine.enter(Op::Create, &name)?;
-        if matches!(
-            course,
-            Course::Fails(Fault::Io | Fault::ReadOnly | Fault::Full)
-        ) {
+        if matches!(course, Course::Fails(Fault::Io | Fault::ReadOnly | Fault::Full)) {
             machine.leave(course)?;
         }
         let reserved = if allocate { bytes } else { 0 };
@@ -292,10 +283,7 @@ impl Directory for SimDisk {
         }
         let len = usize::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let inode = machine.add(Inode::new(Arc::clone(&name), len, reserved));
-        machine.change_names(NameOp::Link {
-            inode,
-            name: Arc::clone(&name),
-        });
+        machine.change_names(NameOp::Link { inode, name: Arc::clone(&name) });
         machine.leave(course)?;
         let file = SimFile::open(&self.machine, machine, inode, Access::Write)?;
         Ok((name.to_string(), file))
@@ -311,9 +299,7 @@ impl Directory for SimDisk {
         if let Access::Distrust { from } = access {
             let course = machine.enter(Op::Sync, &name)?;
             file::sync(machine, inode, &(0..usize::MAX), course)?;
-            machine
-                .inode(inode)?
-                .distrust(usize::try_from(from).unwrap_or(usize::MAX))?;
+            machine.inode(inode)?.distrust(usize::try_from(from).unwrap_or(usize::MAX))?;
         }
         SimFile::open(&self.machine, machine, inode, access)
     }
@@ -325,10 +311,7 @@ impl Directory for SimDisk {
         let course = machine.enter(Op::Rename, &Arc::from(from))?;
         let inode = machine.find(from)?;
         if from != to && !matches!(course, Course::Fails(Fault::Io | Fault::ReadOnly)) {
-            machine.change_names(NameOp::Link {
-                inode,
-                name: Arc::from(to),
-            });
+            machine.change_names(NameOp::Link { inode, name: Arc::from(to) });
         }
         machine.leave(course)
     }

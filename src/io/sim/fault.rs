@@ -41,10 +41,7 @@ pub enum Op {
 impl Op {
     /// Whether the call can change anything.
     pub fn changes(self) -> bool {
-        !matches!(
-            self,
-            Self::List | Self::Lock | Self::Open | Self::Read | Self::Map
-        )
+        !matches!(self, Self::List | Self::Lock | Self::Open | Self::Read | Self::Map)
     }
 
     /// Whether the call can meet a full disk.
@@ -85,10 +82,7 @@ pub enum Repeat {
 
 /// Where in a call the machine stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "the call has returned is before the next one"
-)]
+#[expect(clippy::exhaustive_enums, reason = "the call has returned is before the next one")]
 pub enum Moment {
     /// Before it did anything.
     Before,
@@ -161,12 +155,7 @@ pub(super) struct Script {
 
 impl Script {
     pub(super) fn plan(&mut self, from: u64, op: Option<Op>, fault: Fault, repeat: Repeat) {
-        self.planned.push(Planned {
-            from,
-            op,
-            fault,
-            repeat,
-        });
+        self.planned.push(Planned { from, op, fault, repeat });
     }
 
     pub(super) fn plan_crash(&mut self, call: u64, moment: Moment) {
@@ -185,10 +174,7 @@ impl Script {
 
     /// The script of the next process on the same machine.
     pub(super) fn after_kill(&self) -> Self {
-        Self {
-            read_only: self.read_only,
-            ..Self::default()
-        }
+        Self { read_only: self.read_only, ..Self::default() }
     }
 
     /// Counts a call and says what becomes of it; `None` if the machine stops before it.
@@ -204,11 +190,7 @@ impl Script {
         if self.trace.len() == TRACE_CALLS_MAX {
             self.trace.pop_front();
         }
-        self.trace.push_back(Call {
-            number,
-            op,
-            name: Arc::clone(name),
-        });
+        self.trace.push_back(Call { number, op, name: Arc::clone(name) });
         match self.crash_at {
             Some((call, Moment::Before)) if number >= call => return None,
             Some((call, Moment::Within)) if number >= call => return Some(Ok(Course::Halfway)),

@@ -32,11 +32,7 @@ impl SimFile {
     ) -> io::Result<Arc<dyn File>> {
         machine.inode(inode)?.handles += 1;
         let machine = Arc::clone(mutex);
-        Ok(Arc::new(Self {
-            machine,
-            inode,
-            write: access != Access::Read,
-        }))
+        Ok(Arc::new(Self { machine, inode, write: access != Access::Read }))
     }
 
     fn enter(&self, machine: &mut Machine, op: Op) -> io::Result<Course> {
@@ -70,9 +66,7 @@ impl File for SimFile {
         }
         machine.script.counts.bytes_written += bytes.len() as u64;
         let index = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let end = offset
-            .checked_add(bytes.len() as u64)
-            .ok_or(io::ErrorKind::FileTooLarge)?;
+        let end = offset.checked_add(bytes.len() as u64).ok_or(io::ErrorKind::FileTooLarge)?;
         let reserved = machine.inode(self.inode)?.reserved;
         let limit = reserved.saturating_add(machine.left());
         let fits = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);

@@ -84,10 +84,7 @@ impl Inode {
     }
 
     pub(super) fn read(&self, offset: usize, buffer: &mut [u8]) -> io::Result<()> {
-        if offset
-            .checked_add(buffer.len())
-            .is_none_or(|end| end > self.len)
-        {
+        if offset.checked_add(buffer.len()).is_none_or(|end| end > self.len) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if let Some(heap) = &self.cache {
@@ -101,9 +98,7 @@ impl Inode {
         if bytes.is_empty() {
             return Ok(());
         }
-        let end = offset
-            .checked_add(bytes.len())
-            .ok_or(io::ErrorKind::FileTooLarge)?;
+        let end = offset.checked_add(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
         let mut heap = self.heap()?;
         if end > heap.len() {
             heap = grown(&heap, self.len, end)?;
@@ -235,12 +230,7 @@ impl Inode {
             Some(heap) if heap.touched(false).is_some() => Some(heap.duplicate()?),
             _ => None,
         };
-        Ok(Self {
-            cache,
-            latched: self.latched,
-            len: self.len,
-            ..self.on_media(self.media_len)
-        })
+        Ok(Self { cache, latched: self.latched, len: self.len, ..self.on_media(self.media_len) })
     }
 
     /// The file as a machine finds it after a power cut. `fate` is asked about the length, if that
@@ -258,9 +248,7 @@ impl Inode {
         };
         let mut after = self.on_media(len);
         self.for_dirty(&(0..usize::MAX), false, |sector, new| {
-            after
-                .media
-                .write_sector(sector, &survivor(self.media.sector(sector), new, fate()));
+            after.media.write_sector(sector, &survivor(self.media.sector(sector), new, fate()));
         });
         after.media.cut(len);
         after.clean = after.media.clone();
@@ -308,10 +296,7 @@ impl Inode {
         let (sector, mut bytes) = match rot {
             Rot::FlipBit { offset, .. } => {
                 let offset = position(offset)?;
-                (
-                    offset / SECTOR_BYTES,
-                    self.media.sector(offset / SECTOR_BYTES).to_vec(),
-                )
+                (offset / SECTOR_BYTES, self.media.sector(offset / SECTOR_BYTES).to_vec())
             }
             Rot::ZeroSector { sector } => (position(sector)?, vec![0; SECTOR_BYTES]),
             Rot::StaleSector { sector } => {
@@ -324,10 +309,7 @@ impl Inode {
             Rot::Remove => return Ok(()),
         };
         if sector >= self.media_len.div_ceil(SECTOR_BYTES) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "past the end of the file",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "past the end of the file"));
         }
         if let Rot::FlipBit { offset, bit } = rot
             && let Some(byte) = bytes.get_mut(position(offset)? % SECTOR_BYTES)

@@ -109,16 +109,11 @@ impl Machine {
     }
 
     pub(super) fn find(&self, name: &str) -> io::Result<u64> {
-        self.names
-            .get(name)
-            .copied()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     pub(super) fn inode(&mut self, inode: u64) -> io::Result<&mut Inode> {
-        self.inodes
-            .get_mut(&inode)
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.inodes.get_mut(&inode).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     pub(super) fn add(&mut self, inode: Inode) -> u64 {
@@ -148,33 +143,23 @@ impl Machine {
 
     /// Drops files that no name, handle or crash can lead to any more.
     fn forget_unreachable(&mut self) {
-        let reachable: BTreeSet<u64> = self
-            .reachable()
-            .chain(self.names.values().copied())
-            .collect();
-        self.inodes
-            .retain(|number, inode| inode.handles > 0 || reachable.contains(number));
+        let reachable: BTreeSet<u64> =
+            self.reachable().chain(self.names.values().copied()).collect();
+        self.inodes.retain(|number, inode| inode.handles > 0 || reachable.contains(number));
     }
 
     /// Files that may have a name after a crash.
     pub(super) fn reachable(&self) -> impl Iterator<Item = u64> {
-        self.durable
-            .values()
-            .copied()
-            .chain(self.pending.iter().map(NameOp::inode))
+        self.durable.values().copied().chain(self.pending.iter().map(NameOp::inode))
     }
 
     pub(super) fn used(&self) -> u64 {
-        let named = self
-            .names
-            .values()
-            .filter_map(|number| self.inodes.get(number));
+        let named = self.names.values().filter_map(|number| self.inodes.get(number));
         named.map(|inode| inode.reserved).sum()
     }
 
     /// Bytes that are left on the medium.
     pub(super) fn left(&self) -> u64 {
-        self.capacity
-            .map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()))
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()))
     }
 }

@@ -1,0 +1,122 @@
+//! Batches: what a caller asks the log to do as one atomic unit.
+//!
+//! Owns: the records a batch is made of. Does not own: whether they make sense for a given log
+//! (`log::plan`), nor how they are written (`log::write`).
+
+use std::borrow::Cow;
+
+use crate::side_file::SideFile;
+
+/// One change, as the caller stated it.
+#[derive(Debug, Clone)]
+pub(crate) enum Record<'a> {
+    Append(Cow<'a, [u8]>),
+    Truncate(u64),
+    Trim(u64),
+    Reset(u64),
+    Set(Cow<'a, str>, Cow<'a, [u8]>),
+    Clear(Cow<'a, str>),
+    Attach(Cow<'a, str>, SideFile),
+}
+
+/// Changes that become durable together or not at all, in the order they were added.
+///
+/// A batch may be of any size up to [`BATCH_RECORDS_MAX`](crate::options::BATCH_RECORDS_MAX)
+/// records and [`BATCH_BYTES_MAX`](crate::options::BATCH_BYTES_MAX) bytes, also larger than a
+/// segment, and costs one sync. Borrowed entries are not copied before they are written.
+///
+/// ```
+/// # use indelible::{Batch, Log, Options};
+/// # fn main() -> indelible::Result<()> {
+/// let log = Log::in_memory(&Options::new())?;
+/// let mut batch = Batch::new();
+/// batch.set("promise", b"ballot 7").append(b"first").append(b"second");
+/// log.commit(&batch)?;
+/// assert_eq!(log.entry(1)?, b"second");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Batch<'a> {
+    pub(crate) records: Vec<Record<'a>>,
+    pub(crate) appends: bool,
+}
+
+impl<'a> Batch<'a> {
+    /// A batch that changes nothing yet.
+    pub const fn new() -> Self {
+        Self { records: Vec::new(), appends: false }
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// How many records were added.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Forgets every record and keeps the space, for use in a loop.
+    pub fn reuse(&mut self) {
+        self.records.clear();
+        self.appends = false;
+    }
+
+    /// Appends an entry at the index the log has reached.
+    pub fn append(&mut self, entry: impl Into<Cow<'a, [u8]>>) -> &mut Self {
+        self.appends = true;
+        self.push(Record::Append(entry.into()))
+    }
+
+    /// Drops every entry from index `to` on; the next entry gets that index.
+    ///
+    /// `to` equal to the end does nothing; beyond the end the commit answers
+    /// [`BeyondEnd`](crate::Error::BeyondEnd), before the first entry
+    /// [`Trimmed`](crate::Error::Trimmed).
+    pub fn truncate(&mut self, to: u64) -> &mut Self {
+        self.push(Record::Truncate(to))
+    }
+
+    /// Drops every entry before index `to`, which becomes the first one.
+    ///
+    /// `to` at or before the first entry does nothing; beyond the end the commit answers
+    /// [`BeyondEnd`](crate::Error::BeyondEnd): use [`Self::reset`] to jump there.
+    pub fn trim(&mut self, to: u64) -> &mut Self {
+        self.push(Record::Trim(to))
+    }
+
+    /// Drops every entry; the next one gets index `base`. State cells stay.
+    pub fn reset(&mut self, base: u64) -> &mut Self {
+        self.push(Record::Reset(base))
+    }
+
+    /// Sets a state cell. A value that the cell has already costs nothing.
+    ///
+    /// Names have 1 to 32 bytes of `a-z`, `0-9`, `.`, `_` and `-`; values at most 1024 bytes.
+    pub fn set(
+        &mut self,
+        cell: impl Into<Cow<'a, str>>,
+        value: impl Into<Cow<'a, [u8]>>,
+    ) -> &mut Self {
+        self.push(Record::Set(cell.into(), value.into()))
+    }
+
+    /// Clears a state cell, whether it holds a value or a side file.
+    pub fn clear(&mut self, cell: impl Into<Cow<'a, str>>) -> &mut Self {
+        self.push(Record::Clear(cell.into()))
+    }
+
+    /// Makes a state cell refer to a side file: a snapshot, or any value too large for a cell.
+    ///
+    /// The side file that the cell referred to before is removed once this is durable.
+    pub fn attach(&mut self, cell: impl Into<Cow<'a, str>>, file: SideFile) -> &mut Self {
+        self.push(Record::Attach(cell.into(), file))
+    }
+
+    fn push(&mut self, record: Record<'a>) -> &mut Self {
+        self.records.push(record);
+        self
+    }
+}

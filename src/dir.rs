@@ -1,0 +1,89 @@
+//! The directory of one log: the door, and the path that error messages name.
+//!
+//! Owns: turning the door's errors into ours. Does not own: what is done with the files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
+
+/// A door with the path of its directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Dir {
+    door: Arc<dyn Directory>,
+    path: Arc<Path>,
+}
+
+impl Dir {
+    pub(crate) fn new(door: Arc<dyn Directory>, path: impl Into<PathBuf>) -> Self {
+        Self { door, path: path.into().into() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(crate) fn door(&self) -> &dyn Directory {
+        self.door.as_ref()
+    }
+
+    pub(crate) fn list(&self) -> Result<Vec<DirectoryEntry>> {
+        self.door.list().map_err(|source| Error::io("list", &*self.path, source))
+    }
+
+    pub(crate) fn lock(&self) -> Result<Box<dyn Lock>> {
+        self.door.lock().map_err(|refused| match refused {
+            LockRefused::Held(owner) => Error::Locked { path: self.path.to_path_buf(), owner },
+            LockRefused::Io(source) => Error::io("lock", &*self.path, source),
+        })
+    }
+
+    /// A new temporary file of `bytes`; a full disk is [`Error::DiskFull`].
+    pub(crate) fn create(&self, bytes: u64, allocate: bool) -> Result<(String, Arc<dyn File>)> {
+        self.door
+            .create(bytes, allocate)
+            .map_err(|source| self.full_or_io("create a file in", "", bytes, source))
+    }
+
+    pub(crate) fn open(&self, name: &str, access: Access) -> Result<Arc<dyn File>> {
+        self.door.open(name, access).map_err(|source| Error::io("open", self.join(name), source))
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.door.rename(from, to).map_err(|source| self.full_or_io("rename", from, 0, source))
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        self.door.remove(name).map_err(|source| Error::io("remove", self.join(name), source))
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.door.sync().map_err(|source| Error::io("sync", &*self.path, source))
+    }
+
+    /// Tells a full disk, which can be tried again, from every other failure, which cannot.
+    pub(crate) fn full_or_io(
+        &self,
+        op: &'static str,
+        name: &str,
+        needed: u64,
+        source: io::Error,
+    ) -> Error {
+        if is_full(&source) {
+            Error::DiskFull { path: self.path.to_path_buf(), needed }
+        } else {
+            Error::io(op, self.join(name), source)
+        }
+    }
+}
+
+/// Whether an error means that there is no space, or no quota, left.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,264 @@
+//! Syncs and checkpoints: taking stock of what was written, putting it on media, recording it.
+//!
+//! Owns: the order of these steps, and what goes once a checkpoint no longer needs it. Does not
+//! own: who leads (`sync`), the slots (`metadata`).
+//!
+//! Steps of a sync: (1) take stock under the writer's lock, (2) sync every unsynced range, oldest
+//! first, (3) if a segment was begun: sync the directory and write a checkpoint that names it,
+//! (4) move the watermark. Step 2 is the commit point of a batch, or step 3 if it rolled. A crash
+//! before it loses batches that nobody was told of.
+//!
+//! Steps of a checkpoint: a sync as above, then (5) both slots, (6) the files that only the
+//! checkpoint before needed are recycled or removed. A crash after (5) leaves junk that the next
+//! open removes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::shared::{Dirty, Shared, Writer};
+use crate::clock::Moment;
+use crate::error::{Error, Result};
+use crate::format::slot::RUNS_MAX;
+use crate::format::{Checkpoint, SideFileRef};
+use crate::segment::Segment;
+use crate::stats::add;
+use crate::sync::{Next, Turn};
+
+/// How many recycled spares are kept beyond those that are prepared anyway.
+const RECYCLED_SPARES: usize = 2;
+
+/// What a checkpoint is wanted for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Want {
+    /// The log is being closed: nothing follows.
+    pub(crate) clean: bool,
+    /// Bytes that must fit into the tail before the next one.
+    pub(crate) bytes: u64,
+}
+
+/// What a sync has to put on media.
+#[derive(Debug)]
+pub(crate) struct Stock {
+    sequence: u64,
+    next: u64,
+    dirty: Vec<Dirty>,
+    rolled: bool,
+    captured: Option<Captured>,
+}
+
+/// A checkpoint, and what goes once it is durable.
+#[derive(Debug)]
+pub(crate) struct Captured {
+    number: u64,
+    checkpoint: Checkpoint,
+    dead: Vec<Arc<Segment>>,
+    dead_files: Vec<SideFileRef>,
+    written: bool,
+}
+
+impl Stock {
+    /// Gives back what the checkpoint in it would have let go: another one takes its place.
+    pub(crate) fn give_back(self, writer: &mut Writer) {
+        if let Some(captured) = self.captured {
+            writer.dead.extend(captured.dead);
+            writer.dead_files.extend(captured.dead_files);
+        }
+    }
+}
+
+impl Shared {
+    /// Waits until a batch is durable, syncing if nobody else does.
+    pub(crate) fn wait_durable(&self, sequence: u64) -> Result<()> {
+        if self.group.durable() >= sequence {
+            return Ok(());
+        }
+        loop {
+            self.not_poisoned()?;
+            match self.group.wait(sequence) {
+                Next::Durable => return Ok(()),
+                Next::LookAgain => {}
+                Next::Lead(turn) => {
+                    if let Some(captured) = self.lead(turn, None)? {
+                        self.settle(captured)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes everything written so far durable and records it in both slots.
+    pub(crate) fn checkpoint(&self, clean: bool, bytes: u64) -> Result<()> {
+        let turn = self.group.turn();
+        let result = match self.lead(turn, Some(Want { clean, bytes }))? {
+            Some(captured) => self.settle(captured),
+            None => Ok(()),
+        };
+        if result.is_err() {
+            self.fail_callbacks();
+        }
+        result
+    }
+
+    /// Carries out one sync. Answers the checkpoint that came with it, to be settled outside the
+    /// turn so that the next sync need not wait for it.
+    fn lead(&self, turn: Turn, want: Option<Want>) -> Result<Option<Captured>> {
+        self.group.gather(&turn, self.options.gather);
+        let started = Moment::now();
+        let mut stock = self.capture(&mut self.writer.lock(), want);
+        self.group.took_stock(&turn, stock.sequence);
+        let result =
+            self.not_poisoned().and_then(|()| self.put_on_media(&stock)).and_then(|()| match stock
+                .captured
+                .as_mut()
+            {
+                Some(captured) if stock.rolled => self.write_slots(captured),
+                _ => Ok(()),
+            });
+        let took = started.elapsed();
+        if let Err(error) = result {
+            let error = self.poisoned_by(error);
+            let _failed_below = self.group.finish(turn, None, took);
+            self.fail_callbacks();
+            return Err(error);
+        }
+        if !stock.dirty.is_empty() {
+            self.counters.synced(took);
+        }
+        {
+            let writer = self.writer.lock();
+            self.bounds.durable.store(stock.next.min(writer.lowest), Ordering::Release);
+        }
+        let due = self.group.finish(turn, Some(stock.sequence), took);
+        self.signals.synced();
+        due.into_iter().for_each(|callback| callback(Ok(())));
+        Ok(stock.captured)
+    }
+
+    /// Takes stock of what was written and is not on its way to the medium yet.
+    pub(crate) fn capture(&self, writer: &mut Writer, want: Option<Want>) -> Stock {
+        writer.note_tail_dirty();
+        writer.lowest = u64::MAX;
+        let dirty = std::mem::take(&mut writer.dirty);
+        let rolled = std::mem::take(&mut writer.rolled);
+        let (sequence, next) = (writer.sequence, writer.state.next);
+        let captured =
+            (rolled || want.is_some()).then(|| self.put_together(writer, want.unwrap_or_default()));
+        if rolled && let Some(captured) = &captured {
+            // From here on the new tail is limited by what this checkpoint will say.
+            writer.reach = captured.checkpoint.reach;
+        }
+        Stock { sequence, next, dirty, rolled, captured }
+    }
+
+    /// A checkpoint of the log as it was written so far.
+    pub(crate) fn put_together(&self, writer: &mut Writer, want: Want) -> Captured {
+        writer.captures += 1;
+        let mut dead = std::mem::take(&mut writer.dead);
+        let mut runs = self.view.read().runs();
+        if runs.len() > RUNS_MAX {
+            // Too many gaps to write down: the dead among the living stay until a trim.
+            let first = runs.first().map_or(0, |(first, _)| *first);
+            let last = runs.last().map_or(0, |(_, last)| *last);
+            runs = vec![(first, last)];
+            writer.dead = dead.extract_if(.., |segment| segment.name.number > first).collect();
+        }
+        let state = &writer.state;
+        let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
+        let position = writer.tail.position;
+        let reach = position.saturating_add(want.bytes.max(step.saturating_mul(2)));
+        let checkpoint = Checkpoint {
+            uuid: *self.uuid.as_bytes(),
+            generation: 0,
+            sequence: writer.sequence,
+            first: state.first,
+            next: state.next,
+            tail_number: writer.tail.segment.name.number,
+            tail_generation: writer.tail.salt.generation(),
+            tail_offset: position,
+            reach: reach.min(self.segment_bytes),
+            segment_bytes: self.segment_bytes,
+            clean: want.clean,
+            creating: false,
+            holes: state.holes,
+            runs,
+            cells: (*state.cells).clone(),
+        };
+        Captured {
+            number: writer.captures,
+            checkpoint,
+            dead,
+            dead_files: std::mem::take(&mut writer.dead_files),
+            written: false,
+        }
+    }
+
+    /// Syncs everything in stock.
+    pub(crate) fn put_on_media(&self, stock: &Stock) -> Result<()> {
+        for dirty in &stock.dirty {
+            // Makes frames, headers and footers durable. A crash before it loses batches that are
+            // not acknowledged yet.
+            dirty.file.sync(dirty.range.clone(), self.options.sync_method).map_err(|source| {
+                Error::io("sync", self.dir.join(&dirty.name.to_string()), source)
+            })?;
+        }
+        if stock.rolled {
+            // Makes the names of new segments durable. A crash before it loses the whole file,
+            // in which nothing is acknowledged yet.
+            self.dir.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint to both slots, unless a newer one is there already.
+    pub(crate) fn write_slots(&self, captured: &mut Captured) -> Result<()> {
+        let mut metadata = self.metadata.lock();
+        if metadata.capture < captured.number {
+            metadata.file.write(captured.checkpoint.clone())?;
+            metadata.capture = captured.number;
+            metadata.sequence = captured.checkpoint.sequence;
+            add(&self.counters.checkpoints, 1);
+        }
+        captured.written = true;
+        Ok(())
+    }
+
+    /// Writes a checkpoint if that was not done yet, and lets go of what it made superfluous.
+    pub(crate) fn settle(&self, mut captured: Captured) -> Result<()> {
+        // One at a time, so that whoever comes out of here knows that those before are done.
+        let _settling = self.settling.lock();
+        if !captured.written {
+            self.write_slots(&mut captured).map_err(|error| self.poisoned_by(error))?;
+        }
+        let newest = self.metadata.lock().capture == captured.number;
+        if newest {
+            let mut writer = self.writer.lock();
+            if writer.tail.segment.name.number == captured.checkpoint.tail_number {
+                writer.reach = captured.checkpoint.reach;
+            }
+        }
+        self.reclaim(captured.dead, &captured.dead_files).map_err(|error| self.poisoned_by(error))
+    }
+
+    /// Recycles or removes files that no durable checkpoint and no frame after it refers to.
+    fn reclaim(&self, dead: Vec<Arc<Segment>>, dead_files: &[SideFileRef]) -> Result<()> {
+        for segment in dead {
+            let name = segment.name.to_string();
+            let wanted = self.spares.count() < self.options.spares + RECYCLED_SPARES;
+            // A segment that a borrowed read still holds must keep its bytes: its name goes, its
+            // map stays.
+            let unused = Arc::into_inner(segment).is_some();
+            if self.options.recycle && wanted && unused {
+                self.spares.recycle(&name)?;
+                add(&self.counters.recycled, 1);
+            } else {
+                self.dir.remove(&name)?;
+                add(&self.counters.removed, 1);
+            }
+        }
+        for file in dead_files {
+            self.side_files.lock().remove(&file.id);
+            self.dir.remove(&file.file_name())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,506 @@
+//! The public engine: one log, its handles, its reads.
+//!
+//! Owns: the API. Does not own: any step of it; see `write` (a batch), `checkpoint` (syncs and
+//! checkpoints), `open` (create and recover), `background` (threads), `view` (what readers see).
+
+pub(crate) mod background;
+pub(crate) mod checkpoint;
+mod open;
+pub(crate) mod plan;
+pub(crate) mod shared;
+pub(crate) mod view;
+pub(crate) mod write;
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use self::background::Threads;
+use self::shared::Shared;
+use self::write::Written;
+use crate::batch::Batch;
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::format::number::to_u64;
+use crate::identity::Uuid;
+use crate::io::Directory;
+use crate::io::mem::MemDirectory;
+use crate::io::os::OsDirectory;
+use crate::options::{Durability, Options, Preparation, WriteMode};
+use crate::recovery::RecoveryReport;
+use crate::segment::read::Entries;
+use crate::side_file::{SideFileReader, SideFileWriter};
+use crate::state::CellValue;
+use crate::stats::Stats;
+use crate::ticket::Ticket;
+
+/// Entries that [`Iter`] reads at a time.
+const ITER_ENTRIES: u64 = 256;
+
+/// An open log. Clones are handles of the same log; the last one to go closes it as well as it
+/// can, so call [`Self::close`] to hear of errors.
+///
+/// Indexes are `u64` and ranges half-open. A new log starts at index 0.
+///
+/// ```
+/// # fn main() -> indelible::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("log");
+/// use indelible::{Log, Options};
+///
+/// let log = Log::create(&path, &Options::new())?;
+/// log.append(b"never forget")?; // durable on return
+/// log.close()?;
+///
+/// let (log, report) = Log::open(&path, &Options::new())?;
+/// assert_eq!(report.verdict, indelible::Verdict::Clean);
+/// assert_eq!(log.entry(0)?, b"never forget");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Log {
+    handle: Arc<Handle>,
+}
+
+/// What is shared by the handles but not by tickets and threads: its end is the end of the log.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    threads: Threads,
+}
+
+impl Log {
+    /// Creates a log in `path`, which is created as well if need be. On return it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyExists`], [`Error::Locked`], [`Error::DiskFull`], [`Error::InvalidOption`],
+    /// [`Error::Io`].
+    pub fn create(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
+        options.validate()?;
+        let path = path.as_ref();
+        let door = OsDirectory::create(path)
+            .map_err(|source| Error::io("create directory", path, source))?;
+        let options = for_system(&door, options);
+        Self::start(open::create(Dir::new(Arc::new(door), path), &options)?)
+    }
+
+    /// Opens the log in `path` and recovers it if it was not closed. On return everything it holds
+    /// is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`], [`Error::Locked`], [`Error::Damaged`] (nothing was changed),
+    /// [`Error::UnsupportedVersion`], [`Error::Incomplete`], [`Error::InvalidOption`],
+    /// [`Error::Io`].
+    pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<(Self, RecoveryReport)> {
+        options.validate()?;
+        let path = path.as_ref();
+        let door = OsDirectory::open(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::Missing { path: path.to_path_buf() },
+            _ => Error::io("open directory", path, source),
+        })?;
+        let options = for_system(&door, options);
+        Self::start_reported(open::open(Dir::new(Arc::new(door), path), &options)?)
+    }
+
+    /// Opens the log in `path`, or creates one if there never was any.
+    ///
+    /// A node that was replaced must not use this blindly: an empty disk in place of the old one
+    /// looks like a new node, and has forgotten its promises (docs/OPERATIONS.md).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`] and [`Self::create`].
+    pub fn open_or_create(
+        path: impl AsRef<Path>,
+        options: &Options,
+    ) -> Result<(Self, RecoveryReport)> {
+        match Self::open(&path, options) {
+            Err(Error::Missing { .. }) => {
+                let log = Self::create(&path, options)?;
+                let report = log.recovery().clone();
+                Ok((log, report))
+            }
+            other => other,
+        }
+    }
+
+    /// A log in memory, with the same behaviour and nothing on disk. It lives as long as its
+    /// handles; durability, preparation and background threads are of no meaning to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`].
+    pub fn in_memory(options: &Options) -> Result<Self> {
+        let options = options
+            .clone()
+            .durability(Durability::Always)
+            .preparation(Preparation::Fallocate)
+            .background(false);
+        Self::create_in(Arc::new(MemDirectory::new()), &options)
+    }
+
+    /// Creates a log behind any I/O door.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create`].
+    pub fn create_in(directory: Arc<dyn Directory>, options: &Options) -> Result<Self> {
+        Self::start(open::create(Dir::new(directory, ""), options)?)
+    }
+
+    /// Opens a log behind any I/O door.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_in(
+        directory: Arc<dyn Directory>,
+        options: &Options,
+    ) -> Result<(Self, RecoveryReport)> {
+        Self::start_reported(open::open(Dir::new(directory, ""), options)?)
+    }
+
+    /// Opens or creates a log behind any I/O door.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open_or_create`].
+    pub fn open_or_create_in(
+        directory: Arc<dyn Directory>,
+        options: &Options,
+    ) -> Result<(Self, RecoveryReport)> {
+        match Self::open_in(Arc::clone(&directory), options) {
+            Err(Error::Missing { .. }) => {
+                let log = Self::create_in(directory, options)?;
+                let report = log.recovery().clone();
+                Ok((log, report))
+            }
+            other => other,
+        }
+    }
+
+    fn start(shared: Arc<Shared>) -> Result<Self> {
+        let threads = Threads::start(&shared)?;
+        Ok(Self { handle: Arc::new(Handle { shared, threads }) })
+    }
+
+    fn start_reported(shared: Arc<Shared>) -> Result<(Self, RecoveryReport)> {
+        let report = shared.report.clone();
+        Ok((Self::start(shared)?, report))
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// The directory, as it was given; empty for a log behind another door.
+    pub fn path(&self) -> &Path {
+        self.shared().dir.path()
+    }
+
+    /// The identity of the log.
+    pub fn uuid(&self) -> Uuid {
+        self.shared().uuid
+    }
+
+    /// The options in force: as given, but for what the file system does not allow.
+    pub fn options(&self) -> &Options {
+        &self.shared().options
+    }
+
+    /// Size of each segment file in bytes, settled when the log was created.
+    pub fn segment_bytes(&self) -> u64 {
+        self.shared().segment_bytes
+    }
+
+    /// Largest entry this log takes, in bytes.
+    pub fn entry_bytes_max(&self) -> u64 {
+        plan::entry_bytes_max(self.shared().segment_bytes)
+    }
+
+    /// How the log was found when it was opened.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.shared().report
+    }
+
+    /// Index of the first entry. An atomic load.
+    #[inline]
+    pub fn first(&self) -> u64 {
+        self.shared().bounds.first.load(Ordering::Acquire)
+    }
+
+    /// Index the next entry will get. An atomic load.
+    #[inline]
+    pub fn next(&self) -> u64 {
+        self.shared().bounds.next.load(Ordering::Acquire)
+    }
+
+    /// Exclusive end of the entries that are on media. An atomic load.
+    #[inline]
+    pub fn durable(&self) -> u64 {
+        self.shared().bounds.durable.load(Ordering::Acquire)
+    }
+
+    /// Appends one entry, as a batch of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::commit`].
+    pub fn append(&self, entry: &[u8]) -> Result<Ticket> {
+        let mut batch = Batch::new();
+        batch.append(Cow::Borrowed(entry));
+        self.commit(&batch)
+    }
+
+    /// Commits a batch. Under [`Durability::Always`] it is durable on return; under the other
+    /// policies it is written, readable and in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Trimmed`], [`Error::BeyondEnd`], [`Error::TooLarge`], [`Error::InvalidArgument`]
+    /// and [`Error::DiskFull`]: nothing was changed. [`Error::Io`], [`Error::Poisoned`]: the
+    /// outcome is unknown until the log is reopened. [`Error::Closed`].
+    pub fn commit(&self, batch: &Batch<'_>) -> Result<Ticket> {
+        let ticket = self.submit(batch)?;
+        if self.shared().options.durability == Durability::Always {
+            ticket.wait()?;
+        }
+        Ok(ticket)
+    }
+
+    /// Writes a batch and waits for nothing, whatever the policy. It becomes durable with the next
+    /// sync, be it one that its ticket asks for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::commit`].
+    pub fn submit(&self, batch: &Batch<'_>) -> Result<Ticket> {
+        let written = self.shared().write(batch)?;
+        Ok(Ticket::new(self.shared(), written))
+    }
+
+    /// Makes everything written so far durable. Costs no I/O if it is already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Poisoned`], [`Error::Closed`].
+    pub fn sync(&self) -> Result<()> {
+        self.shared().usable()?;
+        self.shared().wait_durable(self.shared().group.newest_written())
+    }
+
+    /// The newest ticket: that of the last batch written.
+    pub fn newest_ticket(&self) -> Ticket {
+        let sequence = self.shared().group.newest_written();
+        Ticket::new(self.shared(), Written { sequence, next: self.next() })
+    }
+
+    /// One entry, copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn entry(&self, index: u64) -> Result<Vec<u8>> {
+        let end =
+            index.checked_add(1).ok_or(Error::BeyondEnd { wanted: index, next: self.next() })?;
+        let entries = self.read(index..end)?;
+        Ok(entries.get(0).unwrap_or(&[]).to_vec())
+    }
+
+    /// Entries without copying them, checked before they are handed out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Trimmed`] and [`Error::BeyondEnd`] if the range is not within
+    /// [`Self::first`]`..`[`Self::next`]; an empty range is fine anywhere. [`Error::Damaged`],
+    /// [`Error::Hole`], [`Error::UnsupportedFeature`], [`Error::Io`]; [`Error::Closed`];
+    /// [`Error::Poisoned`] if the log is poisoned and the range is not wholly durable.
+    pub fn read(&self, range: Range<u64>) -> Result<Entries> {
+        let shared = self.shared();
+        if shared.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        let mut pieces = {
+            let view = shared.view.read();
+            view.check(&range)?;
+            view.pieces(&range)
+        };
+        if range.end > self.durable() {
+            shared.not_poisoned()?;
+        }
+        for piece in &mut pieces {
+            piece.check()?;
+        }
+        Ok(Entries::new(range.start, pieces))
+    }
+
+    /// Entries, copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn read_to_vec(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>> {
+        Ok(self.read(range)?.iter().map(<[u8]>::to_vec).collect())
+    }
+
+    /// The entries from `from` on, to the end the log has at each step.
+    pub fn iter(&self, from: u64) -> Iter {
+        Iter { log: self.clone(), next: from, chunk: Entries::default(), at: 0, failed: false }
+    }
+
+    /// The value of a state cell; nothing if it is clear or refers to a side file.
+    pub fn cell(&self, name: &str) -> Option<Arc<[u8]>> {
+        match self.shared().writer.lock().state.cells.get(name) {
+            Some(CellValue::Inline(bytes)) => Some(Arc::clone(bytes)),
+            _ => None,
+        }
+    }
+
+    /// Every state cell with its value, by name.
+    pub fn cells(&self) -> Vec<(String, CellValue)> {
+        let cells = self.shared().cells();
+        cells.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// Starts a side file: a snapshot, or any value too large for a state cell. It becomes part of
+    /// the log when it is finished and then attached by a [`Batch`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DiskFull`], [`Error::Io`], [`Error::Poisoned`], [`Error::Closed`].
+    pub fn side_file_writer(&self) -> Result<SideFileWriter> {
+        let shared = self.shared();
+        shared.usable()?;
+        SideFileWriter::new(&shared.dir, &shared.side_files, shared.options.sync_method)
+    }
+
+    /// The side file that a state cell refers to, for reading.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Closed`].
+    pub fn side_file(&self, cell: &str) -> Result<Option<SideFileReader>> {
+        let shared = self.shared();
+        if shared.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        // The writer's lock keeps the file from being replaced and removed before it is open.
+        let writer = shared.writer.lock();
+        match writer.state.cells.get(cell) {
+            Some(CellValue::SideFile(file)) => SideFileReader::open(&shared.dir, *file).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The counters of this log.
+    pub fn stats(&self) -> Stats {
+        let shared = self.shared();
+        let mut stats = shared.counters.read();
+        stats.segments = to_u64(shared.view.read().segment_count());
+        stats.spares = to_u64(shared.spares.count());
+        stats.written_sequence = shared.group.newest_written();
+        stats.durable_sequence = shared.group.durable();
+        stats.poisoned = shared.poison.get().is_some();
+        stats
+    }
+
+    /// Does now what the background threads would do some time: writes a checkpoint, recycles or
+    /// removes what nothing refers to, prepares spares. On return everything written is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Poisoned`], [`Error::Closed`].
+    pub fn maintain(&self) -> Result<()> {
+        self.shared().maintain_now()
+    }
+
+    /// Closes the log: everything written becomes durable, a checkpoint says so, the directory is
+    /// unlocked. Every handle answers [`Error::Closed`] afterwards; closing twice is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::Poisoned`]: what was not durable before may be lost.
+    pub fn close(&self) -> Result<()> {
+        self.handle.close()
+    }
+}
+
+impl Handle {
+    fn close(&self) -> Result<()> {
+        let shared = &self.shared;
+        {
+            // No batch is being written while the log is marked as closed, and none after.
+            let _no_writer = shared.writer.lock();
+            if shared.closed.swap(true, Ordering::AcqRel) {
+                return Ok(());
+            }
+        }
+        self.threads.stop(shared);
+        let result = match shared.not_poisoned() {
+            Ok(()) => shared.checkpoint(true, 0),
+            Err(poisoned) => Err(poisoned),
+        };
+        shared.lock.lock().take();
+        result
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Nobody is left to hear of an error; what was acknowledged is durable already.
+        let _unheard = self.close();
+    }
+}
+
+/// The options a directory of the operating system allows: on a copy-on-write file system a store
+/// into a map can meet a full disk although the space was reserved, so there bytes are written.
+fn for_system(door: &OsDirectory, options: &Options) -> Options {
+    if door.copy_on_write() && options.write_mode == WriteMode::Mmap {
+        options.clone().write_mode(WriteMode::Pwrite)
+    } else {
+        options.clone()
+    }
+}
+
+/// Walks over the entries of a log, copying each. Made by [`Log::iter`].
+#[derive(Debug)]
+pub struct Iter {
+    log: Log,
+    next: u64,
+    chunk: Entries,
+    at: usize,
+    failed: bool,
+}
+
+impl Iterator for Iter {
+    type Item = Result<(u64, Vec<u8>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        if self.at >= self.chunk.len() {
+            let end = self.log.next().min(self.next.saturating_add(ITER_ENTRIES));
+            if self.next >= end {
+                return None;
+            }
+            match self.log.read(self.next..end) {
+                Ok(chunk) => (self.chunk, self.at) = (chunk, 0),
+                Err(error) => {
+                    self.failed = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        let entry = self.chunk.get(self.at)?.to_vec();
+        let index = self.next;
+        self.at += 1;
+        self.next += 1;
+        Some(Ok((index, entry)))
+    }
+}

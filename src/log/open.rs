@@ -1,0 +1,415 @@
+//! Creating and opening: from a directory to an open log.
+//!
+//! Owns: carrying out what recovery decided. Does not own: the decision.
+//!
+//! Steps of a create: (1) the metadata file, marked as being created, (2) the first segment,
+//! (3) both slots again without the mark. The commit point is the name of the metadata file: after
+//! it, an open finishes what is left. Nothing is acknowledged before (3).
+//!
+//! Steps of an open: (1) observe, (2) decide, (3) make the names of segments begun since the last
+//! checkpoint durable, (4) write a checkpoint of what was recovered, (5) remove junk. The commit
+//! point is (4); a crash before it leaves all as it was, a crash after it leaves junk.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::background::Signals;
+use super::shared::{Bounds, MetadataState, Shared, Writer};
+use super::view::View;
+use crate::clock::Moment;
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::format::header::SEGMENT_HEADER_BYTES;
+use crate::format::number::to_u64;
+use crate::format::{Checkpoint, SegmentHeader, SegmentName};
+use crate::identity::Uuid;
+use crate::io::Lock;
+use crate::metadata::Metadata;
+use crate::options::Options;
+use crate::recovery::observe::{Files, Observed, observe};
+use crate::recovery::replay::Replayed;
+use crate::recovery::table::{Decision, decide};
+use crate::recovery::{RecoveryReport, Verdict};
+use crate::segment::tail::{Tail, begin};
+use crate::segment::{FRAMES_START, Segment};
+use crate::spares::Spares;
+use crate::state::{CellValue, State};
+use crate::stats::Counters;
+use crate::sync::Group;
+
+/// Number of the first segment of a log.
+const FIRST_SEGMENT: u64 = 1;
+
+/// What a log consists of once it was created or recovered.
+struct Parts {
+    metadata: Metadata,
+    checkpoint: Checkpoint,
+    state: State,
+    sequence: u64,
+    tail: Tail,
+    view: View,
+    spares: Spares,
+    report: RecoveryReport,
+}
+
+/// Creates a log in a directory that has none.
+pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
+    options.validate()?;
+    let started = Moment::now();
+    let lock = dir.lock()?;
+    let files = Files::list(&dir)?;
+    if files.any() {
+        return Err(Error::AlreadyExists { path: dir.path().to_path_buf() });
+    }
+    remove_junk(&dir, files.temporaries.into_iter().chain(names(files.spares)))?;
+    let checkpoint = Checkpoint {
+        uuid: *Uuid::random(dir.door()).as_bytes(),
+        generation: 0,
+        sequence: 0,
+        first: 0,
+        next: 0,
+        tail_number: FIRST_SEGMENT,
+        tail_generation: dir.door().random(),
+        tail_offset: FRAMES_START,
+        reach: FRAMES_START,
+        segment_bytes: options.segment_bytes,
+        clean: false,
+        creating: true,
+        holes: 0,
+        runs: vec![(FIRST_SEGMENT, FIRST_SEGMENT)],
+        cells: std::collections::BTreeMap::new(),
+    };
+    let metadata = Metadata::create(&dir, checkpoint.clone(), options.sync_method)?;
+    let parts = finish_create(&dir, options, metadata, checkpoint, started)?;
+    build(dir, options, parts, lock)
+}
+
+/// Opens the log in a directory.
+pub(super) fn open(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
+    options.validate()?;
+    let started = Moment::now();
+    if !Files::list(&dir)?.any() {
+        return Err(Error::Missing { path: dir.path().to_path_buf() });
+    }
+    let lock = dir.lock()?;
+    let observed = observe(&dir, options.sync_method)?;
+    let decision = decide(&observed.facts);
+    let parts = match decision {
+        Decision::NoLog => return Err(Error::Missing { path: dir.path().to_path_buf() }),
+        Decision::RefuseMetadata
+        | Decision::RefuseVersion
+        | Decision::RefuseSegment
+        | Decision::RefuseTail
+        | Decision::RefuseSideFile => {
+            let missing = || Error::Missing { path: dir.path().to_path_buf() };
+            return Err(observed.refusal.unwrap_or_else(missing));
+        }
+        Decision::FinishCreate => resume_create(&dir, options, observed, started)?,
+        Decision::OpenClean | Decision::OpenRecovered | Decision::OpenTorn => {
+            recover(&dir, options, observed, decision, started)?
+        }
+    };
+    build(dir, options, parts, lock)
+}
+
+/// Finishes a create that was cut short: whatever there is of a first segment is made anew.
+fn resume_create(
+    dir: &Dir,
+    options: &Options,
+    observed: Observed,
+    started: Moment,
+) -> Result<Parts> {
+    let Some((metadata, slots)) = observed.metadata else {
+        return Err(Error::Missing { path: dir.path().to_path_buf() });
+    };
+    let files = observed.files;
+    let segments = files.segments.into_values().flatten().map(|(name, _)| name.to_string());
+    remove_junk(dir, segments.chain(files.temporaries).chain(names(files.spares)))?;
+    dir.sync()?;
+    finish_create(dir, options, metadata, slots.newest, started)
+}
+
+/// Makes the first segment, then takes back the mark of a log being created.
+fn finish_create(
+    dir: &Dir,
+    options: &Options,
+    mut metadata: Metadata,
+    mut checkpoint: Checkpoint,
+    started: Moment,
+) -> Result<Parts> {
+    let spares = new_spares(dir, options, checkpoint.segment_bytes);
+    let spare = spares.prepare(&|| false)?.ok_or(Error::Closed)?;
+    let header = SegmentHeader {
+        uuid: checkpoint.uuid,
+        number: checkpoint.tail_number,
+        base: checkpoint.first,
+        generation: checkpoint.tail_generation,
+        first_sequence: checkpoint.sequence + 1,
+        previous_generation: 0,
+        previous_end: 0,
+        segment_bytes: checkpoint.segment_bytes,
+        features: 0,
+    };
+    let tail = begin(dir, &spare.name, spare.file, &header, options.write_mode)?;
+    let path = || dir.join(&tail.segment.name.to_string());
+    // Makes the header durable. A crash before this leaves a log that is still being created.
+    tail.file
+        .sync(0..to_u64(SEGMENT_HEADER_BYTES), options.sync_method)
+        .map_err(|source| Error::io("sync", path(), source))?;
+    // Makes the segment's name durable, so that the checkpoint may rely on it.
+    dir.sync()?;
+    checkpoint.creating = false;
+    checkpoint.reach = reach(options, &checkpoint, FRAMES_START);
+    metadata.write(checkpoint.clone())?;
+    let segments = VecDeque::from([Arc::clone(&tail.segment)]);
+    Ok(Parts {
+        metadata,
+        state: State { first: checkpoint.first, next: checkpoint.next, ..State::default() },
+        sequence: checkpoint.sequence,
+        view: View::new(checkpoint.first, checkpoint.next, segments, Vec::new()),
+        checkpoint,
+        tail,
+        spares,
+        report: RecoveryReport::created(started.elapsed()),
+    })
+}
+
+/// Goes on with a log that was found.
+fn recover(
+    dir: &Dir,
+    options: &Options,
+    observed: Observed,
+    decision: Decision,
+    started: Moment,
+) -> Result<Parts> {
+    let missing = || Error::Missing { path: dir.path().to_path_buf() };
+    let (mut metadata, slots) = observed.metadata.ok_or_else(missing)?;
+    let mut replayed = observed.replayed.ok_or_else(missing)?;
+    let found = slots.newest;
+    if replayed.state.holes > 0 && !options.allow_holes {
+        let path = dir.path().to_path_buf();
+        return Err(Error::Incomplete { path, count: replayed.state.holes });
+    }
+    // Frames that were dropped must never fit behind new ones: numbers go on above all of them.
+    let sequence = replayed.sequence.max(replayed.behind.newest);
+    let tail = open_tail(dir, options, &found, &mut replayed)?;
+    let (view, dead) = view_of(dir, &found, &observed.segments, &replayed, &tail);
+    let checkpoint = Checkpoint {
+        generation: 0,
+        sequence,
+        first: replayed.state.first,
+        next: replayed.state.next,
+        tail_number: tail.segment.name.number,
+        tail_generation: tail.salt.generation(),
+        tail_offset: tail.position,
+        reach: reach(options, &found, tail.position),
+        clean: false,
+        holes: replayed.state.holes,
+        runs: view.runs(),
+        cells: (*replayed.state.cells).clone(),
+        ..found
+    };
+    if replayed.links.len() > 1 {
+        // Makes the names of segments begun since the last checkpoint durable, before the next one
+        // names them. A crash before this finds the log as this open did.
+        dir.sync()?;
+    }
+    metadata.write(checkpoint.clone())?;
+    let spares = new_spares(dir, options, checkpoint.segment_bytes);
+    let removed = tidy(dir, options, &observed.files, &checkpoint, &spares, &dead)?;
+    let report = RecoveryReport {
+        verdict: verdict(dir, decision, &replayed),
+        batches_replayed: replayed.batches,
+        entries_replayed: replayed.entries,
+        bytes_scanned: replayed.scanned,
+        segments: to_u64(view.segment_count()),
+        removed,
+        slot_rewritten: slots.unreadable.is_some(),
+        elapsed: started.elapsed(),
+    };
+    let state = replayed.state;
+    Ok(Parts { metadata, checkpoint, state, sequence, tail, view, spares, report })
+}
+
+/// Maps the segment that goes on as the tail.
+fn open_tail(
+    dir: &Dir,
+    options: &Options,
+    found: &Checkpoint,
+    replayed: &mut Replayed,
+) -> Result<Tail> {
+    let first_link = replayed.links.len() == 1;
+    let link = replayed
+        .links
+        .last_mut()
+        .ok_or_else(|| Error::Missing { path: dir.path().to_path_buf() })?;
+    let name = link.name;
+    let write = options.write_mode == crate::options::WriteMode::Mmap;
+    let region = link
+        .file
+        .map(found.segment_bytes, write)
+        .map_err(|source| Error::io("map", dir.join(&name.to_string()), source))?;
+    region.publish(crate::format::number::to_usize(link.end));
+    // What the replay read whole is known to be good; what was durable before is checked when it
+    // is read.
+    let trusted_from = if first_link { found.tail_offset } else { FRAMES_START };
+    let uuid = Uuid::from_bytes(found.uuid);
+    let segment = Segment::with_region(dir, uuid, name, region, link.salt.clone(), trusted_from);
+    if let Some(opened) = segment.opened() {
+        let order = std::sync::atomic::Ordering::Relaxed;
+        opened.compressed.store(link.offsets.compressed, order);
+        opened.holes.store(link.offsets.holes, order);
+    }
+    let (file, salt) = (Arc::clone(&link.file), link.salt.clone());
+    Ok(Tail::new(Arc::new(segment), file, salt, link.end, options.write_mode))
+}
+
+/// The view of a recovered log, and the segments that hold nothing live.
+fn view_of(
+    dir: &Dir,
+    found: &Checkpoint,
+    named: &[SegmentName],
+    replayed: &Replayed,
+    tail: &Tail,
+) -> (View, Vec<SegmentName>) {
+    let (first, next) = (replayed.state.first, replayed.state.next);
+    let units = replayed.links.last().map_or_else(Vec::new, |link| link.offsets.units.clone());
+    let mut view = View::new(first, next, VecDeque::new(), Vec::new());
+    let uuid = Uuid::from_bytes(found.uuid);
+    let begun = replayed.links.iter().skip(1).map(|link| link.name);
+    let mut dead = Vec::new();
+    for name in named.iter().copied().chain(begun) {
+        let segment = if name == tail.segment.name {
+            Arc::clone(&tail.segment)
+        } else {
+            Arc::new(Segment::sealed(dir, uuid, name, found.segment_bytes))
+        };
+        dead.extend(view.roll(segment));
+    }
+    dead.extend(view.trim(first));
+    view.tail_units = units;
+    (view, dead.into_iter().map(|segment| segment.name).collect())
+}
+
+/// Removes what nothing refers to, and takes over spares.
+fn tidy(
+    dir: &Dir,
+    options: &Options,
+    files: &Files,
+    checkpoint: &Checkpoint,
+    spares: &Spares,
+    dead: &[SegmentName],
+) -> Result<Vec<String>> {
+    let named = |number: u64| {
+        checkpoint.runs.iter().any(|(first, last)| (*first..=*last).contains(&number))
+    };
+    let mut junk: Vec<String> = files.temporaries.clone();
+    for (name, _) in files.segments.values().flatten() {
+        if !named(name.number) || dead.contains(name) {
+            junk.push(name.to_string());
+        }
+    }
+    for (name, bytes) in &files.spares {
+        if *bytes == checkpoint.segment_bytes && spares.count() < options.spares {
+            spares.adopt(name.clone())?;
+        } else {
+            junk.push(name.clone());
+        }
+    }
+    let referred: HashSet<u64> = side_files(checkpoint).collect();
+    for id in files.sides.keys().filter(|id| !referred.contains(id)) {
+        junk.push(crate::format::names::side_file(*id));
+    }
+    remove_junk(dir, junk.iter().cloned())?;
+    if !junk.is_empty() {
+        // Makes the removals durable, so that a new segment never meets an old one with its
+        // number. A crash before this only leaves the junk for the next open.
+        dir.sync()?;
+    }
+    Ok(junk)
+}
+
+fn verdict(dir: &Dir, decision: Decision, replayed: &Replayed) -> Verdict {
+    match (decision, replayed.links.last()) {
+        (Decision::OpenClean, _) => Verdict::Clean,
+        (Decision::OpenTorn, Some(link)) => Verdict::TornTail {
+            path: dir.join(&link.name.to_string()),
+            offset: link.end,
+            sequence: replayed.sequence + 1,
+            bytes: replayed.behind.end.saturating_sub(link.end),
+        },
+        _ => Verdict::Recovered,
+    }
+}
+
+fn side_files(checkpoint: &Checkpoint) -> impl Iterator<Item = u64> + '_ {
+    checkpoint.cells.values().filter_map(|value| match value {
+        CellValue::SideFile(reference) => Some(reference.id),
+        CellValue::Inline(_) => None,
+    })
+}
+
+fn names(spares: Vec<(String, u64)>) -> impl Iterator<Item = String> {
+    spares.into_iter().map(|(name, _)| name)
+}
+
+fn remove_junk(dir: &Dir, names: impl Iterator<Item = String>) -> Result<()> {
+    for name in names {
+        dir.remove(&name)?;
+    }
+    Ok(())
+}
+
+fn new_spares(dir: &Dir, options: &Options, segment_bytes: u64) -> Spares {
+    Spares::new(dir, segment_bytes, options.preparation_in_force(), options.spares)
+}
+
+/// How far the tail may grow under a checkpoint at `position`.
+fn reach(options: &Options, checkpoint: &Checkpoint, position: u64) -> u64 {
+    let step = options.checkpoint_bytes_in_force(checkpoint.segment_bytes);
+    position.saturating_add(step.saturating_mul(2)).min(checkpoint.segment_bytes)
+}
+
+fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Result<Arc<Shared>> {
+    let Parts { metadata, checkpoint, state, sequence, tail, view, spares, report } = parts;
+    let known: HashSet<u64> = side_files(&checkpoint).collect();
+    let bounds = Bounds::new(state.first, state.next);
+    let writer = Writer {
+        state,
+        tail,
+        sequence,
+        reach: checkpoint.reach,
+        dirty: Vec::new(),
+        dirty_from: None,
+        rolled: false,
+        lowest: u64::MAX,
+        captures: 0,
+        dead: Vec::new(),
+        dead_files: Vec::new(),
+        scratch: Vec::new(),
+        ops: Vec::new(),
+    };
+    Ok(Arc::new(Shared {
+        dir,
+        uuid: Uuid::from_bytes(checkpoint.uuid),
+        options: options.clone(),
+        segment_bytes: checkpoint.segment_bytes,
+        report,
+        writer: Mutex::new(writer),
+        view: RwLock::new(view),
+        bounds,
+        group: Group::new(sequence),
+        metadata: Mutex::new(MetadataState { file: metadata, capture: 0, sequence }),
+        settling: Mutex::new(()),
+        spares,
+        side_files: Arc::new(Mutex::new(known)),
+        counters: Counters::new(),
+        signals: Signals::default(),
+        poison: OnceLock::new(),
+        closed: AtomicBool::new(false),
+        lock: Mutex::new(Some(lock)),
+    }))
+}

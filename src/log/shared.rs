@@ -1,0 +1,165 @@
+//! What all handles, tickets and threads of one open log share.
+//!
+//! Lock order: `settling` or the turn to sync, then `writer`, then `view` or `metadata`. The group's own lock is
+//! held only inside its methods.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::background::Signals;
+use super::plan::Op;
+use super::view::View;
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::format::{SegmentName, SideFileRef};
+use crate::identity::Uuid;
+use crate::io::{File, Lock};
+use crate::metadata::Metadata;
+use crate::options::Options;
+use crate::recovery::RecoveryReport;
+use crate::segment::Segment;
+use crate::segment::tail::Tail;
+use crate::side_file::KnownSideFiles;
+use crate::spares::Spares;
+use crate::state::State;
+use crate::stats::Counters;
+use crate::sync::Group;
+
+/// One open log.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) dir: Dir,
+    pub(crate) uuid: Uuid,
+    pub(crate) options: Options,
+    pub(crate) segment_bytes: u64,
+    pub(crate) report: RecoveryReport,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) view: RwLock<View>,
+    pub(crate) bounds: Bounds,
+    pub(crate) group: Group,
+    pub(crate) metadata: Mutex<MetadataState>,
+    pub(crate) settling: Mutex<()>,
+    pub(crate) spares: Spares,
+    pub(crate) side_files: KnownSideFiles,
+    pub(crate) counters: Counters,
+    pub(crate) signals: Signals,
+    pub(crate) poison: OnceLock<Arc<Error>>,
+    pub(crate) closed: AtomicBool,
+    pub(crate) lock: Mutex<Option<Box<dyn Lock>>>,
+}
+
+/// The bounds of the log, for those who only want to look.
+#[derive(Debug)]
+pub(crate) struct Bounds {
+    pub(crate) first: AtomicU64,
+    pub(crate) next: AtomicU64,
+    pub(crate) durable: AtomicU64,
+}
+
+/// The metadata file, and which checkpoint it holds.
+#[derive(Debug)]
+pub(crate) struct MetadataState {
+    pub(crate) file: Metadata,
+    pub(crate) capture: u64,
+    pub(crate) sequence: u64,
+}
+
+/// What only the one who appends may touch.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) state: State,
+    pub(crate) tail: Tail,
+    /// Sequence of the newest batch written.
+    pub(crate) sequence: u64,
+    /// No frame goes into the tail at or past this offset before another checkpoint (INV-5: the
+    /// newest durable checkpoint states at least as much).
+    pub(crate) reach: u64,
+    /// What was written since the last sync took stock, oldest first.
+    pub(crate) dirty: Vec<Dirty>,
+    /// Start of the unsynced part of the tail.
+    pub(crate) dirty_from: Option<u64>,
+    /// A segment was begun since the last sync took stock: its name is not durable, and a
+    /// checkpoint must name it before anything in it is acknowledged.
+    pub(crate) rolled: bool,
+    /// Lowest end that a truncation or reset led to since the last sync took stock.
+    pub(crate) lowest: u64,
+    /// Numbers the times a checkpoint was put together, so that an older one never replaces a
+    /// newer one.
+    pub(crate) captures: u64,
+    /// Segments and side files that nothing refers to since a batch that may not be durable yet.
+    pub(crate) dead: Vec<Arc<Segment>>,
+    pub(crate) dead_files: Vec<SideFileRef>,
+    /// Space used again and again.
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) ops: Vec<Op>,
+}
+
+/// A range of a file that is not durable yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Dirty {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) name: SegmentName,
+    pub(crate) range: std::ops::Range<u64>,
+}
+
+impl Writer {
+    /// Moves the unsynced part of the tail to the list of unsynced ranges.
+    pub(crate) fn note_tail_dirty(&mut self) {
+        if let Some(from) = self.dirty_from.take() {
+            let (file, name) = (Arc::clone(&self.tail.file), self.tail.segment.name);
+            self.dirty.push(Dirty { file, name, range: from..self.tail.position });
+        }
+    }
+}
+
+impl Bounds {
+    /// Bounds of a log that is durable to its end.
+    pub(crate) fn new(first: u64, next: u64) -> Self {
+        let (first, durable) = (AtomicU64::new(first), AtomicU64::new(next));
+        Self { first, next: AtomicU64::new(next), durable }
+    }
+}
+
+impl Shared {
+    /// Refuses work on a handle that was closed or poisoned.
+    pub(crate) fn usable(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        self.not_poisoned()
+    }
+
+    pub(crate) fn not_poisoned(&self) -> Result<()> {
+        match self.poison.get() {
+            Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Poisons the handle for good, and gives the error back to the one who met it.
+    pub(crate) fn poisoned_by(&self, error: Error) -> Error {
+        if !matches!(error, Error::Poisoned { .. }) {
+            let _first_failure_stays = self.poison.set(Arc::new(error.clone()));
+        }
+        self.group.wake_everyone();
+        error
+    }
+
+    /// Answers every callback with the failure, if there was one. Called with no lock held.
+    pub(crate) fn fail_callbacks(&self) {
+        if let Err(error) = self.not_poisoned() {
+            for callback in self.group.take_all_callbacks() {
+                callback(Err(error.clone()));
+            }
+        }
+    }
+
+    /// The cell values as they are now.
+    pub(crate) fn cells(&self) -> Arc<BTreeMap<String, crate::state::CellValue>> {
+        Arc::clone(&self.writer.lock().state.cells)
+    }
+}

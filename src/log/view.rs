@@ -1,0 +1,121 @@
+//! The view: which segment holds which entries, as readers see it.
+//!
+//! Owns: the ordered list of segments with live entries and the offsets of the tail. Does not own:
+//! the files. INV-3: bases ascend strictly; a segment without live entries is not in the list.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::number::to_usize;
+use crate::segment::Segment;
+use crate::segment::read::Piece;
+
+/// What readers need to find an entry.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) first: u64,
+    pub(crate) next: u64,
+    segments: VecDeque<Arc<Segment>>,
+    /// Offsets of the tail's entries, in units.
+    pub(crate) tail_units: Vec<u32>,
+}
+
+impl View {
+    pub(crate) fn new(
+        first: u64,
+        next: u64,
+        segments: VecDeque<Arc<Segment>>,
+        tail_units: Vec<u32>,
+    ) -> Self {
+        Self { first, next, segments, tail_units }
+    }
+
+    pub(crate) fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Takes in a new tail. Answers the segments that hold nothing live any more.
+    pub(crate) fn roll(&mut self, tail: Arc<Segment>) -> Vec<Arc<Segment>> {
+        let base = tail.name.base;
+        let mut dead = Vec::new();
+        while let Some(last) = self.segments.back()
+            && last.name.base >= base
+        {
+            dead.extend(self.segments.pop_back());
+        }
+        self.segments.push_back(tail);
+        self.tail_units.clear();
+        dead
+    }
+
+    /// Takes in a new first index. Answers the segments that hold nothing live any more.
+    pub(crate) fn trim(&mut self, first: u64) -> Vec<Arc<Segment>> {
+        self.first = first;
+        let mut dead = Vec::new();
+        while self.segments.get(1).is_some_and(|second| second.name.base <= first) {
+            dead.extend(self.segments.pop_front());
+        }
+        dead
+    }
+
+    /// Refuses indexes that are not in the log.
+    pub(crate) fn check(&self, range: &Range<u64>) -> Result<()> {
+        if range.start > range.end {
+            let reason = "a range must not end before it starts";
+            return Err(Error::InvalidArgument { what: "range", reason });
+        }
+        if range.is_empty() {
+            return Ok(());
+        }
+        if range.start < self.first {
+            return Err(Error::Trimmed { wanted: range.start, first: self.first });
+        }
+        if range.end > self.next {
+            return Err(Error::BeyondEnd { wanted: range.end - 1, next: self.next });
+        }
+        Ok(())
+    }
+
+    /// The segments that hold `range`, which must be in the log, with the part each holds.
+    pub(crate) fn pieces(&self, range: &Range<u64>) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let mut from = range.start;
+        let mut at = self.position_of(from);
+        while from < range.end
+            && let Some(segment) = self.segments.get(at)
+        {
+            let end = self.segments.get(at + 1).map_or(self.next, |after| after.name.base);
+            let part = from..end.min(range.end);
+            let offsets = (at + 1 == self.segments.len()).then(|| {
+                let nth = |index: u64| to_usize(index.saturating_sub(segment.name.base));
+                let units = self.tail_units.get(nth(part.start)..nth(part.end));
+                units.unwrap_or(&[]).to_vec()
+            });
+            from = part.end;
+            let decompressed = std::collections::HashMap::new();
+            pieces.push(Piece { segment: Arc::clone(segment), offsets, range: part, decompressed });
+            at += 1;
+        }
+        pieces
+    }
+
+    /// Place of the segment that holds `index`: the last one that starts at or before it.
+    fn position_of(&self, index: u64) -> usize {
+        self.segments.partition_point(|segment| segment.name.base <= index).saturating_sub(1)
+    }
+
+    /// Runs of consecutive segment numbers, ascending.
+    pub(crate) fn runs(&self) -> Vec<(u64, u64)> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for segment in &self.segments {
+            let number = segment.name.number;
+            match runs.last_mut() {
+                Some((_, last)) if *last + 1 == number => *last = number,
+                _ => runs.push((number, number)),
+            }
+        }
+        runs
+    }
+}

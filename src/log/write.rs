@@ -1,0 +1,435 @@
+//! Writing a batch: from a plan to frames in the tail, visible to readers, not yet durable.
+//!
+//! Owns: the encoding of a batch across segments, the roll, and what readers see of it. Does not
+//! own: durability (`sync`), checkpoints (`checkpoint`).
+//!
+//! Steps: (1) plan, (2) get every segment the batch needs, (3) write frames, (4) publish them to
+//! readers. Up to (3) a failure changes nothing. The commit point is not here: it is the sync that
+//! covers the last frame, and, if the batch rolled, the checkpoint that follows that sync.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::RwLockWriteGuard;
+
+use super::checkpoint::{Captured, Want};
+use super::plan::{Op, Place, Plan};
+use super::shared::{Shared, Writer};
+use super::view::View;
+use crate::batch::{Batch, Record};
+use crate::error::{Error, Result};
+use crate::format::SegmentHeader;
+use crate::format::cell::{CellRecord, encode_cell};
+use crate::format::frame::{Flags, FrameHeader, Kind, encode_frame, payload_length};
+use crate::format::number::{to_u32, to_u64, to_usize};
+use crate::segment::{in_units, tail};
+use crate::spares::{Spare, is_disk_full};
+use crate::state::CellValue;
+use crate::stats::add;
+
+/// Encoded bytes that are gathered before they are handed to the tail.
+const FLUSH_BYTES: usize = 256 * 1024;
+
+/// A written batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written {
+    pub(crate) sequence: u64,
+    pub(crate) next: u64,
+}
+
+/// How an attempt to write ended, other than in an error.
+enum Attempt {
+    Done(Written),
+    /// The tail may not grow this far before another checkpoint.
+    NeedsCheckpoint {
+        bytes: u64,
+    },
+    /// The disk is full, but the batch has no entries: the metadata file can carry it.
+    NeedsSlots,
+}
+
+impl Shared {
+    /// Writes a batch. On return it is readable, in order, and not durable.
+    pub(crate) fn write(&self, batch: &Batch<'_>) -> Result<Written> {
+        loop {
+            let attempt = self.try_write(&mut self.writer.lock(), batch);
+            if attempt.is_err() {
+                self.fail_callbacks();
+            }
+            match attempt? {
+                Attempt::Done(written) => {
+                    self.after_write()?;
+                    return Ok(written);
+                }
+                Attempt::NeedsCheckpoint { bytes } => self.checkpoint(false, bytes)?,
+                Attempt::NeedsSlots => return self.commit_in_slots(batch),
+            }
+        }
+    }
+
+    fn try_write(&self, writer: &mut Writer, batch: &Batch<'_>) -> Result<Attempt> {
+        self.usable()?;
+        self.check_side_files(batch)?;
+        let mut ops = std::mem::take(&mut writer.ops);
+        let attempt = self.plan_and_write(writer, batch, &mut ops);
+        ops.clear();
+        writer.ops = ops;
+        attempt
+    }
+
+    fn plan_and_write(
+        &self,
+        writer: &mut Writer,
+        batch: &Batch<'_>,
+        ops: &mut Vec<Op>,
+    ) -> Result<Attempt> {
+        let place = self.place(writer);
+        let plan = Plan::new(&writer.state, place, batch, self.options.compress_above, ops)?;
+        if ops.is_empty() {
+            let (sequence, next) = (writer.sequence, writer.state.next);
+            return Ok(Attempt::Done(Written { sequence, next }));
+        }
+        let end = if plan.rolls == 0 { plan.place.position } else { self.segment_bytes };
+        if end > writer.reach {
+            return Ok(Attempt::NeedsCheckpoint { bytes: end - writer.tail.position });
+        }
+        let mut spares = match self.gather_spares(&plan) {
+            Err(Error::DiskFull { .. }) if !batch.appends && !plan.must_roll => {
+                return Ok(Attempt::NeedsSlots);
+            }
+            other => other?,
+        };
+        let (position, rolls) = (writer.tail.position, plan.rolls);
+        let written = self.carry_out(writer, batch, plan, ops, &mut spares);
+        match written {
+            Err(Error::DiskFull { .. }) if rolls == 0 => {
+                // A copy-on-write file system refused a plain write. Nothing was published.
+                writer.tail.rewind(position);
+                written.map(Attempt::Done)
+            }
+            Err(error) => Err(self.poisoned_by(error)),
+            Ok(written) => Ok(Attempt::Done(written)),
+        }
+    }
+
+    fn place(&self, writer: &Writer) -> Place {
+        let base = writer.tail.base();
+        Place {
+            base,
+            count: writer.state.next - base,
+            position: writer.tail.position,
+            segment_bytes: self.segment_bytes,
+        }
+    }
+
+    /// Every side file that is attached must be one that `SideFileWriter::finish` handed out.
+    fn check_side_files(&self, batch: &Batch<'_>) -> Result<()> {
+        for record in &batch.records {
+            if let Record::Attach(_, file) = record
+                && !self.side_files.lock().contains(&file.0.id)
+            {
+                let reason = "not one of this log, or replaced meanwhile";
+                return Err(Error::InvalidArgument { what: "side file", reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// As many spares as the batch rolls, prepared here if too few are ready.
+    fn gather_spares(&self, plan: &Plan) -> Result<Vec<Spare>> {
+        let mut spares = Vec::new();
+        if plan.rolls == 0 {
+            return Ok(spares);
+        }
+        let segments = to_u64(self.view.read().segment_count()) + plan.rolls;
+        if segments > self.options.segments_max {
+            let limit = self.options.segments_max;
+            return Err(Error::TooLarge { what: "segments", got: segments, limit });
+        }
+        while to_u64(spares.len()) < plan.rolls {
+            let spare = match self.spares.take() {
+                Some(spare) => Ok(spare),
+                None => self.prepare_in_line(),
+            };
+            match spare {
+                Ok(spare) => spares.push(spare),
+                Err(error) => {
+                    spares.drain(..).for_each(|spare| self.spares.put(spare));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(spares)
+    }
+
+    fn prepare_in_line(&self) -> Result<Spare> {
+        add(&self.counters.preparer_behind, 1);
+        let prepared = self.spares.prepare(&|| false);
+        if is_disk_full(&prepared) {
+            add(&self.counters.disk_full, 1);
+        }
+        let spare = prepared.map_err(|error| self.unless_disk_full(error))?;
+        add(&self.counters.prepared, 1);
+        spare.ok_or(Error::Closed)
+    }
+
+    /// Poisons the log for any failure that cannot simply be tried again.
+    pub(crate) fn unless_disk_full(&self, error: Error) -> Error {
+        if matches!(error, Error::DiskFull { .. }) { error } else { self.poisoned_by(error) }
+    }
+
+    /// Writes the frames of a plan and lets readers see them.
+    fn carry_out(
+        &self,
+        writer: &mut Writer,
+        batch: &Batch<'_>,
+        plan: Plan,
+        ops: &mut [Op],
+        spares: &mut Vec<Spare>,
+    ) -> Result<Written> {
+        let sequence = writer.sequence + 1;
+        let lag = sequence - self.group.durable().min(sequence);
+        let last = ops.len() - 1;
+        let mut guard: Option<RwLockWriteGuard<'_, View>> = None;
+        let mut applied = 0;
+        for at in 0..ops.len() {
+            let Some((before, rest)) = ops.split_at_mut_checked(at) else { break };
+            let Some(op) = rest.first_mut() else { break };
+            if let Some(base) = op.roll {
+                self.flush(writer)?;
+                let view = guard.get_or_insert_with(|| self.view.write());
+                apply(view, before.get(applied..).unwrap_or(&[]), batch, writer);
+                applied = at;
+                let spare = spares.pop().ok_or(Error::Closed)?;
+                self.roll(writer, view, spare, base, sequence)?;
+            }
+            let mut flags = 0;
+            if at == 0 {
+                flags |= Flags::FIRST;
+            }
+            if at == last {
+                flags |= Flags::LAST;
+            }
+            let header = FrameHeader {
+                length: 0,
+                sequence,
+                index: op.index,
+                lag: to_u32(to_usize(lag)),
+                kind: Kind::Entry,
+                flags,
+            };
+            op.offset = writer.tail.position + to_u64(writer.scratch.len());
+            if let Some(record) = batch.records.get(op.record) {
+                encode(&mut writer.scratch, &writer.tail.salt, header, record, op);
+            }
+            if writer.scratch.len() >= FLUSH_BYTES {
+                self.flush(writer)?;
+            }
+        }
+        self.flush(writer)?;
+        writer.tail.publish();
+        let mut view = guard.unwrap_or_else(|| self.view.write());
+        apply(&mut view, ops.get(applied..).unwrap_or(&[]), batch, writer);
+        self.finish(writer, &mut view, plan, sequence);
+        drop(view);
+        Ok(Written { sequence, next: writer.state.next })
+    }
+
+    /// Hands the gathered bytes to the tail.
+    fn flush(&self, writer: &mut Writer) -> Result<()> {
+        if writer.scratch.is_empty() {
+            return Ok(());
+        }
+        let from = writer.tail.position;
+        let bytes = to_u64(writer.scratch.len());
+        let result = writer.tail.write(&writer.scratch, self.group.epoch());
+        writer.scratch.clear();
+        result.map_err(|source| {
+            self.dir.full_or_io("write", &writer.tail.segment.name.to_string(), bytes, source)
+        })?;
+        writer.dirty_from.get_or_insert(from);
+        add(&self.counters.bytes_written, bytes);
+        Ok(())
+    }
+
+    /// Seals the tail and begins a new one with a prepared file.
+    fn roll(
+        &self,
+        writer: &mut Writer,
+        view: &mut View,
+        spare: Spare,
+        base: u64,
+        sequence: u64,
+    ) -> Result<()> {
+        writer.note_tail_dirty();
+        let footer = writer.tail.seal(&view.tail_units, sequence)?;
+        writer.dirty.push(super::shared::Dirty {
+            file: Arc::clone(&writer.tail.file),
+            name: writer.tail.segment.name,
+            range: footer,
+        });
+        let header = SegmentHeader {
+            uuid: *self.uuid.as_bytes(),
+            number: writer.tail.segment.name.number + 1,
+            base,
+            generation: self.dir.door().random(),
+            first_sequence: sequence,
+            previous_generation: writer.tail.salt.generation(),
+            previous_end: writer.tail.position,
+            segment_bytes: self.segment_bytes,
+            features: 0,
+        };
+        let mode = self.options.write_mode;
+        writer.tail = tail::begin(&self.dir, &spare.name, spare.file, &header, mode)?;
+        writer.dirty_from = Some(0);
+        writer.rolled = true;
+        // No checkpoint names this segment yet, so none limits it: see `Shared::capture`.
+        writer.reach = self.segment_bytes;
+        let dead = view.roll(Arc::clone(&writer.tail.segment));
+        writer.dead.extend(dead);
+        add(&self.counters.rolls, 1);
+        Ok(())
+    }
+
+    /// Takes over what the batch changed, for writers and for readers.
+    fn finish(&self, writer: &mut Writer, view: &mut View, plan: Plan, sequence: u64) {
+        let before = std::mem::replace(&mut writer.state, plan.state);
+        let state = &writer.state;
+        view.next = state.next;
+        writer.dead.extend(view.trim(state.first));
+        if !Arc::ptr_eq(&before.cells, &state.cells) {
+            for (name, value) in before.cells.iter() {
+                if let CellValue::SideFile(file) = value
+                    && state.cells.get(name) != Some(value)
+                {
+                    writer.dead_files.push(*file);
+                }
+            }
+        }
+        writer.sequence = sequence;
+        self.group.written(sequence);
+        self.ask_for_maintenance(writer);
+        let state = &writer.state;
+        self.bounds.first.store(state.first, Ordering::Release);
+        self.bounds.next.store(state.next, Ordering::Release);
+        if plan.lowest < u64::MAX {
+            writer.lowest = writer.lowest.min(plan.lowest);
+            self.bounds.durable.fetch_min(plan.lowest, Ordering::AcqRel);
+        }
+        add(&self.counters.batches, 1);
+        add(&self.counters.appends, plan.entries);
+        add(&self.counters.bytes_appended, plan.entry_bytes);
+        add(&self.counters.trims, u64::from(plan.trims));
+        add(&self.counters.truncations, u64::from(plan.truncates));
+    }
+
+    /// Commits a batch without entries although no segment can be had for it: the checkpoint is
+    /// its commit point, and the metadata file has had its space since the log was created.
+    fn commit_in_slots(&self, batch: &Batch<'_>) -> Result<Written> {
+        let turn = self.group.turn();
+        let written = self.commit_in_slots_in_turn(batch);
+        let durable = written.as_ref().ok().map(|(written, _)| written.sequence);
+        let due = self.group.finish(turn, durable, std::time::Duration::ZERO);
+        due.into_iter().for_each(|callback| callback(Ok(())));
+        if written.is_err() {
+            self.fail_callbacks();
+        }
+        let (written, captured) = written?;
+        self.settle(captured)?;
+        Ok(written)
+    }
+
+    fn commit_in_slots_in_turn(&self, batch: &Batch<'_>) -> Result<(Written, Captured)> {
+        let mut writer = self.writer.lock();
+        let writer = &mut *writer;
+        self.usable()?;
+        let mut ops = Vec::new();
+        let place = self.place(writer);
+        let plan = Plan::new(&writer.state, place, batch, None, &mut ops)?;
+        if plan.must_roll {
+            return Err(self.full());
+        }
+        // Everything before it first: a checkpoint states what is durable.
+        let before = self.capture(writer, None);
+        self.put_on_media(&before).map_err(|error| self.poisoned_by(error))?;
+        let sequence = writer.sequence + 1;
+        let mut view = self.view.write();
+        if plan.truncates {
+            let kept = plan.state.next.saturating_sub(writer.tail.base());
+            view.tail_units.truncate(to_usize(kept));
+        }
+        self.finish(writer, &mut view, plan, sequence);
+        drop(view);
+        before.give_back(writer);
+        let mut captured = self.put_together(writer, Want::default());
+        self.write_slots(&mut captured).map_err(|error| self.poisoned_by(error))?;
+        self.bounds.durable.store(writer.state.next, Ordering::Release);
+        add(&self.counters.slot_commits, 1);
+        Ok((Written { sequence, next: writer.state.next }, captured))
+    }
+
+    /// There is no space for another segment.
+    fn full(&self) -> Error {
+        Error::DiskFull { path: self.dir.path().to_path_buf(), needed: self.segment_bytes }
+    }
+}
+
+/// Encodes one frame; `header` comes with everything but kind and length.
+fn encode(
+    out: &mut Vec<u8>,
+    salt: &crate::format::Salt,
+    header: FrameHeader,
+    record: &Record<'_>,
+    op: &Op,
+) {
+    match record {
+        Record::Append(entry) => match &op.compressed {
+            Some(bytes) => {
+                let (length, flags) = (payload_length(bytes), header.flags | Flags::LZ4);
+                encode_frame(out, salt, &FrameHeader { length, flags, ..header }, &[bytes]);
+            }
+            None => {
+                let length = payload_length(entry);
+                encode_frame(out, salt, &FrameHeader { length, ..header }, &[entry]);
+            }
+        },
+        Record::Truncate(_) => {
+            encode_frame(out, salt, &FrameHeader { kind: Kind::Truncate, ..header }, &[]);
+        }
+        Record::Trim(_) => {
+            encode_frame(out, salt, &FrameHeader { kind: Kind::Trim, ..header }, &[]);
+        }
+        Record::Reset(_) => {
+            encode_frame(out, salt, &FrameHeader { kind: Kind::Reset, ..header }, &[]);
+        }
+        Record::Set(name, value) => {
+            encode_cell(out, salt, &header, &CellRecord::Set { name, value });
+        }
+        Record::Clear(name) => encode_cell(out, salt, &header, &CellRecord::Clear { name }),
+        Record::Attach(name, file) => {
+            encode_cell(out, salt, &header, &CellRecord::Attach { name, file: file.0 });
+        }
+    }
+}
+
+/// Brings the offsets of the tail up to date with frames that were written to it.
+fn apply(view: &mut View, ops: &[Op], batch: &Batch<'_>, writer: &Writer) {
+    let base = writer.tail.base();
+    for op in ops {
+        match batch.records.get(op.record) {
+            Some(Record::Append(_)) => {
+                view.tail_units.push(in_units(op.offset));
+                if op.compressed.is_some()
+                    && let Some(opened) = writer.tail.segment.opened()
+                {
+                    opened.compressed.store(true, Ordering::Relaxed);
+                }
+            }
+            Some(Record::Truncate(to)) => {
+                view.tail_units.truncate(to_usize(to.saturating_sub(base)));
+            }
+            Some(Record::Reset(_)) => view.tail_units.clear(),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Recovery: what an open finds, what it means, and what is done about it.
+//!
+//! Owns: observing (`observe`), replaying the tail (`replay`), deciding (`table`). Does not own:
+//! carrying the decision out, which is `log::open`.
+//!
+//! Observation changes nothing. It reads from the medium, never from what a former process may
+//! have left in the page cache after a failed sync.
+
+pub(crate) mod observe;
+pub(crate) mod replay;
+pub(crate) mod table;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What an open found and did.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// How the log was found.
+    pub verdict: Verdict,
+    /// Batches read back that the newest checkpoint did not cover.
+    pub batches_replayed: u64,
+    /// Entries in those batches.
+    pub entries_replayed: u64,
+    /// Bytes of the tail that were read.
+    pub bytes_scanned: u64,
+    /// Segments that hold the log.
+    pub segments: u64,
+    /// Files that nothing refers to, and that were removed: leftovers of a crash.
+    pub removed: Vec<String>,
+    /// Whether one slot of the metadata file was unreadable; it was written anew.
+    pub slot_rewritten: bool,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// How a log was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It was created just now.
+    Created,
+    /// It had been closed, and nothing has changed since.
+    Clean,
+    /// It had not been closed; everything written was whole.
+    Recovered,
+    /// It had not been closed, and its end was unfinished. That end was dropped; it cannot have
+    /// been acknowledged, because an acknowledgement would have left a trace.
+    TornTail {
+        /// The segment file.
+        path: PathBuf,
+        /// Where the dropped end starts.
+        offset: u64,
+        /// The first batch that was dropped.
+        sequence: u64,
+        /// Bytes up to the end of the last frame that was recognised behind that place.
+        bytes: u64,
+    },
+}
+
+impl RecoveryReport {
+    /// The report of a log that was just created.
+    pub(crate) fn created(elapsed: Duration) -> Self {
+        Self {
+            verdict: Verdict::Created,
+            batches_replayed: 0,
+            entries_replayed: 0,
+            bytes_scanned: 0,
+            segments: 1,
+            removed: Vec::new(),
+            slot_rewritten: false,
+            elapsed,
+        }
+    }
+}

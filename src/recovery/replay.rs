@@ -1,0 +1,324 @@
+//! Replaying the tail: which batches are whole, where they end, and what they add up to.
+//!
+//! Owns: the walk behind the checkpoint, over as many segments as were begun since. Does not own:
+//! the verdict (`table`).
+//!
+//! Two passes: the first finds the end of the last whole batch without applying anything, so that
+//! a batch which was cut disappears whole; the second applies everything up to that end.
+
+use std::sync::Arc;
+
+use crate::dir::Dir;
+use crate::error::{Damage, Error, Result};
+use crate::format::cell::{CellRecord, decode_cell};
+use crate::format::frame::{Kind, Salt, decode_hole, peek_header};
+use crate::format::header::SEGMENT_HEADER_BYTES;
+use crate::format::number::{to_u64, to_usize};
+use crate::format::{Checkpoint, SegmentHeader, SegmentName};
+use crate::identity::Uuid;
+use crate::io::{Access, File};
+use crate::segment::walk::{Depth, Evidence, Found, Offsets, Walk, search};
+use crate::segment::{FRAMES_START, Segment};
+use crate::state::{CellValue, State};
+
+/// One segment of the chain that starts with the checkpoint's tail.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) name: SegmentName,
+    pub(crate) header: SegmentHeader,
+    pub(crate) salt: Salt,
+    pub(crate) file: Arc<dyn File>,
+    /// Where frames may be: the reach of the checkpoint, or the whole file.
+    limit: u64,
+    /// Where the walk starts, and the end of what counts.
+    from: u64,
+    pub(crate) end: u64,
+    pub(crate) offsets: Offsets,
+    /// The frames, kept from the first pass for the second.
+    bytes: Option<Vec<u8>>,
+}
+
+/// What the tail came to.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    /// Segments that hold whole batches behind the checkpoint, oldest first; the last is the tail.
+    pub(crate) links: Vec<Link>,
+    pub(crate) state: State,
+    /// The last whole batch.
+    pub(crate) sequence: u64,
+    pub(crate) batches: u64,
+    pub(crate) entries: u64,
+    pub(crate) scanned: u64,
+    /// What stands behind the end.
+    pub(crate) behind: Evidence,
+    /// Whether the end was unfinished or unreadable, and how.
+    pub(crate) stopped: Option<Damage>,
+}
+
+/// Opens a segment of the chain and reads its header from the medium.
+pub(crate) fn open_link(
+    dir: &Dir,
+    uuid: Uuid,
+    name: SegmentName,
+    bytes: u64,
+    from: u64,
+    limit: u64,
+) -> Result<Link> {
+    let file = dir.open(&name.to_string(), Access::Distrust { from })?;
+    let mut block = [0; SEGMENT_HEADER_BYTES];
+    let segment = Segment::sealed(dir, uuid, name, bytes);
+    file.read_at(0, &mut block).map_err(|source| Error::io("read", segment.path(), source))?;
+    let header = segment.check_header(&block)?;
+    let salt = Salt::new(header.generation);
+    let from = from.max(FRAMES_START);
+    let (end, offsets, bytes) = (from, Offsets::default(), None);
+    Ok(Link { name, header, salt, file, limit, from, end, offsets, bytes })
+}
+
+/// Where the first pass got to.
+struct Reached {
+    /// Link and offset behind the last whole batch.
+    link: usize,
+    end: u64,
+    sequence: u64,
+    /// Why the walk stopped, if not because nothing more was there.
+    stopped: Option<Damage>,
+    behind: Evidence,
+    scanned: u64,
+}
+
+/// Replays what `checkpoint` does not cover. `next_link` opens the segment with a number, if there
+/// is one that is readable. An error says that the tail contradicts the checkpoint, or that it
+/// could not be read.
+pub(crate) fn replay(
+    dir: &Dir,
+    checkpoint: &Checkpoint,
+    tail: Link,
+    next_link: &dyn Fn(u64) -> Option<Link>,
+) -> Result<Replayed> {
+    let mut links = vec![tail];
+    let reached = first_pass(dir, checkpoint, &mut links, next_link)?;
+    links.truncate(reached.link + 1);
+    if let Some(last) = links.last_mut() {
+        last.end = reached.end;
+    }
+    let mut state = State {
+        first: checkpoint.first,
+        next: checkpoint.next,
+        holes: checkpoint.holes,
+        cells: Arc::new(checkpoint.cells.clone()),
+    };
+    let mut entries = 0;
+    for (at, link) in links.iter_mut().enumerate() {
+        entries += second_pass(dir, link, (at == 0).then_some(checkpoint), &mut state)?;
+    }
+    Ok(Replayed {
+        links,
+        state,
+        sequence: reached.sequence,
+        batches: reached.sequence - checkpoint.sequence,
+        entries,
+        scanned: reached.scanned,
+        behind: reached.behind,
+        stopped: reached.stopped,
+    })
+}
+
+fn first_pass(
+    dir: &Dir,
+    checkpoint: &Checkpoint,
+    links: &mut Vec<Link>,
+    next_link: &dyn Fn(u64) -> Option<Link>,
+) -> Result<Reached> {
+    let mut whole = (0, checkpoint.tail_offset, checkpoint.sequence);
+    let mut open_batch = false;
+    let mut scanned = 0;
+    loop {
+        let at = links.len() - 1;
+        let Some(link) = links.last_mut() else {
+            return Err(Error::Missing { path: dir.path().to_path_buf() });
+        };
+        let bytes = read_whole(dir, link)?;
+        scanned += to_u64(bytes.len());
+        let mut walk = Walk::new(&bytes, &link.salt, link.from, Depth::Whole);
+        let stopped = loop {
+            let step = walk.step();
+            match step {
+                Ok(found) if follows(&found, whole.2, open_batch) => {
+                    open_batch = !found.header.is_last();
+                    if !open_batch {
+                        whole = (at, walk.position(), found.header.sequence);
+                    }
+                    link.end = walk.position();
+                }
+                Ok(found) => {
+                    let (expected, got) = (whole.2 + 1, found.header.sequence);
+                    break Damage::Field { field: "batch sequence", expected, got };
+                }
+                Err(error) => break error.damage(),
+            }
+        };
+        let end = link.end;
+        let behind = search(&bytes, &link.salt, end..link.limit);
+        let expected = whole.2 + 1;
+        let next = next_link(link.name.number + 1)
+            .filter(|next| next.header.previous_generation == link.salt.generation());
+        let fits =
+            |next: &Link| next.header.previous_end == end && next.header.first_sequence == expected;
+        match next {
+            Some(next) if fits(&next) && behind.newest < expected => links.push(next),
+            next => {
+                let beyond = match next {
+                    Some(next) => {
+                        let bytes = read_whole(dir, &next)?;
+                        search(&bytes, &next.salt, FRAMES_START..next.limit)
+                    }
+                    None => Evidence::default(),
+                };
+                let behind = behind.merge(Evidence { end: 0, ..beyond });
+                let begun = bytes
+                    .get(to_usize(end)..)
+                    .and_then(|rest| peek_header(rest, &link.salt).ok())
+                    .is_some_and(|header| header.sequence >= expected);
+                let unfinished =
+                    open_batch || begun || behind.newest >= expected || behind.exhausted;
+                if at == whole.0 {
+                    link.bytes = Some(bytes);
+                }
+                let (link, end, sequence) = whole;
+                let stopped = unfinished.then_some(stopped);
+                return Ok(Reached { link, end, sequence, stopped, behind, scanned });
+            }
+        }
+    }
+}
+
+/// Whether a frame is the next one of its batch, or the first one of the next batch.
+fn follows(found: &Found<'_>, sequence: u64, open_batch: bool) -> bool {
+    found.header.sequence == sequence + 1 && found.header.is_first() != open_batch
+}
+
+/// Applies the frames of one segment up to its end. Frames before the checkpoint's place only
+/// give offsets. Answers how many entries were new.
+fn second_pass(
+    dir: &Dir,
+    link: &mut Link,
+    checkpoint: Option<&Checkpoint>,
+    state: &mut State,
+) -> Result<u64> {
+    let bytes = match link.bytes.take() {
+        Some(bytes) => bytes,
+        None => read_whole(dir, link)?,
+    };
+    let base = link.header.base;
+    let damaged = |offset, reason| Error::Damaged {
+        path: dir.join(&link.name.to_string()),
+        offset,
+        indexes: None,
+        reason,
+    };
+    let start = checkpoint.map_or(FRAMES_START, |checkpoint| checkpoint.tail_offset);
+    let mut walk = Walk::new(&bytes, &link.salt, FRAMES_START, Depth::Header);
+    let mut offsets = Offsets::default();
+    while walk.position() < start {
+        let at = walk.position();
+        let found = walk.step().map_err(|error| damaged(at, error.damage()))?;
+        offsets.apply(base, &found).map_err(|reason| damaged(at, reason))?;
+    }
+    if let Some(checkpoint) = checkpoint {
+        join(&mut offsets, &walk, base, checkpoint).map_err(|reason| damaged(start, reason))?;
+    }
+    let mut entries = 0;
+    while walk.position() < link.end {
+        let at = walk.position();
+        let found = walk.step().map_err(|error| damaged(at, error.damage()))?;
+        offsets.apply(base, &found).map_err(|reason| damaged(at, reason))?;
+        apply(state, &found).map_err(|reason| damaged(at, reason))?;
+        entries += u64::from(found.header.kind == Kind::Entry);
+    }
+    link.offsets = offsets;
+    Ok(entries)
+}
+
+/// Checks that the frames before the checkpoint lead to where it says it is. A batch committed in
+/// the slots may have dropped entries whose frames still stand.
+fn join(
+    offsets: &mut Offsets,
+    walk: &Walk<'_>,
+    base: u64,
+    checkpoint: &Checkpoint,
+) -> std::result::Result<(), Damage> {
+    if walk.position() != checkpoint.tail_offset {
+        let (expected, got) = (checkpoint.tail_offset, walk.position());
+        return Err(Damage::Field { field: "end of a frame", expected, got });
+    }
+    let there = base + to_u64(offsets.units.len());
+    if checkpoint.next < base || checkpoint.next > there {
+        let got = checkpoint.next;
+        return Err(Damage::Field { field: "next index", expected: there, got });
+    }
+    offsets.units.truncate(to_usize(checkpoint.next - base));
+    Ok(())
+}
+
+/// The effect of one frame on the state. What no log writes is damage.
+fn apply(state: &mut State, found: &Found<'_>) -> std::result::Result<(), Damage> {
+    let index = found.header.index;
+    let wrong = |field, expected| Damage::Field { field, expected, got: index };
+    match found.header.kind {
+        Kind::Entry => {
+            if index != state.next {
+                return Err(wrong("entry index", state.next));
+            }
+            state.next = index.checked_add(1).ok_or(wrong("entry index", 0))?;
+        }
+        Kind::Hole => {
+            if index != state.next {
+                return Err(wrong("entry index", state.next));
+            }
+            state.next = decode_hole(found.payload).unwrap_or(index);
+            state.holes += state.next - index;
+        }
+        Kind::Truncate => {
+            state.truncate(index).map_err(|_| wrong("truncation", state.next))?;
+        }
+        Kind::Trim => {
+            state.trim(index).map_err(|_| wrong("trim", state.next))?;
+        }
+        Kind::Reset => {
+            state.reset(index);
+        }
+        Kind::Set | Kind::Clear | Kind::Attach => {
+            let structure = "state cell";
+            let record = decode_cell(found.header.kind, found.payload)
+                .ok()
+                .flatten()
+                .ok_or(Damage::Magic { structure })?;
+            let (name, value) = match record {
+                CellRecord::Set { name, value } => (name, Some(CellValue::Inline(value.into()))),
+                CellRecord::Clear { name } => (name, None),
+                CellRecord::Attach { name, file } => (name, Some(CellValue::SideFile(file))),
+            };
+            state
+                .set(name, value)
+                .and_then(|_| state.check_cells())
+                .map_err(|_| Damage::Magic { structure })?;
+        }
+    }
+    Ok(())
+}
+
+/// The frames of a segment in memory, up to where they may be. Read, not mapped: a map would read
+/// page by page, and reading ahead would leave large folios behind.
+fn read_whole(dir: &Dir, link: &Link) -> Result<Vec<u8>> {
+    const CHUNK_BYTES: usize = 1024 * 1024;
+    let mut bytes = vec![0; to_usize(link.limit)];
+    let mut offset = 0;
+    for chunk in bytes.chunks_mut(CHUNK_BYTES) {
+        link.file
+            .read_at(offset, chunk)
+            .map_err(|source| Error::io("read", dir.join(&link.name.to_string()), source))?;
+        offset += to_u64(chunk.len());
+    }
+    Ok(bytes)
+}

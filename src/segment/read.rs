@@ -1,0 +1,281 @@
+//! Reading entries out of segments: borrowed through the map, or copied.
+//!
+//! Owns: that what is handed out is the entry that was asked for, its checksum seen at least once
+//! in this process. Does not own: which segment an index is in (`log::view`).
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{OFFSET_UNIT, Opened, Segment, block_of};
+use crate::error::{Damage, Error, Result};
+use crate::format::frame::{
+    FRAME_HEADER_BYTES, FrameHeader, Kind, decode_frame, decode_hole, read_header_unchecked,
+};
+use crate::format::number::{to_u64, to_usize, u32_to_usize};
+
+/// Entries read from the log without copying them. They stay valid, and their memory stays mapped,
+/// across any roll, trim or recycle, for as long as this value or a clone of it lives.
+///
+/// Should the device fail to bring back a page that the system dropped meanwhile, touching it
+/// raises SIGBUS as with any memory map; what was read in is checked before it is handed out.
+#[derive(Debug, Clone, Default)]
+pub struct Entries {
+    first: u64,
+    pieces: Arc<[Piece]>,
+    len: usize,
+}
+
+/// A run of entries in one segment.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) segment: Arc<Segment>,
+    /// Offsets in units, for the tail; sealed segments have a table.
+    pub(crate) offsets: Option<Vec<u32>>,
+    pub(crate) range: Range<u64>,
+    /// Entries that were stored compressed, by index.
+    pub(crate) decompressed: HashMap<u64, Vec<u8>>,
+}
+
+impl Entries {
+    pub(crate) fn new(first: u64, pieces: Vec<Piece>) -> Self {
+        let len = pieces.iter().map(|piece| to_usize(piece.range.end - piece.range.start)).sum();
+        Self { first, pieces: pieces.into(), len }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Index of the first one.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The `nth` entry, counted from zero.
+    pub fn get(&self, nth: usize) -> Option<&[u8]> {
+        let index = self.first.checked_add(to_u64(nth))?;
+        self.pieces.iter().find(|piece| piece.range.contains(&index))?.entry(index)
+    }
+
+    /// The entries in order.
+    pub fn iter(&self) -> EntriesIter<'_> {
+        EntriesIter { entries: self, piece: 0, index: self.first }
+    }
+}
+
+impl<'a> IntoIterator for &'a Entries {
+    type Item = &'a [u8];
+    type IntoIter = EntriesIter<'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// Walks over [`Entries`].
+#[derive(Debug, Clone)]
+pub struct EntriesIter<'a> {
+    entries: &'a Entries,
+    piece: usize,
+    index: u64,
+}
+
+impl<'a> Iterator for EntriesIter<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let piece = self.entries.pieces.get(self.piece)?;
+            if self.index < piece.range.end {
+                let entry = piece.entry(self.index);
+                self.index += 1;
+                return entry;
+            }
+            self.piece += 1;
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let done = to_usize(self.index - self.entries.first);
+        let left = self.entries.len.saturating_sub(done);
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for EntriesIter<'_> {}
+
+impl Piece {
+    /// The payload of an entry that [`Self::check`] has passed.
+    #[inline]
+    fn entry(&self, index: u64) -> Option<&[u8]> {
+        if !self.decompressed.is_empty()
+            && let Some(bytes) = self.decompressed.get(&index)
+        {
+            return Some(bytes);
+        }
+        let opened = self.segment.opened()?;
+        frame(opened, self.offset(opened, index)?).map(|(_, payload)| payload)
+    }
+
+    #[inline]
+    fn offset(&self, opened: &Opened, index: u64) -> Option<u64> {
+        match &self.offsets {
+            Some(units) => {
+                let unit = *units.get(to_usize(index.checked_sub(self.range.start)?))?;
+                Some(u64::from(unit) * OFFSET_UNIT)
+            }
+            None => opened.offset(index.checked_sub(self.segment.name.base)?),
+        }
+    }
+
+    /// Brings the pages in and makes sure that every entry of the piece is readable.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        if self.range.is_empty() {
+            return Ok(());
+        }
+        let segment = Arc::clone(&self.segment);
+        let opened = segment.open(&self.range)?;
+        let (first, last) = (self.range.start, self.range.end - 1);
+        let from = self.offset(opened, first).ok_or_else(|| self.misplaced(first, 0))?;
+        let to = self.offset(opened, last).ok_or_else(|| self.misplaced(last, 0))?;
+        self.bring_in(opened, from, to)?;
+        if !(opened.is_trusted(from)
+            && opened.is_trusted(to)
+            && self.blocks_trusted(opened, from, to))
+        {
+            self.verify(opened)?;
+        }
+        if opened.holes.load(Ordering::Relaxed) {
+            self.refuse_holes(opened)?;
+        }
+        if opened.compressed.load(Ordering::Relaxed) {
+            self.decompress(opened)?;
+        }
+        Ok(())
+    }
+
+    /// Has the pages of the frames read now, so that a failing device is an error and no signal.
+    fn bring_in(&self, opened: &Opened, from: u64, to: u64) -> Result<()> {
+        let populate = |range: Range<usize>| {
+            opened
+                .region
+                .populate_read(range)
+                .map_err(|source| Error::io("read", self.segment.path(), source))
+        };
+        let header_end = to_usize(to).saturating_add(FRAME_HEADER_BYTES).min(opened.region.len());
+        populate(to_usize(from).min(header_end)..header_end)?;
+        let last = opened
+            .region
+            .bytes(to_usize(to)..header_end)
+            .and_then(read_header_unchecked)
+            .map_or(0, |header| u32_to_usize(header.length));
+        let end = header_end.saturating_add(last).min(opened.region.len());
+        if last > 0 { populate(header_end..end) } else { Ok(()) }
+    }
+
+    fn blocks_trusted(&self, opened: &Opened, from: u64, to: u64) -> bool {
+        (block_of(from)..=block_of(to)).all(|block| opened.is_trusted((block << 16).max(from)))
+    }
+
+    /// Checks the frames of every entry whose block was not checked before.
+    fn verify(&self, opened: &Opened) -> Result<()> {
+        let mut block_from_its_start = None;
+        let mut previous_block = None;
+        for index in self.range.clone() {
+            let offset = self.offset(opened, index).ok_or_else(|| self.misplaced(index, 0))?;
+            if previous_block != Some(block_of(offset)) {
+                if let Some(complete) = block_from_its_start.take() {
+                    opened.trust_block_of(complete);
+                }
+                // The first block of the range may have started before it.
+                block_from_its_start = previous_block.is_some().then_some(offset);
+                previous_block = Some(block_of(offset));
+            }
+            if !opened.is_trusted(offset) {
+                self.verify_entry(opened, index, offset)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_entry(&self, opened: &Opened, index: u64, offset: u64) -> Result<()> {
+        let damaged = |reason| Err(self.segment.damaged(offset, Some(index..index + 1), reason));
+        let len = opened.region.len();
+        let Some(bytes) = opened.region.bytes(to_usize(offset).min(len)..opened.region.published())
+        else {
+            return damaged(Damage::Misplaced { expected: index });
+        };
+        match decode_frame(bytes, &opened.salt) {
+            Ok((header, payload, _)) if covers(&header, payload, index) => Ok(()),
+            Ok(_) => damaged(Damage::Misplaced { expected: index }),
+            Err(error) => damaged(error.damage()),
+        }
+    }
+
+    fn refuse_holes(&self, opened: &Opened) -> Result<()> {
+        for index in self.range.clone() {
+            let found = self.offset(opened, index).and_then(|offset| frame(opened, offset));
+            if let Some((header, payload)) = found
+                && header.kind == Kind::Hole
+            {
+                let range = header.index..decode_hole(payload).unwrap_or(header.index);
+                return Err(Error::Hole { wanted: index, range });
+            }
+        }
+        Ok(())
+    }
+
+    fn decompress(&mut self, opened: &Opened) -> Result<()> {
+        let mut plain = HashMap::new();
+        for index in self.range.clone() {
+            let offset = self.offset(opened, index).unwrap_or(0);
+            if let Some((header, payload)) = frame(opened, offset)
+                && header.is_compressed()
+            {
+                let bytes = crate::compress::decompress(payload, |failure| match failure {
+                    None => Error::UnsupportedFeature {
+                        path: self.segment.path(),
+                        offset,
+                        feature: "lz4",
+                    },
+                    Some(reason) => self.segment.damaged(offset, Some(index..index + 1), reason),
+                })?;
+                plain.insert(index, bytes);
+            }
+        }
+        self.decompressed = plain;
+        Ok(())
+    }
+
+    fn misplaced(&self, index: u64, offset: u64) -> Error {
+        let reason = Damage::Misplaced { expected: index };
+        self.segment.damaged(offset, Some(index..index + 1), reason)
+    }
+}
+
+/// Header and payload of the frame at `offset`, unchecked but within bounds.
+#[inline]
+fn frame(opened: &Opened, offset: u64) -> Option<(FrameHeader, &[u8])> {
+    let start = to_usize(offset);
+    let body = start.checked_add(FRAME_HEADER_BYTES)?;
+    let header = read_header_unchecked(opened.region.bytes(start..body)?)?;
+    let payload = opened.region.bytes(body..body.checked_add(u32_to_usize(header.length))?)?;
+    Some((header, payload))
+}
+
+/// Whether a frame is the one that stands for entry `index`.
+fn covers(header: &FrameHeader, payload: &[u8], index: u64) -> bool {
+    match header.kind {
+        Kind::Entry => header.index == index,
+        Kind::Hole => (header.index..decode_hole(payload).unwrap_or(0)).contains(&index),
+        _ => false,
+    }
+}

@@ -1,0 +1,167 @@
+//! The tail: the one segment that is being written.
+//!
+//! Owns: putting encoded frames behind each other, and the seal. Does not own: what is durable
+//! (`sync`); nothing here survives a crash until a sync says so.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{FRAMES_START, Segment};
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::format::footer::{
+    FOOTER_BYTES, FOOTER_COMPRESSED, FOOTER_HOLES, TABLE_ENTRY_BYTES, encode_table,
+};
+use crate::format::frame::Salt;
+use crate::format::header::SEGMENT_HEADER_BYTES;
+use crate::format::number::{to_u64, to_usize};
+use crate::format::{Footer, SegmentHeader};
+use crate::io::File;
+use crate::options::WriteMode;
+
+/// The page size populate calls are rounded to; larger pages only make them redundant.
+const PAGE: u64 = 4096;
+
+/// The tail segment and the place where the next frame goes.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) salt: Salt,
+    pub(crate) position: u64,
+    mode: WriteMode,
+    /// Pages below this were made writable since `populated_epoch`.
+    populated_to: u64,
+    populated_epoch: u64,
+}
+
+impl Tail {
+    /// A tail whose frames end at `position`.
+    pub(crate) fn new(
+        segment: Arc<Segment>,
+        file: Arc<dyn File>,
+        salt: Salt,
+        position: u64,
+        mode: WriteMode,
+    ) -> Self {
+        // No sync ever has this number, so the first write populates its pages.
+        let populated_epoch = u64::MAX;
+        Self { segment, file, salt, position, mode, populated_to: 0, populated_epoch }
+    }
+
+    pub(crate) fn base(&self) -> u64 {
+        self.segment.name.base
+    }
+
+    /// Writes at the position and moves it. `epoch` counts the starts and ends of syncs: each
+    /// write-protects pages again, so pages are populated anew, and by odd numbers always.
+    pub(crate) fn write(&mut self, bytes: &[u8], epoch: u64) -> io::Result<()> {
+        let end = self.position + to_u64(bytes.len());
+        if self.mode == WriteMode::Mmap {
+            let in_flight = epoch % 2 == 1;
+            if in_flight || epoch != self.populated_epoch {
+                self.populated_epoch = epoch;
+                self.populated_to = self.position - self.position % PAGE;
+            }
+            if end > self.populated_to {
+                self.populate(self.populated_to..end)?;
+                self.populated_to = end.next_multiple_of(PAGE);
+            }
+        }
+        self.put(self.position, bytes)?;
+        self.position = end;
+        Ok(())
+    }
+
+    /// Takes back what was written since `position`, before any of it was published.
+    pub(crate) fn rewind(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    /// Lets readers see everything written so far.
+    pub(crate) fn publish(&self) {
+        if let Some(opened) = self.segment.opened() {
+            opened.region.publish(to_usize(self.position));
+        }
+    }
+
+    /// Writes the offset table and the footer. Answers the range they take. Nothing of this is
+    /// durable before the sync of the batch that rolled.
+    pub(crate) fn seal(&self, units: &[u32], next_sequence: u64) -> Result<Range<u64>> {
+        let opened = self.segment.opened().ok_or(Error::Closed)?;
+        let table = encode_table(units);
+        let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+        let order = std::sync::atomic::Ordering::Relaxed;
+        let footer = Footer {
+            generation: self.salt.generation(),
+            base: self.base(),
+            count: to_u64(units.len()),
+            data_end: self.position,
+            next_sequence,
+            flags: flag(opened.compressed.load(order), FOOTER_COMPRESSED)
+                | flag(opened.holes.load(order), FOOTER_HOLES),
+            table_crc: crc32fast::hash(&table),
+        };
+        let mut bytes = table;
+        bytes.extend_from_slice(&footer.encode(&self.salt));
+        let range = self.segment.bytes.saturating_sub(to_u64(bytes.len()))..self.segment.bytes;
+        let put = || {
+            if self.mode == WriteMode::Mmap {
+                self.populate(range.clone())?;
+            }
+            self.put(range.start, &bytes)
+        };
+        put().map_err(|source| Error::io("write", self.segment.path(), source))?;
+        opened.region.publish(opened.region.len());
+        opened.sealed_with(units.len());
+        Ok(range)
+    }
+
+    fn populate(&self, range: Range<u64>) -> io::Result<()> {
+        match self.segment.opened() {
+            Some(opened) => {
+                opened.region.populate_write(to_usize(range.start)..to_usize(range.end))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn put(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match (self.mode, self.segment.opened()) {
+            (WriteMode::Mmap, Some(opened)) => opened.region.store(to_usize(offset), bytes),
+            _ => self.file.write_at(offset, bytes),
+        }
+    }
+}
+
+/// Turns a prepared file into a new segment: its header is written, its name given. Neither is
+/// durable before the next sync of the log.
+pub(crate) fn begin(
+    dir: &Dir,
+    spare: &str,
+    file: Arc<dyn File>,
+    header: &SegmentHeader,
+    mode: WriteMode,
+) -> Result<Tail> {
+    let name = crate::format::SegmentName { number: header.number, base: header.base };
+    let salt = Salt::new(header.generation);
+    let mut block = [0; SEGMENT_HEADER_BYTES];
+    let encoded = header.encode();
+    let (used, _) = block.split_at_mut(encoded.len());
+    used.copy_from_slice(&encoded);
+    file.write_at(0, &block).map_err(|source| dir.full_or_io("write", spare, 0, source))?;
+    let region = file
+        .map(header.segment_bytes, mode == WriteMode::Mmap)
+        .map_err(|source| Error::io("map", dir.join(spare), source))?;
+    region.publish(SEGMENT_HEADER_BYTES);
+    dir.rename(spare, &name.to_string())?;
+    let uuid = crate::identity::Uuid::from_bytes(header.uuid);
+    let segment = Segment::with_region(dir, uuid, name, region, salt.clone(), FRAMES_START);
+    Ok(Tail::new(Arc::new(segment), file, salt, FRAMES_START, mode))
+}
+
+/// Bytes a sealed segment needs behind its frames.
+pub(crate) const fn footer_space(entries: u64) -> u64 {
+    FOOTER_BYTES as u64 + entries * TABLE_ENTRY_BYTES as u64
+}

@@ -1,0 +1,224 @@
+//! Walking the frames of a segment in the order they were written.
+//!
+//! Owns: stepping from frame to frame, and searching for frames behind a place that cannot be
+//! read. Does not own: what the records mean (`recovery`) or whether a stop is torn or damaged.
+
+use std::ops::Range;
+
+use super::{FRAMES_START, Opened, Segment, in_units};
+use crate::error::{Damage, Result};
+use crate::format::error::FrameError;
+use crate::format::frame::{
+    FRAME_ALIGN, FrameHeader, Kind, Salt, decode_frame, decode_hole, peek_header,
+};
+use crate::format::number::{to_u64, to_usize};
+
+/// Bytes that a search may run checksums over, per byte searched; past it the bytes are taken for
+/// hostile and the search reports what it cannot rule out.
+const SEARCH_BUDGET_FACTOR: usize = 4;
+
+/// How much of a frame a walk checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Header and header check: for bytes known to be durable, whose payload is checked when read.
+    Header,
+    /// Everything.
+    Whole,
+}
+
+/// A frame that a walk came by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<'a> {
+    pub(crate) offset: u64,
+    pub(crate) header: FrameHeader,
+    pub(crate) payload: &'a [u8],
+}
+
+/// Steps through the frames of `bytes`, the start of a segment file.
+#[derive(Debug)]
+pub(crate) struct Walk<'a> {
+    bytes: &'a [u8],
+    salt: &'a Salt,
+    position: usize,
+    depth: Depth,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(bytes: &'a [u8], salt: &'a Salt, from: u64, depth: Depth) -> Self {
+        Self { bytes, salt, position: to_usize(from), depth }
+    }
+
+    /// Where the next frame starts.
+    pub(crate) fn position(&self) -> u64 {
+        to_u64(self.position)
+    }
+
+    /// The next frame; the walk stays where it is if there is none.
+    pub(crate) fn step(&mut self) -> std::result::Result<Found<'a>, FrameError> {
+        let rest = self.bytes.get(self.position..).unwrap_or(&[]);
+        let (header, payload) = match self.depth {
+            Depth::Whole => {
+                let (header, payload, _) = decode_frame(rest, self.salt)?;
+                (header, payload)
+            }
+            Depth::Header => {
+                let header = peek_header(rest, self.salt)?;
+                let needed = header.frame_bytes();
+                let frame = rest.get(..needed).ok_or(FrameError::Short { needed })?;
+                let from = crate::format::frame::FRAME_HEADER_BYTES;
+                let to = from + to_usize(u64::from(header.length));
+                (header, frame.get(from..to).unwrap_or(&[]))
+            }
+        };
+        let offset = self.position();
+        self.position += header.frame_bytes();
+        Ok(Found { offset, header, payload })
+    }
+}
+
+/// What a search behind an unreadable place found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Evidence {
+    /// The newest batch that any frame found there states to have been durable.
+    pub(crate) durable: u64,
+    /// The newest batch that any frame found there belongs to.
+    pub(crate) newest: u64,
+    /// Exclusive end of the last frame found.
+    pub(crate) end: u64,
+    /// The bytes were too costly to search: nothing can be ruled out.
+    pub(crate) exhausted: bool,
+}
+
+impl Evidence {
+    /// Both findings together.
+    pub(crate) fn merge(self, other: Self) -> Self {
+        Self {
+            durable: self.durable.max(other.durable),
+            newest: self.newest.max(other.newest),
+            end: self.end.max(other.end),
+            exhausted: self.exhausted || other.exhausted,
+        }
+    }
+}
+
+/// Looks for frames of this generation anywhere in `range`, at every place one could start.
+pub(crate) fn search(bytes: &[u8], salt: &Salt, range: Range<u64>) -> Evidence {
+    let mut evidence = Evidence::default();
+    let end = to_usize(range.end).min(bytes.len());
+    let mut at = to_usize(range.start).next_multiple_of(FRAME_ALIGN);
+    let mut budget = end.saturating_sub(at).saturating_mul(SEARCH_BUDGET_FACTOR);
+    while at < end {
+        let rest = bytes.get(at..).unwrap_or(&[]);
+        let Ok(header) = peek_header(rest, salt) else {
+            at += FRAME_ALIGN;
+            continue;
+        };
+        let cost = header.frame_bytes();
+        if cost > budget {
+            return Evidence { exhausted: true, ..evidence };
+        }
+        budget -= cost;
+        if decode_frame(rest, salt).is_err() {
+            at += FRAME_ALIGN;
+            continue;
+        }
+        at += cost;
+        evidence = evidence.merge(Evidence {
+            durable: header.durable_sequence(),
+            newest: header.sequence,
+            end: to_u64(at),
+            exhausted: false,
+        });
+    }
+    evidence
+}
+
+/// The offsets of the entries of one segment, kept up to date frame by frame.
+#[derive(Debug, Default)]
+pub(crate) struct Offsets {
+    pub(crate) units: Vec<u32>,
+    pub(crate) compressed: bool,
+    pub(crate) holes: bool,
+}
+
+impl Offsets {
+    /// Takes in a frame of a segment whose first entry is `base`.
+    pub(crate) fn apply(
+        &mut self,
+        base: u64,
+        found: &Found<'_>,
+    ) -> std::result::Result<(), Damage> {
+        let header = &found.header;
+        let next = base + to_u64(self.units.len());
+        match header.kind {
+            Kind::Entry => {
+                expect("entry index", next, header.index)?;
+                self.compressed |= header.is_compressed();
+                self.units.push(in_units(found.offset));
+            }
+            Kind::Hole => {
+                expect("entry index", next, header.index)?;
+                let end = decode_hole(found.payload).unwrap_or(0);
+                let span_max = crate::options::SEGMENT_BYTES_MAX / 32;
+                if end <= next || end - next > span_max {
+                    return Err(Damage::Field { field: "hole end", expected: next + 1, got: end });
+                }
+                self.holes = true;
+                let length = self.units.len() + to_usize(end - next);
+                self.units.resize(length, in_units(found.offset));
+            }
+            Kind::Truncate => {
+                if header.index < base || header.index > next {
+                    let got = header.index;
+                    return Err(Damage::Field { field: "truncation", expected: next, got });
+                }
+                self.units.truncate(to_usize(header.index - base));
+            }
+            Kind::Reset => {
+                expect("reset base", base, header.index)?;
+                self.units.clear();
+            }
+            Kind::Set | Kind::Clear | Kind::Attach | Kind::Trim => {}
+        }
+        Ok(())
+    }
+}
+
+fn expect(field: &'static str, expected: u64, got: u64) -> std::result::Result<(), Damage> {
+    if expected == got { Ok(()) } else { Err(Damage::Field { field, expected, got }) }
+}
+
+/// The offset table of a sealed segment whose footer is unreadable, from its frames. The frames
+/// must reach at least the entries that the log expects here.
+pub(super) fn rebuild_table(
+    segment: &Segment,
+    opened: &Opened,
+    live: &Range<u64>,
+) -> Result<Vec<u32>> {
+    let region = &opened.region;
+    let everything = 0..region.len();
+    region
+        .populate_read(everything.clone())
+        .map_err(|source| crate::Error::io("read", segment.path(), source))?;
+    let bytes = region.bytes(everything).unwrap_or(&[]);
+    let mut walk = Walk::new(bytes, &opened.salt, FRAMES_START, Depth::Header);
+    let mut offsets = Offsets::default();
+    let base = segment.name.base;
+    let stop = loop {
+        match walk.step() {
+            Ok(found) => {
+                if let Err(reason) = offsets.apply(base, &found) {
+                    break reason;
+                }
+            }
+            Err(error) => break error.damage(),
+        }
+    };
+    if base + to_u64(offsets.units.len()) < live.end {
+        let missing = base + to_u64(offsets.units.len())..live.end;
+        return Err(segment.damaged(walk.position(), Some(missing), stop));
+    }
+    opened.compressed.store(offsets.compressed, std::sync::atomic::Ordering::Relaxed);
+    opened.holes.store(offsets.holes, std::sync::atomic::Ordering::Relaxed);
+    Ok(offsets.units)
+}
