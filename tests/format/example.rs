@@ -10,6 +10,7 @@ use indelible::format::slot::{METADATA_BYTES, SLOT_BYTES};
 use indelible::format::{
     Checkpoint, FileName, Flags, FrameError, FrameHeader, Kind, Salt, SegmentHeader, SegmentName,
 };
+use indelible::{Log, Options};
 
 use super::{PAGE, crc_around, little};
 
@@ -94,10 +95,10 @@ fn parse_dump(dump: &str, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     for line in dump.lines() {
         let (offset, rest) = line.split_once("  ").unwrap();
-        let mut at = usize::from_str_radix(offset, 16).unwrap();
-        for byte in rest.split('|').next().unwrap().split_whitespace() {
-            bytes[at] = u8::from_str_radix(byte, 16).unwrap();
-            at += 1;
+        let from = usize::from_str_radix(offset, 16).unwrap();
+        let shown = rest.split('|').next().unwrap().split_whitespace();
+        for (place, byte) in bytes[from..].iter_mut().zip(shown) {
+            *place = u8::from_str_radix(byte, 16).unwrap();
         }
     }
     bytes
@@ -136,4 +137,17 @@ fn worked_example_reads_back_as_the_page_says() {
     assert_eq!((entry.kind, entry.index, payload), (Kind::Entry, 0, b"hello".as_slice()));
     assert!(entry.is_last() && !entry.is_first() && entry.sequence == 1);
     assert_eq!(decode_frame(&segment[4144 + bytes..], &salt), Err(FrameError::End));
+}
+
+#[test]
+fn worked_example_opens_as_a_log() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, length) in [("metadata", METADATA_BYTES), (SEGMENT, 65536)] {
+        std::fs::write(dir.path().join(name), parse_dump(dump_on_page(name), length)).unwrap();
+    }
+    let (log, report) = Log::open(dir.path(), &Options::new().background(false)).unwrap();
+    assert_eq!((log.first(), log.next(), report.batches_replayed), (0, 1, 1));
+    assert_eq!(log.entry(0).unwrap(), b"hello");
+    assert_eq!(log.cell("promise").unwrap()[..], little(7, 8));
+    assert_eq!(log.uuid().as_bytes(), &UUID);
 }

@@ -88,8 +88,8 @@ fn tables(heading: &str, first: &str) -> Vec<Vec<Vec<String>>> {
 /// `4 + name_len`, with the names' values put in.
 fn evaluate(text: &str, names: &[(&str, usize)]) -> usize {
     let value = |term: &str| {
-        let named = names.iter().find(|(name, _)| *name == term).map(|(_, value)| *value);
-        named.unwrap_or_else(|| term.parse().expect("a number or a known name"))
+        let known = names.iter().find(|(name, _)| *name == term).map(|(_, value)| *value);
+        known.unwrap_or_else(|| term.parse().expect("a number or a known name"))
     };
     text.replace('`', "").split('+').map(|term| value(term.trim())).sum()
 }
