@@ -536,6 +536,7 @@ fn read_only() -> io::Error {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make the files they map")]
 mod tests {
     use super::*;
 

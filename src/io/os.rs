@@ -328,23 +328,29 @@ impl File for OsFile {
 
 /// Makes a directory and its missing parents, durably; whether the last one was made.
 fn make_directories(path: &Path) -> io::Result<bool> {
-    match fs::create_dir(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+    let parent = parent(path);
+    let made = match fs::create_dir(path) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = parent(path).ok_or(error)?;
-            make_directories(parent)?;
+            make_directories(parent.ok_or(error)?)?;
             match fs::create_dir(path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
+                Ok(()) => true,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+                Err(error) => return Err(error),
             }
         }
         Err(error) => return Err(error),
+    };
+    // Makes durable: the name of the directory, also one that a former process made and had no
+    // time to sync. A crash just before loses the directory with all that is in it.
+    match OsHandle::open(parent.unwrap_or(Path::new("/"))) {
+        Ok(parent) => parent.sync_all()?,
+        // It was there before, and its parent is none of our business.
+        Err(error) if !made && error.kind() == io::ErrorKind::PermissionDenied => {}
+        Err(error) => return Err(error),
     }
-    // Makes durable: the name of the new directory. A crash just before loses the directory.
-    let parent = parent(path).unwrap_or(Path::new("/"));
-    OsHandle::open(parent)?.sync_all()?;
-    Ok(true)
+    Ok(made)
 }
 
 /// The parent of a path; the working directory for a bare name.
@@ -470,4 +476,64 @@ fn disbelieve_cache(file: &OsHandle, from: u64) -> io::Result<()> {
     let end = file.metadata()?.len();
     for_pieces(file, from..end, |at, piece| file.write_all_at(piece, at))?;
     file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn distrustful_open_leaves_nothing_in_the_cache() {
+        // Beside the sources rather than in the temporary directory, which may be in memory.
+        let place = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let directory = OsDirectory::create(place.path().join("log")).unwrap();
+        if matches!(magic(&directory.handle), Some(TMPFS | RAMFS)) {
+            return; // Nothing can be dropped where the cache is the medium.
+        }
+        let pages = 300;
+        let len = pages * super::super::map::page_bytes();
+        let (name, file) = directory.create(len as u64, true).unwrap();
+        // One large write, for large folios.
+        file.write_at(0, &vec![7; len]).unwrap();
+        drop(file);
+        let resident = |from: usize| {
+            let handle = directory.open_plain(&name, OFlags::RDONLY).unwrap();
+            let cached = super::super::map::resident_pages(&handle, 0, len).unwrap();
+            cached.iter().skip(from).filter(|&&page| page).count()
+        };
+        assert_eq!(resident(0), pages);
+        let from = (len / 2 + 1) as u64;
+        directory.open(&name, Access::Distrust { from }).unwrap();
+        assert_eq!(resident(pages / 2), 0);
+        directory.open(&name, Access::Distrust { from: 0 }).unwrap();
+        assert_eq!(resident(0), 0);
+    }
+
+    #[test]
+    fn directories_are_made_with_their_parents_and_only_once() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("a/b/c");
+        let made = OsDirectory::create(&path).unwrap();
+        assert_eq!(made.path(), path);
+        OsDirectory::create(&path).unwrap();
+        OsDirectory::open(&path).unwrap();
+        fs::write(place.path().join("file"), b"").unwrap();
+        assert!(OsDirectory::create(place.path().join("file")).is_err());
+        assert!(OsDirectory::create(place.path().join("file/below")).is_err());
+    }
+
+    #[test]
+    fn lock_names_its_owner_and_ends_with_its_handle() {
+        let place = tempfile::tempdir().unwrap();
+        let (one, two) =
+            (OsDirectory::open(place.path()).unwrap(), OsDirectory::open(place.path()).unwrap());
+        fs::write(place.path().join(LOCK_NAME), b"99999999999999999999").unwrap();
+        let held = one.lock().unwrap();
+        let text = fs::read_to_string(place.path().join(LOCK_NAME)).unwrap();
+        assert_eq!(text.trim(), std::process::id().to_string());
+        assert!(matches!(two.lock(), Err(LockRefused::Held(Some(_)))));
+        drop(held);
+        two.lock().unwrap();
+    }
 }

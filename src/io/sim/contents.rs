@@ -16,7 +16,7 @@ static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 #[derive(Debug, Clone, Default)]
 pub(super) struct Contents {
     /// `None` is all zeros, as is everything past the end.
-    chunks: Vec<Option<Arc<[u8; CHUNK_BYTES]>>>,
+    chunks: Arc<Vec<Option<Arc<[u8; CHUNK_BYTES]>>>>,
 }
 
 impl Contents {
@@ -50,10 +50,11 @@ impl Contents {
         if old == bytes {
             return;
         }
-        if self.chunks.len() <= chunk {
-            self.chunks.resize(chunk + 1, None);
+        let chunks = Arc::make_mut(&mut self.chunks);
+        if chunks.len() <= chunk {
+            chunks.resize(chunk + 1, None);
         }
-        if let Some(slot) = self.chunks.get_mut(chunk) {
+        if let Some(slot) = chunks.get_mut(chunk) {
             let shared = slot.get_or_insert_with(|| Arc::new(ZEROS));
             if let Some(target) = Arc::make_mut(shared).get_mut(at..at + bytes.len()) {
                 target.copy_from_slice(bytes);
@@ -95,6 +96,9 @@ impl Contents {
     /// The sectors from `from` on in which the two differ.
     pub(super) fn differing(&self, other: &Self, from: usize) -> Vec<usize> {
         let mut sectors = Vec::new();
+        if Arc::ptr_eq(&self.chunks, &other.chunks) {
+            return sectors;
+        }
         let first = from / SECTORS_PER_CHUNK;
         for chunk in first..self.chunks.len().max(other.chunks.len()) {
             if std::ptr::eq(self.chunk(chunk), other.chunk(chunk)) {
@@ -108,7 +112,10 @@ impl Contents {
 
     /// Makes everything from `len` on zeros.
     pub(super) fn cut(&mut self, len: usize) {
-        self.chunks.truncate(len.div_ceil(CHUNK_BYTES));
+        let needed = len.div_ceil(CHUNK_BYTES);
+        if needed < self.chunks.len() {
+            Arc::make_mut(&mut self.chunks).truncate(needed);
+        }
         let first = len / SECTOR_BYTES;
         let kept = len % SECTOR_BYTES;
         let end = self.chunks.len() * SECTORS_PER_CHUNK;
@@ -130,7 +137,7 @@ mod tests {
 
     #[test]
     fn clones_are_independent_and_zeros_are_free() {
-        let mut one = Contents::from_bytes(&[0; 100_000]);
+        let mut one = Contents::from_bytes(&vec![0; 100_000]);
         assert_eq!(one.written().count(), 0);
         one.write_sector(20, &[1; SECTOR_BYTES]);
         let mut two = one.clone();
