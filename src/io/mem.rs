@@ -1,7 +1,7 @@
 //! The door to a directory in memory: what [`crate::Log::in_memory`] uses.
 //!
 //! Owns: files whose contents are heap memory. Does not own: durability (there is none; every sync
-//! succeeds at once) and faults ([`super::sim`] has those).
+//! succeeds at once) and faults (`sim` has those).
 //!
 //! Invariants: reads, writes and maps of one file share its bytes. A file that is mapped keeps its
 //! length; what a map lends out, a write refuses to change.
