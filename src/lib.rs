@@ -1,7 +1,9 @@
 //! A segmented write-ahead log engine for consensus.
 
+mod adapters;
 mod batch;
 mod clock;
+pub mod codec;
 mod compress;
 mod dir;
 pub mod error;
@@ -18,8 +20,12 @@ mod spares;
 mod state;
 mod stats;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod ticket;
 
+#[cfg(feature = "omnipaxos")]
+pub use adapters::omnipaxos;
 pub use batch::Batch;
 pub use error::{Damage, Error, Result};
 pub use format::CellValue;

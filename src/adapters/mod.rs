@@ -1,0 +1,5 @@
+//! One foreign storage trait each. An adapter owns the names of its state cells, their encodings
+//! and the mapping of its host's indexes; everything durable goes through [`crate::Log`].
+
+#[cfg(feature = "omnipaxos")]
+pub mod omnipaxos;

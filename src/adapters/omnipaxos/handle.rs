@@ -1,0 +1,150 @@
+//! What stays with the owner of a storage after OmniPaxos has taken the storage itself.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::plan::{Effects, Written};
+use crate::Log;
+use crate::RecoveryReport;
+use crate::Stats;
+use crate::Ticket;
+use crate::error::Result;
+
+/// Syncs, observes and closes a [`LogStorage`](super::LogStorage) that OmniPaxos owns. Cheap to
+/// clone; may be used from any thread.
+#[derive(Debug, Clone)]
+pub struct StorageHandle {
+    log: Log,
+    shared: Arc<Shared>,
+}
+
+/// What a storage and its handles share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// The newest write that messages depend on.
+    binding: Mutex<Option<Ticket>>,
+    snapshots: AtomicU64,
+    snapshot_bytes: AtomicU64,
+    trims: AtomicU64,
+    entries_trimmed: AtomicU64,
+    entries_truncated: AtomicU64,
+    resets: AtomicU64,
+}
+
+/// A copy of the counters of a storage at one moment. Counts start at zero when it is opened.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StorageStats {
+    /// What the log counted: syncs, their latency, segments.
+    pub log: Stats,
+    /// Snapshots set.
+    pub snapshots: u64,
+    /// Encoded bytes of the newest of them, zero if none was set.
+    pub snapshot_bytes: u64,
+    /// Times a prefix was dropped.
+    pub trims: u64,
+    /// Entries dropped in front.
+    pub entries_trimmed: u64,
+    /// Entries dropped at the end because another leader's replaced them.
+    pub entries_truncated: u64,
+    /// Times the log jumped ahead to a snapshot beyond its end.
+    pub resets: u64,
+}
+
+impl StorageHandle {
+    pub(super) const fn new(log: Log, shared: Arc<Shared>) -> Self {
+        Self { log, shared }
+    }
+
+    /// Makes everything durable that OmniPaxos' messages depend on: what must happen between
+    /// handling and sending under [`Durability::Barrier`](crate::Durability::Barrier).
+    /// [`Synced`](super::Synced) does it for you.
+    ///
+    /// One sync for all writes since the last; none if there were none, or if only the decided index
+    /// moved.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::sync`]. No message may leave then.
+    pub fn barrier(&self) -> Result<()> {
+        let ticket = self.shared.binding.lock().clone();
+        match ticket {
+            Some(ticket) => ticket.wait(),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes every write durable, the decided index included.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::sync`].
+    pub fn sync(&self) -> Result<()> {
+        self.log.sync()
+    }
+
+    /// Syncs and closes the log and lets its directory go. Any later call of the storage answers
+    /// [`Error::Closed`](crate::Error::Closed), and OmniPaxos panics on it: drop it first, or stop
+    /// calling it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::close`].
+    pub fn close(&self) -> Result<()> {
+        self.log.close()
+    }
+
+    /// The counters now.
+    pub fn stats(&self) -> StorageStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StorageStats {
+            log: self.log.stats(),
+            snapshots: read(&self.shared.snapshots),
+            snapshot_bytes: read(&self.shared.snapshot_bytes),
+            trims: read(&self.shared.trims),
+            entries_trimmed: read(&self.shared.entries_trimmed),
+            entries_truncated: read(&self.shared.entries_truncated),
+            resets: read(&self.shared.resets),
+        }
+    }
+
+    /// What opening the log found and did.
+    pub fn recovery(&self) -> &RecoveryReport {
+        self.log.recovery()
+    }
+
+    /// The directory of the log.
+    pub fn path(&self) -> &Path {
+        self.log.path()
+    }
+
+    /// The log itself, for reading. Writing to it behind the back of OmniPaxos breaks its
+    /// assumptions.
+    pub const fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+impl Shared {
+    /// Takes note of a write that the log has taken.
+    pub(super) fn note(&self, written: Written) {
+        if let Some(ticket) = written.binding {
+            *self.binding.lock() = Some(ticket);
+        }
+        let Effects { snapshot_bytes, entries_trimmed, entries_truncated, reset } = written.effects;
+        let add = |counter: &AtomicU64, count| counter.fetch_add(count, Ordering::Relaxed);
+        if let Some(bytes) = snapshot_bytes {
+            add(&self.snapshots, 1);
+            self.snapshot_bytes.store(bytes, Ordering::Relaxed);
+        }
+        if let Some(entries) = entries_trimmed {
+            add(&self.trims, 1);
+            add(&self.entries_trimmed, entries);
+        }
+        add(&self.entries_truncated, entries_truncated);
+        add(&self.resets, u64::from(reset));
+    }
+}

@@ -1,0 +1,67 @@
+//! The storage of [OmniPaxos](https://docs.rs/omnipaxos): its `Storage<T>` on a log of ours, in a
+//! directory, in memory or on a simulated disk.
+//!
+//! [`LogStorage`] is given to OmniPaxos by value; a [`StorageHandle`] taken from it before outlives
+//! the move. [`Synced`] holds an `OmniPaxos` whose messages leave only after one sync a loop turn.
+//! docs/ADAPTERS.md has the index conventions, what each call does on disk, and the safety argument.
+//!
+//! ```
+//! use indelible::codec::{Codec, CodecError};
+//! use indelible::omnipaxos::{LogStorage, StorageConfig};
+//! use indelible::Durability;
+//! use omnipaxos::storage::{Entry, NoSnapshot, Storage};
+//!
+//! #[derive(Clone, Debug, PartialEq)]
+//! struct Command(Vec<u8>);
+//! # #[cfg(not(feature = "omnipaxos-unicache"))]
+//! impl Entry for Command { type Snapshot = NoSnapshot; }
+//!
+//! struct CommandCodec;
+//! impl Codec<Command> for CommandCodec {
+//!     fn encode(command: &Command, out: &mut Vec<u8>) -> Result<(), CodecError> {
+//!         out.extend_from_slice(&command.0);
+//!         Ok(())
+//!     }
+//!     fn decode(bytes: &[u8]) -> Result<Command, CodecError> {
+//!         Ok(Command(bytes.to_vec()))
+//!     }
+//! }
+//! impl Codec<NoSnapshot> for CommandCodec {
+//!     fn encode(_: &NoSnapshot, _: &mut Vec<u8>) -> Result<(), CodecError> { Ok(()) }
+//!     fn decode(_: &[u8]) -> Result<NoSnapshot, CodecError> { Ok(NoSnapshot) }
+//! }
+//!
+//! # #[cfg(not(feature = "omnipaxos-unicache"))]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("node-1");
+//! let config = StorageConfig::with_path(&path).durability(Durability::Always);
+//! let mut storage: LogStorage<Command, CommandCodec> = LogStorage::create(&config)?;
+//! let handle = storage.handle();
+//! storage.append_entry(Command(b"set x".to_vec()))?;
+//! assert_eq!(handle.stats().log.appends, 1);
+//! // let paxos = omnipaxos_config.build(storage)?;  // `handle` stays with you
+//! # drop(storage);
+//! handle.close()?;
+//! # Ok(())
+//! # }
+//! # #[cfg(feature = "omnipaxos-unicache")]
+//! # fn main() {}
+//! ```
+
+mod config;
+mod encoding;
+mod error;
+mod handle;
+mod migrate;
+mod plan;
+mod state;
+mod storage;
+mod synced;
+
+pub use config::StorageConfig;
+pub use error::{StorageError, Value};
+pub use handle::{StorageHandle, StorageStats};
+pub use migrate::{Migrated, migrate};
+pub use storage::LogStorage;
+pub use synced::Synced;

@@ -1,0 +1,295 @@
+//! A write of the host, worked out before anything is written: what it leaves behind, and whether
+//! that may be.
+//!
+//! Owns: the edge rules of docs/ADAPTERS.md, and the order plan, check, side files, batch, mirror. A
+//! plan that is refused has touched nothing. Does not own: encoding values (`storage`).
+
+use std::io::Write as _;
+use std::ops::Range;
+
+use omnipaxos::ballot_leader_election::Ballot;
+
+use super::encoding;
+use super::error::StorageError;
+use super::state::{self, State};
+use crate::Batch;
+use crate::Log;
+use crate::Ticket;
+use crate::error::Error;
+use crate::options::CELL_VALUE_BYTES_MAX;
+
+/// One change, with its bytes in the scratch buffer.
+#[derive(Debug)]
+enum Step {
+    Append(Range<usize>),
+    Truncate(u64),
+    Trim(u64),
+    Reset(u64),
+    Set(&'static str, Range<usize>),
+    Clear(&'static str),
+}
+
+/// What a written plan amounted to, for the statistics.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Effects {
+    pub(super) snapshot_bytes: Option<u64>,
+    pub(super) entries_trimmed: Option<u64>,
+    pub(super) entries_truncated: u64,
+    pub(super) reset: bool,
+}
+
+/// Changes in the host's order, applied to a copy of the state as they come.
+#[derive(Debug)]
+pub(super) struct Plan {
+    state: State,
+    first: u64,
+    next: u64,
+    steps: Vec<Step>,
+    scratch: Vec<u8>,
+    /// Whether anything but the decided index changes, which alone need not be durable.
+    binding: bool,
+    effects: Effects,
+}
+
+impl Plan {
+    /// An empty plan on the present state. `scratch` is a buffer to use again.
+    pub(super) fn new(state: State, log: &Log, mut scratch: Vec<u8>) -> Self {
+        scratch.clear();
+        Self {
+            state,
+            first: log.first(),
+            next: log.next(),
+            steps: Vec::new(),
+            scratch,
+            binding: false,
+            effects: Effects::default(),
+        }
+    }
+
+    /// Appends what `encode` writes as one entry; it is told the entry's index.
+    pub(super) fn append(
+        &mut self,
+        encode: impl FnOnce(u64, &mut Vec<u8>) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let index = self.next;
+        let bytes = self.encoded(|out| encode(index, out))?;
+        self.step(Step::Append(bytes));
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Makes room for `count` entries that are to follow at index `from`.
+    pub(super) fn prefix(&mut self, from: u64, count: usize) -> Result<(), StorageError> {
+        let floor = self.first.max(self.state.compacted);
+        if from < floor {
+            return Err(Error::Trimmed { wanted: from, first: floor }.into());
+        }
+        if from > self.next {
+            // Upstream asks for this with nothing to append where it has counted a stop sign.
+            let gap = Error::NonContiguous { expected: self.next, got: from };
+            return if count == 0 { Ok(()) } else { Err(gap.into()) };
+        }
+        if from < self.next {
+            self.effects.entries_truncated += self.next - from;
+            self.step(Step::Truncate(from));
+            self.next = from;
+        }
+        Ok(())
+    }
+
+    pub(super) fn promise(&mut self, ballot: Ballot) {
+        if self.state.promise != Some(ballot) {
+            self.state.promise = Some(ballot);
+            self.set(state::PROMISE, &encoding::ballot(&ballot));
+        }
+    }
+
+    pub(super) fn accepted(&mut self, ballot: Ballot) {
+        if self.state.accepted != Some(ballot) {
+            self.state.accepted = Some(ballot);
+            self.set(state::ACCEPTED, &encoding::ballot(&ballot));
+        }
+    }
+
+    pub(super) fn decided(&mut self, index: u64) {
+        if self.state.decided != index {
+            self.state.decided = index;
+            let binding = self.binding;
+            self.set(state::DECIDED, &index.to_le_bytes());
+            self.binding = binding;
+        }
+    }
+
+    pub(super) fn compacted(&mut self, index: u64) {
+        if self.state.compacted != index {
+            self.state.compacted = index;
+            self.set(state::COMPACTED, &index.to_le_bytes());
+        }
+    }
+
+    /// Drops the entries before `to`. Past the end there is nothing left to keep: a snapshot is
+    /// being installed, and the log goes on at `to`.
+    pub(super) fn trim(&mut self, to: u64) {
+        if to <= self.first {
+            return;
+        }
+        let dropped = to.min(self.next) - self.first;
+        *self.effects.entries_trimmed.get_or_insert(0) += dropped;
+        if to > self.next {
+            self.effects.reset = true;
+            self.step(Step::Reset(to));
+            self.next = to;
+        } else {
+            self.step(Step::Trim(to));
+        }
+        self.first = to;
+    }
+
+    /// Sets the stop sign to what `encode` writes.
+    pub(super) fn stopsign(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let bytes = self.encoded(encode)?;
+        self.state.stopsign = true;
+        self.step(Step::Set(state::STOPSIGN, bytes));
+        Ok(())
+    }
+
+    pub(super) fn no_stopsign(&mut self) {
+        if self.state.stopsign {
+            self.state.stopsign = false;
+            self.step(Step::Clear(state::STOPSIGN));
+        }
+    }
+
+    /// Sets the snapshot to what `encode` writes.
+    pub(super) fn snapshot(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let bytes = self.encoded(encode)?;
+        self.effects.snapshot_bytes = Some(bytes.len() as u64);
+        self.state.snapshot = true;
+        self.step(Step::Set(state::SNAPSHOT, bytes));
+        Ok(())
+    }
+
+    pub(super) fn no_snapshot(&mut self) {
+        if self.state.snapshot {
+            self.state.snapshot = false;
+            self.step(Step::Clear(state::SNAPSHOT));
+        }
+    }
+
+    /// Forgets everything, as if the log had just been created.
+    pub(super) fn start_over(&mut self) {
+        for cell in [state::PROMISE, state::ACCEPTED, state::DECIDED, state::COMPACTED] {
+            self.step(Step::Clear(cell));
+        }
+        self.step(Step::Clear(state::STOPSIGN));
+        self.step(Step::Clear(state::SNAPSHOT));
+        self.step(Step::Reset(0));
+        self.state = State::default();
+        (self.first, self.next) = (0, 0);
+    }
+
+    /// Marks the log as one that a migration is being written to, or as whole.
+    pub(super) fn migrating(&mut self, under_way: bool) {
+        if under_way {
+            self.set(state::MIGRATING, &[]);
+        } else {
+            self.step(Step::Clear(state::MIGRATING));
+        }
+    }
+
+    /// Checks what the plan leaves behind, then writes it as one batch. Only the decided index: it
+    /// rides along with the next sync. Anything else: durable as the log's policy has it.
+    pub(super) fn write(&self, log: &Log) -> Result<Option<Written>, StorageError> {
+        self.check()?;
+        if self.steps.is_empty() {
+            return Ok(None);
+        }
+        let batch = self.batch(log)?;
+        let ticket = if self.binding { log.commit(&batch)? } else { log.submit(&batch)? };
+        let binding = self.binding.then_some(ticket);
+        Ok(Some(Written { state: self.state, binding, effects: self.effects }))
+    }
+
+    /// The buffer, to be used again.
+    pub(super) fn into_scratch(self) -> Vec<u8> {
+        self.scratch
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        let State { decided, compacted, stopsign, .. } = self.state;
+        let next = self.next;
+        if compacted > next {
+            return Err(StorageError::CompactedBeyondEnd { compacted, next });
+        }
+        if decided > next && !stopsign {
+            return Err(StorageError::DecidedBeyondEnd { decided, next });
+        }
+        Ok(())
+    }
+
+    fn batch(&self, log: &Log) -> Result<Batch<'_>, StorageError> {
+        let mut batch = Batch::new();
+        for step in &self.steps {
+            match step {
+                Step::Append(bytes) => batch.append(self.bytes(bytes)),
+                Step::Truncate(to) => batch.truncate(*to),
+                Step::Trim(to) => batch.trim(*to),
+                Step::Reset(base) => batch.reset(*base),
+                Step::Clear(cell) => batch.clear(*cell),
+                Step::Set(cell, bytes) if bytes.len() <= CELL_VALUE_BYTES_MAX => {
+                    batch.set(*cell, self.bytes(bytes))
+                }
+                Step::Set(cell, bytes) => {
+                    let mut writer = log.side_file_writer()?;
+                    writer
+                        .write_all(self.bytes(bytes))
+                        .map_err(|source| Error::io("write", log.path(), source))?;
+                    // Durable and named before a frame refers to it. A crash before the batch is
+                    // durable leaves an orphan, which the next open removes.
+                    batch.attach(*cell, writer.finish()?)
+                }
+            };
+        }
+        Ok(batch)
+    }
+
+    fn set(&mut self, cell: &'static str, value: &[u8]) {
+        let start = self.scratch.len();
+        self.scratch.extend_from_slice(value);
+        self.step(Step::Set(cell, start..self.scratch.len()));
+    }
+
+    fn step(&mut self, step: Step) {
+        self.binding = true;
+        self.steps.push(step);
+    }
+
+    fn encoded(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), StorageError>,
+    ) -> Result<Range<usize>, StorageError> {
+        let start = self.scratch.len();
+        encode(&mut self.scratch)?;
+        Ok(start..self.scratch.len())
+    }
+
+    fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        self.scratch.get(range.clone()).unwrap_or_default()
+    }
+}
+
+/// A plan that the log has taken.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The state from now on.
+    pub(super) state: State,
+    /// What has to be durable before the host's messages leave, if anything.
+    pub(super) binding: Option<Ticket>,
+    pub(super) effects: Effects,
+}

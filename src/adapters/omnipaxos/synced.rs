@@ -1,0 +1,191 @@
+//! An `OmniPaxos` whose messages leave only after what they depend on is durable.
+//!
+//! Owns: the order sync, then take. Does not own: what has to be durable (`storage` keeps the newest
+//! write that messages depend on).
+
+use std::fmt;
+use std::ops::Deref;
+
+use omnipaxos::errors::ConfigError;
+use omnipaxos::messages::Message;
+use omnipaxos::storage::Entry;
+use omnipaxos::util::NodeId;
+use omnipaxos::{ClusterConfig, CompactionErr, OmniPaxos, OmniPaxosConfig, ProposeErr};
+
+use super::handle::StorageHandle;
+use super::storage::LogStorage;
+use crate::codec::Codec;
+use crate::error::Result;
+
+/// `OmniPaxos` over a [`LogStorage`], made for [`Durability::Barrier`](crate::Durability::Barrier):
+/// handle any number of messages and proposals, then take the outgoing messages. Taking them syncs
+/// first, once for all of it, and not at all if nothing but the decided index moved.
+///
+/// # Why this is safe
+///
+/// A node speaks through its messages only. A promise, an accepted entry or a stop sign binds it
+/// from the moment another node hears of it, in a `Prepare`, `Promise`, `AcceptDecide` or `Accepted`
+/// message; a node that forgets what nobody has heard of is a node that has not done it yet. Every
+/// write comes before its message in the same turn, and no message leaves through this type before a
+/// sync that covers every write so far. A leader counts its own acceptance at once, but decides only
+/// with another node's `Accepted`, which answers an `AcceptDecide` that left after the leader's own
+/// sync: so what is decided is durable on a write quorum, and may be acknowledged to a client as
+/// soon as it reads as decided. The decided index itself may be lost: it is found again from the
+/// leader. docs/ADAPTERS.md has the argument call by call.
+///
+/// Everything that only looks is reached through `Deref`. There is no `DerefMut`: upstream's own
+/// `take_outgoing_messages`, which does not sync, needs `&mut` and cannot be called by accident.
+///
+/// # A panicking host
+///
+/// `OmniPaxos` panics if its storage answers with an error. Let the process end, or drop this and
+/// reopen the storage; do not catch the panic and go on.
+pub struct Synced<T, C>
+where
+    T: Entry,
+    C: Codec<T> + Codec<T::Snapshot>,
+{
+    paxos: OmniPaxos<T, LogStorage<T, C>>,
+    handle: StorageHandle,
+}
+
+impl<T, C> Synced<T, C>
+where
+    T: Entry,
+    C: Codec<T> + Codec<T::Snapshot>,
+{
+    /// Builds the node on this storage, as `OmniPaxosConfig::build` does.
+    ///
+    /// # Errors
+    ///
+    /// Upstream's [`ConfigError`] if the configuration is invalid.
+    pub fn build(
+        config: OmniPaxosConfig,
+        storage: LogStorage<T, C>,
+    ) -> std::result::Result<Self, ConfigError> {
+        let handle = storage.handle();
+        Ok(Self { paxos: config.build(storage)?, handle })
+    }
+
+    /// Makes everything durable that the outgoing messages depend on, then moves them to the end of
+    /// `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`StorageHandle::barrier`]; `buffer` is as it was, and the node must not go on: drop
+    /// it and reopen its storage.
+    pub fn take_outgoing_messages(&mut self, buffer: &mut Vec<Message<T>>) -> Result<()> {
+        // Makes every promise, accepted round, entry and stop sign of this turn durable. A crash
+        // before it loses what no other node has heard of.
+        self.handle.barrier()?;
+        self.paxos.take_outgoing_messages(buffer);
+        Ok(())
+    }
+
+    /// Handles an incoming message.
+    pub fn handle_incoming(&mut self, message: Message<T>) {
+        self.paxos.handle_incoming(message);
+    }
+
+    /// Advances the node's clock.
+    pub fn tick(&mut self) {
+        self.paxos.tick();
+    }
+
+    /// Proposes an entry.
+    ///
+    /// # Errors
+    ///
+    /// Upstream's [`ProposeErr`], with the entry.
+    pub fn append(&mut self, entry: T) -> std::result::Result<(), ProposeErr<T>> {
+        self.paxos.append(entry)
+    }
+
+    /// Proposes another configuration.
+    ///
+    /// # Errors
+    ///
+    /// Upstream's [`ProposeErr`], with the configuration.
+    pub fn reconfigure(
+        &mut self,
+        configuration: ClusterConfig,
+        metadata: Option<Vec<u8>>,
+    ) -> std::result::Result<(), ProposeErr<T>> {
+        self.paxos.reconfigure(configuration, metadata)
+    }
+
+    /// Says that the connection to a node has been established again.
+    pub fn reconnected(&mut self, pid: NodeId) {
+        self.paxos.reconnected(pid);
+    }
+
+    /// Drops the entries before an index, on every node.
+    ///
+    /// # Errors
+    ///
+    /// Upstream's [`CompactionErr`].
+    pub fn trim(&mut self, index: Option<usize>) -> std::result::Result<(), CompactionErr> {
+        self.paxos.trim(index)
+    }
+
+    /// Replaces the decided entries before an index by a snapshot, here or on every node.
+    ///
+    /// # Errors
+    ///
+    /// Upstream's [`CompactionErr`].
+    pub fn snapshot(
+        &mut self,
+        index: Option<usize>,
+        local_only: bool,
+    ) -> std::result::Result<(), CompactionErr> {
+        self.paxos.snapshot(index, local_only)
+    }
+
+    /// Tries to become the leader now.
+    pub fn try_become_leader(&mut self) {
+        self.paxos.try_become_leader();
+    }
+
+    /// Sets this node's priority in elections.
+    pub fn set_priority(&mut self, priority: u32) {
+        self.paxos.set_priority(priority);
+    }
+
+    /// The handle of the storage.
+    pub const fn handle(&self) -> &StorageHandle {
+        &self.handle
+    }
+
+    /// Gives the bare `OmniPaxos` back. From now on whoever takes its messages has to call
+    /// [`StorageHandle::barrier`] before, unless the durability is `Always`.
+    pub fn into_inner(self) -> (OmniPaxos<T, LogStorage<T, C>>, StorageHandle) {
+        (self.paxos, self.handle)
+    }
+}
+
+impl<T, C> Deref for Synced<T, C>
+where
+    T: Entry,
+    C: Codec<T> + Codec<T::Snapshot>,
+{
+    type Target = OmniPaxos<T, LogStorage<T, C>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.paxos
+    }
+}
+
+impl<T, C> fmt::Debug for Synced<T, C>
+where
+    T: Entry,
+    C: Codec<T> + Codec<T::Snapshot>,
+{
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Synced")
+            .field("pid", &self.paxos.get_pid())
+            .field("promise", &self.paxos.get_promise())
+            .field("decided", &self.paxos.get_decided_idx())
+            .finish_non_exhaustive()
+    }
+}
