@@ -1,0 +1,124 @@
+//! Three OmniPaxos nodes on `indelible` logs, as three processes that are killed while they write.
+//!
+//! ```text
+//! cargo run --release --example kv_cluster
+//! ```
+//!
+//! starts three nodes as operating-system processes that talk TCP on loopback, each with its own
+//! log; replicates the lines of a text into a key-value map; kills nodes with SIGKILL while entries
+//! are in flight, the leader first, sometimes all of them; restarts them from their logs; takes
+//! snapshots and trims the logs under way; and at the end kills everything once more and checks
+//! what the logs hold: every acknowledged entry on every node, at the index that was acknowledged,
+//! with the bytes that were sent, and no node that knows less about its promises and accepted
+//! entries than its peers had seen before it died. The last line is `acknowledged N, lost 0,
+//! diverged 0`; the exit status is 1 if it says anything else.
+//!
+//! ```text
+//! cargo run --release --example kv_cluster -- --kills 50 --entries 100000 --seed 7
+//! cargo run --release --example kv_cluster -- --input /usr/share/dict/words --dir /mnt/disk/logs
+//! cargo run --release --example kv_cluster -- --reconfigure --durability always
+//! ```
+//!
+//! A SIGKILL takes the process and leaves the page cache: this shows recovery of a process, of
+//! OmniPaxos' state, of a cluster. Loss of power is another matter; the tests on the simulated disk
+//! are about that.
+//!
+//! # By hand
+//!
+//! The program is `target/release/examples/kv_cluster`. In three terminals `kv_cluster serve 1
+//! --new`, `serve 2 --new`, `serve 3 --new`; in a fourth:
+//!
+//! ```text
+//! kv_cluster put ink indelible
+//! kv_cluster get ink
+//! kv_cluster status
+//! ```
+//!
+//! Stop one with Ctrl-C or `kill -9`, start it again with `serve ID` (without `--new`: a node that
+//! has lost its log must not pretend to be itself). To replace node 3 by a node 4, `serve 4 --join
+//! --listen 127.0.0.1:7464`, then `kv_cluster replace 3 4 127.0.0.1:7464`. `--help` lists every
+//! option.
+//!
+//! # What to copy
+//!
+//! `replica.rs` (OmniPaxos on a log), `node.rs` (the turn: apply, sync, only then send), `net.rs`
+//! (what `reconnected` needs), `mend.rs` (two faults of OmniPaxos 0.2.4 that a host with snapshots
+//! meets), `node/moving.rs` (the same log under the next configuration).
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people to watch")]
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a host, not the log")]
+
+mod args;
+mod bytes;
+mod check;
+mod client;
+mod cluster;
+mod failure;
+mod input;
+mod kv;
+mod load;
+mod members;
+mod mend;
+mod net;
+mod node;
+mod protocol;
+mod replica;
+mod report;
+mod run;
+mod serve;
+mod wire;
+
+use std::process::ExitCode;
+
+use crate::args::Job;
+use crate::failure::Outcome;
+use crate::kv::Command;
+
+fn main() -> ExitCode {
+    let job = match args::parse(std::env::args().skip(1).collect()) {
+        Ok(job) => job,
+        Err(failure) => {
+            eprintln!("{failure}");
+            return ExitCode::from(2);
+        }
+    };
+    match carry_out(job) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(job: Job) -> Outcome<bool> {
+    match job {
+        Job::Help => println!("{}", args::USAGE),
+        Job::Run(choices) => return run::run(choices),
+        Job::Serve(choices) => serve::serve(&choices, |text| println!("{text}"))?,
+        Job::Put { key, value, nodes } => {
+            let command = Command::Put { id: client::fresh_id()?, key, value };
+            let (index, _) = client::submit(&nodes, &command)?;
+            println!("decided at index {index}");
+        }
+        Job::Get { key, nodes } => {
+            let command = Command::Look { id: client::fresh_id()?, key };
+            let (index, value) = client::submit(&nodes, &command)?;
+            match value {
+                Some(value) => println!("{value}"),
+                None => println!("(nothing under this key as of index {index})"),
+            }
+        }
+        Job::Status { nodes } => {
+            for (id, address) in &nodes.nodes {
+                println!("{}", client::describe(*id, address));
+            }
+        }
+        Job::Replace { old, new, address, nodes } => {
+            let request = protocol::Request::Replace { old, new, address };
+            println!("{}", client::replace(&nodes, &request)?);
+        }
+    }
+    Ok(true)
+}

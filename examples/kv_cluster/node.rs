@@ -1,0 +1,450 @@
+//! One node: the loop that feeds OmniPaxos, applies what it decides, and answers.
+//!
+//! Owns: the order of things within a turn. Does not own: the log and its configurations
+//! (`replica`), sockets (`net`), the state machine (`kv`).
+//!
+//! A turn: take what has arrived; apply what is decided and answer the clients who wait for it;
+//! take the outgoing messages, which makes everything written in this turn durable with one sync;
+//! only then send them. Whatever else tells the outside about promises (the status) leaves after
+//! the sync as well.
+
+mod moving;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use omnipaxos::util::{LogEntry, NodeId};
+
+use crate::failure::{Failure, Outcome, Why};
+use crate::kv::{Command, Machine};
+use crate::members::Place;
+use crate::mend;
+use crate::net::{Event, Events, Link, Replies};
+use crate::protocol::{Dump, Oath, PeerFrame, Recovered, Reply, Request, Status};
+use crate::replica::{Replica, StoreChoices};
+use crate::wire::Paxos;
+
+/// Length of a tick of OmniPaxos' logical clock.
+const TICK: Duration = Duration::from_millis(10);
+/// Most events taken in one turn, and the time after which no more are taken: heartbeats must not
+/// wait for a long queue of writes.
+const TURN_EVENTS: usize = 2048;
+const TURN_TIME: Duration = Duration::from_millis(10);
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeChoices {
+    pub(crate) id: NodeId,
+    pub(crate) dir: PathBuf,
+    pub(crate) address: String,
+    pub(crate) store: StoreChoices,
+    /// Entries between two snapshots, at least.
+    pub(crate) snapshot_every: usize,
+}
+
+pub(crate) struct Node {
+    choices: NodeChoices,
+    place: Place,
+    /// The place's configuration, for the greetings of new connections.
+    config: Arc<AtomicU32>,
+    /// None while joining, and after having been removed from the cluster.
+    replica: Option<Replica>,
+    recovered: Recovered,
+    machine: Machine,
+    inbox: Receiver<Event>,
+    events: Events,
+    links: HashMap<NodeId, Link>,
+    /// Newest incoming connection of each peer.
+    epochs: HashMap<NodeId, u64>,
+    clients: HashMap<u64, Replies>,
+    /// Who waits for which command.
+    waiting: HashMap<u64, u64>,
+    /// Answers that must not leave before the sync.
+    held: Vec<(u64, Request)>,
+    seen: HashMap<NodeId, Oath>,
+    outgoing: Vec<Paxos>,
+    compacted: usize,
+    snapshots: u64,
+    /// Syncs of the logs this process has closed.
+    syncs: u64,
+    started: Instant,
+    wanted: Option<Instant>,
+}
+
+impl Node {
+    /// Opens the log, or prepares to be given one by the others.
+    pub(crate) fn start(
+        choices: NodeChoices,
+        place: Place,
+        fresh: bool,
+        events: Events,
+        inbox: Receiver<Event>,
+    ) -> Outcome<Self> {
+        let mut node = Self {
+            config: Arc::new(AtomicU32::new(place.members.config)),
+            replica: None,
+            recovered: Recovered::default(),
+            machine: Machine::default(),
+            inbox,
+            events,
+            links: HashMap::new(),
+            epochs: HashMap::new(),
+            clients: HashMap::new(),
+            waiting: HashMap::new(),
+            held: Vec::new(),
+            seen: HashMap::new(),
+            outgoing: Vec::new(),
+            compacted: 0,
+            snapshots: 0,
+            syncs: 0,
+            started: Instant::now(),
+            wanted: None,
+            choices,
+            place,
+        };
+        if node.is_member() && !node.place.joining {
+            let log = node.choices.dir.join("log");
+            let choices = &node.choices;
+            let opened =
+                Replica::open(&log, choices.id, &node.place.members, choices.store, fresh)?;
+            node.recovered = opened.0.recovered().clone();
+            node.compacted = opened.1.len();
+            (node.replica, node.machine) = (Some(opened.0), opened.1);
+        }
+        node.connect();
+        Ok(node)
+    }
+
+    fn is_member(&self) -> bool {
+        self.place.members.contains(self.choices.id)
+    }
+
+    /// Runs until the process is killed or something fails.
+    pub(crate) fn run(mut self) -> Outcome<()> {
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            match self.inbox.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+                Ok(event) => self.handle(event)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            let turn = Instant::now();
+            for _ in 0..TURN_EVENTS {
+                let Ok(event) = self.inbox.try_recv() else {
+                    break;
+                };
+                self.handle(event)?;
+                if turn.elapsed() > TURN_TIME {
+                    break;
+                }
+            }
+            if Instant::now() >= next_tick {
+                // One tick however late: time that this process slept says nothing about its peers.
+                next_tick = Instant::now() + TICK;
+                if let Some(replica) = &mut self.replica {
+                    replica.paxos().tick();
+                }
+            }
+            self.apply()?;
+            self.compact();
+            self.send()?;
+            self.answer_held();
+            self.change_configuration()?;
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Outcome<()> {
+        match event {
+            Event::Up(peer) => self.reconnected(peer),
+            Event::Hello { from, epoch, config, address } => {
+                let newest = self.epochs.entry(from).or_default();
+                *newest = epoch.max(*newest);
+                if config > self.place.members.config {
+                    self.links.entry(from).or_insert_with(|| {
+                        link(&self.choices, &self.config, &self.events, from, address)
+                    });
+                    self.want(from);
+                }
+                self.reconnected(from);
+            }
+            Event::Frame { from, epoch, frame } => {
+                if self.epochs.get(&from) == Some(&epoch) {
+                    self.handle_frame(from, *frame)?;
+                }
+            }
+            Event::Client { client, replies } => {
+                self.clients.insert(client, replies);
+            }
+            Event::Request { client, request } => self.handle_request(client, request),
+            Event::Gone { client } => {
+                self.clients.remove(&client);
+                self.waiting.retain(|_, waiter| *waiter != client);
+            }
+        }
+        Ok(())
+    }
+
+    /// Messages may have been lost in either direction.
+    fn reconnected(&mut self, peer: NodeId) {
+        if let Some(replica) = &mut self.replica
+            && self.place.members.contains(peer)
+        {
+            replica.paxos().reconnected(peer);
+        }
+    }
+
+    fn handle_frame(&mut self, from: NodeId, frame: PeerFrame) -> Outcome<()> {
+        let ours = self.place.members.config;
+        match frame {
+            PeerFrame::Hello { .. } => Ok(()),
+            PeerFrame::Paxos { config, .. } if config > ours || self.place.joining => {
+                self.want(from);
+                Ok(())
+            }
+            PeerFrame::Paxos { config, .. } if config < ours => {
+                if !self.place.members.contains(from) {
+                    self.transfer_to(from);
+                }
+                Ok(())
+            }
+            PeerFrame::Paxos { message, .. } => self.handle_message(from, message),
+            PeerFrame::Want => {
+                self.transfer_to(from);
+                Ok(())
+            }
+            PeerFrame::Transfer { members, snapshot } => self.install(members, snapshot),
+        }
+    }
+
+    fn handle_message(&mut self, from: NodeId, mut message: Paxos) -> Outcome<()> {
+        self.seen.entry(from).or_default().witness(&message);
+        if mend::has_snapshot(&mut message) {
+            self.apply()?;
+        }
+        let Some(replica) = &mut self.replica else {
+            return Ok(());
+        };
+        // The stop sign is the end of this configuration: nothing after it concerns this replica.
+        if replica.paxos().is_reconfigured().is_some() {
+            return Ok(());
+        }
+        if mend::incoming(&mut message, &self.machine) {
+            replica.paxos().handle_incoming(message);
+        } else {
+            replica.paxos().reconnected(from);
+        }
+        Ok(())
+    }
+
+    fn handle_request(&mut self, client: u64, request: Request) {
+        let Request::Submit(command) = request else {
+            self.held.push((client, request));
+            return;
+        };
+        let id = command.id();
+        if let Some(index) = self.machine.index_of(id) {
+            let value = self.machine.get(command.key()).map(|entry| entry.value.clone());
+            self.reply(client, Reply::Done { id, index, value });
+            return;
+        }
+        let refused = match &mut self.replica {
+            None if self.place.joining => Some("this node is still joining the cluster"),
+            None => Some("this node has been removed from the cluster"),
+            Some(replica) => match replica.paxos().append(command) {
+                Ok(()) => None,
+                Err(_) => Some("the cluster is changing its configuration"),
+            },
+        };
+        match refused {
+            None => {
+                self.waiting.insert(id, client);
+            }
+            Some(reason) => self.reply(client, Reply::Refused { id, reason: reason.to_owned() }),
+        }
+    }
+
+    fn reply(&mut self, client: u64, reply: Reply) {
+        let full = |replies: &Replies| replies.try_send(reply).is_err();
+        if self.clients.get(&client).is_some_and(full) {
+            self.clients.remove(&client);
+        }
+    }
+
+    /// Applies everything decided since the last time.
+    fn apply(&mut self) -> Outcome<()> {
+        let Some(replica) = &mut self.replica else {
+            return Ok(());
+        };
+        let Some(entries) = replica.paxos().read_decided_suffix(self.machine.len()) else {
+            return Ok(());
+        };
+        for entry in entries {
+            match entry {
+                LogEntry::Decided(command) => {
+                    self.machine.apply(&command);
+                    self.answer(&command);
+                }
+                LogEntry::Snapshotted(entry) => {
+                    let machine = entry.snapshot.into_machine();
+                    if machine.len() != entry.trimmed_idx {
+                        return Err(Failure::new(format!(
+                            "the snapshot covers {} entries, not the {} before the log",
+                            machine.len(),
+                            entry.trimmed_idx
+                        )));
+                    }
+                    self.machine = machine;
+                    self.answer_from_snapshot();
+                }
+                LogEntry::StopSign(_, true) => {}
+                LogEntry::Trimmed(_) | LogEntry::Undecided(_) | LogEntry::StopSign(_, false) => {
+                    return Err(Failure::new("the decided log has a gap"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, command: &Command) {
+        let id = command.id();
+        if let Some(client) = self.waiting.remove(&id)
+            && let Some(index) = self.machine.index_of(id)
+        {
+            let value = match command {
+                Command::Put { .. } => None,
+                Command::Look { key, .. } => self.machine.get(key).map(|v| v.value.clone()),
+            };
+            self.reply(client, Reply::Done { id, index, value });
+        }
+    }
+
+    fn answer_from_snapshot(&mut self) {
+        let found: Vec<(u64, u64, u64)> = self
+            .waiting
+            .iter()
+            .filter_map(|(id, client)| Some((*id, *client, self.machine.index_of(*id)?)))
+            .collect();
+        for (id, client, index) in found {
+            self.waiting.remove(&id);
+            // What a reader's key held then is gone; it will ask again and read afresh.
+            self.reply(client, Reply::Done { id, index, value: None });
+        }
+    }
+
+    /// Takes a snapshot now and then, which trims the log up to it. The leader asks everyone for
+    /// it; a node that missed the request goes ahead alone a little later.
+    fn compact(&mut self) {
+        let Some(replica) = &mut self.replica else {
+            return;
+        };
+        let every = self.choices.snapshot_every.max(self.machine.len() / 8);
+        let leads = replica.leads();
+        let paxos = replica.paxos();
+        let compacted = paxos.get_compacted_idx();
+        if compacted != self.compacted {
+            self.snapshots += 1;
+            self.compacted = compacted;
+        }
+        let target = compacted + every;
+        let (due, alone) = if leads { (target + every / 4, false) } else { (target + every, true) };
+        if self.machine.len() >= due && paxos.is_reconfigured().is_none() {
+            // Refused only if the index is trimmed already or not decided yet: then later.
+            let _later = paxos.snapshot(Some(target), alone);
+        }
+    }
+
+    /// Makes this turn durable, then sends its messages.
+    fn send(&mut self) -> Outcome<()> {
+        let Some(replica) = &mut self.replica else {
+            return Ok(());
+        };
+        // Makes every promise and every accepted entry of this turn durable. A crash just before
+        // loses only what nobody has been told.
+        replica.paxos().take_outgoing_messages(&mut self.outgoing).why(|| "cannot sync the log")?;
+        let accepted = replica.paxos().get_accepted_idx();
+        let config = self.place.members.config;
+        for mut message in self.outgoing.drain(..) {
+            mend::outgoing(&mut message, accepted);
+            if let Some(link) = self.links.get(&message.get_receiver()) {
+                link.send(PeerFrame::Paxos { config, message }.to_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_held(&mut self) {
+        for (client, request) in std::mem::take(&mut self.held) {
+            let reply = match request {
+                Request::Submit(_) => continue,
+                Request::Status => Reply::Status(Box::new(self.status())),
+                Request::Dump => Reply::Dump(Dump {
+                    digest: self.machine.digest(),
+                    map_digest: self.machine.map_digest(),
+                    keys: self.machine.keys(),
+                    history: self.machine.history().to_vec(),
+                }),
+                Request::Replace { old, new, address } => {
+                    let proposed = self.propose_replacement(old, new, &address);
+                    Reply::Said(proposed.unwrap_or_else(|failure| failure.to_string()))
+                }
+            };
+            self.reply(client, reply);
+        }
+    }
+
+    fn status(&mut self) -> Status {
+        let mut status = Status {
+            id: self.choices.id,
+            members: self.place.members.clone(),
+            applied: self.machine.len(),
+            snapshots: self.snapshots,
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            recovered: self.recovered.clone(),
+            seen: self.seen.iter().map(|(peer, oath)| (*peer, *oath)).collect(),
+            ..Status::default()
+        };
+        let gone = if self.place.joining { "joining" } else { "removed" };
+        gone.clone_into(&mut status.role);
+        if let Some(replica) = &mut self.replica {
+            let log = replica.handle().stats().log;
+            (status.syncs, status.segments) = (self.syncs + log.syncs, log.segments);
+            let role = if replica.leads() { "leader" } else { "follower" };
+            role.clone_into(&mut status.role);
+            let paxos = replica.paxos();
+            status.leader = paxos.get_current_leader().map_or(0, |(leader, _)| leader);
+            status.oath.promise = paxos.get_promise();
+            status.decided = paxos.get_decided_idx();
+            status.compacted = paxos.get_compacted_idx();
+        }
+        status
+    }
+
+    fn connect(&mut self) {
+        for (peer, address) in &self.place.members.nodes {
+            let known = self.links.get(peer).is_some_and(|link| link.address == *address);
+            if *peer != self.choices.id && !known {
+                let address = address.clone();
+                let link = link(&self.choices, &self.config, &self.events, *peer, address);
+                self.links.insert(*peer, link);
+            }
+        }
+    }
+}
+
+fn link(
+    choices: &NodeChoices,
+    config: &Arc<AtomicU32>,
+    events: &Events,
+    peer: NodeId,
+    address: String,
+) -> Link {
+    let (from, own, config) = (choices.id, choices.address.clone(), Arc::clone(config));
+    let hello = move || {
+        let config = config.load(Ordering::Relaxed);
+        PeerFrame::Hello { from, config, address: own.clone() }.to_bytes()
+    };
+    Link::start(peer, address, hello, events.clone())
+}
