@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use indelible::Durability;
-use indelible::io::sim::{Persistence, SimDisk};
+use indelible::io::sim::{Moment, Persistence, SimDisk};
 use indelible::omnipaxos::{StorageHandle, Synced};
 use omnipaxos::messages::Message;
 use omnipaxos::util::LogEntry;
@@ -18,6 +18,8 @@ type Node = Synced<Value, ValueCodec>;
 struct Cluster {
     disks: BTreeMap<u64, SimDisk>,
     cuts: u64,
+    /// A node that no message reaches or leaves.
+    apart: Option<u64>,
     durability: Durability,
     size: u64,
     nodes: BTreeMap<u64, Node>,
@@ -26,7 +28,8 @@ struct Cluster {
 impl Cluster {
     fn new(size: u64, durability: Durability) -> Self {
         let disks = (1..=size).map(|pid| (pid, SimDisk::new(pid))).collect();
-        let mut cluster = Self { disks, cuts: 0, durability, size, nodes: BTreeMap::new() };
+        let mut cluster =
+            Self { disks, cuts: 0, apart: None, durability, size, nodes: BTreeMap::new() };
         for pid in 1..=size {
             cluster.start(pid);
         }
@@ -79,6 +82,11 @@ impl Cluster {
             if messages.is_empty() {
                 return;
             }
+            let apart = self.apart;
+            messages.retain(|message| {
+                let ends = [Some(message.get_sender()), Some(message.get_receiver())];
+                apart.is_none() || !ends.contains(&apart)
+            });
             for message in messages {
                 if let Some(node) = self.nodes.get_mut(&message.get_receiver()) {
                     node.handle_incoming(message);
@@ -267,4 +275,90 @@ fn stopsign_is_decided_and_survives_and_the_storage_is_used_again() {
     cluster.propose(70);
     cluster.decide(1);
     assert_eq!(decided(&cluster.nodes[&1], 0), vec![value(70)]);
+}
+
+/// Node 3 leads alone and writes what nobody hears of, while the others elect a leader and decide
+/// something else. Returned with the leader of the others.
+fn disagreement(durability: Durability) -> (Cluster, u64) {
+    let mut cluster = Cluster::new(3, durability);
+    for _ in 0..100 {
+        cluster.turn();
+        let Some(node) = cluster.nodes.get_mut(&3) else { break };
+        if node.get_current_leader() == Some((3, true)) {
+            break;
+        }
+        node.try_become_leader();
+    }
+    assert_eq!(cluster.leader(), 3);
+    for number in 0..10 {
+        cluster.propose(number);
+    }
+    cluster.decide(10);
+    cluster.apart = Some(3);
+    for number in 500..530 {
+        cluster.nodes.get_mut(&3).unwrap().append(value(number)).unwrap();
+    }
+    for _ in 0..500 {
+        cluster.turn();
+        for leader in [1, 2] {
+            if cluster.nodes[&leader].get_current_leader() != Some((leader, true)) {
+                continue;
+            }
+            for number in 10..14 {
+                cluster.nodes.get_mut(&leader).unwrap().append(value(number)).unwrap();
+            }
+            for _ in 0..50 {
+                cluster.turn();
+            }
+            assert_eq!(cluster.nodes[&leader].get_decided_idx(), 14);
+            let stray = cluster.handle(3).log().next();
+            assert_eq!(stray, 40, "node 3 has entries that nobody else has");
+            cluster.apart = None;
+            return (cluster, leader);
+        }
+    }
+    panic!("no other leader after 500 turns");
+}
+
+/// Node 3 hears of the others again. `false` if its storage failed and it panicked.
+fn reconcile(cluster: &mut Cluster, leader: u64) -> bool {
+    let turns = || {
+        cluster.nodes.get_mut(&3).unwrap().reconnected(leader);
+        for _ in 0..100 {
+            cluster.turn();
+            if cluster.nodes[&3].get_decided_idx() >= 14 {
+                break;
+            }
+        }
+    };
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(turns)).is_ok()
+}
+
+#[test]
+fn disagreement_is_settled_with_a_power_cut_at_every_call() {
+    for durability in [Durability::Always, Durability::Barrier] {
+        let (mut cluster, leader) = disagreement(durability);
+        let first = cluster.disks[&3].calls() + 1;
+        assert!(reconcile(&mut cluster, leader));
+        let last = cluster.disks[&3].calls();
+        assert!(last > first, "settling it makes I/O");
+        for call in first..=last {
+            for moment in [Moment::Before, Moment::Within] {
+                let (mut cluster, leader) = disagreement(durability);
+                let promise = cluster.nodes[&3].get_promise();
+                cluster.disks[&3].crash_at_call(call, moment);
+                reconcile(&mut cluster, leader);
+                assert!(cluster.disks[&3].is_down(), "call {call} was not reached");
+                cluster.cuts = call;
+                cluster.kill(3);
+                cluster.start(3);
+                assert!(cluster.nodes[&3].get_promise() >= promise, "a promise was forgotten");
+                cluster.propose(14);
+                cluster.decide(15);
+                for node in cluster.nodes.values() {
+                    assert_eq!(decided(node, 0), values(0..15), "{durability:?} {moment:?} {call}");
+                }
+            }
+        }
+    }
 }
