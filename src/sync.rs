@@ -185,8 +185,12 @@ impl Group {
 
     /// Ends a sync. With `durable`, everything up to it is on media, and the callbacks that are
     /// due come back to be run outside every lock.
-    pub(crate) fn finish(&self, turn: Turn, durable: Option<u64>, took: Duration) -> Vec<Callback> {
-        let Turn(()) = turn;
+    pub(crate) fn finish(
+        &self,
+        Turn(()): Turn,
+        durable: Option<u64>,
+        took: Duration,
+    ) -> Vec<Callback> {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         let mut state = self.state.lock();
         if let Some(sequence) = durable {

@@ -130,7 +130,9 @@ impl Shared {
         }
         let due = self.group.finish(turn, Some(stock.sequence), took);
         self.signals.synced();
-        due.into_iter().for_each(|callback| callback(Ok(())));
+        for callback in due {
+            callback(Ok(()));
+        }
         Ok(stock.captured)
     }
 

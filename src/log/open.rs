@@ -84,7 +84,7 @@ pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
     };
     let metadata = Metadata::create(&dir, checkpoint.clone(), options.sync_method)?;
     let parts = finish_create(&dir, options, metadata, checkpoint, started)?;
-    build(dir, options, parts, lock)
+    Ok(build(dir, options, parts, lock))
 }
 
 /// Opens the log in a directory.
@@ -96,7 +96,7 @@ pub(super) fn open(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
     }
     let lock = dir.lock()?;
     let observed = observe(&dir, options.sync_method)?;
-    let decision = decide(&observed.facts);
+    let decision = decide(observed.facts);
     let parts = match decision {
         Decision::NoLog => return Err(Error::Missing { path: dir.path().to_path_buf() }),
         Decision::RefuseMetadata
@@ -112,7 +112,7 @@ pub(super) fn open(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
             recover(&dir, options, observed, decision, started)?
         }
     };
-    build(dir, options, parts, lock)
+    Ok(build(dir, options, parts, lock))
 }
 
 /// Finishes a create that was cut short: whatever there is of a first segment is made anew.
@@ -373,7 +373,7 @@ fn reach(options: &Options, checkpoint: &Checkpoint, position: u64) -> u64 {
     position.saturating_add(step.saturating_mul(2)).min(checkpoint.segment_bytes)
 }
 
-fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Result<Arc<Shared>> {
+fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<Shared> {
     let Parts { metadata, checkpoint, state, sequence, tail, view, spares, report } = parts;
     let known: HashSet<u64> = side_files(&checkpoint).collect();
     let bounds = Bounds::new(state.first, state.next);
@@ -392,7 +392,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Resu
         scratch: Vec::new(),
         ops: Vec::new(),
     };
-    Ok(Arc::new(Shared {
+    Arc::new(Shared {
         dir,
         uuid: Uuid::from_bytes(checkpoint.uuid),
         options: options.clone(),
@@ -411,5 +411,5 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Resu
         poison: OnceLock::new(),
         closed: AtomicBool::new(false),
         lock: Mutex::new(Some(lock)),
-    }))
+    })
 }

@@ -109,7 +109,9 @@ pub(crate) struct Dirty {
 impl Writer {
     /// Moves the unsynced part of the tail to the list of unsynced ranges.
     pub(crate) fn note_tail_dirty(&mut self) {
-        if let Some(from) = self.dirty_from.take() {
+        if let Some(from) = self.dirty_from.take()
+            && from < self.tail.position
+        {
             let (file, name) = (Arc::clone(&self.tail.file), self.tail.segment.name);
             self.dirty.push(Dirty { file, name, range: from..self.tail.position });
         }

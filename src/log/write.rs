@@ -103,8 +103,13 @@ impl Shared {
         let written = self.carry_out(writer, batch, plan, ops, &mut spares);
         match written {
             Err(Error::DiskFull { .. }) if rolls == 0 => {
-                // A copy-on-write file system refused a plain write. Nothing was published.
+                // A copy-on-write file system refused a plain write. Nothing was published, but
+                // frames may have been written: their number is never used again, and a checkpoint
+                // must say so before anything is written in their place.
                 writer.tail.rewind(position);
+                writer.sequence += 1;
+                self.group.written(writer.sequence);
+                writer.reach = writer.reach.min(position);
                 written.map(Attempt::Done)
             }
             Err(error) => Err(self.poisoned_by(error)),
@@ -330,7 +335,9 @@ impl Shared {
         let written = self.commit_in_slots_in_turn(batch);
         let durable = written.as_ref().ok().map(|(written, _)| written.sequence);
         let due = self.group.finish(turn, durable, std::time::Duration::ZERO);
-        due.into_iter().for_each(|callback| callback(Ok(())));
+        for callback in due {
+            callback(Ok(()));
+        }
         if written.is_err() {
             self.fail_callbacks();
         }
@@ -383,16 +390,14 @@ fn encode(
     op: &Op,
 ) {
     match record {
-        Record::Append(entry) => match &op.compressed {
-            Some(bytes) => {
-                let (length, flags) = (payload_length(bytes), header.flags | Flags::LZ4);
-                encode_frame(out, salt, &FrameHeader { length, flags, ..header }, &[bytes]);
-            }
-            None => {
-                let length = payload_length(entry);
-                encode_frame(out, salt, &FrameHeader { length, ..header }, &[entry]);
-            }
-        },
+        Record::Append(entry) => {
+            let (bytes, flag) = match &op.compressed {
+                Some(compressed) => (compressed.as_slice(), Flags::LZ4),
+                None => (entry.as_ref(), 0),
+            };
+            let (length, flags) = (payload_length(bytes), header.flags | flag);
+            encode_frame(out, salt, &FrameHeader { length, flags, ..header }, &[bytes]);
+        }
         Record::Truncate(_) => {
             encode_frame(out, salt, &FrameHeader { kind: Kind::Truncate, ..header }, &[]);
         }

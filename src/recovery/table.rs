@@ -227,7 +227,7 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 impl Row {
-    fn matches(&self, facts: &Facts) -> bool {
+    fn matches(&self, facts: Facts) -> bool {
         self.metadata.contains(&facts.metadata)
             && self.segments.contains(&facts.segments)
             && self.tail.contains(&facts.tail)
@@ -236,7 +236,7 @@ impl Row {
 }
 
 /// The row for these facts. There is always exactly one; were there none, the log is refused.
-pub(crate) fn decide(facts: &Facts) -> Decision {
+pub(crate) fn decide(facts: Facts) -> Decision {
     ROWS.iter().find(|row| row.matches(facts)).map_or(Decision::RefuseMetadata, |row| row.decision)
 }
 
@@ -256,7 +256,7 @@ mod tests {
                     for &side_files in ANY_SIDE_FILES {
                         let facts = Facts { metadata, segments, tail, side_files };
                         let rows: Vec<_> =
-                            (0..ROWS.len()).filter(|&row| ROWS[row].matches(&facts)).collect();
+                            (0..ROWS.len()).filter(|&row| ROWS[row].matches(facts)).collect();
                         assert_eq!(rows.len(), 1, "{facts:?} is matched by {rows:?}");
                         used[rows[0]] += 1;
                         combinations += 1;

@@ -264,6 +264,11 @@ pub(crate) const fn block_of(offset: u64) -> u64 {
     offset >> BLOCK_SHIFT
 }
 
+/// Where a 64 KiB block starts.
+pub(crate) const fn block_start(block: u64) -> u64 {
+    block << BLOCK_SHIFT
+}
+
 /// An offset as the tables store it.
 pub(crate) fn in_units(offset: u64) -> u32 {
     to_u32(to_usize(offset / OFFSET_UNIT))

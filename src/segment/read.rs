@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{OFFSET_UNIT, Opened, Segment, block_of};
+use super::{OFFSET_UNIT, Opened, Segment, block_of, block_start};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::{
     FRAME_HEADER_BYTES, FrameHeader, Kind, decode_frame, decode_hole, read_header_unchecked,
@@ -147,10 +147,7 @@ impl Piece {
         let from = self.offset(opened, first).ok_or_else(|| self.misplaced(first, 0))?;
         let to = self.offset(opened, last).ok_or_else(|| self.misplaced(last, 0))?;
         self.bring_in(opened, from, to)?;
-        if !(opened.is_trusted(from)
-            && opened.is_trusted(to)
-            && self.blocks_trusted(opened, from, to))
-        {
+        if !(opened.is_trusted(from) && opened.is_trusted(to) && blocks_trusted(opened, from, to)) {
             self.verify(opened)?;
         }
         if opened.holes.load(Ordering::Relaxed) {
@@ -179,10 +176,6 @@ impl Piece {
             .map_or(0, |header| u32_to_usize(header.length));
         let end = header_end.saturating_add(last).min(opened.region.len());
         if last > 0 { populate(header_end..end) } else { Ok(()) }
-    }
-
-    fn blocks_trusted(&self, opened: &Opened, from: u64, to: u64) -> bool {
-        (block_of(from)..=block_of(to)).all(|block| opened.is_trusted((block << 16).max(from)))
     }
 
     /// Checks the frames of every entry whose block was not checked before.
@@ -269,6 +262,11 @@ fn frame(opened: &Opened, offset: u64) -> Option<(FrameHeader, &[u8])> {
     let header = read_header_unchecked(opened.region.bytes(start..body)?)?;
     let payload = opened.region.bytes(body..body.checked_add(u32_to_usize(header.length))?)?;
     Some((header, payload))
+}
+
+/// Whether every block from that of `from` to that of `to` was checked before.
+fn blocks_trusted(opened: &Opened, from: u64, to: u64) -> bool {
+    (block_of(from)..=block_of(to)).all(|block| opened.is_trusted(block_start(block).max(from)))
 }
 
 /// Whether a frame is the one that stands for entry `index`.

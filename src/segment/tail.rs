@@ -20,6 +20,10 @@ use crate::format::{Footer, SegmentHeader};
 use crate::io::File;
 use crate::options::WriteMode;
 
+/// Writes of this many bytes and more go through the file also where small ones are stored through
+/// the map: one call costs less than the page faults. Both meet in the page cache.
+const STORE_BYTES_MAX: usize = 8 * 1024;
+
 /// The page size populate calls are rounded to; larger pages only make them redundant.
 const PAGE: u64 = 4096;
 
@@ -58,12 +62,13 @@ impl Tail {
     /// write-protects pages again, so pages are populated anew, and by odd numbers always.
     pub(crate) fn write(&mut self, bytes: &[u8], epoch: u64) -> io::Result<()> {
         let end = self.position + to_u64(bytes.len());
-        if self.mode == WriteMode::Mmap {
+        if self.is_stored(bytes) {
             let in_flight = epoch % 2 == 1;
             if in_flight || epoch != self.populated_epoch {
                 self.populated_epoch = epoch;
-                self.populated_to = self.position - self.position % PAGE;
+                self.populated_to = 0;
             }
+            self.populated_to = self.populated_to.max(self.position - self.position % PAGE);
             if end > self.populated_to {
                 self.populate(self.populated_to..end)?;
                 self.populated_to = end.next_multiple_of(PAGE);
@@ -107,7 +112,7 @@ impl Tail {
         bytes.extend_from_slice(&footer.encode(&self.salt));
         let range = self.segment.bytes.saturating_sub(to_u64(bytes.len()))..self.segment.bytes;
         let put = || {
-            if self.mode == WriteMode::Mmap {
+            if self.is_stored(&bytes) {
                 self.populate(range.clone())?;
             }
             self.put(range.start, &bytes)
@@ -116,6 +121,10 @@ impl Tail {
         opened.region.publish(opened.region.len());
         opened.sealed_with(units.len());
         Ok(range)
+    }
+
+    fn is_stored(&self, bytes: &[u8]) -> bool {
+        self.mode == WriteMode::Mmap && bytes.len() < STORE_BYTES_MAX
     }
 
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
@@ -128,8 +137,8 @@ impl Tail {
     }
 
     fn put(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        match (self.mode, self.segment.opened()) {
-            (WriteMode::Mmap, Some(opened)) => opened.region.store(to_usize(offset), bytes),
+        match self.segment.opened() {
+            Some(opened) if self.is_stored(bytes) => opened.region.store(to_usize(offset), bytes),
             _ => self.file.write_at(offset, bytes),
         }
     }

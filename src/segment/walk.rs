@@ -149,6 +149,12 @@ impl Offsets {
         found: &Found<'_>,
     ) -> std::result::Result<(), Damage> {
         let header = &found.header;
+        if matches!(header.kind, Kind::Entry | Kind::Hole) && header.index >= base {
+            // Entries that a batch committed in the slots dropped have no frame that says so: what
+            // stands at their index afterwards takes their place.
+            let nth = usize::try_from(header.index - base).unwrap_or(usize::MAX);
+            self.units.truncate(nth);
+        }
         let next = base + to_u64(self.units.len());
         match header.kind {
             Kind::Entry => {

@@ -1,0 +1,132 @@
+//! Every named limit, one below it, at it, and one above it.
+
+use indelible::options::{
+    CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+};
+use indelible::{Batch, Error, Log, Options};
+
+fn log() -> Log {
+    Log::in_memory(&Options::new().segment_bytes(64 * 1024)).unwrap()
+}
+
+fn is_too_large<T>(result: Result<T, Error>, limit: u64) -> bool {
+    matches!(result, Err(Error::TooLarge { got, limit: at, .. }) if at == limit && got == limit + 1)
+}
+
+#[test]
+fn entry_fits_up_to_its_limit() {
+    let log = log();
+    let limit = usize::try_from(log.entry_bytes_max()).unwrap();
+    for bytes in [0, 1, limit - 1, limit] {
+        let index = log.next();
+        log.append(&vec![3; bytes]).unwrap();
+        assert_eq!(log.entry(index).unwrap(), vec![3; bytes]);
+    }
+    let next = log.next();
+    assert!(is_too_large(log.append(&vec![3; limit + 1]), limit as u64));
+    assert_eq!(log.next(), next);
+}
+
+#[test]
+fn cell_value_fits_up_to_its_limit() {
+    let log = log();
+    for bytes in [0, CELL_VALUE_BYTES_MAX - 1, CELL_VALUE_BYTES_MAX] {
+        let value = vec![4; bytes];
+        log.commit(Batch::new().set("vote", &value)).unwrap();
+        assert_eq!(log.cell("vote").as_deref(), Some(&value[..]));
+    }
+    let value = vec![5; CELL_VALUE_BYTES_MAX + 1];
+    let refused = log.commit(Batch::new().append(b"with it").set("vote", &value));
+    assert!(is_too_large(refused, CELL_VALUE_BYTES_MAX as u64));
+    assert_eq!((log.next(), log.cell("vote").map(|value| value[0])), (0, Some(4)));
+}
+
+#[test]
+fn cell_name_fits_up_to_its_limit() {
+    let log = log();
+    for bytes in [1, CELL_NAME_BYTES_MAX - 1, CELL_NAME_BYTES_MAX] {
+        log.commit(Batch::new().set("n".repeat(bytes), b"v")).unwrap();
+    }
+    let long = "n".repeat(CELL_NAME_BYTES_MAX + 1);
+    let refused = log.commit(Batch::new().set(long, b"v"));
+    assert!(is_too_large(refused, CELL_NAME_BYTES_MAX as u64));
+    for name in ["", "Vote", "a b", "a/b", "\u{e9}"] {
+        let refused = log.commit(Batch::new().set(name, b"v"));
+        assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "{name}");
+    }
+}
+
+#[test]
+fn cells_fit_one_slot_and_no_more() {
+    let log = log();
+    let mut refused = None;
+    for number in 0..200 {
+        let result = log.commit(Batch::new().set(format!("cell-{number:03}"), vec![6; 20]));
+        if let Err(error) = result {
+            refused = Some((number, error));
+            break;
+        }
+    }
+    let (number, error) = refused.expect("a slot is not endless");
+    assert!(matches!(error, Error::TooLarge { what: "bytes of all state cells", .. }), "{error}");
+    assert_eq!(log.cells().len(), number);
+    log.maintain().unwrap();
+    log.commit(Batch::new().clear("cell-000").set("cell-new", vec![6; 20])).unwrap();
+}
+
+#[test]
+fn segments_are_limited_as_the_option_says() {
+    let options = Options::new().segment_bytes(64 * 1024).segments_max(3);
+    let log = Log::in_memory(&options).unwrap();
+    let entry = vec![8; 60_000];
+    for _ in 0..3 {
+        log.append(&entry).unwrap();
+    }
+    assert_eq!(log.stats().segments, 3);
+    assert!(is_too_large(log.append(&entry), 3));
+    log.commit(Batch::new().trim(1)).unwrap();
+    log.append(&entry).unwrap();
+    assert_eq!((log.first(), log.next()), (1, 4));
+}
+
+#[test]
+fn segment_sizes_outside_the_limits_are_refused() {
+    let create = |bytes| Log::in_memory(&Options::new().segment_bytes(bytes));
+    for bytes in [SEGMENT_BYTES_MIN, SEGMENT_BYTES_MIN + 4096] {
+        create(bytes).unwrap().append(b"fits").unwrap();
+    }
+    for bytes in
+        [0, 4096, SEGMENT_BYTES_MIN - 4096, SEGMENT_BYTES_MIN + 1, SEGMENT_BYTES_MAX + 4096]
+    {
+        assert!(matches!(create(bytes), Err(Error::InvalidOption { .. })), "{bytes}");
+    }
+}
+
+#[test]
+fn index_stops_at_its_end() {
+    let log = log();
+    log.commit(Batch::new().reset(u64::MAX - 2)).unwrap();
+    log.append(b"last but one").unwrap();
+    log.append(b"last").unwrap();
+    assert_eq!(log.next(), u64::MAX);
+    assert!(matches!(log.append(b"beyond"), Err(Error::TooLarge { what: "index", .. })));
+    assert_eq!(log.entry(u64::MAX - 1).unwrap(), b"last");
+    assert!(matches!(log.entry(u64::MAX), Err(Error::BeyondEnd { .. })));
+}
+
+#[test]
+fn wild_arguments_are_typed_errors() {
+    let log = log();
+    log.append(b"zero").unwrap();
+    assert!(matches!(log.commit(Batch::new().truncate(2)), Err(Error::BeyondEnd { .. })));
+    assert!(matches!(log.commit(Batch::new().trim(u64::MAX)), Err(Error::BeyondEnd { .. })));
+    assert!(matches!(log.read(0..u64::MAX), Err(Error::BeyondEnd { .. })));
+    #[expect(clippy::reversed_empty_ranges, reason = "the mistake under test")]
+    let backwards = log.read(1..0);
+    assert!(matches!(backwards, Err(Error::InvalidArgument { .. })));
+    assert!(log.read(77..77).unwrap().is_empty());
+    log.commit(Batch::new().trim(1)).unwrap();
+    assert!(matches!(log.commit(Batch::new().truncate(0)), Err(Error::Trimmed { .. })));
+    assert!(matches!(log.entry(0), Err(Error::Trimmed { wanted: 0, first: 1 })));
+    assert_eq!((log.first(), log.next()), (1, 1));
+}
