@@ -55,6 +55,7 @@ mod client;
 mod cluster;
 mod failure;
 mod input;
+mod kills;
 mod kv;
 mod load;
 mod members;

@@ -197,7 +197,7 @@ pub(crate) fn listen(address: &str, patience: Duration) -> Outcome<TcpListener> 
                 if Instant::now() >= give_up {
                     return Err(Failure::new(format!("{address} is in use by another process"))
                         .hint(
-                            "is this node running already? otherwise choose other ports: --nodes",
+                            "is this node running already? a new cluster may use other ports: --nodes",
                         ));
                 }
                 thread::sleep(RETRY);

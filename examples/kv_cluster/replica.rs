@@ -26,7 +26,7 @@ const ELECTION_TICKS: u64 = 15;
 /// Ticks before a message that got no answer is sent again.
 const RESEND_TICKS: u64 = 30;
 /// Small segments, so that a run of some seconds fills, trims and recycles some.
-const SEGMENT_BYTES: u64 = 1024 * 1024;
+const SEGMENT_BYTES: u64 = 256 * 1024;
 
 /// OmniPaxos' storage: commands and snapshots in an `indelible` log.
 type Disk = LogStorage<Command, KvCodec>;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::check::Verdict;
 use crate::cluster::Restart;
+use crate::kills::Kill;
 use crate::load::Ledger;
-use crate::run::Kill;
 
 #[derive(Debug)]
 pub(crate) struct Report {
