@@ -225,9 +225,12 @@ impl Worker {
         }
         if let Some(stream) = &mut self.connection
             && !buffer.is_empty()
-            && stream.write_all(&buffer).is_err()
         {
-            self.hang_up();
+            let sent = stream.write_all(&buffer).is_ok();
+            self.ledger.lock().in_flight = self.pending.len();
+            if !sent {
+                self.hang_up();
+            }
         }
     }
 
@@ -251,7 +254,7 @@ impl Worker {
                 Some(Reply::Refused { id, .. }) => {
                     let entry = Input::entry_of(id);
                     if let Some(pending) = entry.and_then(|entry| self.pending.get_mut(&entry)) {
-                        pending.due = now + Duration::from_millis(50);
+                        pending.due = now + Duration::from_millis(20);
                     }
                 }
                 None if number == self.connections => self.hang_up(),

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use omnipaxos::ballot_leader_election::Ballot;
 use omnipaxos::util::{LogEntry, NodeId};
 
 use crate::failure::{Failure, Outcome, Why};
@@ -62,6 +63,8 @@ pub(crate) struct Node {
     clients: HashMap<u64, Replies>,
     /// Who waits for which command.
     waiting: HashMap<u64, u64>,
+    /// The round in which this node last had a leader.
+    round: Ballot,
     /// Answers that must not leave before the sync.
     held: Vec<(u64, Request)>,
     seen: HashMap<NodeId, Oath>,
@@ -94,6 +97,7 @@ impl Node {
             epochs: HashMap::new(),
             clients: HashMap::new(),
             waiting: HashMap::new(),
+            round: Ballot::default(),
             held: Vec::new(),
             seen: HashMap::new(),
             outgoing: Vec::new(),
@@ -149,6 +153,7 @@ impl Node {
                 }
             }
             self.apply()?;
+            self.refuse_after_election();
             self.compact();
             self.send()?;
             self.answer_held();
@@ -331,6 +336,21 @@ impl Node {
             self.waiting.remove(&id);
             // What a reader's key held then is gone; it will ask again and read afresh.
             self.reply(client, Reply::Done { id, index, value: None });
+        }
+    }
+
+    /// Commands on their way to a former leader may have died with it: whoever waits for one is told to
+    /// send it again. Should it be decided after all, it acts once.
+    fn refuse_after_election(&mut self) {
+        let Some(replica) = &mut self.replica else { return };
+        let paxos = replica.paxos();
+        let round = paxos.get_promise();
+        if round == self.round || !matches!(paxos.get_current_leader(), Some((_, true))) {
+            return;
+        }
+        self.round = round;
+        for (id, client) in std::mem::take(&mut self.waiting) {
+            self.reply(client, Reply::Refused { id, reason: "there is a new leader".to_owned() });
         }
     }
 

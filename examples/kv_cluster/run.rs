@@ -195,8 +195,11 @@ impl Run {
         let victims = choose(&mut self.dice, kind, &members, leader);
         let survey = self.cluster.survey();
         let moment = base + share * self.dice.below(60) / 100 + 1;
-        self.ledger.lock().quota = base + share;
+        self.ledger.lock().quota = moment;
         self.await_acknowledged(moment)?;
+        self.ledger.lock().quota = base + share;
+        self.await_in_flight()?;
+        std::thread::sleep(Duration::from_micros(self.dice.below(1_000)));
         self.cluster.kill(&victims)?;
         let (acknowledged, in_flight) = {
             let ledger = self.ledger.lock();
@@ -362,6 +365,15 @@ impl Run {
             }
             std::thread::sleep(Duration::from_micros(200));
         }
+    }
+
+    fn await_in_flight(&mut self) -> Outcome<()> {
+        let started = Instant::now();
+        while self.ledger.lock().in_flight == 0 {
+            self.within_bounds(started, "entries in flight")?;
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        Ok(())
     }
 
     fn await_applied(&mut self, ids: &[NodeId], goal: usize) -> Outcome<()> {
