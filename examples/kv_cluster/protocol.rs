@@ -365,3 +365,61 @@ pub(crate) fn read_frame(from: &mut impl io::Read) -> io::Result<Vec<u8>> {
     let got = from.take(length as u64).read_to_end(&mut body)?;
     if got < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(body) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ballot(config_id: u32, n: u32) -> Ballot {
+        Ballot { config_id, n, priority: 0, pid: 1 }
+    }
+
+    fn oath(promise: u32, accepted: Ballot, accepted_end: usize) -> Oath {
+        Oath { promise: ballot(1, promise), accepted, accepted_end }
+    }
+
+    #[test]
+    fn oath_is_forgotten_if_any_part_is_lower() {
+        let told = oath(7, ballot(1, 6), 100);
+        for kept in [told, oath(8, ballot(1, 6), 101), oath(7, ballot(1, 7), 3)] {
+            assert_eq!(told.forgotten_by(&kept), None, "{kept:?}");
+        }
+        let lower =
+            [oath(6, ballot(1, 6), 100), oath(7, ballot(1, 5), 200), oath(7, ballot(1, 6), 99)];
+        for less in lower {
+            assert!(told.forgotten_by(&less).is_some(), "{less:?}");
+        }
+    }
+
+    #[test]
+    fn later_configuration_counts_anew() {
+        let told = oath(7, ballot(1, 6), 100);
+        assert_eq!(told.forgotten_by(&oath(7, ballot(2, 9), 4)), None);
+    }
+
+    #[test]
+    fn oath_is_raised_part_by_part() {
+        let mut told = oath(7, ballot(1, 6), 100);
+        told.raise(&oath(9, ballot(1, 5), 200));
+        assert_eq!(told, oath(9, ballot(1, 6), 100));
+        told.raise(&oath(3, ballot(1, 6), 101));
+        assert_eq!(told, oath(9, ballot(1, 6), 101));
+    }
+
+    #[test]
+    fn frames_survive_the_wire_and_are_refused_when_cut() {
+        let members = Members::parse("a:1,b:2").unwrap();
+        let status =
+            Status { members, seen: vec![(2, oath(1, ballot(1, 1), 1))], ..Status::default() };
+        let bytes = Reply::Status(Box::new(status)).to_bytes();
+        assert_eq!(Reply::from_bytes(&bytes).unwrap().to_bytes(), bytes);
+        for end in 0..bytes.len() {
+            assert!(Reply::from_bytes(&bytes[..end]).is_err());
+        }
+        let mut framed = Vec::new();
+        push_frame(&mut framed, &bytes);
+        assert_eq!(read_frame(&mut framed.as_slice()).unwrap(), bytes);
+        assert!(read_frame(&mut &framed[..framed.len() - 1]).is_err());
+        assert!(read_frame(&mut [255; 16].as_slice()).is_err(), "a length beyond any frame");
+    }
+}
