@@ -1,4 +1,26 @@
-//! A segmented write-ahead log engine for consensus.
+//! A segmented write-ahead log for consensus: the file backend of OmniPaxos, and of Raft hosts.
+//!
+//! [`Log`] is the engine: entries with consecutive indexes, named state cells, snapshots; atomic
+//! [`Batch`]es that cost one sync; durability as a policy ([`Durability`]). What it promises and how
+//! it keeps it is in the repository's docs/DESIGN.md.
+//!
+//! ```
+//! # fn main() -> indelible::Result<()> {
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("node-1");
+//! use indelible::{Batch, Log, Options};
+//!
+//! let (log, report) = Log::open_or_create(&path, &Options::new())?;
+//! println!("{:?}", report.verdict);
+//!
+//! let mut batch = Batch::new();
+//! batch.set("promise", b"ballot 7").append(b"x = 1").append(b"y = 2");
+//! log.commit(&batch)?; // all of it, or nothing, durable on return, with one sync
+//!
+//! assert_eq!(log.entry(log.next() - 1)?, b"y = 2");
+//! # Ok(())
+//! # }
+//! ```
 
 mod adapters;
 mod batch;

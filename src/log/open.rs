@@ -128,6 +128,8 @@ fn resume_create(
     let files = observed.files;
     let segments = files.segments.into_values().flatten().map(|(name, _)| name.to_string());
     remove_junk(dir, segments.chain(files.temporaries).chain(names(files.spares)))?;
+    // Makes the removals durable, so that the new first segment is the only one. A crash before
+    // this finds the create unfinished again.
     dir.sync()?;
     finish_create(dir, options, metadata, slots.newest, started)
 }

@@ -1,0 +1,179 @@
+//! The rules of the house that a machine can check. Each says what to do about it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below `folder` with this ending, build products left out.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else { return found };
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            found.extend(files(&path, ending));
+        } else if name.ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let sources: Vec<_> = files(root(), ".rs")
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            (path, text)
+        })
+        .collect();
+    assert!(sources.len() > 50, "only {} source files found", sources.len());
+    sources
+}
+
+fn assert_none(offenders: &[String], advice: &str) {
+    assert!(offenders.is_empty(), "{advice}:\n  {}", offenders.join("\n  "));
+}
+
+#[test]
+fn every_file_says_what_it_owns() {
+    let offenders: Vec<_> = sources()
+        .iter()
+        .filter(|(_, text)| !text.starts_with("//!") && !text.starts_with("#![no_main]"))
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert_none(&offenders, "open the file with `//!`: what it owns, what it does not");
+}
+
+#[test]
+fn no_file_is_too_long() {
+    const LINES_MAX: usize = 800;
+    let offenders: Vec<_> = sources()
+        .iter()
+        .filter(|(_, text)| text.lines().count() > LINES_MAX)
+        .map(|(path, text)| format!("{}: {} lines", path.display(), text.lines().count()))
+        .collect();
+    assert_none(&offenders, "more than 800 lines: does it own one thing?");
+}
+
+#[test]
+fn unsafe_lives_in_one_file() {
+    let word = concat!("unsafe", " ");
+    let block = concat!("unsafe", " {");
+    let offenders: Vec<_> = sources()
+        .iter()
+        .filter(|(path, text)| {
+            !path.ends_with("src/io/map.rs")
+                && text.lines().any(|line| {
+                    let code = line.trim_start();
+                    !code.starts_with("//")
+                        && (code.contains(block)
+                            || code.starts_with(&format!("{word}fn"))
+                            || code.starts_with(&format!("{word}impl")))
+                })
+        })
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert_none(&offenders, "move it to src/io/map.rs, or do without");
+}
+
+#[test]
+fn only_the_door_touches_the_file_system() {
+    let calls = ["std::fs", "OpenOptions::new("];
+    let allowed = ["src/io/os.rs", "src/bin"];
+    let offenders: Vec<_> = sources()
+        .iter()
+        .filter(|(path, _)| {
+            path.starts_with(root().join("src"))
+                && !allowed.iter().any(|allowed| path.starts_with(root().join(allowed)))
+        })
+        .flat_map(|(path, text)| {
+            text.lines()
+                .enumerate()
+                .filter(|(_, line)| !line.trim_start().starts_with("//"))
+                .filter(|(_, line)| calls.iter().any(|call| line.contains(call)))
+                .map(|(at, _)| format!("{}:{}", path.display(), at + 1))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert_none(&offenders, "go through the I/O door (src/io/mod.rs)");
+}
+
+#[test]
+fn every_sync_says_what_it_makes_durable() {
+    let engine =
+        ["src/log", "src/metadata.rs", "src/spares.rs", "src/side_file.rs", "src/recovery"];
+    let mut syncs = 0;
+    let mut offenders = Vec::new();
+    for (path, text) in sources() {
+        if !engine.iter().any(|part| path.starts_with(root().join(part))) {
+            continue;
+        }
+        let lines: Vec<_> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let call = line.contains("dir.sync()") || line.contains(".sync(");
+            if !call || line.trim_start().starts_with("//") || line.contains("fn ") {
+                continue;
+            }
+            syncs += 1;
+            let before = lines[at.saturating_sub(8)..at].join("\n");
+            if !before.contains("durable") {
+                offenders.push(format!("{}:{}", path.display(), at + 1));
+            }
+        }
+    }
+    assert!(syncs >= 8, "only {syncs} syncs found: has the check gone blind?");
+    assert_none(&offenders, "say what it makes durable and what a crash before it would lose");
+}
+
+#[test]
+fn nothing_is_left_to_be_done() {
+    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
+    let offenders: Vec<_> = sources()
+        .iter()
+        .filter(|(_, text)| words.iter().any(|word| text.contains(word)))
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert_none(&offenders, "do it, or say in an issue why not");
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut documents = files(&root().join("docs"), ".md");
+    documents.extend(files(root(), ".md").into_iter().filter(|path| path.parent() == Some(root())));
+    let mut links = 0;
+    let mut offenders = Vec::new();
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap();
+        let prose: Vec<_> = text.split("```").step_by(2).collect();
+        let text = prose.concat();
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split([')', '#']).next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            links += 1;
+            if !document.parent().unwrap().join(target).exists() {
+                offenders.push(format!("{}: {target}", document.display()));
+            }
+        }
+    }
+    assert!(links > 10, "only {links} links found: has the check gone blind?");
+    assert_none(&offenders, "there is no such file");
+}
+
+#[test]
+fn readme_states_two_commands_and_the_check_runs_one_of_them() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let commands: Vec<_> = readme
+        .lines()
+        .filter(|line| line.starts_with("cargo run") || line.starts_with("cargo test"))
+        .collect();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    let check = fs::read_to_string(root().join(".ci/run")).unwrap();
+    assert!(check.contains("grep -m1 '^cargo test' README.md"));
+}
