@@ -198,7 +198,7 @@ impl Run {
         self.ledger.lock().quota = moment;
         self.await_acknowledged(moment)?;
         self.ledger.lock().quota = base + share;
-        self.await_in_flight()?;
+        self.await_in_flight(base + share)?;
         std::thread::sleep(Duration::from_micros(self.dice.below(1_000)));
         self.cluster.kill(&victims)?;
         let (acknowledged, in_flight) = {
@@ -367,13 +367,20 @@ impl Run {
         }
     }
 
-    fn await_in_flight(&mut self) -> Outcome<()> {
+    /// Waits until the load has taken up its new quota; it may be through with it already.
+    fn await_in_flight(&mut self, quota: u64) -> Outcome<()> {
         let started = Instant::now();
-        while self.ledger.lock().in_flight == 0 {
+        loop {
+            let (acknowledged, in_flight) = {
+                let ledger = self.ledger.lock();
+                (ledger.acknowledged, ledger.in_flight)
+            };
+            if in_flight > 0 || acknowledged >= quota {
+                return Ok(());
+            }
             self.within_bounds(started, "entries in flight")?;
             std::thread::sleep(Duration::from_micros(50));
         }
-        Ok(())
     }
 
     fn await_applied(&mut self, ids: &[NodeId], goal: usize) -> Outcome<()> {
