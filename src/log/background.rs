@@ -23,6 +23,7 @@ const NAP: Duration = Duration::from_secs(1);
 pub(crate) struct Signals {
     stop: AtomicBool,
     checkpoint: AtomicBool,
+    spare: AtomicBool,
     syncs: AtomicU64,
     asked: Mutex<Asked>,
     maintenance: Condvar,
@@ -39,6 +40,11 @@ impl Signals {
     /// Notes that a sync was done.
     pub(crate) fn synced(&self) {
         self.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a spare was used.
+    pub(crate) fn want_spare(&self) {
+        self.spare.store(true, Ordering::Release);
     }
 
     fn stopping(&self) -> bool {
@@ -114,10 +120,11 @@ impl Shared {
 
     /// Has the rest done: by the thread, or here.
     pub(crate) fn after_write(&self) -> Result<()> {
+        if self.options.background && self.signals.spare.load(Ordering::Acquire) {
+            self.signals.spare.store(false, Ordering::Release);
+            self.signals.wake_maintenance();
+        }
         if !self.signals.checkpoint.load(Ordering::Acquire) {
-            if self.options.background && self.spares.wanting() {
-                self.signals.wake_maintenance();
-            }
             return Ok(());
         }
         if self.options.background {

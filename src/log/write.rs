@@ -25,7 +25,7 @@ use crate::format::number::{to_u32, to_u64, to_usize};
 use crate::segment::{in_units, tail};
 use crate::spares::{Spare, is_disk_full};
 use crate::state::CellValue;
-use crate::stats::add;
+use crate::stats::{add, add_alone};
 
 /// Encoded bytes that are gathered before they are handed to the tail.
 const FLUSH_BYTES: usize = 256 * 1024;
@@ -253,7 +253,7 @@ impl Shared {
             self.dir.full_or_io("write", &writer.tail.segment.name.to_string(), bytes, source)
         })?;
         writer.dirty_from.get_or_insert(from);
-        add(&self.counters.bytes_written, bytes);
+        add_alone(&self.counters.bytes_written, bytes);
         Ok(())
     }
 
@@ -292,7 +292,8 @@ impl Shared {
         writer.reach = self.segment_bytes;
         let dead = view.roll(Arc::clone(&writer.tail.segment));
         writer.dead.extend(dead);
-        add(&self.counters.rolls, 1);
+        self.signals.want_spare();
+        add_alone(&self.counters.rolls, 1);
         Ok(())
     }
 
@@ -321,11 +322,11 @@ impl Shared {
             writer.lowest = writer.lowest.min(plan.lowest);
             self.bounds.durable.fetch_min(plan.lowest, Ordering::AcqRel);
         }
-        add(&self.counters.batches, 1);
-        add(&self.counters.appends, plan.entries);
-        add(&self.counters.bytes_appended, plan.entry_bytes);
-        add(&self.counters.trims, u64::from(plan.trims));
-        add(&self.counters.truncations, u64::from(plan.truncates));
+        add_alone(&self.counters.batches, 1);
+        add_alone(&self.counters.appends, plan.entries);
+        add_alone(&self.counters.bytes_appended, plan.entry_bytes);
+        add_alone(&self.counters.trims, u64::from(plan.trims));
+        add_alone(&self.counters.truncations, u64::from(plan.truncates));
     }
 
     /// Commits a batch without entries although no segment can be had for it: the checkpoint is
