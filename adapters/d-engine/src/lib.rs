@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+mod convert;
+mod error;
+mod log_store;
+mod meta_store;
+mod storage;
+
+pub use error::cause;
+pub use indelible::{Durability, Options};
+pub use log_store::DEngineLog;
+pub use meta_store::DEngineMeta;
+pub use storage::DEngineStorage;
