@@ -14,11 +14,23 @@ use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
 pub(crate) struct Dir {
     door: Arc<dyn Directory>,
     path: Arc<Path>,
+    read_only: bool,
 }
 
 impl Dir {
     pub(crate) fn new(door: Arc<dyn Directory>, path: impl Into<PathBuf>) -> Self {
-        Self { door, path: path.into().into() }
+        Self { door, path: path.into().into(), read_only: false }
+    }
+
+    /// The same, for looking only: every file is opened for reading, from the cache, and nothing
+    /// may be created, renamed or removed. Needs no lock.
+    pub(crate) fn read_only(door: Arc<dyn Directory>, path: impl Into<PathBuf>) -> Self {
+        Self { read_only: true, ..Self::new(door, path) }
+    }
+
+    /// Keeps a directory that is only looked at from being changed.
+    fn writable(&self) -> io::Result<()> {
+        if self.read_only { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -46,21 +58,26 @@ impl Dir {
 
     /// A new temporary file of `bytes`; a full disk is [`Error::DiskFull`].
     pub(crate) fn create(&self, bytes: u64, allocate: bool) -> Result<(String, Arc<dyn File>)> {
-        self.door
-            .create(bytes, allocate)
+        self.writable()
+            .and_then(|()| self.door.create(bytes, allocate))
             .map_err(|source| self.full_or_io("create a file in", "", bytes, source))
     }
 
     pub(crate) fn open(&self, name: &str, access: Access) -> Result<Arc<dyn File>> {
+        let access = if self.read_only { Access::Read } else { access };
         self.door.open(name, access).map_err(|source| Error::io("open", self.join(name), source))
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
-        self.door.rename(from, to).map_err(|source| self.full_or_io("rename", from, 0, source))
+        self.writable()
+            .and_then(|()| self.door.rename(from, to))
+            .map_err(|source| self.full_or_io("rename", from, 0, source))
     }
 
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
-        self.door.remove(name).map_err(|source| Error::io("remove", self.join(name), source))
+        self.writable()
+            .and_then(|()| self.door.remove(name))
+            .map_err(|source| Error::io("remove", self.join(name), source))
     }
 
     pub(crate) fn sync(&self) -> Result<()> {

@@ -31,6 +31,7 @@ mod dir;
 pub mod error;
 pub mod format;
 mod identity;
+pub mod inspect;
 pub mod io;
 mod log;
 mod metadata;

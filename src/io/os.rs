@@ -98,6 +98,24 @@ impl OsDirectory {
         }
     }
 
+    /// Whether somebody holds the lock of this directory, told without touching it: from the
+    /// kernel's own list. `None` where there is no such list.
+    pub fn locked(&self) -> Option<bool> {
+        use std::os::unix::fs::MetadataExt;
+        let Ok(file) = self.open_plain(LOCK_NAME, OFlags::RDONLY) else { return Some(false) };
+        let inode = file.metadata().ok()?.ino().to_string();
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        // "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"; the device is that of the file system
+        // below, which need not be the one that the file's metadata name.
+        Some(locks.lines().any(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            line.contains("FLOCK")
+                && fields
+                    .find_map(|field| field.rsplit_once(':').filter(|(dev, _)| dev.contains(':')))
+                    .is_some_and(|(_, found)| found == inode)
+        }))
+    }
+
     /// Best effort: [`Self::copy_on_write`] tells whether it worked.
     #[cfg(target_os = "linux")]
     fn forgo_copy_on_write(&self) {

@@ -1,0 +1,104 @@
+//! Numbers, bytes and findings as text for people.
+
+use std::fmt::Write;
+
+use indelible::inspect::{Finding, InUse};
+
+/// Bytes in the largest unit that keeps the number above one.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut tenths = u128::from(bytes) * 10 / 1024;
+    let mut unit = "KiB";
+    for larger in UNITS.into_iter().skip(1) {
+        if tenths < 10 * 1024 {
+            break;
+        }
+        tenths /= 1024;
+        unit = larger;
+    }
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+/// A count and its noun.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
+}
+
+/// Bytes as text if they all print, else in hexadecimal; cut at `limit`.
+pub(crate) fn preview(bytes: &[u8], limit: usize) -> String {
+    let text = std::str::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control));
+    match text {
+        Some(text) if text.chars().count() <= limit => format!("{text:?}"),
+        Some(text) => format!("{:?}...", text.chars().take(limit).collect::<String>()),
+        None => {
+            let shown = hex(bytes.get(..limit / 2).unwrap_or(bytes));
+            if bytes.len() > limit / 2 { format!("{shown}...") } else { shown }
+        }
+    }
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _infallible = write!(out, "{byte:02x}");
+    }
+    out
+}
+
+/// Sixteen bytes a line, as `xxd` does.
+pub(crate) fn hex_lines(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for (nth, line) in bytes.chunks(16).enumerate() {
+        let pairs: Vec<String> = line.chunks(2).map(hex).collect();
+        let text: String = line
+            .iter()
+            .map(|&byte| if byte.is_ascii_graphic() || byte == b' ' { byte.into() } else { '.' })
+            .collect();
+        let _infallible = writeln!(out, "    {:06x}  {:39}  {text}", nth * 16, pairs.join(" "));
+    }
+    out
+}
+
+/// Whether the log is open somewhere, in words.
+pub(crate) fn in_use(use_now: InUse) -> String {
+    match use_now {
+        InUse::No => "no".to_owned(),
+        InUse::Yes(Some(pid)) => format!("yes, by process {pid}"),
+        InUse::Yes(None) => "yes".to_owned(),
+        InUse::Unknown(Some(pid)) => format!("unknown; process {pid} opened it last"),
+        _ => "unknown".to_owned(),
+    }
+}
+
+/// A finding: what, then what it means.
+pub(crate) fn finding(finding: &Finding) -> String {
+    format!("  {}\n    {}\n", finding.error, finding.meaning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{hex_lines, preview, size};
+
+    #[test]
+    fn sizes_have_one_decimal() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1024), "1.0 KiB");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(64 << 20), "64.0 MiB");
+        assert_eq!(size(u64::MAX), "16777215.9 TiB");
+    }
+
+    #[test]
+    fn bytes_that_do_not_print_are_hexadecimal() {
+        assert_eq!(preview(b"abc", 10), "\"abc\"");
+        assert_eq!(preview(b"abcdef", 3), "\"abc\"...");
+        assert_eq!(preview(&[0, 255, 1], 4), "00ff...");
+        assert_eq!(hex_lines(b"ab\0"), format!("    000000  {:39}  ab.\n", "6162 00"));
+    }
+}

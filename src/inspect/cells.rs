@@ -1,0 +1,88 @@
+//! State cells as text for people: what the adapters of this crate keep in them.
+//!
+//! Owns: telling a ballot from an index by the cell's name. Does not own: the encodings, which the
+//! adapters document; what does not fit is shown as it is.
+
+use byteorder::{ByteOrder, LittleEndian};
+
+/// Bytes of a value that are shown in hexadecimal.
+const SHOWN_BYTES: usize = 64;
+
+/// The value of a cell for people: decoded where the name says how, else as text or hexadecimal.
+pub fn describe_cell(name: &str, value: &[u8]) -> String {
+    let decoded = match name {
+        "omnipaxos.promise" | "omnipaxos.accepted" => ballot(value),
+        "omnipaxos.decided" | "omnipaxos.compacted" => number(value),
+        "omnipaxos.stopsign" => stop_sign(value),
+        "omnipaxos.format" => small_number(value),
+        _ => None,
+    };
+    decoded.or_else(|| text(value)).unwrap_or_else(|| hex(value))
+}
+
+fn number(value: &[u8]) -> Option<String> {
+    (value.len() == 8).then(|| LittleEndian::read_u64(value).to_string())
+}
+
+fn small_number(value: &[u8]) -> Option<String> {
+    (value.len() == 4).then(|| LittleEndian::read_u32(value).to_string())
+}
+
+fn ballot(value: &[u8]) -> Option<String> {
+    let value = value.first_chunk::<20>().filter(|all| all.len() == value.len())?;
+    let config = LittleEndian::read_u32(value.get(0..4)?);
+    let n = LittleEndian::read_u32(value.get(4..8)?);
+    let priority = LittleEndian::read_u32(value.get(8..12)?);
+    let pid = LittleEndian::read_u64(value.get(12..20)?);
+    Some(format!("ballot {n} of node {pid} (configuration {config}, priority {priority})"))
+}
+
+fn stop_sign(value: &[u8]) -> Option<String> {
+    let config = LittleEndian::read_u32(value.get(0..4)?);
+    let count = LittleEndian::read_u64(value.get(4..12)?);
+    let mut nodes = Vec::new();
+    for nth in 0..usize::try_from(count).ok()? {
+        let at = nth.checked_mul(8)?.checked_add(12)?;
+        let node = value.get(at..at.checked_add(8)?)?;
+        nodes.push(LittleEndian::read_u64(node).to_string());
+    }
+    Some(format!("stop sign: configuration {config} of nodes {}", nodes.join(", ")))
+}
+
+/// Printable text, quoted.
+fn text(value: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(value).ok().filter(|text| !text.is_empty())?;
+    (!text.chars().any(char::is_control)).then(|| format!("{text:?}"))
+}
+
+fn hex(value: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut out = String::new();
+    for byte in value.iter().take(SHOWN_BYTES) {
+        let _infallible = write!(out, "{byte:02x}");
+    }
+    match value.len() {
+        0 => "(empty)".to_owned(),
+        length if length > SHOWN_BYTES => format!("{out}... ({length} bytes)"),
+        _ => out,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::describe_cell;
+
+    #[test]
+    fn cells_are_shown_by_what_their_names_say() {
+        let mut ballot = Vec::new();
+        ballot.extend([1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
+        ballot.extend([3, 0, 0, 0, 0, 0, 0, 0]);
+        let shown = describe_cell("omnipaxos.promise", &ballot);
+        assert_eq!(shown, "ballot 7 of node 3 (configuration 1, priority 0)");
+        assert_eq!(describe_cell("omnipaxos.decided", &[5, 0, 0, 0, 0, 0, 0, 0]), "5");
+        assert_eq!(describe_cell("vote", b"abc"), "\"abc\"");
+        assert_eq!(describe_cell("vote", &[0xff, 0]), "ff00");
+        assert_eq!(describe_cell("omnipaxos.promise", &[0]), "00");
+        assert_eq!(describe_cell("x", &[]), "(empty)");
+    }
+}

@@ -1,0 +1,192 @@
+//! The frames of a log one by one, sound or not, as they stand in the files.
+//!
+//! Owns: the order (segment by segment) and the walk past damage. Does not own: what they add up to.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::vec::IntoIter;
+
+use super::scene::Scene;
+use super::survey::{FileBytes, Hints, Step, Steps, Survey, read_file};
+use super::{Role, os_door};
+use crate::dir::Dir;
+use crate::error::{Damage, Error, Result};
+use crate::format::number::to_u64;
+use crate::format::{FrameHeader, Kind, SegmentName};
+use crate::identity::Uuid;
+use crate::io::Directory;
+use crate::segment::FRAMES_START;
+
+/// What stands at one place of a segment.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum FrameSeen {
+    /// A sound frame.
+    Frame {
+        /// The segment file.
+        segment: String,
+        /// Where the frame starts.
+        offset: u64,
+        /// What it says about itself.
+        header: FrameHeader,
+        /// Its payload; entries are decompressed if this build can.
+        payload: Vec<u8>,
+        /// Whether it is an entry that still counts.
+        live: bool,
+    },
+    /// Bytes that are no sound frame although frames follow, or must.
+    Unreadable {
+        /// The segment file.
+        segment: String,
+        /// The bytes.
+        range: Range<u64>,
+        /// What is wrong with the first of them.
+        reason: Damage,
+    },
+    /// A segment of which nothing can be read.
+    Illegible {
+        /// The segment file.
+        segment: String,
+    },
+}
+
+/// Walks over every frame of a log, oldest segment first. Made by [`frames`].
+#[derive(Debug)]
+pub struct Frames {
+    dir: Dir,
+    scene: Scene,
+    segments: IntoIter<(SegmentName, u64, Role, Range<u64>)>,
+    ready: IntoIter<FrameSeen>,
+}
+
+/// Every frame of the segments of a log.
+///
+/// # Errors
+/// [`Error::Missing`], [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`], [`Error::Io`].
+pub fn frames(path: impl AsRef<Path>) -> Result<Frames> {
+    let path = path.as_ref();
+    Frames::new(Dir::read_only(Arc::new(os_door(path)?), path))
+}
+
+/// Every frame of a log behind any I/O door.
+///
+/// # Errors
+/// As [`frames`].
+pub fn frames_in(directory: Arc<dyn Directory>) -> Result<Frames> {
+    Frames::new(Dir::read_only(directory, ""))
+}
+
+impl Frames {
+    fn new(dir: Dir) -> Result<Self> {
+        let scene = Scene::of(&dir)?;
+        scene.readable(&dir)?;
+        let tail = scene.tail_name();
+        let mut segments = Vec::new();
+        for (name, bytes) in scene.observed.files.segments.values().flatten() {
+            let live = scene.live.iter().find(|(named, _)| named == name);
+            let role = match live {
+                None => Role::Unnamed,
+                Some(_) if tail == Some(*name) => Role::Tail,
+                Some(_) => Role::Sealed,
+            };
+            let live = live.map_or(name.base..name.base, |(_, range)| range.clone());
+            segments.push((*name, *bytes, role, live));
+        }
+        let (segments, ready) = (segments.into_iter(), Vec::new().into_iter());
+        Ok(Self { dir, scene, segments, ready })
+    }
+
+    /// Why it cannot be told which entries count, if the checkpoint is unreadable.
+    pub fn refusal(&self) -> Option<&Error> {
+        match self.scene.checkpoint() {
+            None => self.scene.observed.refusal.as_ref(),
+            Some(_) => None,
+        }
+    }
+
+    /// Only the segments that can hold live entries of `range`.
+    #[must_use]
+    pub fn within(mut self, range: Range<u64>) -> Self {
+        let wanted: Vec<_> = self
+            .segments
+            .filter(|(_, _, _, live)| live.start < range.end && live.end > range.start)
+            .collect();
+        self.segments = wanted.into_iter();
+        self
+    }
+
+    fn load(
+        &self,
+        name: SegmentName,
+        bytes: u64,
+        role: Role,
+        live: &Range<u64>,
+    ) -> Result<Vec<FrameSeen>> {
+        let file: FileBytes = read_file(&self.dir, &name.to_string(), bytes, &mut |_| ())?;
+        let checkpoint = self.scene.checkpoint();
+        let length = to_u64(file.bytes.len());
+        let hints = Hints {
+            uuid: Uuid::from_bytes(checkpoint.map_or([0; 16], |found| found.uuid)),
+            segment_bytes: length,
+            generation: None,
+            live_end: live.end,
+            tail_end: None,
+        };
+        let survey = Survey::of(&self.dir, name, file, &hints);
+        let segment = name.to_string();
+        let Some(salt) = &survey.salt else {
+            return Ok(vec![FrameSeen::Illegible { segment }]);
+        };
+        let data_end = survey.footer.as_ref().ok().map(|footer| footer.data_end);
+        let (limit, exact) = match (role, data_end) {
+            (Role::Sealed, Some(end)) => (end, true),
+            (_, Some(end)) => (end, false),
+            (_, None) => (length, false),
+        };
+        let mut seen = Vec::new();
+        for step in Steps::new(&survey.bytes, salt, FRAMES_START, limit, exact) {
+            seen.push(match step {
+                Step::Frame { offset, header, payload } => {
+                    let here = |index| survey.frame(index).is_some_and(|(at, _, _)| at == offset);
+                    let live = live.contains(&header.index) && here(header.index);
+                    let payload = plain(&header, payload);
+                    FrameSeen::Frame { segment: segment.clone(), offset, header, payload, live }
+                }
+                Step::Gap { offset, end, reason, .. } => FrameSeen::Unreadable {
+                    segment: segment.clone(),
+                    range: offset..end,
+                    reason: reason.damage(),
+                },
+            });
+        }
+        Ok(seen)
+    }
+}
+
+/// The payload as it was appended.
+fn plain(header: &FrameHeader, payload: &[u8]) -> Vec<u8> {
+    if header.kind == Kind::Entry && header.is_compressed() {
+        let unreadable = |_| Error::Closed;
+        return crate::compress::decompress(payload, unreadable)
+            .unwrap_or_else(|_| payload.to_vec());
+    }
+    payload.to_vec()
+}
+
+impl Iterator for Frames {
+    type Item = Result<FrameSeen>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(seen) = self.ready.next() {
+                return Some(Ok(seen));
+            }
+            let (name, bytes, role, live) = self.segments.next()?;
+            match self.load(name, bytes, role, &live) {
+                Ok(seen) => self.ready = seen.into_iter(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! Surveying one segment file: all that it still says, however much of it is unreadable.
+//!
+//! Owns: reading past damage, and telling which entries survive. Does not own: what a loss means
+//! for the log (`verify`), or what is done about it (`repair`).
+//!
+//! An entry counts as readable only if its place is certain: stated by a sound offset table, or by
+//! frames between which no lost record can have dropped it.
+
+use std::ops::Range;
+
+use crate::dir::Dir;
+use crate::error::{Damage, Error, Result};
+use crate::format::error::{FrameError, StructureError};
+use crate::format::footer::{FOOTER_BYTES, table_bytes, table_offset};
+use crate::format::frame::{
+    FRAME_ALIGN, FRAME_HEADER_BYTES, FrameHeader, Kind, Salt, decode_frame, decode_hole,
+    peek_header,
+};
+use crate::format::number::{to_u64, to_usize};
+use crate::format::{Footer, SegmentHeader, SegmentName};
+use crate::identity::Uuid;
+use crate::io::Access;
+use crate::options::SEGMENT_BYTES_MAX;
+use crate::segment::{FRAMES_START, OFFSET_UNIT, Segment, in_units};
+
+/// Bytes read at a time; progress is reported as often.
+const CHUNK_BYTES: usize = 1024 * 1024;
+/// Bytes in which a failing device is read piece by piece.
+const PIECE_BYTES: usize = 4096;
+/// Checksum bytes spent per byte searched, before bytes are taken for hostile.
+const SEARCH_BUDGET_FACTOR: usize = 4;
+/// The unit that stands for an entry which is not readable: no frame starts at offset zero.
+const MISSING: u32 = 0;
+
+/// The bytes of a file, as far as the device gives them.
+#[derive(Debug)]
+pub(crate) struct FileBytes {
+    pub(crate) bytes: Vec<u8>,
+    /// What could not be read, each with the error; those bytes are zero here.
+    pub(crate) failures: Vec<(u64, Error)>,
+}
+
+/// Reads a whole file, past errors of the device.
+pub(crate) fn read_file(
+    dir: &Dir,
+    name: &str,
+    length: u64,
+    progress: &mut dyn FnMut(u64),
+) -> Result<FileBytes> {
+    let file = dir.open(name, Access::Read)?;
+    let mut bytes = vec![0; to_usize(length.min(SEGMENT_BYTES_MAX))];
+    let mut failures = Vec::new();
+    let mut offset = 0;
+    for chunk in bytes.chunks_mut(CHUNK_BYTES) {
+        if file.read_at(offset, chunk).is_err() {
+            let mut at = offset;
+            for piece in chunk.chunks_mut(PIECE_BYTES) {
+                if let Err(source) = file.read_at(at, piece) {
+                    piece.fill(0);
+                    failures.push((at, Error::io("read", dir.join(name), source)));
+                }
+                at += to_u64(piece.len());
+            }
+        }
+        offset += to_u64(chunk.len());
+        progress(to_u64(chunk.len()));
+    }
+    Ok(FileBytes { bytes, failures })
+}
+
+/// What stands at a place where a frame may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step<'a> {
+    /// A sound frame.
+    Frame { offset: u64, header: FrameHeader, payload: &'a [u8] },
+    /// Bytes that are no sound frame, up to the next one; `header` if at least that is sound.
+    Gap { offset: u64, end: u64, header: Option<FrameHeader>, reason: FrameError },
+}
+
+/// Walks over frames and past damage. Ends where no sound frame follows.
+#[derive(Debug)]
+pub(crate) struct Steps<'a> {
+    bytes: &'a [u8],
+    salt: &'a Salt,
+    at: usize,
+    /// Up to here everything is known to be frames: a gap at the very end counts.
+    frames_to: usize,
+    budget: usize,
+}
+
+impl<'a> Steps<'a> {
+    /// Over the frames from `from` on. `limit` is where they end at the latest; with `exact` they
+    /// reach up to it.
+    pub(crate) fn new(bytes: &'a [u8], salt: &'a Salt, from: u64, limit: u64, exact: bool) -> Self {
+        let bytes = bytes.get(..to_usize(limit)).unwrap_or(bytes);
+        let frames_to = if exact { bytes.len() } else { 0 };
+        let budget = bytes.len().saturating_mul(SEARCH_BUDGET_FACTOR);
+        Self { bytes, salt, at: to_usize(from), frames_to, budget }
+    }
+
+    fn sound_at(&mut self, at: usize) -> bool {
+        let rest = self.bytes.get(at..).unwrap_or(&[]);
+        let Ok(header) = peek_header(rest, self.salt) else { return false };
+        let cost = header.frame_bytes();
+        if cost > self.budget {
+            return false;
+        }
+        self.budget -= cost;
+        decode_frame(rest, self.salt).is_ok()
+    }
+}
+
+impl<'a> Iterator for Steps<'a> {
+    type Item = Step<'a>;
+
+    fn next(&mut self) -> Option<Step<'a>> {
+        let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let offset = to_u64(self.at);
+        let reason = match decode_frame(rest, self.salt) {
+            Ok((header, payload, length)) => {
+                self.at += length;
+                return Some(Step::Frame { offset, header, payload });
+            }
+            Err(reason) => reason,
+        };
+        if let Ok(header) = peek_header(rest, self.salt) {
+            let end = self.at.saturating_add(header.frame_bytes());
+            if end <= self.bytes.len() && (end == self.frames_to || self.sound_at(end)) {
+                self.at = end;
+                return Some(Step::Gap { offset, end: to_u64(end), header: Some(header), reason });
+            }
+        }
+        let mut end = (self.at + 1).next_multiple_of(FRAME_ALIGN);
+        while end < self.bytes.len() && !self.sound_at(end) {
+            end += FRAME_ALIGN;
+        }
+        if end >= self.bytes.len() && self.frames_to == 0 {
+            self.at = self.bytes.len();
+            return None;
+        }
+        self.at = end.min(self.bytes.len());
+        Some(Step::Gap { offset, end: to_u64(self.at), header: None, reason })
+    }
+}
+
+/// A stretch of a segment that should be frames and is not.
+#[derive(Debug, Clone)]
+pub(crate) struct Gap {
+    pub(crate) range: Range<u64>,
+    pub(crate) reason: FrameError,
+}
+
+/// What a segment file says.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    pub(crate) name: SegmentName,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) header: Result<SegmentHeader>,
+    /// Generation of the file, from its header, or else from whatever else states it.
+    pub(crate) salt: Option<Salt>,
+    pub(crate) footer: std::result::Result<Footer, StructureError>,
+    /// Where the entries from the base on are; `MISSING` for those that cannot be read.
+    units: Vec<u32>,
+    pub(crate) gaps: Vec<Gap>,
+    /// End of the last sound frame, or what the footer says.
+    pub(crate) end: u64,
+}
+
+/// What is known of a segment from elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hints {
+    pub(crate) uuid: Uuid,
+    /// Length every segment has.
+    pub(crate) segment_bytes: u64,
+    /// Generation, for a file whose header cannot be read.
+    pub(crate) generation: Option<u64>,
+    /// End of the entries that count here.
+    pub(crate) live_end: u64,
+    /// For the tail: where frames end, as far as the log knows. It has no footer.
+    pub(crate) tail_end: Option<u64>,
+}
+
+impl Survey {
+    pub(crate) fn of(dir: &Dir, name: SegmentName, file: FileBytes, hints: &Hints) -> Self {
+        let bytes = file.bytes;
+        let segment = Segment::sealed(dir, hints.uuid, name, hints.segment_bytes);
+        let header = segment.check_header(&bytes);
+        let salt = header
+            .as_ref()
+            .ok()
+            .map(|header| header.generation)
+            .or_else(|| stated_generation(&bytes, hints.segment_bytes))
+            .or(hints.generation)
+            .map(Salt::new);
+        let footer = match (&salt, hints.tail_end) {
+            (Some(salt), None) => read_footer(&bytes, salt, hints.segment_bytes),
+            _ => Err(StructureError::Magic { structure: "segment footer" }),
+        };
+        let wrong_base =
+            |got| StructureError::Field { field: "footer base", expected: name.base, got };
+        let footer = footer.and_then(|footer| {
+            if footer.base == name.base { Ok(footer) } else { Err(wrong_base(footer.base)) }
+        });
+        let (units, gaps, end) = (Vec::new(), Vec::new(), FRAMES_START);
+        let mut survey = Self { name, bytes, header, salt, footer, units, gaps, end };
+        survey.walk(hints);
+        survey
+    }
+
+    fn walk(&mut self, hints: &Hints) {
+        let Some(salt) = self.salt.clone() else { return };
+        let footer = self.footer.as_ref().ok().copied();
+        let stated = footer.map(|footer| footer.data_end).or(hints.tail_end);
+        let limit = stated.unwrap_or(hints.segment_bytes);
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut offsets = Offsets { base: self.name.base, units: Vec::new(), doubt: 0 };
+        for step in Steps::new(&bytes, &salt, FRAMES_START, limit, stated.is_some()) {
+            match step {
+                Step::Frame { offset, header, payload } => {
+                    offsets.frame(offset, &header, payload);
+                    self.end = offset + to_u64(header.frame_bytes());
+                }
+                Step::Gap { offset, end, header, reason } => {
+                    offsets.gap(end - offset, header.as_ref());
+                    self.gaps.push(Gap { range: offset..end, reason });
+                }
+            }
+        }
+        self.end = stated.unwrap_or(self.end);
+        self.units = match &footer {
+            Some(footer) => table_units(&bytes, footer, &salt, hints.segment_bytes),
+            None => offsets.finish(hints.live_end),
+        };
+        self.bytes = bytes;
+    }
+
+    /// Header and payload of the frame that stands for an entry: an Entry, or a Hole.
+    pub(crate) fn frame(&self, index: u64) -> Option<(u64, FrameHeader, &[u8])> {
+        let unit = *self.units.get(to_usize(index.checked_sub(self.name.base)?))?;
+        if unit == MISSING {
+            return None;
+        }
+        let offset = u64::from(unit) * OFFSET_UNIT;
+        let rest = self.bytes.get(to_usize(offset)..)?;
+        let header = crate::format::frame::read_header_unchecked(rest)?;
+        let payload = rest.get(FRAME_HEADER_BYTES..)?.get(..to_usize(header.length.into()))?;
+        Some((offset, header, payload))
+    }
+
+    /// Exclusive end of the entries that the file once held, readable or not.
+    pub(crate) fn entries_end(&self) -> u64 {
+        self.name.base.saturating_add(to_u64(self.units.len()))
+    }
+
+    /// The parts of `live` that cannot be read.
+    pub(crate) fn missing(&self, live: &Range<u64>) -> Vec<Range<u64>> {
+        let mut missing: Vec<Range<u64>> = Vec::new();
+        for index in live.clone() {
+            if self.frame(index).is_some() {
+                continue;
+            }
+            match missing.last_mut() {
+                Some(range) if range.end == index => range.end += 1,
+                _ => missing.push(index..index + 1),
+            }
+        }
+        missing
+    }
+
+    /// The parts of `live` that are marked as missing.
+    pub(crate) fn holes(&self, live: &Range<u64>) -> Vec<Range<u64>> {
+        let mut holes: Vec<Range<u64>> = Vec::new();
+        for index in live.clone() {
+            if !self.frame(index).is_some_and(|(_, header, _)| header.kind == Kind::Hole) {
+                continue;
+            }
+            match holes.last_mut() {
+                Some(range) if range.end == index => range.end += 1,
+                _ => holes.push(index..index + 1),
+            }
+        }
+        holes
+    }
+
+    /// Where the table says a missing entry is, or else the first gap there is.
+    pub(crate) fn place_of(&self, index: u64, segment_bytes: u64) -> u64 {
+        let stated = self.footer.as_ref().ok().and_then(|footer| {
+            let start = to_usize(footer.table_start(segment_bytes));
+            let nth = index.checked_sub(self.name.base).filter(|&nth| nth < footer.count)?;
+            table_offset(self.bytes.get(start..)?, to_usize(nth))
+        });
+        stated.or_else(|| self.gaps.first().map(|gap| gap.range.start)).unwrap_or(FRAMES_START)
+    }
+
+    /// What is wrong with the bytes at an offset.
+    pub(crate) fn reason_at(&self, offset: u64) -> Damage {
+        let gap = self.gaps.iter().find(|gap| gap.range.contains(&offset)).or(self.gaps.first());
+        gap.map_or(Damage::Misplaced { expected: self.name.base }, |gap| gap.reason.damage())
+    }
+}
+
+/// The generation that a footer states, if the footer is sound under it.
+fn stated_generation(bytes: &[u8], segment_bytes: u64) -> Option<u64> {
+    use byteorder::{ByteOrder, LittleEndian};
+    let footer = bytes.get(bytes.len().checked_sub(FOOTER_BYTES)?..)?;
+    let generation = LittleEndian::read_u64(footer.get(16..24)?);
+    Footer::decode(footer, &Salt::new(generation), segment_bytes).ok().map(|_| generation)
+}
+
+/// Footer and table, both sound.
+pub(crate) fn read_footer(
+    bytes: &[u8],
+    salt: &Salt,
+    segment_bytes: u64,
+) -> std::result::Result<Footer, StructureError> {
+    let start = bytes.len().saturating_sub(FOOTER_BYTES);
+    let footer = Footer::decode(bytes.get(start..).unwrap_or(&[]), salt, segment_bytes)?;
+    let from = to_usize(footer.table_start(segment_bytes));
+    let to = from.saturating_add(table_bytes(footer.count));
+    footer.verify_table(bytes.get(from..to).unwrap_or(&[]))?;
+    Ok(footer)
+}
+
+/// The places a sound table states, each entry's frame looked at.
+fn table_units(bytes: &[u8], footer: &Footer, salt: &Salt, segment_bytes: u64) -> Vec<u32> {
+    let from = to_usize(footer.table_start(segment_bytes));
+    let table = bytes.get(from..).unwrap_or(&[]);
+    let data = bytes.get(..to_usize(footer.data_end)).unwrap_or(&[]);
+    let mut hole = 0..0;
+    let mut units = Vec::new();
+    for nth in 0..to_usize(footer.count) {
+        let index = footer.base + to_u64(nth);
+        let offset = table_offset(table, nth).unwrap_or(0);
+        let sound = hole.contains(&index)
+            || match decode_frame(data.get(to_usize(offset)..).unwrap_or(&[]), salt) {
+                Ok((header, payload, _)) => {
+                    let end = decode_hole(payload).filter(|_| header.kind == Kind::Hole);
+                    hole = header.index..end.unwrap_or(header.index);
+                    hole.contains(&index) || header.kind == Kind::Entry && header.index == index
+                }
+                Err(_) => false,
+            };
+        units.push(if sound { in_units(offset) } else { MISSING });
+    }
+    units
+}
+
+/// Places of entries, from frames alone.
+struct Offsets {
+    base: u64,
+    units: Vec<u32>,
+    /// How many lost records there may be since the last sound frame.
+    doubt: u64,
+}
+
+impl Offsets {
+    fn next(&self) -> u64 {
+        self.base + to_u64(self.units.len())
+    }
+
+    /// Takes note of bytes that could not be read.
+    fn gap(&mut self, bytes: u64, header: Option<&FrameHeader>) {
+        match header {
+            Some(header) if header.kind == Kind::Entry && header.index == self.next() => {
+                self.units.push(MISSING);
+            }
+            Some(header) if header.kind == Kind::Truncate => self.cut(header.index),
+            Some(header) if header.kind != Kind::Entry && header.kind != Kind::Hole => {}
+            _ => self.doubt += bytes / to_u64(FRAME_HEADER_BYTES),
+        }
+    }
+
+    /// Everything from `to` on is gone.
+    fn cut(&mut self, to: u64) {
+        self.units.truncate(to_usize(to.saturating_sub(self.base)));
+    }
+
+    /// After lost records, the next entry is `index`: any of the lost ones may have been a
+    /// truncation, the others entries that follow it.
+    fn settle(&mut self, index: u64) {
+        if index < self.base || index - self.base > SEGMENT_BYTES_MAX / to_u64(FRAME_HEADER_BYTES) {
+            return;
+        }
+        let lowest = index.saturating_sub(std::mem::take(&mut self.doubt));
+        self.cut(lowest.max(self.base));
+        self.units.resize(to_usize(index - self.base), MISSING);
+    }
+
+    fn frame(&mut self, offset: u64, header: &FrameHeader, payload: &[u8]) {
+        let index = header.index;
+        match header.kind {
+            Kind::Entry | Kind::Hole => {
+                if self.doubt > 0 {
+                    self.settle(index);
+                }
+                // A batch that was committed in the slots may have dropped entries without a frame.
+                self.cut(index);
+                let end = decode_hole(payload).filter(|_| header.kind == Kind::Hole);
+                let end = end.unwrap_or(index.saturating_add(1));
+                let span_max = SEGMENT_BYTES_MAX / to_u64(FRAME_HEADER_BYTES);
+                if index == self.next() && end > index && end - index <= span_max {
+                    let length = self.units.len() + to_usize(end - index);
+                    self.units.resize(length, in_units(offset));
+                }
+            }
+            Kind::Truncate | Kind::Reset => {
+                if self.doubt > 0 && index >= self.base {
+                    self.settle(index);
+                }
+                self.cut(index);
+            }
+            Kind::Set | Kind::Clear | Kind::Attach | Kind::Trim => {}
+        }
+    }
+
+    /// Lost records at the very end may have replaced as many entries before `live_end`.
+    fn finish(mut self, live_end: u64) -> Vec<u32> {
+        if self.doubt > 0 {
+            self.cut(live_end.saturating_sub(self.doubt));
+        }
+        self.units
+    }
+}

@@ -1,0 +1,465 @@
+//! Verifying: every byte that counts is read and checked, and what is wrong is put into words.
+//!
+//! Owns: what a damage means for the safety of the log. Does not own: reading past it (`survey`).
+//! Changes nothing, takes no lock.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::scene::Scene;
+use super::survey::{FileBytes, Hints, Survey, read_file};
+use super::{InUse, in_use, os_door, slots};
+use crate::dir::Dir;
+use crate::error::{Damage, Error, Result};
+use crate::format::names::METADATA;
+use crate::format::number::to_u64;
+use crate::format::slot::METADATA_BYTES;
+use crate::format::{CellValue, Checkpoint, Kind, SegmentName};
+use crate::identity::Uuid;
+use crate::io::Directory;
+use crate::recovery::table::{Decision, MetadataFact, TailFact};
+
+/// How often a log that is in use is looked at again, when it changed under the look.
+const ATTEMPTS: usize = 4;
+
+/// How far a verification has come, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes read so far.
+    pub done: u64,
+    /// Bytes to be read altogether, as far as it is known.
+    pub total: u64,
+}
+
+/// What a damage means for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Meaning {
+    /// The bytes only repeat what others say.
+    Redundant,
+    /// The bytes are part of a segment but of nothing that still counts.
+    Dead,
+    /// Acknowledged entries cannot be read.
+    Entries,
+    /// The end of the log cannot be read: entries, and state such as a promise or a vote.
+    State,
+    /// The checkpoint cannot be read: no bound and no state of the log is certain.
+    Checkpoint,
+    /// A snapshot or another large value cannot be read.
+    SideFile,
+    /// Nothing is wrong as far as this build can tell: a newer one has to read this.
+    Unsupported,
+}
+
+impl Meaning {
+    /// Whether anything that was acknowledged is affected.
+    pub fn is_loss(self) -> bool {
+        !matches!(self, Self::Redundant | Self::Dead)
+    }
+}
+
+impl fmt::Display for Meaning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redundant => "nothing is lost: these bytes repeat what others say",
+            Self::Dead => "nothing is lost: no entry that still counts is here",
+            Self::Entries => {
+                "acknowledged entries are unreadable; repair marks them, refill brings them back \
+                 from a peer or a backup"
+            }
+            Self::State => {
+                "the newest batches are unreadable: entries, and perhaps a promise or a vote, that \
+                 this node acknowledged; it must not take part as if it remembered them"
+            }
+            Self::Checkpoint => {
+                "what this node promised cannot be told; restore the file, or rebuild the node as \
+                 a new member"
+            }
+            Self::SideFile => {
+                "a snapshot or large value is unreadable; bring the file back from a backup, or \
+                 rebuild the node from its peers"
+            }
+            Self::Unsupported => "nothing is wrong with the log; use the build that wrote it",
+        })
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The file, the offset, the entries, the reason.
+    pub error: Error,
+    /// What it means.
+    pub meaning: Meaning,
+}
+
+/// The outcome of a verification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Health {
+    /// Everything that counts is readable.
+    Clean,
+    /// As `Clean`, and the end is unfinished, as a crash leaves it. An open drops it; it was never
+    /// acknowledged.
+    TornTail {
+        /// The segment file.
+        path: PathBuf,
+        /// Where the unfinished end starts.
+        offset: u64,
+    },
+    /// Something that was acknowledged is unreadable, or missing since a repair.
+    Damaged,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Verification {
+    /// The outcome.
+    pub health: Health,
+    /// Everything that is wrong, also where nothing is lost by it.
+    pub findings: Vec<Finding>,
+    /// Entries that are missing since a repair, and have to be refilled.
+    pub holes: Vec<Range<u64>>,
+    /// Entries that were read and found sound.
+    pub entries: u64,
+    /// Segments that were read.
+    pub segments: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Whether the log is open somewhere: then this is a moment of the past.
+    pub use_now: InUse,
+}
+
+/// Reads and checks every byte of the log in a directory that counts.
+///
+/// # Errors
+/// [`Error::Missing`] if there is no log, [`Error::UnsupportedVersion`] or
+/// [`Error::UnsupportedFeature`] if this build cannot tell, [`Error::Io`] if the directory cannot be
+/// read. Damage is no error here.
+pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(Progress)) -> Result<Verification> {
+    let path = path.as_ref();
+    let door = os_door(path)?;
+    let locked = door.locked();
+    run(&Dir::read_only(Arc::new(door), path), locked, progress)
+}
+
+/// Verifies a log behind any I/O door.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_in(
+    directory: Arc<dyn Directory>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Verification> {
+    run(&Dir::read_only(directory, ""), None, progress)
+}
+
+fn run(
+    dir: &Dir,
+    locked: Option<bool>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Verification> {
+    for _ in 1..ATTEMPTS {
+        let before = generation(dir);
+        let seen = once(dir, locked, progress)?;
+        if seen.health == Health::Clean || before == generation(dir) {
+            return Ok(seen);
+        }
+        // The log moved on while it was being read; what looked wrong may only have been new.
+    }
+    once(dir, locked, progress)
+}
+
+/// The newest checkpoint's number.
+fn generation(dir: &Dir) -> Option<u64> {
+    let slots = slots(dir).ok()?;
+    slots.into_iter().filter_map(|slot| slot.checkpoint.ok()).map(|found| found.generation).max()
+}
+
+fn once(
+    dir: &Dir,
+    locked: Option<bool>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Verification> {
+    let scene = Scene::of(dir)?;
+    scene.readable(dir)?;
+    let mut check = Check {
+        dir,
+        scene: &scene,
+        seen: Verification {
+            health: Health::Clean,
+            findings: Vec::new(),
+            holes: Vec::new(),
+            entries: 0,
+            segments: 0,
+            bytes: to_u64(METADATA_BYTES),
+            use_now: in_use(dir, locked),
+        },
+        total: to_u64(METADATA_BYTES),
+        lost: None,
+        progress,
+    };
+    check.metadata()?;
+    if let Some(checkpoint) = scene.checkpoint() {
+        check.count_total(checkpoint);
+        for (name, live) in &scene.live {
+            check.segment(checkpoint, *name, live)?;
+        }
+        check.absent(checkpoint);
+        check.side_files()?;
+    }
+    check.refusal();
+    let mut seen = check.seen;
+    if !seen.holes.is_empty() || seen.findings.iter().any(|finding| finding.meaning.is_loss()) {
+        seen.health = Health::Damaged;
+    } else if scene.decision == Decision::OpenTorn
+        && let Some(link) = scene.observed.replayed.as_ref().and_then(|all| all.links.last())
+    {
+        seen.health = Health::TornTail { path: dir.join(&link.name.to_string()), offset: link.end };
+    }
+    Ok(seen)
+}
+
+struct Check<'a> {
+    dir: &'a Dir,
+    scene: &'a Scene,
+    seen: Verification,
+    total: u64,
+    /// Entries that the segment before a missing one never had.
+    lost: Option<Range<u64>>,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Check<'_> {
+    fn find(&mut self, error: Error, meaning: Meaning) {
+        self.seen.findings.push(Finding { error, meaning });
+    }
+
+    fn read(&mut self, name: &str, bytes: u64) -> Result<FileBytes> {
+        let (total, done) = (self.total, &mut self.seen.bytes);
+        let progress = &mut self.progress;
+        let file = read_file(self.dir, name, bytes, &mut |read| {
+            *done += read;
+            progress(Progress { done: *done, total: total.max(*done) });
+        })?;
+        for (_, error) in &file.failures {
+            self.find(error.clone(), Meaning::Dead);
+        }
+        Ok(file)
+    }
+
+    fn count_total(&mut self, checkpoint: &Checkpoint) {
+        let sides: u64 = self.scene.observed.files.sides.values().sum();
+        self.total += checkpoint.segment_bytes * to_u64(self.scene.live.len()) + sides;
+    }
+
+    /// One slot that cannot be read is what a crash during a checkpoint leaves.
+    fn metadata(&mut self) -> Result<()> {
+        if self.scene.checkpoint().is_none() {
+            return Ok(());
+        }
+        for (nth, slot) in slots(self.dir)?.into_iter().enumerate() {
+            if let Err(error) = slot.checkpoint {
+                let offset = to_u64(nth) * to_u64(METADATA_BYTES / 2);
+                self.find(error.into_error(self.dir.join(METADATA), offset), Meaning::Redundant);
+            }
+        }
+        Ok(())
+    }
+
+    /// Segments the checkpoint names that are not there.
+    fn absent(&mut self, checkpoint: &Checkpoint) {
+        for number in self.scene.absent.clone() {
+            let path = self.dir.join(&format!("{number:016x}-*.seg"));
+            let indexes = self.lost.take();
+            let error = Error::Damaged { path, offset: 0, indexes, reason: Damage::MissingFile };
+            let tail = number == checkpoint.tail_number;
+            self.find(error, if tail { Meaning::State } else { Meaning::Entries });
+        }
+    }
+
+    fn segment(
+        &mut self,
+        checkpoint: &Checkpoint,
+        name: SegmentName,
+        live: &Range<u64>,
+    ) -> Result<()> {
+        let length = self.scene.length_of(name);
+        let file = self.read(&name.to_string(), length)?;
+        let hints = self.scene.hints(checkpoint, name, live);
+        let survey = Survey::of(self.dir, name, file, &hints);
+        let path = || self.dir.join(&name.to_string());
+        self.seen.segments += 1;
+        if let Err(error) = &survey.header {
+            let meaning = match error {
+                Error::UnsupportedVersion { .. } | Error::UnsupportedFeature { .. } => {
+                    Meaning::Unsupported
+                }
+                _ if live.is_empty() => Meaning::Dead,
+                _ if survey.salt.is_some() && survey.missing(live).is_empty() => Meaning::Redundant,
+                _ => Meaning::Entries,
+            };
+            let error = match meaning {
+                Meaning::Entries => crate::segment::with_indexes(error.clone(), live),
+                _ => error.clone(),
+            };
+            self.find(error, meaning);
+        }
+        let sealed = hints.tail_end.is_none();
+        if let (true, Ok(_), Err(error)) = (sealed, &survey.header, &survey.footer) {
+            let offset = checkpoint.segment_bytes.saturating_sub(64);
+            self.find(error.into_error(path(), offset), Meaning::Redundant);
+        }
+        let mut live = live.clone();
+        if self.scene.absent.contains(&(name.number + 1)) && survey.entries_end() < live.end {
+            self.lost = Some(survey.entries_end()..live.end);
+            live.end = survey.entries_end().max(live.start);
+        }
+        let live = &live;
+        let missing = survey.missing(live);
+        for range in &missing {
+            let offset = survey.place_of(range.start, checkpoint.segment_bytes);
+            let reason = survey.reason_at(offset);
+            let indexes = Some(range.clone());
+            let error = Error::Damaged { path: path(), offset, indexes, reason };
+            self.find(error, Meaning::Entries);
+        }
+        if missing.is_empty() {
+            for gap in &survey.gaps {
+                let (offset, reason) = (gap.range.start, gap.reason.damage());
+                let error = Error::Damaged { path: path(), offset, indexes: None, reason };
+                self.find(error, Meaning::Dead);
+            }
+        }
+        self.seen.holes.extend(survey.holes(live));
+        let readable = |index: &u64| {
+            survey.frame(*index).is_some_and(|(_, header, _)| header.kind == Kind::Entry)
+        };
+        self.seen.entries += to_u64(live.clone().filter(readable).count());
+        Ok(())
+    }
+
+    fn side_files(&mut self) -> Result<()> {
+        let Some(state) = self.scene.state() else { return Ok(()) };
+        for (_, value) in state.cells {
+            let CellValue::SideFile(reference) = value else { continue };
+            let name = reference.file_name();
+            let damaged = |reason| {
+                let path = self.dir.join(&name);
+                Error::Damaged { path, offset: 0, indexes: None, reason }
+            };
+            let Some(&bytes) = self.scene.observed.files.sides.get(&reference.id) else {
+                let error = damaged(Damage::MissingFile);
+                self.find(error, Meaning::SideFile);
+                continue;
+            };
+            if bytes != reference.length {
+                let reason = Damage::Length { expected: reference.length, got: bytes };
+                let error = damaged(reason);
+                self.find(error, Meaning::SideFile);
+                continue;
+            }
+            if let Some(got) = self.checksum(&name, bytes)?
+                && got != reference.crc
+            {
+                let structure = "side file";
+                let reason = Damage::Checksum { structure, expected: got, got: reference.crc };
+                let error = damaged(reason);
+                self.find(error, Meaning::SideFile);
+            }
+        }
+        Ok(())
+    }
+
+    /// The CRC of a file of any length; nothing if it cannot be read, which is noted.
+    fn checksum(&mut self, name: &str, bytes: u64) -> Result<Option<u32>> {
+        let file = self.dir.open(name, crate::io::Access::Read)?;
+        let mut hasher = crc32fast::Hasher::new();
+        let mut buffer = vec![0; 1024 * 1024];
+        let mut at = 0;
+        while at < bytes {
+            let length = crate::format::number::to_usize(bytes - at).min(buffer.len());
+            let (piece, _) = buffer.split_at_mut(length);
+            if let Err(source) = file.read_at(at, piece) {
+                self.find(Error::io("read", self.dir.join(name), source), Meaning::SideFile);
+                return Ok(None);
+            }
+            hasher.update(piece);
+            at += to_u64(length);
+            self.seen.bytes += to_u64(length);
+            let (done, total) = (self.seen.bytes, self.total.max(self.seen.bytes));
+            (self.progress)(Progress { done, total });
+        }
+        Ok(Some(hasher.finalize()))
+    }
+
+    fn found_loss(&self) -> bool {
+        self.seen.findings.iter().any(|finding| finding.meaning.is_loss())
+    }
+
+    /// What an open would refuse, unless it was found already.
+    fn refusal(&mut self) {
+        let refuses = matches!(
+            self.scene.decision,
+            Decision::RefuseMetadata
+                | Decision::RefuseVersion
+                | Decision::RefuseSegment
+                | Decision::RefuseTail
+                | Decision::RefuseSideFile
+        );
+        let Some(error) = self.scene.observed.refusal.clone().filter(|_| refuses) else { return };
+        let meaning = match self.scene.decision {
+            Decision::RefuseMetadata => Meaning::Checkpoint,
+            Decision::RefuseVersion => Meaning::Unsupported,
+            Decision::RefuseSegment | Decision::RefuseSideFile if self.found_loss() => return,
+            // What is before the checkpoint's place is summarised in it, but for the entries.
+            Decision::RefuseTail
+                if self.scene.observed.facts.metadata == MetadataFact::Clean
+                    && self.scene.observed.facts.tail == TailFact::Contradicts
+                    && self.found_loss() =>
+            {
+                return;
+            }
+            Decision::RefuseSideFile => Meaning::SideFile,
+            Decision::RefuseSegment => Meaning::Entries,
+            _ => Meaning::State,
+        };
+        self.find(error, meaning);
+    }
+}
+
+impl Scene {
+    /// Length of a segment file.
+    pub(crate) fn length_of(&self, name: SegmentName) -> u64 {
+        let files = self.observed.files.segments.get(&name.number);
+        files
+            .and_then(|files| files.iter().find(|(found, _)| *found == name))
+            .map_or(0, |(_, bytes)| *bytes)
+    }
+
+    /// What is known of a segment from elsewhere.
+    pub(crate) fn hints(
+        &self,
+        checkpoint: &Checkpoint,
+        name: SegmentName,
+        live: &Range<u64>,
+    ) -> Hints {
+        let is_tail = self.tail_name() == Some(name);
+        let link = self.observed.replayed.as_ref().and_then(|all| all.links.last());
+        let tail_end = is_tail.then_some(link.map_or(checkpoint.tail_offset, |link| link.end));
+        let generation =
+            (name.number == checkpoint.tail_number).then_some(checkpoint.tail_generation);
+        Hints {
+            uuid: Uuid::from_bytes(checkpoint.uuid),
+            segment_bytes: checkpoint.segment_bytes,
+            generation,
+            live_end: live.end,
+            tail_end,
+        }
+    }
+}
