@@ -1,0 +1,267 @@
+//! What is durable when: policies, shared syncs, tickets, callbacks, futures, and failure.
+
+use std::future::IntoFuture;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use indelible::io::sim::{Fault, Op, Persistence, Repeat, SimDisk};
+use indelible::{Batch, Durability, Error, Log, Options, WriteMode};
+
+fn options(durability: Durability) -> Options {
+    Options::new().tiny_segments(8192).durability(durability).background(false)
+}
+
+fn reopened_after_power_cut(disk: &SimDisk) -> Log {
+    let disk = disk.crash_with(Persistence::Nothing);
+    Log::open_in(Arc::new(disk), &options(Durability::Always)).unwrap().0
+}
+
+#[test]
+fn always_is_durable_on_return() {
+    let disk = SimDisk::new(1);
+    let log = Log::create_in(Arc::new(disk.clone()), &options(Durability::Always)).unwrap();
+    let ticket = log.append(b"kept").unwrap();
+    assert!(ticket.is_durable());
+    assert_eq!(log.durable(), 1);
+    assert_eq!(reopened_after_power_cut(&disk).entry(0).unwrap(), b"kept");
+}
+
+#[test]
+fn barrier_is_durable_after_sync_and_costs_one() {
+    let disk = SimDisk::new(2);
+    let log = Log::create_in(Arc::new(disk.clone()), &options(Durability::Barrier)).unwrap();
+    for _ in 0..20 {
+        log.append(b"entry").unwrap();
+        log.commit(Batch::new().set("decided", log.next().to_le_bytes().to_vec())).unwrap();
+    }
+    assert_eq!((log.durable(), log.next(), log.stats().syncs), (0, 20, 0));
+    log.sync().unwrap();
+    log.sync().unwrap();
+    assert_eq!((log.durable(), log.stats().syncs), (20, 1));
+    log.append(b"not synced").unwrap();
+    let log = reopened_after_power_cut(&disk);
+    assert_eq!(log.next(), 20);
+    assert_eq!(log.cell("decided").as_deref(), Some(&20_u64.to_le_bytes()[..]));
+}
+
+#[test]
+fn submitted_batch_rides_along_with_the_next_sync() {
+    let disk = SimDisk::new(3);
+    let log = Log::create_in(Arc::new(disk.clone()), &options(Durability::Always)).unwrap();
+    let ticket = log.submit(Batch::new().set("decided", b"7")).unwrap();
+    assert!(!ticket.is_durable());
+    assert_eq!(log.stats().syncs, 0);
+    drop(ticket.clone());
+    log.append(b"entry").unwrap();
+    assert!(ticket.is_durable());
+    assert_eq!(log.stats().syncs, 1);
+}
+
+#[test]
+fn batch_that_changes_nothing_costs_nothing() {
+    let disk = SimDisk::new(4);
+    let log = Log::create_in(Arc::new(disk.clone()), &options(Durability::Always)).unwrap();
+    log.commit(Batch::new().set("promise", b"p").append(b"entry")).unwrap();
+    let calls = disk.calls();
+    log.commit(Batch::new().set("promise", b"p").truncate(1).trim(0).clear("nothing")).unwrap();
+    log.commit(&Batch::new()).unwrap();
+    log.sync().unwrap();
+    assert_eq!(disk.calls(), calls);
+}
+
+#[test]
+fn durable_end_follows_truncation() {
+    let disk = SimDisk::new(5);
+    let log = Log::create_in(Arc::new(disk), &options(Durability::Barrier)).unwrap();
+    for _ in 0..10 {
+        log.append(b"old").unwrap();
+    }
+    log.sync().unwrap();
+    log.commit(Batch::new().truncate(4).append(b"new").append(b"new")).unwrap();
+    assert_eq!((log.durable(), log.next()), (4, 6));
+    log.sync().unwrap();
+    assert_eq!(log.durable(), 6);
+}
+
+#[test]
+fn interval_makes_durable_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options::new()
+        .segment_bytes(64 * 1024)
+        .durability(Durability::Interval(Duration::from_millis(5)));
+    let log = Log::create(directory.path().join("log"), &options).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    log.append(b"soon").unwrap().on_durable(move |result| sender.send(result).unwrap());
+    receiver.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+    assert_eq!(log.durable(), 1);
+}
+
+#[test]
+fn callbacks_come_once_and_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options::new().segment_bytes(64 * 1024);
+    let log = Log::create(directory.path().join("log"), &options).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    for number in 0..500_u32 {
+        let sender = sender.clone();
+        let ticket = log.submit(Batch::new().append(b"entry")).unwrap();
+        ticket.on_durable(move |result| sender.send((number, result.is_ok())).unwrap());
+    }
+    drop(sender);
+    let mut seen: Vec<_> = Vec::new();
+    while let Ok(answer) = receiver.recv_timeout(Duration::from_secs(20)) {
+        seen.push(answer);
+    }
+    assert_eq!(seen.len(), 500);
+    assert!(seen.iter().all(|(_, ok)| *ok));
+    assert!(log.stats().syncs < 500, "callbacks share syncs");
+    let in_order = seen.windows(2).filter(|pair| pair[0].0 < pair[1].0).count();
+    // One that is due already is called by its own thread, beside those the flusher calls.
+    assert!(in_order > 480, "{in_order} of 499 in order");
+}
+
+#[test]
+fn close_completes_callbacks() {
+    let disk = SimDisk::new(6);
+    let log = Log::create_in(Arc::new(disk), &options(Durability::Barrier)).unwrap();
+    let done = Arc::new(AtomicUsize::new(0));
+    for _ in 0..3 {
+        let done = Arc::clone(&done);
+        log.append(b"entry").unwrap().on_durable(move |result| {
+            result.unwrap();
+            done.fetch_add(1, Ordering::SeqCst);
+        });
+    }
+    assert_eq!(done.load(Ordering::SeqCst), 0);
+    log.close().unwrap();
+    assert_eq!(done.load(Ordering::SeqCst), 3);
+}
+
+/// An executor of one future: parks its thread.
+fn block_on<F: IntoFuture>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future.into_future());
+    loop {
+        match Future::poll(future.as_mut(), &mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park_timeout(Duration::from_secs(20)),
+        }
+    }
+}
+
+#[test]
+fn ticket_can_be_awaited_on_any_executor() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options::new().segment_bytes(64 * 1024).durability(Durability::Barrier);
+    let log = Log::create(directory.path().join("log"), &options).unwrap();
+    for index in 0..20 {
+        let ticket = log.append(b"awaited").unwrap();
+        block_on(ticket).unwrap();
+        assert_eq!(log.durable(), index + 1);
+    }
+}
+
+#[test]
+fn threads_share_syncs() {
+    let directory = tempfile::tempdir().unwrap();
+    let log =
+        Log::create(directory.path().join("log"), &Options::new().segment_bytes(1 << 20)).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..16_u64 {
+            let log = &log;
+            scope.spawn(move || {
+                for number in 0..50_u64 {
+                    let entry = (thread << 32 | number).to_le_bytes();
+                    let ticket = log.append(&entry).unwrap();
+                    assert!(ticket.is_durable());
+                    assert!(log.durable() >= ticket.next());
+                }
+            });
+        }
+    });
+    assert_eq!(log.durable(), 800);
+    assert!(log.stats().syncs < 700, "{} syncs for 800 appends", log.stats().syncs);
+    let mut last = [None; 16];
+    for entry in &log.read(0..800).unwrap() {
+        let value = u64::from_le_bytes(entry.try_into().unwrap());
+        let (thread, number) = ((value >> 32) as usize, value & 0xffff_ffff);
+        assert!(last[thread] < Some(number), "each thread's entries are in its order");
+        last[thread] = Some(number);
+    }
+}
+
+#[test]
+fn failed_sync_poisons_and_only_a_reopen_clears_it() {
+    for (seed, mode) in [(7, WriteMode::Mmap), (8, WriteMode::Pwrite)] {
+        let disk = SimDisk::new(seed);
+        let options = options(Durability::Always).write_mode(mode);
+        let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+        log.append(b"durable").unwrap();
+        disk.fail_next(Op::Sync, Fault::Io, Repeat::Once);
+        assert!(matches!(log.append(b"lost"), Err(Error::Io { op: "sync", .. })));
+        // The next sync would report success; the log does not ask it.
+        for _ in 0..2 {
+            assert!(matches!(log.append(b"refused"), Err(Error::Poisoned { .. })));
+            assert!(matches!(log.sync(), Err(Error::Poisoned { .. })));
+        }
+        assert!(log.stats().poisoned);
+        assert_eq!(log.entry(0).unwrap(), b"durable", "what is durable can still be read");
+        assert!(matches!(log.entry(1), Err(Error::Poisoned { .. })));
+        assert!(matches!(log.close(), Err(Error::Poisoned { .. })));
+        let (log, _) = Log::open_in(Arc::new(disk.kill()), &options).unwrap();
+        assert_eq!(log.next(), 1, "the page cache was not believed");
+        log.append(b"goes on").unwrap();
+        assert_eq!(log.entry(1).unwrap(), b"goes on");
+    }
+}
+
+#[test]
+fn failed_sync_fails_everyone_who_waits_for_it() {
+    let disk = SimDisk::new(9);
+    let log = Log::create_in(Arc::new(disk.clone()), &options(Durability::Barrier)).unwrap();
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let mut tickets = Vec::new();
+    for _ in 0..4 {
+        let ticket = log.append(b"entry").unwrap();
+        let answers = Arc::clone(&answers);
+        ticket.clone().on_durable(move |result| answers.lock().unwrap().push(result));
+        tickets.push(ticket);
+    }
+    disk.fail_next(Op::Sync, Fault::Io, Repeat::Once);
+    assert!(log.sync().is_err());
+    assert!(tickets.iter().all(|ticket| ticket.wait().is_err() && !ticket.is_durable()));
+    let answers = answers.lock().unwrap();
+    assert!(answers.len() == 4 && answers.iter().all(Result::is_err));
+}
+
+#[test]
+fn watermark_moves_on_disk() {
+    // Each frame states the newest batch that was durable when it was written.
+    let disk = SimDisk::new(10);
+    let log = Log::create_in(Arc::new(disk.clone()), &options(Durability::Always)).unwrap();
+    for _ in 0..20 {
+        log.append(b"entry").unwrap();
+    }
+    let image = disk.durable_image();
+    let (_, segment) = image.iter().find(|(name, _)| name.ends_with(".seg")).unwrap();
+    let header = indelible::format::SegmentHeader::decode(segment).unwrap();
+    let salt = indelible::format::Salt::new(header.generation);
+    let (mut at, mut stated) = (4096, Vec::new());
+    while let Ok((header, _, bytes)) = indelible::format::frame::decode_frame(&segment[at..], &salt)
+    {
+        assert_eq!(header.durable_sequence(), header.sequence - 1);
+        stated.push(header.durable_sequence());
+        at += bytes;
+    }
+    assert_eq!(stated, (0..20).collect::<Vec<_>>());
+}

@@ -1,0 +1,149 @@
+//! Every write mode, sync method, preparation and durability does the same things; what a platform
+//! lacks is refused with a typed error.
+
+use std::time::Duration;
+
+use indelible::{
+    Batch, Durability, Error, Log, Options, Preparation, SyncMethod, Verdict, WriteMode,
+};
+
+/// One life of a log: appends small and large, rolls, truncates, trims, closes; then another one.
+fn live_twice(options: &Options) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = Log::create(&path, options).unwrap();
+    let entry =
+        |index: u64| vec![u8::try_from(index % 251).unwrap(); 100 + 37 * (index as usize % 40)];
+    for index in 0..200 {
+        log.append(&entry(index)).unwrap();
+    }
+    let mut batch = Batch::new();
+    batch.truncate(150).set("promise", b"one");
+    for index in 150..300 {
+        batch.append(entry(index));
+    }
+    log.commit(&batch).unwrap().wait().unwrap();
+    assert_eq!(log.durable(), 300);
+    log.commit(Batch::new().trim(120)).unwrap();
+    log.maintain().unwrap();
+    assert!(log.stats().rolls > 2, "{:?}", log.stats());
+    let check = |log: &Log| {
+        assert_eq!((log.first(), log.next()), (120, 300));
+        for (index, bytes) in log.iter(120).map(Result::unwrap) {
+            assert_eq!(bytes, entry(index));
+        }
+        assert_eq!(log.cell("promise").as_deref(), Some(&b"one"[..]));
+    };
+    check(&log);
+    log.close().unwrap();
+    let (log, report) = Log::open(&path, options).unwrap();
+    assert_eq!(report.verdict, Verdict::Clean);
+    check(&log);
+    log.append(b"goes on").unwrap().wait().unwrap();
+    assert_eq!(log.entry(300).unwrap(), b"goes on");
+}
+
+#[test]
+fn every_combination_does_the_same() {
+    let mut combinations = 0;
+    for mode in [WriteMode::Mmap, WriteMode::Pwrite] {
+        for method in
+            [SyncMethod::Fdatasync, SyncMethod::Fsync, SyncMethod::Msync, SyncMethod::Dsync]
+        {
+            for preparation in [Preparation::ZeroFill, Preparation::Fallocate, Preparation::Sparse]
+            {
+                if mode == WriteMode::Mmap && preparation == Preparation::Sparse {
+                    continue;
+                }
+                for durability in [
+                    Durability::Always,
+                    Durability::Barrier,
+                    Durability::Interval(Duration::from_millis(1)),
+                    Durability::Os,
+                ] {
+                    for recycle in [true, false] {
+                        live_twice(
+                            &Options::new()
+                                .segment_bytes(64 * 1024)
+                                .write_mode(mode)
+                                .sync_method(method)
+                                .preparation(preparation)
+                                .durability(durability)
+                                .recycle(recycle),
+                        );
+                        combinations += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(combinations, (2 * 4 * 3 - 4) * 4 * 2);
+}
+
+#[test]
+fn mode_may_change_between_two_lives() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let options = |mode| Options::new().segment_bytes(64 * 1024).write_mode(mode);
+    drop(Log::create(&path, &options(WriteMode::Mmap)).unwrap());
+    for round in 0..6_u64 {
+        let mode = if round % 2 == 0 { WriteMode::Pwrite } else { WriteMode::Mmap };
+        let (log, _) = Log::open(&path, &options(mode)).unwrap();
+        for index in 0..50 {
+            log.append(&(round * 50 + index).to_le_bytes().repeat(100)).unwrap();
+        }
+    }
+    let (log, _) = Log::open(&path, &options(WriteMode::Mmap)).unwrap();
+    for (index, bytes) in log.iter(0).map(Result::unwrap) {
+        assert_eq!(bytes, index.to_le_bytes().repeat(100));
+    }
+    assert_eq!(log.next(), 300);
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_is_touched() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let mut refused = vec![
+        Options::new().write_mode(WriteMode::Mmap).preparation(Preparation::Sparse),
+        Options::new().durability(Durability::Interval(Duration::ZERO)),
+        Options::new().durability(Durability::Interval(Duration::from_secs(1))).background(false),
+        Options::new().segments_max(1),
+        Options::new().spares(0),
+        Options::new().spares(17),
+    ];
+    if cfg!(not(target_vendor = "apple")) {
+        refused.push(Options::new().sync_method(SyncMethod::FullFsync));
+    }
+    if cfg!(not(feature = "lz4")) {
+        refused.push(Options::new().compress_above(Some(100)));
+    }
+    for options in refused {
+        assert!(matches!(Log::create(&path, &options), Err(Error::InvalidOption { .. })));
+        assert!(!path.exists(), "{options:?} left something behind");
+    }
+}
+
+#[cfg(feature = "lz4")]
+#[test]
+fn compressed_entries_are_read_back_as_they_were() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let options = Options::new().segment_bytes(64 * 1024).compress_above(Some(64));
+    let entry = |index: u64| match index % 3 {
+        0 => vec![b'a'; 5000],
+        1 => index.to_le_bytes().to_vec(),
+        // What does not get smaller is stored as it is.
+        _ => (0..500_u64).map(|at| ((at * at * 2_654_435_761 + index) >> 7) as u8).collect(),
+    };
+    let log = Log::create(&path, &options).unwrap();
+    for index in 0..300 {
+        log.append(&entry(index)).unwrap();
+    }
+    assert!(log.stats().bytes_written < log.stats().bytes_appended / 2);
+    log.close().unwrap();
+    let (log, _) = Log::open(&path, &options).unwrap();
+    for (at, bytes) in log.read(0..300).unwrap().iter().enumerate() {
+        assert_eq!(bytes, entry(at as u64));
+    }
+}
