@@ -1,4 +1,11 @@
-//! Tools for tests of your own: a kit that checks any storage against the contract of its host.
+//! Tools for proving a log, and what is built on it, right (feature `testing`): an exploration of
+//! every crash, and a kit that checks any storage against the contract of its host.
 
+pub mod config;
 #[cfg(feature = "omnipaxos")]
 pub mod conformance;
+pub mod explore;
+pub mod model;
+pub mod program;
+mod run;
+mod tap;

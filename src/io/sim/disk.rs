@@ -116,6 +116,16 @@ impl SimDisk {
         Self::from_machine(machine.after_kill().expect("memory for the cache"))
     }
 
+    /// What [`Self::kill`] would leave if the process were killed now, while this disk runs on.
+    ///
+    /// # Panics
+    /// If there is no memory left for the copy.
+    #[must_use = "this disk runs on"]
+    #[expect(clippy::expect_used, reason = "a test without memory cannot go on")]
+    pub fn kill_copy(&self) -> Self {
+        Self::from_machine(self.machine.lock().after_kill().expect("memory for the cache"))
+    }
+
     /// Stops the machine at call number `call`; calls count from 1. From there on every call
     /// through this handle's files and directory fails and changes nothing. Follow it with
     /// [`Self::crash_with`] or [`Self::kill`].

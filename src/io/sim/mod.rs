@@ -52,7 +52,7 @@ mod fault;
 mod file;
 mod inode;
 mod machine;
-mod rng;
+pub(crate) mod rng;
 mod rot;
 
 pub use contents::SECTOR_BYTES;
