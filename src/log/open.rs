@@ -196,7 +196,7 @@ fn recover(
         return Err(Error::Incomplete { path, count: replayed.state.holes });
     }
     // Frames that were dropped must never fit behind new ones: numbers go on above all of them.
-    let sequence = replayed.sequence.max(replayed.behind.newest);
+    let sequence = replayed.sequence.max(replayed.behind.newest).max(replayed.behind.claimed);
     let tail = open_tail(dir, options, &found, &mut replayed)?;
     let (view, dead) = view_of(dir, &found, &observed.segments, &replayed, &tail);
     let checkpoint = Checkpoint {

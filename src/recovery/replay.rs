@@ -159,8 +159,8 @@ fn first_pass(
             }
         };
         let end = link.end;
-        let behind = search(&bytes, &link.salt, end..link.limit);
         let expected = whole.2 + 1;
+        let behind = search(&bytes, &link.salt, end..link.limit, expected);
         let next = next_link(link.name.number + 1)
             .filter(|next| next.header.previous_generation == link.salt.generation());
         let fits =
@@ -171,17 +171,21 @@ fn first_pass(
                 let beyond = match next {
                     Some(next) => {
                         let bytes = read_whole(dir, &next)?;
-                        search(&bytes, &next.salt, FRAMES_START..next.limit)
+                        search(&bytes, &next.salt, FRAMES_START..next.limit, expected)
                     }
                     None => Evidence::default(),
                 };
-                let behind = behind.merge(Evidence { end: 0, ..beyond });
+                let mut behind = behind.merge(Evidence { end: 0, ..beyond });
                 let begun = bytes
                     .get(to_usize(end)..)
                     .and_then(|rest| peek_header(rest, &link.salt).ok())
                     .is_some_and(|header| header.sequence >= expected);
                 let unfinished =
                     open_batch || begun || behind.newest >= expected || behind.exhausted;
+                if open_batch {
+                    // Its first frames stand before the place where the search began.
+                    behind.claimed = behind.claimed.max(expected);
+                }
                 if at == whole.0 {
                     link.bytes = Some(bytes);
                 }

@@ -83,6 +83,9 @@ pub(crate) struct Evidence {
     pub(crate) durable: u64,
     /// The newest batch that any frame found there belongs to.
     pub(crate) newest: u64,
+    /// The newest batch that any header found there states, whether its frame is whole or not. No
+    /// batch may have this number again: bytes that are written later could complete the frame.
+    pub(crate) claimed: u64,
     /// Exclusive end of the last frame found.
     pub(crate) end: u64,
     /// The bytes were too costly to search: nothing can be ruled out.
@@ -95,14 +98,20 @@ impl Evidence {
         Self {
             durable: self.durable.max(other.durable),
             newest: self.newest.max(other.newest),
+            claimed: self.claimed.max(other.claimed),
             end: self.end.max(other.end),
             exhausted: self.exhausted || other.exhausted,
         }
     }
 }
 
+/// Batches that can have been written behind the last whole one. A header check of 16 bits now and
+/// then takes chance for a header: numbers further ahead are not believed.
+const CLAIMS_MAX: u64 = 1 << 32;
+
 /// Looks for frames of this generation anywhere in `range`, at every place one could start.
-pub(crate) fn search(bytes: &[u8], salt: &Salt, range: Range<u64>) -> Evidence {
+/// `expected` is the batch that would come next.
+pub(crate) fn search(bytes: &[u8], salt: &Salt, range: Range<u64>, expected: u64) -> Evidence {
     let mut evidence = Evidence::default();
     let end = to_usize(range.end).min(bytes.len());
     let mut at = to_usize(range.start).next_multiple_of(FRAME_ALIGN);
@@ -113,6 +122,9 @@ pub(crate) fn search(bytes: &[u8], salt: &Salt, range: Range<u64>) -> Evidence {
             at += FRAME_ALIGN;
             continue;
         };
+        if header.sequence.saturating_sub(expected) < CLAIMS_MAX {
+            evidence.claimed = evidence.claimed.max(header.sequence);
+        }
         let cost = header.frame_bytes();
         if cost > budget {
             return Evidence { exhausted: true, ..evidence };
@@ -126,6 +138,7 @@ pub(crate) fn search(bytes: &[u8], salt: &Salt, range: Range<u64>) -> Evidence {
         evidence = evidence.merge(Evidence {
             durable: header.durable_sequence(),
             newest: header.sequence,
+            claimed: header.sequence,
             end: to_u64(at),
             exhausted: false,
         });
