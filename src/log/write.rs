@@ -7,6 +7,7 @@
 //! readers. Up to (3) a failure changes nothing. The commit point is not here: it is the sync that
 //! covers the last frame, and, if the batch rolled, the checkpoint that follows that sync.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -18,13 +19,13 @@ use super::shared::{Shared, Writer};
 use super::view::View;
 use crate::batch::{Batch, Record};
 use crate::error::{Error, Result};
-use crate::format::SegmentHeader;
 use crate::format::cell::{CellRecord, encode_cell};
 use crate::format::frame::{Flags, FrameHeader, Kind, encode_frame, payload_length};
 use crate::format::number::{to_u32, to_u64, to_usize};
+use crate::format::{SegmentHeader, SideFileRef};
 use crate::segment::{in_units, tail};
 use crate::spares::{Spare, is_disk_full};
-use crate::state::CellValue;
+use crate::state::{CellValue, Cells};
 use crate::stats::{add, add_alone};
 
 /// Encoded bytes that are gathered before they are handed to the tail.
@@ -304,12 +305,11 @@ impl Shared {
         view.next = state.next;
         writer.dead.extend(view.trim(state.first));
         if !Arc::ptr_eq(&before.cells, &state.cells) {
-            for (name, value) in before.cells.iter() {
-                if let CellValue::SideFile(file) = value
-                    && state.cells.get(name) != Some(value)
-                {
-                    writer.dead_files.push(*file);
-                }
+            let kept = side_files_of(&state.cells);
+            for file in side_files_of(&before.cells).difference(&kept) {
+                // From now on nothing can refer to it again: it goes with the next checkpoint.
+                self.side_files.lock().remove(&file.id);
+                writer.dead_files.push(*file);
             }
         }
         writer.sequence = sequence;
@@ -380,6 +380,15 @@ impl Shared {
     fn full(&self) -> Error {
         Error::DiskFull { path: self.dir.path().to_path_buf(), needed: self.segment_bytes }
     }
+}
+
+/// The side files that cells refer to; several cells may refer to one.
+fn side_files_of(cells: &Cells) -> HashSet<SideFileRef> {
+    let references = cells.values().filter_map(|value| match value {
+        CellValue::SideFile(file) => Some(*file),
+        CellValue::Inline(_) => None,
+    });
+    references.collect()
 }
 
 /// Encodes one frame; `header` comes with everything but kind and length.
