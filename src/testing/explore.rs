@@ -232,6 +232,10 @@ impl Explorer {
         self.rng.lock().below(count)
     }
 
+    fn random(&self) -> Persistence {
+        Persistence::Random(self.rng.lock().next())
+    }
+
     fn report(&self, what: &str) {
         self.stopped.store(true, Ordering::Relaxed);
         let place = self.place.lock().clone();
@@ -324,15 +328,14 @@ impl Explorer {
         } else if depth == 0 && units <= exhaustive {
             let masks = (0..1_u64 << units).map(Persistence::Mask);
             plan.extend(masks.map(|mask| Left::Power(mask, Any)));
-            plan.push(Left::Power(Persistence::Random(self.rng.lock().next()), Any));
+            plan.push(Left::Power(self.random(), Any));
         } else {
             plan.push(Left::Power(Persistence::Nothing, Any));
             plan.push(Left::Power(Persistence::Everything, Any));
             let random = if depth == 0 { self.effort.random } else { 1 };
             for _ in 0..random {
-                let mut rng = self.rng.lock();
-                let order = if rng.below(4) == 0 { Prefix } else { Any };
-                plan.push(Left::Power(Persistence::Random(rng.next()), order));
+                let order = if self.below(4) == 0 { Prefix } else { Any };
+                plan.push(Left::Power(self.random(), order));
             }
         }
         if depth == 0 && self.below(2) == 0 {
@@ -390,17 +393,17 @@ impl Explorer {
             3 => {
                 for _ in 0..2 {
                     runner.step(&Step::Submit(vec![Change::Truncate(1), large, state]))?;
-                    self.cut(runner, Persistence::Random(self.rng.lock().next()))?;
+                    self.cut(runner, self.random())?;
                 }
                 runner.step(&Step::Reopen)
             }
             4 => {
                 runner.step(&Step::Submit(vec![grow, grow, state]))?;
                 runner.step(&Step::Submit(vec![grow, state]))?;
-                self.cut(runner, Persistence::Random(self.rng.lock().next()))?;
+                self.cut(runner, self.random())?;
                 runner.step(&Step::Commit(vec![large, Change::Trim(2)]))?;
                 runner.step(&Step::Sync)?;
-                self.cut(runner, Persistence::Random(self.rng.lock().next()))
+                self.cut(runner, self.random())
             }
             _ => Ok(()),
         }
