@@ -177,7 +177,7 @@ fn draw_step(rng: &mut Rng, config: &Config) -> Step {
 }
 
 fn draw_batch(rng: &mut Rng, config: &Config) -> Vec<Change> {
-    (0..1 + rng.below(4)).map(|_| draw_change(rng, config)).collect()
+    (0..=rng.below(4)).map(|_| draw_change(rng, config)).collect()
 }
 
 fn draw_change(rng: &mut Rng, config: &Config) -> Change {

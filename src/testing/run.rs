@@ -349,7 +349,6 @@ impl Runner {
     }
 
     /// The batch for these changes, and what it leads to.
-    #[expect(clippy::type_complexity, reason = "the three belong together for one moment")]
     fn build(
         &mut self,
         changes: &[Change],
