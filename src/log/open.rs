@@ -26,14 +26,14 @@ use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::to_u64;
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::identity::Uuid;
-use crate::io::Lock;
+use crate::io::{Access, Lock};
 use crate::metadata::Metadata;
 use crate::options::Options;
 use crate::recovery::observe::{Files, Observed, observe};
 use crate::recovery::replay::Replayed;
 use crate::recovery::table::{Decision, decide};
 use crate::recovery::{RecoveryReport, Verdict};
-use crate::segment::tail::{Tail, begin};
+use crate::segment::tail::{Seal, Tail, begin};
 use crate::segment::{FRAMES_START, Segment};
 use crate::spares::Spares;
 use crate::state::{CellValue, State};
@@ -214,6 +214,7 @@ fn recover(
         cells: (*replayed.state.cells).clone(),
         ..found
     };
+    reseal(dir, options, &found, &replayed)?;
     if replayed.links.len() > 1 {
         // Makes the names of segments begun since the last checkpoint durable, before the next one
         // names them. A crash before this finds the log as this open did.
@@ -234,6 +235,36 @@ fn recover(
     };
     let state = replayed.state;
     Ok(Parts { metadata, checkpoint, state, sequence, tail, view, spares, report })
+}
+
+/// Sees that every segment sealed since the checkpoint has its own footer. A crash may have lost
+/// it, or left that of a seal which was dropped, whose offsets are those of other frames.
+fn reseal(dir: &Dir, options: &Options, found: &Checkpoint, replayed: &Replayed) -> Result<()> {
+    for (link, next) in replayed.links.iter().zip(replayed.links.iter().skip(1)) {
+        let bytes = Seal {
+            salt: &link.salt,
+            base: link.header.base,
+            units: &link.offsets.units,
+            data_end: link.end,
+            next_sequence: next.header.first_sequence,
+            compressed: link.offsets.compressed,
+            holes: link.offsets.holes,
+        }
+        .encode();
+        let start = found.segment_bytes.saturating_sub(to_u64(bytes.len()));
+        let failed = |op| move |source| Error::io(op, dir.join(&link.name.to_string()), source);
+        let mut there = vec![0; bytes.len()];
+        link.file.read_at(start, &mut there).map_err(failed("read"))?;
+        if there != bytes {
+            link.file.write_at(start, &bytes).map_err(failed("write"))?;
+            // Makes the footer durable before a checkpoint declares the segment sealed. A crash
+            // before it finds the log as this open did.
+            link.file
+                .sync(start..found.segment_bytes, options.sync_method)
+                .map_err(failed("sync"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Maps the segment that goes on as the tail.
@@ -315,7 +346,8 @@ fn tidy(
         }
     }
     for (name, bytes) in &files.spares {
-        if *bytes == checkpoint.segment_bytes && spares.count() < options.spares {
+        let fits = *bytes == checkpoint.segment_bytes && spares.count() < options.spares;
+        if fits && !followed_the_tail(dir, name, checkpoint) {
             spares.adopt(name.clone())?;
         } else {
             junk.push(name.clone());
@@ -332,6 +364,16 @@ fn tidy(
         dir.sync()?;
     }
     Ok(junk)
+}
+
+/// Whether a spare was begun as the segment behind this very tail, by a batch that was dropped. As
+/// a spare it would get that name again, and a crash that loses its new header would bring the old
+/// one back, with the batch.
+fn followed_the_tail(dir: &Dir, spare: &str, checkpoint: &Checkpoint) -> bool {
+    let mut block = [0; SEGMENT_HEADER_BYTES];
+    let read = dir.open(spare, Access::Read).is_ok_and(|file| file.read_at(0, &mut block).is_ok());
+    let header = SegmentHeader::decode(&block);
+    !read || header.is_ok_and(|header| header.previous_generation == checkpoint.tail_generation)
 }
 
 fn verdict(dir: &Dir, decision: Decision, replayed: &Replayed) -> Verdict {

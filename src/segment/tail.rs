@@ -95,21 +95,17 @@ impl Tail {
     /// durable before the sync of the batch that rolled.
     pub(crate) fn seal(&self, units: &[u32], next_sequence: u64) -> Result<Range<u64>> {
         let opened = self.segment.opened().ok_or(Error::Closed)?;
-        let table = encode_table(units);
-        let flag = |set: bool, flag: u32| if set { flag } else { 0 };
         let order = std::sync::atomic::Ordering::Relaxed;
-        let footer = Footer {
-            generation: self.salt.generation(),
+        let bytes = Seal {
+            salt: &self.salt,
             base: self.base(),
-            count: to_u64(units.len()),
+            units,
             data_end: self.position,
             next_sequence,
-            flags: flag(opened.compressed.load(order), FOOTER_COMPRESSED)
-                | flag(opened.holes.load(order), FOOTER_HOLES),
-            table_crc: crc32fast::hash(&table),
-        };
-        let mut bytes = table;
-        bytes.extend_from_slice(&footer.encode(&self.salt));
+            compressed: opened.compressed.load(order),
+            holes: opened.holes.load(order),
+        }
+        .encode();
         let range = self.segment.bytes.saturating_sub(to_u64(bytes.len()))..self.segment.bytes;
         let put = || {
             if self.is_stored(&bytes) {
@@ -141,6 +137,39 @@ impl Tail {
             Some(opened) if self.is_stored(bytes) => opened.region.store(to_usize(offset), bytes),
             _ => self.file.write_at(offset, bytes),
         }
+    }
+}
+
+/// What a seal states of a segment.
+#[derive(Debug)]
+pub(crate) struct Seal<'a> {
+    pub(crate) salt: &'a Salt,
+    pub(crate) base: u64,
+    /// Offsets of the entries, in units.
+    pub(crate) units: &'a [u32],
+    pub(crate) data_end: u64,
+    pub(crate) next_sequence: u64,
+    pub(crate) compressed: bool,
+    pub(crate) holes: bool,
+}
+
+impl Seal<'_> {
+    /// The offset table and the footer: the last bytes of the file.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let table = encode_table(self.units);
+        let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+        let footer = Footer {
+            generation: self.salt.generation(),
+            base: self.base,
+            count: to_u64(self.units.len()),
+            data_end: self.data_end,
+            next_sequence: self.next_sequence,
+            flags: flag(self.compressed, FOOTER_COMPRESSED) | flag(self.holes, FOOTER_HOLES),
+            table_crc: crc32fast::hash(&table),
+        };
+        let mut bytes = table;
+        bytes.extend_from_slice(&footer.encode(self.salt));
+        bytes
     }
 }
 

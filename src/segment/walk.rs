@@ -223,9 +223,16 @@ pub(super) fn rebuild_table(
     let mut walk = Walk::new(bytes, &opened.salt, FRAMES_START, Depth::Header);
     let mut offsets = Offsets::default();
     let base = segment.name.base;
+    let mut newest = 0;
     let stop = loop {
         match walk.step() {
             Ok(found) => {
+                // A lower number is that of a dropped batch: its frames stand behind the last one.
+                if found.header.sequence < newest {
+                    let got = found.header.sequence;
+                    break Damage::Field { field: "batch sequence", expected: newest, got };
+                }
+                newest = found.header.sequence;
                 if let Err(reason) = offsets.apply(base, &found) {
                     break reason;
                 }
