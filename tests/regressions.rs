@@ -132,3 +132,37 @@ fn spare_never_brings_a_dropped_batch_back() {
     let (log, _) = open(&disk);
     assert!(log.cell("old").is_none(), "a batch came back that was dropped before");
 }
+
+/// Found by reading, shown by this test. A conflict that reaches back over a segment leaves a gap in
+/// the numbers. From the 17th gap on a checkpoint named the removed segments as if they were there,
+/// and the log could not be opened any more.
+#[test]
+fn log_with_many_gaps_in_its_segments_opens() {
+    for maintain in [true, false] {
+        let disk = SimDisk::new(1);
+        let mut log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
+        for round in 0..40_u8 {
+            let mut batch = Batch::new();
+            batch.append(vec![round; 1500]).append(vec![round; 1500]).append(vec![round; 1500]);
+            log.commit(&batch).unwrap();
+            log.commit(Batch::new().truncate(log.next() - 2)).unwrap();
+            if maintain {
+                log.maintain().unwrap();
+            }
+            if round % 5 == 4 {
+                log.close().unwrap();
+                let (opened, verdict) = open(&disk);
+                assert_eq!(verdict, Verdict::Clean);
+                log = opened;
+            }
+        }
+        assert_eq!(log.next(), 40);
+        for round in 0..40_u8 {
+            assert_eq!(log.entry(u64::from(round)).unwrap(), vec![round; 1500]);
+        }
+        log.commit(Batch::new().trim(39)).unwrap();
+        log.maintain().unwrap();
+        let segments = disk.image().iter().filter(|(name, _)| name.ends_with(".seg")).count();
+        assert!(segments <= 2, "{segments} segments are left of one entry");
+    }
+}

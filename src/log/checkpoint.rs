@@ -18,7 +18,6 @@ use std::sync::atomic::Ordering;
 use super::shared::{Dirty, Shared, Writer};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
-use crate::format::slot::RUNS_MAX;
 use crate::format::{Checkpoint, SideFileRef};
 use crate::segment::Segment;
 use crate::stats::add;
@@ -156,14 +155,8 @@ impl Shared {
     pub(crate) fn put_together(&self, writer: &mut Writer, want: Want) -> Captured {
         writer.captures += 1;
         let mut dead = std::mem::take(&mut writer.dead);
-        let mut runs = self.view.read().runs();
-        if runs.len() > RUNS_MAX {
-            // Too many gaps to write down: the dead among the living stay until a trim.
-            let first = runs.first().map_or(0, |(first, _)| *first);
-            let last = runs.last().map_or(0, |(_, last)| *last);
-            runs = vec![(first, last)];
-            writer.dead = dead.extract_if(.., |segment| segment.name.number > first).collect();
-        }
+        let (runs, kept) = self.view.read().runs(&mut dead);
+        writer.dead = kept;
         let state = &writer.state;
         let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
         let position = writer.tail.position;

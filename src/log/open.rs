@@ -51,6 +51,8 @@ struct Parts {
     sequence: u64,
     tail: Tail,
     view: View,
+    /// Segments that hold nothing live and are still named.
+    dead: Vec<Arc<Segment>>,
     spares: Spares,
     report: RecoveryReport,
 }
@@ -172,6 +174,7 @@ fn finish_create(
         state: State { first: checkpoint.first, next: checkpoint.next, ..State::default() },
         sequence: checkpoint.sequence,
         view: View::new(checkpoint.first, checkpoint.next, segments, Vec::new()),
+        dead: Vec::new(),
         checkpoint,
         tail,
         spares,
@@ -198,7 +201,8 @@ fn recover(
     // Frames that were dropped must never fit behind new ones: numbers go on above all of them.
     let sequence = replayed.sequence.max(replayed.behind.newest).max(replayed.behind.claimed);
     let tail = open_tail(dir, options, &found, &mut replayed)?;
-    let (view, dead) = view_of(dir, &found, &observed.segments, &replayed, &tail);
+    let (view, mut dead) = view_of(dir, &found, &observed.segments, &replayed, &tail);
+    let (runs, kept) = view.runs(&mut dead);
     let checkpoint = Checkpoint {
         generation: 0,
         sequence,
@@ -210,7 +214,7 @@ fn recover(
         reach: reach(options, &found, tail.position),
         clean: false,
         holes: replayed.state.holes,
-        runs: view.runs(),
+        runs,
         cells: (*replayed.state.cells).clone(),
         ..found
     };
@@ -234,7 +238,7 @@ fn recover(
         elapsed: started.elapsed(),
     };
     let state = replayed.state;
-    Ok(Parts { metadata, checkpoint, state, sequence, tail, view, spares, report })
+    Ok(Parts { metadata, checkpoint, state, sequence, tail, view, dead: kept, spares, report })
 }
 
 /// Sees that every segment sealed since the checkpoint has its own footer. A crash may have lost
@@ -307,7 +311,7 @@ fn view_of(
     named: &[SegmentName],
     replayed: &Replayed,
     tail: &Tail,
-) -> (View, Vec<SegmentName>) {
+) -> (View, Vec<Arc<Segment>>) {
     let (first, next) = (replayed.state.first, replayed.state.next);
     let units = replayed.links.last().map_or_else(Vec::new, |link| link.offsets.units.clone());
     let mut view = View::new(first, next, VecDeque::new(), Vec::new());
@@ -324,7 +328,7 @@ fn view_of(
     }
     dead.extend(view.trim(first));
     view.tail_units = units;
-    (view, dead.into_iter().map(|segment| segment.name).collect())
+    (view, dead)
 }
 
 /// Removes what nothing refers to, and takes over spares.
@@ -334,14 +338,14 @@ fn tidy(
     files: &Files,
     checkpoint: &Checkpoint,
     spares: &Spares,
-    dead: &[SegmentName],
+    dead: &[Arc<Segment>],
 ) -> Result<Vec<String>> {
     let named = |number: u64| {
         checkpoint.runs.iter().any(|(first, last)| (*first..=*last).contains(&number))
     };
     let mut junk: Vec<String> = files.temporaries.clone();
     for (name, _) in files.segments.values().flatten() {
-        if !named(name.number) || dead.contains(name) {
+        if !named(name.number) || dead.iter().any(|segment| segment.name == *name) {
             junk.push(name.to_string());
         }
     }
@@ -418,7 +422,7 @@ fn reach(options: &Options, checkpoint: &Checkpoint, position: u64) -> u64 {
 }
 
 fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<Shared> {
-    let Parts { metadata, checkpoint, state, sequence, tail, view, spares, report } = parts;
+    let Parts { metadata, checkpoint, state, sequence, tail, view, dead, spares, report } = parts;
     let known: HashSet<u64> = side_files(&checkpoint).collect();
     let bounds = Bounds::new(state.first, state.next);
     let writer = Writer {
@@ -431,7 +435,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         rolled: false,
         lowest: u64::MAX,
         captures: 0,
-        dead: Vec::new(),
+        dead,
         dead_files: Vec::new(),
         scratch: Vec::new(),
         ops: Vec::new(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::number::to_usize;
+use crate::format::slot::RUNS_MAX;
 use crate::segment::Segment;
 use crate::segment::read::Piece;
 
@@ -106,16 +107,34 @@ impl View {
         self.segments.partition_point(|segment| segment.name.base <= index).saturating_sub(1)
     }
 
-    /// Runs of consecutive segment numbers, ascending.
-    pub(crate) fn runs(&self) -> Vec<(u64, u64)> {
-        let mut runs: Vec<(u64, u64)> = Vec::new();
-        for segment in &self.segments {
-            let number = segment.name.number;
-            match runs.last_mut() {
-                Some((_, last)) if *last + 1 == number => *last = number,
-                _ => runs.push((number, number)),
-            }
+    /// Runs of consecutive segment numbers, ascending: what a checkpoint names. Where there are too
+    /// many gaps to write down, segments among `dead` go on being named, so that no further gap
+    /// opens; they come back to be kept until a trim. (INV-7: what is named never has more than
+    /// `RUNS_MAX` runs, because a new segment always continues the last one.)
+    pub(crate) fn runs(&self, dead: &mut Vec<Arc<Segment>>) -> (Runs, Vec<Arc<Segment>>) {
+        let live = self.segments.iter().map(|segment| segment.name.number);
+        let runs = runs_of(live.clone());
+        if runs.len() <= RUNS_MAX {
+            return (runs, Vec::new());
         }
-        runs
+        let first = runs.first().map_or(0, |(first, _)| *first);
+        let kept: Vec<_> = dead.extract_if(.., |it| it.name.number > first).collect();
+        let mut numbers: Vec<u64> = live.chain(kept.iter().map(|it| it.name.number)).collect();
+        numbers.sort_unstable();
+        (runs_of(numbers.into_iter()), kept)
     }
+}
+
+/// First and last number of each run.
+pub(crate) type Runs = Vec<(u64, u64)>;
+
+fn runs_of(numbers: impl Iterator<Item = u64>) -> Runs {
+    let mut runs: Runs = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    runs
 }
