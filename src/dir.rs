@@ -45,6 +45,11 @@ impl Dir {
         self.door.as_ref()
     }
 
+    /// The door itself, for whoever looks at the directory on their own.
+    pub(crate) fn shared_door(&self) -> Arc<dyn Directory> {
+        Arc::clone(&self.door)
+    }
+
     pub(crate) fn list(&self) -> Result<Vec<DirectoryEntry>> {
         self.door.list().map_err(|source| Error::io("list", &*self.path, source))
     }

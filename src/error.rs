@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The result of every call of this crate.
@@ -166,6 +166,16 @@ impl Error {
     /// An operating system error at a path.
     pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { op, path: path.into(), source: Arc::new(source) }
+    }
+
+    /// A damage that was seen through a door without a path, with the path of the directory.
+    pub(crate) fn within(self, directory: &Path) -> Self {
+        match self {
+            Self::Damaged { path, offset, indexes, reason } if path.is_relative() => {
+                Self::Damaged { path: directory.join(path), offset, indexes, reason }
+            }
+            other => other,
+        }
     }
 }
 

@@ -53,6 +53,7 @@ pub use batch::Batch;
 pub use error::{Damage, Error, Result};
 pub use format::CellValue;
 pub use identity::Uuid;
+pub use log::backup::Backup;
 pub use log::{Iter, Log};
 pub use options::{Durability, Options, Preparation, SyncMethod, WriteMode};
 pub use recovery::{RecoveryReport, Verdict};

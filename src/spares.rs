@@ -7,6 +7,7 @@
 //! temporary file, which the next open removes, or a whole spare, which it takes over.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -73,18 +74,32 @@ impl Spares {
         self.count() < self.target
     }
 
-    /// Takes over a file that the log no longer needs, under the name of a spare.
-    pub(crate) fn recycle(&self, name: &str) -> Result<()> {
+    /// Takes over a file that the log no longer needs, under the name of a spare. Answers whether
+    /// it did: a file that has another name as well, in a backup, must keep its bytes.
+    pub(crate) fn recycle(&self, name: &str) -> Result<bool> {
+        let Some(file) = self.open_unshared(name)? else { return Ok(false) };
         let spare = names::spare(self.dir.door().random());
         self.dir.rename(name, &spare)?;
-        self.adopt(spare)
+        self.put(Spare { name: spare, file });
+        Ok(true)
     }
 
-    /// Takes over a spare that is in the directory already.
-    pub(crate) fn adopt(&self, name: String) -> Result<()> {
-        let file = self.dir.open(&name, Access::Write)?;
+    /// Takes over a spare that is in the directory already. Answers whether it did, as
+    /// [`Self::recycle`].
+    pub(crate) fn adopt(&self, name: String) -> Result<bool> {
+        let Some(file) = self.open_unshared(&name)? else { return Ok(false) };
         self.put(Spare { name, file });
-        Ok(())
+        Ok(true)
+    }
+
+    /// A file for writing, unless it has another name.
+    fn open_unshared(&self, name: &str) -> Result<Option<Arc<dyn File>>> {
+        match self.dir.open(name, Access::Write) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy => {
+                Ok(None)
+            }
+            opened => opened.map(Some),
+        }
     }
 
     /// Prepares a file from nothing. `stop` is asked between steps and ends the work early with

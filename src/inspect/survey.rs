@@ -214,9 +214,13 @@ impl Survey {
         let limit = stated.unwrap_or(hints.segment_bytes);
         let bytes = std::mem::take(&mut self.bytes);
         let mut offsets = Offsets { base: self.name.base, units: Vec::new(), doubt: 0 };
+        let mut newest = 0;
         for step in Steps::new(&bytes, &salt, FRAMES_START, limit, stated.is_some()) {
             match step {
+                // A lower number is that of a dropped batch: its frames stand behind the last one.
+                Step::Frame { header, .. } if header.sequence < newest => break,
                 Step::Frame { offset, header, payload } => {
+                    newest = header.sequence;
                     offsets.frame(offset, &header, payload);
                     self.end = offset + to_u64(header.frame_bytes());
                 }

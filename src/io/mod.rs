@@ -26,7 +26,8 @@ pub mod sim;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Access {
-    /// For writing by the handle that holds the lock; cached pages are believed.
+    /// For writing by the handle that holds the lock; cached pages are believed. A file that has
+    /// another name as well, as a backup may have given it, is refused: `ResourceBusy`.
     Write,
     /// For reading only; cached pages are believed. Needs no lock.
     Read,

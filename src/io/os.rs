@@ -116,6 +116,16 @@ impl OsDirectory {
         }))
     }
 
+    /// Gives a file of this directory the same name in another one, without copying its bytes.
+    /// Durable after a sync of that directory.
+    ///
+    /// # Errors
+    /// The file system cannot do it: another one, or one without hard links.
+    pub fn link(&self, name: &str, to: &Self) -> io::Result<()> {
+        check_name(name)?;
+        Ok(rustix::fs::linkat(&self.handle, name, &to.handle, name, AtFlags::empty())?)
+    }
+
     /// Best effort: [`Self::copy_on_write`] tells whether it worked.
     #[cfg(target_os = "linux")]
     fn forgo_copy_on_write(&self) {
@@ -201,6 +211,10 @@ impl Directory for OsDirectory {
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let flags = if access == Access::Read { OFlags::RDONLY } else { OFlags::RDWR };
         let handle = self.open_plain(name, flags)?;
+        if access == Access::Write && std::os::unix::fs::MetadataExt::nlink(&handle.metadata()?) > 1
+        {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         if let Access::Distrust { from } = access {
             // Makes durable what a former process wrote, and collects its error if the kernel
             // still has one to report. A crash just before this sync loses only what was never

@@ -242,8 +242,7 @@ impl Shared {
             // A segment that a borrowed read still holds must keep its bytes: its name goes, its
             // map stays.
             let unused = Arc::into_inner(segment).is_some();
-            if self.options.recycle && wanted && unused {
-                self.spares.recycle(&name)?;
+            if self.options.recycle && wanted && unused && self.spares.recycle(&name)? {
                 add(&self.counters.recycled, 1);
             } else {
                 self.dir.remove(&name)?;

@@ -4,6 +4,7 @@
 //! checkpoints), `open` (create and recover), `background` (threads), `view` (what readers see).
 
 pub(crate) mod background;
+pub(crate) mod backup;
 pub(crate) mod checkpoint;
 mod open;
 pub(crate) mod plan;

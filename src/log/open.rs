@@ -351,9 +351,8 @@ fn tidy(
     }
     for (name, bytes) in &files.spares {
         let fits = *bytes == checkpoint.segment_bytes && spares.count() < options.spares;
-        if fits && !followed_the_tail(dir, name, checkpoint) {
-            spares.adopt(name.clone())?;
-        } else {
+        let fits = fits && !followed_the_tail(dir, name, checkpoint);
+        if !(fits && spares.adopt(name.clone())?) {
             junk.push(name.clone());
         }
     }

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and damages files behind the engine's back"
 )]
 
+mod backup;
 mod damage;
 mod looking;
 

@@ -6,6 +6,7 @@
 //!
 //! Exit codes: 0 all is well, 1 something is wrong with the log or the call failed, 2 wrong usage.
 
+mod backup;
 mod dump;
 mod inspect;
 mod json;
@@ -37,6 +38,8 @@ enum Command {
     /// Reads and checks every byte. Exit code 0 for a clean log or a torn tail, 1 for damage.
     /// Writes nothing; safe beside a running process.
     Verify(verify::Args),
+    /// Copies a log that no process has open into a new directory, and verifies the copy.
+    Backup(backup::Args),
     /// Prints a completion script for a shell.
     Completions {
         /// The shell.
@@ -95,6 +98,7 @@ fn run(command: &Command, out: &mut dyn Write) -> Outcome {
         Command::Inspect(args) => inspect::run(args, out),
         Command::Dump(args) => dump::run(args, out),
         Command::Verify(args) => verify::run(args, out),
+        Command::Backup(args) => backup::run(args, out),
         Command::Completions { shell } => manual::completions(*shell, out),
         Command::Man => manual::page(out),
     }
