@@ -7,6 +7,7 @@
 //! Exit codes: 0 all is well, 1 something is wrong with the log or the call failed, 2 wrong usage.
 
 mod backup;
+mod bench;
 mod dump;
 mod inspect;
 mod json;
@@ -40,6 +41,8 @@ enum Command {
     Verify(verify::Args),
     /// Copies a log that no process has open into a new directory, and verifies the copy.
     Backup(backup::Args),
+    /// Measures what a durable append costs on a disk, strategy by strategy, and recommends one.
+    Bench(bench::Args),
     /// Prints a completion script for a shell.
     Completions {
         /// The shell.
@@ -99,6 +102,7 @@ fn run(command: &Command, out: &mut dyn Write) -> Outcome {
         Command::Dump(args) => dump::run(args, out),
         Command::Verify(args) => verify::run(args, out),
         Command::Backup(args) => backup::run(args, out),
+        Command::Bench(args) => bench::run(args, out),
         Command::Completions { shell } => manual::completions(*shell, out),
         Command::Man => manual::page(out),
     }
