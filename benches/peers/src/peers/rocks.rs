@@ -1,0 +1,58 @@
+//! RocksDB 8.1 through rust-rocksdb 0.21, the version that OmniPaxos's storage builds.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
+
+use crate::peer::{Mode, Opened, Outcome, Peer};
+
+struct Rocks {
+    db: DB,
+    durable: bool,
+    next: AtomicU64,
+}
+
+pub fn open(dir: &Path, mode: Mode) -> Opened {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    let db = DB::open(&options, dir)?;
+    let last = db.iterator(IteratorMode::End).next().transpose()?;
+    let next = last.and_then(|(key, _)| Some(u64::from_be_bytes(*key.first_chunk()?) + 1));
+    Ok(Some(Box::new(Rocks {
+        db,
+        durable: mode == Mode::Synced,
+        next: AtomicU64::new(next.unwrap_or(0)),
+    })))
+}
+
+impl Peer for Rocks {
+    fn append(&self, _lane: usize, entries: &[&[u8]]) -> Outcome<()> {
+        let first = self.next.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        let mut options = WriteOptions::default();
+        options.set_sync(self.durable);
+        if let [entry] = entries {
+            return Ok(self.db.put_opt(first.to_be_bytes(), entry, &options)?);
+        }
+        let mut batch = WriteBatch::default();
+        for (index, entry) in (first..).zip(entries) {
+            batch.put(index.to_be_bytes(), entry);
+        }
+        Ok(self.db.write_opt(batch, &options)?)
+    }
+
+    fn flush(&self) -> Outcome<()> {
+        Ok(self.db.flush_wal(true)?)
+    }
+
+    fn read(&self, first: u64, count: usize) -> Outcome<Vec<Vec<u8>>> {
+        let from = first.to_be_bytes();
+        let entries = self.db.iterator(IteratorMode::From(&from, Direction::Forward));
+        let values = entries.take(count).map(|pair| pair.map(|(_, value)| value.into_vec()));
+        Ok(values.collect::<Result<_, _>>()?)
+    }
+
+    fn entries(&self) -> Outcome<Option<u64>> {
+        Ok(Some(self.next.load(Ordering::Relaxed)))
+    }
+}

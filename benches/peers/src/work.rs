@@ -1,0 +1,119 @@
+//! The works that peers are measured at, one file each, and what they share.
+
+pub mod reads;
+pub mod reopen;
+pub mod synced;
+pub mod threads;
+pub mod unsynced;
+
+use std::path::{Path, PathBuf};
+
+use crate::ENTRY_BYTES;
+use crate::peer::{KINDS, Kind, Mode, Outcome, Peer};
+
+/// What a run was asked to do.
+pub struct Plan {
+    /// Where the logs go; every peer gets a directory of its own below.
+    pub dir: PathBuf,
+    /// Fewer and smaller rounds: to see that it works, not to quote.
+    pub quick: bool,
+    pub rounds: usize,
+    /// Names of the peers that take part; empty for all.
+    pub only: Vec<String>,
+}
+
+impl Plan {
+    pub fn kinds(&self) -> Vec<Kind> {
+        let wanted = |kind: &&Kind| {
+            // The floor always takes part: everything is divided by it.
+            kind.name == crate::peer::FLOOR
+                || self.only.is_empty()
+                || self.only.iter().any(|name| name == kind.name)
+        };
+        KINDS.iter().filter(wanted).copied().collect()
+    }
+
+    /// A fresh directory for one peer in one work.
+    pub fn fresh(&self, work: &str, peer: &str) -> Outcome<PathBuf> {
+        let dir = self.dir.join(format!("{work}-{peer}"));
+        remove(&dir)?;
+        std::fs::create_dir_all(&dir)?;
+        Ok(dir)
+    }
+}
+
+pub fn remove(dir: &Path) -> Outcome<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// An open peer, or one that fell out: told once, then silent.
+pub struct Contestant {
+    pub name: &'static str,
+    peer: Option<Box<dyn Peer>>,
+    dir: PathBuf,
+}
+
+impl Contestant {
+    /// Opens every peer of the plan that has `mode`, each in a fresh directory.
+    pub fn all(plan: &Plan, work: &str, mode: Mode) -> Outcome<Vec<Self>> {
+        let mut contestants = Vec::new();
+        for kind in plan.kinds() {
+            let dir = plan.fresh(work, kind.name)?;
+            let peer = (kind.open)(&dir, mode).unwrap_or_else(|error| {
+                eprintln!("{work}: {} cannot be opened: {error}", kind.name);
+                None
+            });
+            contestants.push(Self { name: kind.name, peer, dir });
+        }
+        Ok(contestants)
+    }
+
+    /// Lets the peer do something; an error takes it out of this work.
+    pub fn turn<T>(&mut self, what: impl FnOnce(&dyn Peer) -> Outcome<T>) -> Option<T> {
+        match what(self.peer.as_deref()?) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                eprintln!("{} falls out: {error}", self.name);
+                self.peer = None;
+                None
+            }
+        }
+    }
+
+    /// Closes the peer and removes its files.
+    pub fn dismiss(self) -> Outcome<()> {
+        drop(self.peer);
+        remove(&self.dir)
+    }
+}
+
+/// Entries to append: random bytes, because zeros or text would flatter those that compress.
+pub struct Payloads(Vec<u8>);
+
+const PAYLOADS: usize = 1024;
+
+impl Payloads {
+    pub fn new() -> Self {
+        let mut state = 0x2545_F491_4F6C_DD1D_u64;
+        let bytes = (0..PAYLOADS * ENTRY_BYTES / 8).flat_map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        });
+        Self(bytes.collect())
+    }
+
+    /// The payload number `index`, starting over after the last.
+    pub fn get(&self, index: usize) -> &[u8] {
+        let start = index % PAYLOADS * ENTRY_BYTES;
+        &self.0[start..start + ENTRY_BYTES]
+    }
+
+    pub fn batch(&self, first: usize, count: usize) -> Vec<&[u8]> {
+        (first..first + count).map(|index| self.get(index)).collect()
+    }
+}

@@ -1,0 +1,68 @@
+//! Reads of 10 000 entries in a row out of a log that was just written.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use super::{Contestant, Payloads, Plan};
+use crate::ENTRY_BYTES;
+use crate::grid::{Grid, Table, order};
+use crate::peer::{FLOOR, Mode, Outcome, Peer};
+
+const LOADED: usize = 200_000;
+const READ: usize = 10_000;
+
+pub fn run(plan: &Plan) -> Outcome<Table> {
+    let payloads = Payloads::new();
+    // Synced, in batches: the log as a consensus host would have left it.
+    let mut contestants = Contestant::all(plan, "reads", Mode::Synced)?;
+    for contestant in &mut contestants {
+        contestant.turn(|peer| {
+            for first in (0..LOADED).step_by(1000) {
+                peer.append(0, &payloads.batch(first, 1000))?;
+            }
+            peer.flush()
+        });
+    }
+    let mut grid = Grid::new("read of 10 000 entries", "µs", false, FLOOR);
+    for round in 0..=plan.rounds.min(LOADED / READ - 1) {
+        grid.next_round();
+        // Somewhere else each time, and never a place that another round has warmed up.
+        let first = ((round * 7919) % (LOADED / READ) * READ) as u64;
+        for at in order(contestants.len(), round) {
+            let contestant = &mut contestants[at];
+            let owned = contestant.turn(|peer| owned(peer, first));
+            let borrowed = contestant.turn(|peer| borrowed(peer, first)).flatten();
+            if round > 0 {
+                grid.record(contestant.name, "owned", owned.into_iter().collect());
+                grid.record(contestant.name, "borrowed", borrowed.into_iter().collect());
+            }
+        }
+    }
+    let names: Vec<&str> = contestants.iter().map(|contestant| contestant.name).collect();
+    contestants.into_iter().try_for_each(Contestant::dismiss)?;
+    Ok(grid.table(&names))
+}
+
+fn owned(peer: &dyn Peer, first: u64) -> Outcome<f64> {
+    let start = Instant::now();
+    let entries = peer.read(first, READ)?;
+    let elapsed = start.elapsed();
+    if entries.len() != READ || entries.iter().any(|entry| entry.len() != ENTRY_BYTES) {
+        return Err(format!("{} entries instead of {READ}", entries.len()).into());
+    }
+    black_box(entries);
+    Ok(elapsed.as_secs_f64() * 1e6)
+}
+
+fn borrowed(peer: &dyn Peer, first: u64) -> Outcome<Option<f64>> {
+    let start = Instant::now();
+    let Some(bytes) = peer.read_borrowed(first, READ) else {
+        return Ok(None);
+    };
+    let elapsed = start.elapsed();
+    let bytes = bytes?;
+    if bytes != READ * ENTRY_BYTES {
+        return Err(format!("{bytes} bytes instead of {}", READ * ENTRY_BYTES).into());
+    }
+    Ok(Some(elapsed.as_secs_f64() * 1e6))
+}
