@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use indelible::io::sim::{Persistence, SimDisk, Unit};
-use indelible::{Batch, Error, Log, Options, SideFile, Verdict};
+use indelible::io::sim::{Persistence, Rot, SimDisk, Unit};
+use indelible::{Batch, Damage, Error, Log, Options, SideFile, Verdict};
 
 fn options() -> Options {
     Options::new().background(false).tiny_segments(8 * 1024)
@@ -165,4 +165,38 @@ fn log_with_many_gaps_in_its_segments_opens() {
         let segments = disk.image().iter().filter(|(name, _)| name.ends_with(".seg")).count();
         assert!(segments <= 2, "{segments} segments are left of one entry");
     }
+}
+
+/// Found by the fuzz target `open_directory`. An open that met a torn end noted the batch it would
+/// report and then did not look for side files any more, so a log whose snapshot was gone opened,
+/// and only the read of the snapshot failed, with a plain `NotFound`.
+#[test]
+fn missing_side_file_behind_a_torn_end_is_damage() {
+    let (disk, name) = torn_log_with_a_snapshot();
+    disk.rot(&name, Rot::Remove).unwrap();
+    match Log::open_in(Arc::new(disk), &options()) {
+        Err(Error::Damaged { path, reason: Damage::MissingFile, .. }) => {
+            assert_eq!(path.to_str(), Some(&*name));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn torn_log_with_a_snapshot() -> (SimDisk, String) {
+    for seed in 0..100 {
+        let disk = SimDisk::new(1);
+        let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
+        let file = side_file(&log, &[9; 700]);
+        log.commit(Batch::new().append(&b"ink"[..]).attach("snapshot", file)).unwrap();
+        log.submit(Batch::new().append(vec![7; 2000])).unwrap();
+        let after = disk.crash_with(Persistence::Random(seed));
+        let (_, report) =
+            Log::open_in(Arc::new(after.crash_copy(Persistence::Nothing)), &options()).unwrap();
+        if matches!(report.verdict, Verdict::TornTail { .. }) {
+            let names = after.image().into_iter().map(|(name, _)| name);
+            let name = names.into_iter().find(|name| name.ends_with(".side")).unwrap();
+            return (after, name);
+        }
+    }
+    panic!("no crash tears the batch");
 }

@@ -129,7 +129,9 @@ impl Observed {
             }
         }
         self.look_at_tail(dir, &checkpoint)?;
-        if let (None, Some(replayed)) = (&self.refusal, &self.replayed)
+        // Behind a torn end the state is as good as any, and so must its side files be.
+        if matches!(self.facts.tail, TailFact::Whole | TailFact::Torn)
+            && let Some(replayed) = &self.replayed
             && let Some(error) = missing_side_file(dir, replayed, &self.files)
         {
             self.facts.side_files = SideFilesFact::SomeMissing;
