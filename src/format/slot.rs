@@ -37,6 +37,9 @@ pub const RUN_BYTES: usize = 16;
 pub const CELL_FIXED_BYTES: usize = 4;
 /// Most bytes that all cells together may take ([`cells_bytes`]), however many runs there are.
 pub const CELLS_BYTES_MAX: usize = SLOT_BYTES - SLOT_FIXED_BYTES - RUNS_MAX * RUN_BYTES;
+/// Checkpoints, batches and segments are numbered below this: no log counts so far, so what says
+/// otherwise was forged, and the next number always exists.
+pub const NUMBERS_END: u64 = 1 << 63;
 /// Flag: the log was closed after this checkpoint; nothing is written behind it.
 pub const SLOT_CLEAN: u32 = 1;
 /// Flag: the log is being created; its first segment may not exist yet.
@@ -247,8 +250,22 @@ impl Checkpoint {
         if self.reach < self.tail_offset {
             return refuse("reach", self.tail_offset, self.reach);
         }
+        for (field, number) in [
+            ("checkpoint generation", self.generation),
+            ("sequence", self.sequence),
+            ("tail number", self.tail_number),
+        ] {
+            if number >= NUMBERS_END {
+                return refuse(field, NUMBERS_END - 1, number);
+            }
+        }
         if self.next < self.first {
             return refuse("next", self.first, self.next);
+        }
+        // With few runs there is room for more, but such a slot could not be written again.
+        let cells = cells_bytes(&self.cells);
+        if cells > CELLS_BYTES_MAX {
+            return refuse("length of all state cells", to_u64(CELLS_BYTES_MAX), to_u64(cells));
         }
         let mut above = None;
         for &(first, last) in &self.runs {

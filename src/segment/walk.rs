@@ -168,19 +168,30 @@ impl Offsets {
             let nth = usize::try_from(header.index - base).unwrap_or(usize::MAX);
             self.units.truncate(nth);
         }
-        let next = base + to_u64(self.units.len());
+        let Some(next) = base.checked_add(to_u64(self.units.len())) else {
+            let (field, expected, got) = ("entry index", u64::MAX, header.index);
+            return Err(Damage::Field { field, expected, got });
+        };
         match header.kind {
             Kind::Entry => {
                 expect("entry index", next, header.index)?;
+                // The index behind the last entry has to exist.
+                expect("entry index", next.min(u64::MAX - 1), header.index)?;
                 self.compressed |= header.is_compressed();
                 self.units.push(in_units(found.offset));
             }
             Kind::Hole => {
                 expect("entry index", next, header.index)?;
                 let end = decode_hole(found.payload).unwrap_or(0);
-                let span_max = crate::options::SEGMENT_BYTES_MAX / 32;
-                if end <= next || end - next > span_max {
-                    return Err(Damage::Field { field: "hole end", expected: next + 1, got: end });
+                // One hole or many: no more entries than the largest segment has frames.
+                let left = (crate::options::SEGMENT_BYTES_MAX / 32)
+                    .saturating_sub(to_u64(self.units.len()));
+                if end <= next || end - next > left {
+                    return Err(Damage::Field {
+                        field: "hole end",
+                        expected: next.saturating_add(1),
+                        got: end,
+                    });
                 }
                 self.holes = true;
                 let length = self.units.len() + to_usize(end - next);
