@@ -5,6 +5,8 @@ pub mod config;
 #[cfg(feature = "omnipaxos")]
 pub mod conformance;
 pub mod explore;
+#[doc(hidden)]
+pub mod hooks;
 pub mod model;
 pub mod program;
 mod run;

@@ -65,3 +65,21 @@ pub use handle::{StorageHandle, StorageStats};
 pub use migrate::{Migrated, migrate};
 pub use storage::LogStorage;
 pub use synced::Synced;
+
+/// Decodes a value of a state cell and encodes it again; `None` if the bytes are refused.
+#[cfg(feature = "testing")]
+pub(crate) fn encoded_again(
+    value: crate::testing::hooks::OmniValue,
+    bytes: &[u8],
+) -> Option<Vec<u8>> {
+    use crate::testing::hooks::OmniValue;
+    match value {
+        OmniValue::Ballot => Some(encoding::ballot(&encoding::ballot_from(bytes).ok()?).to_vec()),
+        OmniValue::Index => Some(encoding::index_from(bytes).ok()?.to_le_bytes().to_vec()),
+        OmniValue::StopSign => {
+            let mut out = Vec::new();
+            encoding::stopsign(&encoding::stopsign_from(bytes).ok()?, &mut out);
+            Some(out)
+        }
+    }
+}

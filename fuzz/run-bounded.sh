@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Builds every fuzz target and runs each for a bounded number of executions from its seeds.
+#
+#   fuzz/run-bounded.sh [EXECUTIONS_OF_DECODERS [EXECUTIONS_OF_WHOLE_LOGS]]
+#
+# Fails on the first crash, and leaves the input in fuzz/artifacts. Without cargo-fuzz it says so and
+# fails: a lane that did not run is not a pass.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+decoders=${1:-200000}
+whole_logs=${2:-3000}
+
+if ! cargo fuzz --version >/dev/null 2>&1; then
+    echo "fuzz: SKIPPED, cargo-fuzz is not installed (cargo install cargo-fuzz --version 0.13.2)" >&2
+    exit 3
+fi
+
+cargo +stable fuzz build -s none
+binaries=fuzz/target/$(rustc -vV | sed -n 's/^host: //p')/release
+
+for target in $(cargo fuzz list); do
+    case $target in
+    open_directory | operations) runs=$whole_logs ;;
+    *) runs=$decoders ;;
+    esac
+    corpus=$(mktemp -d)
+    log=$corpus/.log
+    mkdir -p "fuzz/artifacts/$target"
+    if ! "$binaries/$target" -runs="$runs" -seed=1 -timeout=20 -rss_limit_mb=1024 \
+        -artifact_prefix="fuzz/artifacts/$target/" "$corpus" "fuzz/seeds/$target" >"$log" 2>&1; then
+        tail -n 40 "$log" >&2
+        echo "fuzz: $target FAILED" >&2
+        exit 1
+    fi
+    done=$(sed -n 's/^Done \([0-9]*\) runs.*/\1/p' "$log")
+    if [ -z "$done" ] || [ "$done" -lt "$runs" ]; then
+        echo "fuzz: $target ran ${done:-0} of $runs executions" >&2
+        exit 1
+    fi
+    echo "fuzz: $target $done executions, no crash"
+    rm -rf "$corpus"
+done

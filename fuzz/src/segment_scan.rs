@@ -1,0 +1,172 @@
+//! `segment_scan`: walking and searching the bytes of a segment.
+//!
+//! Input: a script that lays out frames of this and of a former generation, raw bytes and gaps, one
+//! behind the other, and then overwrites some of them; or raw bytes only.
+//!
+//! Invariants:
+//! 1. Neither walk nor search panics, reads out of bounds, or takes time beyond a small multiple of
+//!    the bytes.
+//! 2. The frames of a walk touch each other, start at multiples of 8, lie inside the bytes, and
+//!    each decodes by itself to the same header.
+//! 3. A walk that checks headers only comes at least as far as one that checks everything, and over
+//!    the same frames.
+//! 4. A search from where a walk starts finds at least what the walk found; the end it reports is
+//!    the end of a frame that is there; it gives up only with a word.
+//! 5. Offsets that frames build up point at entries or holes of that walk, in order, whatever the
+//!    indexes say.
+//! 6. Frames of a former generation are met by neither.
+
+use indelible::format::Kind;
+use indelible::format::frame::{Flags, FrameHeader, Salt, decode_frame, encode_frame};
+use indelible::testing::hooks::{Frame, offsets, search, walk};
+
+use crate::Seed;
+use crate::script::Script;
+
+const BYTES_MAX: usize = 16 * 1024;
+const GENERATION: u64 = 0x1de1_1b1e;
+const FORMER: u64 = 0xdead;
+
+/// One execution.
+pub fn run(input: &[u8]) {
+    let mut script = Script::new(input);
+    let raw = script.u8() & 1 == 1;
+    let (base, bytes) =
+        if raw { (0, script.rest().to_vec()) } else { (script.number(), layout(&mut script)) };
+    check(base, &bytes);
+}
+
+/// The bytes that a script describes.
+fn layout(script: &mut Script<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let (salt, former) = (Salt::new(GENERATION), Salt::new(FORMER));
+    let (mut sequence, mut index) = (1_u64, 0_u64);
+    while !script.is_empty() && bytes.len() < BYTES_MAX {
+        match script.u8() % 16 {
+            0..=7 => frame(script, &salt, &mut bytes, &mut sequence, &mut index),
+            8 => frame(script, &former, &mut bytes, &mut sequence, &mut index),
+            9 => {
+                let count = usize::from(script.u8());
+                bytes.extend_from_slice(script.bytes(count));
+                bytes.resize(bytes.len().next_multiple_of(8), 0);
+            }
+            10 => bytes.resize(bytes.len() + usize::from(script.u8()) * 8, 0),
+            11 => sequence = script.number(),
+            12 => index = script.number(),
+            13 | 14 => {
+                let (at, bits) = (usize::from(script.u16()), script.u8());
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= bits;
+                }
+            }
+            _ => {
+                let (at, count) = (usize::from(script.u16()), usize::from(script.u8()));
+                let end = (at + count).min(bytes.len());
+                if let Some(gap) = bytes.get_mut(at.min(end)..end) {
+                    gap.fill(0);
+                }
+            }
+        }
+    }
+    bytes
+}
+
+fn frame(
+    script: &mut Script<'_>,
+    salt: &Salt,
+    bytes: &mut Vec<u8>,
+    sequence: &mut u64,
+    index: &mut u64,
+) {
+    let shape = script.u8();
+    let kind = Kind::ALL[usize::from(shape & 7)];
+    let flags = shape >> 3 & (Flags::FIRST | Flags::LAST);
+    let lag = u32::from(script.u8());
+    let length = usize::from(script.u8());
+    let named = [1, b'a'];
+    let payload = match kind {
+        Kind::Truncate | Kind::Trim | Kind::Reset => Vec::new(),
+        Kind::Hole => hole_end(script, *index).to_le_bytes().to_vec(),
+        Kind::Clear => named.to_vec(),
+        Kind::Attach => [&named[..], &[7; 20]].concat(),
+        Kind::Set => [&named, script.bytes(length)].concat(),
+        Kind::Entry => script.bytes(length).to_vec(),
+    };
+    let length = u32::try_from(payload.len()).unwrap();
+    let header = FrameHeader { length, sequence: *sequence, index: *index, lag, kind, flags };
+    encode_frame(bytes, salt, &header, &[&payload]);
+    *sequence = sequence.wrapping_add(u64::from(flags & Flags::LAST != 0));
+    *index = index.wrapping_add(u64::from(kind == Kind::Entry));
+}
+
+/// Holes that are refused cost nothing, others four bytes an entry: none between the two.
+fn hole_end(script: &mut Script<'_>, index: u64) -> u64 {
+    let end = script.number();
+    if end > 1 << 40 { end } else { index.wrapping_add(end % 4096) }
+}
+
+fn check(base: u64, bytes: &[u8]) {
+    let salt = Salt::new(GENERATION);
+    let whole = walk(bytes, GENERATION, 0, true);
+    let headers = walk(bytes, GENERATION, 0, false);
+    let mut at = 0;
+    for Frame { offset, header, .. } in &whole {
+        assert_eq!(*offset, at, "frames do not touch");
+        let rest = &bytes[usize::try_from(at).unwrap()..];
+        let (alone, _, total) = decode_frame(rest, &salt).expect("a walked frame decodes");
+        assert_eq!(alone, *header);
+        at += total as u64;
+    }
+    assert!(at <= bytes.len() as u64);
+    assert!(headers.len() >= whole.len() && headers[..whole.len()] == whole[..]);
+    assert!(walk(bytes, !GENERATION, 0, true).is_empty());
+
+    let found = search(bytes, GENERATION, 0..u64::MAX);
+    let newest = whole.iter().map(|frame| frame.header.sequence).max().unwrap_or(0);
+    let durable = whole.iter().map(|frame| frame.header.durable_sequence()).max().unwrap_or(0);
+    assert!(found.exhausted || (found.newest >= newest && found.durable >= durable));
+    assert!(found.exhausted || found.end >= at);
+    assert!(found.end <= bytes.len() as u64 && found.durable <= found.newest);
+    let behind = search(bytes, GENERATION, at..bytes.len() as u64);
+    assert!(behind.end == 0 || behind.end > at);
+
+    let (units, stopped) = offsets(bytes, GENERATION, base);
+    let places: Vec<u64> = units.iter().map(|unit| u64::from(*unit) * 8).collect();
+    assert!(places.is_sorted(), "offsets go back");
+    assert!(stopped || whole.is_empty() || places.iter().all(|place| *place < at));
+    for place in places {
+        let frame = whole.iter().find(|frame| frame.offset == place).expect("no frame here");
+        assert!(matches!(frame.header.kind, Kind::Entry | Kind::Hole));
+    }
+}
+
+/// Whole, torn and damaged runs of frames, with a former life behind them.
+pub fn seeds() -> Vec<Seed> {
+    let entry = [0, 3 << 3, 1, 5, b'h', b'e', b'l', b'l', b'o'];
+    let open = [0, 1 << 3, 1, 2, b'a', b'b'];
+    let last = [0, 2 << 3, 0, 2, b'c', b'd'];
+    let state = [0, 1 | 3 << 3, 1, 4, 1, 2, 3, 4];
+    let truncate = [12, 0, 1, 0, 4 | 3 << 3, 0, 0];
+    let hole = [12, 0, 2, 0, 7 | 3 << 3, 0, 0, 0, 9];
+    let former = [8, 3 << 3, 1, 2, b'x', b'y'];
+    let start: &[u8] = &[0, 0, 0];
+    let cases: [(&str, Vec<&[u8]>); 7] = [
+        ("entries", vec![&entry, &entry, &open, &last]),
+        ("state", vec![&state, &entry, &state]),
+        ("truncated", vec![&entry, &entry, &truncate, &entry]),
+        ("hole", vec![&entry, &entry, &hole]),
+        ("torn", vec![&entry, &open, &[10, 9], &former, &former]),
+        ("damaged", vec![&entry, &entry, &entry, &[13, 44, 0, 255]]),
+        ("zeroed", vec![&entry, &entry, &entry, &[15, 40, 0, 40]]),
+    ];
+    let mut seeds: Vec<Seed> = cases
+        .into_iter()
+        .map(|(name, parts)| (name.to_owned(), [start, &parts.concat()].concat()))
+        .collect();
+    let mut raw = vec![1];
+    let mut script = [&entry[..], &entry].concat();
+    script.push(0);
+    raw.extend(layout(&mut Script::new(&script)));
+    seeds.push(("raw".to_owned(), raw));
+    seeds
+}
