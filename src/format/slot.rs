@@ -146,6 +146,11 @@ impl Checkpoint {
             Err(Error::TooLarge { what, got: to_u64(got), limit: to_u64(limit) })
         };
         limited("number of runs of segments", self.runs.len(), RUNS_MAX)?;
+        for (what, got) in self.numbers() {
+            if got >= NUMBERS_END {
+                return Err(Error::TooLarge { what, got, limit: NUMBERS_END - 1 });
+            }
+        }
         for (name, value) in &self.cells {
             if !is_cell_name(name.as_bytes()) {
                 let reason = "must be 1 to 32 bytes of a-z, 0-9, '.', '_' and '-'";
@@ -156,6 +161,15 @@ impl Checkpoint {
             }
         }
         limited("length of all state cells", cells_bytes(&self.cells), CELLS_BYTES_MAX)
+    }
+
+    /// What is numbered from 0 on, one by one.
+    fn numbers(&self) -> [(&'static str, u64); 3] {
+        [
+            ("checkpoint generation", self.generation),
+            ("sequence", self.sequence),
+            ("tail number", self.tail_number),
+        ]
     }
 
     /// Runs, then cells.
@@ -250,11 +264,7 @@ impl Checkpoint {
         if self.reach < self.tail_offset {
             return refuse("reach", self.tail_offset, self.reach);
         }
-        for (field, number) in [
-            ("checkpoint generation", self.generation),
-            ("sequence", self.sequence),
-            ("tail number", self.tail_number),
-        ] {
+        for (field, number) in self.numbers() {
             if number >= NUMBERS_END {
                 return refuse(field, NUMBERS_END - 1, number);
             }

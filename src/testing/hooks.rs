@@ -41,7 +41,7 @@ pub fn walk(bytes: &[u8], generation: u64, from: u64, whole: bool) -> Vec<Frame>
 
 /// What a search for frames of a generation anywhere in `range` finds.
 pub fn search(bytes: &[u8], generation: u64, range: Range<u64>) -> Findings {
-    let found = walk::search(bytes, &Salt::new(generation), range);
+    let found = walk::search(bytes, &Salt::new(generation), range, 1);
     let (durable, newest) = (found.durable, found.newest);
     Findings { durable, newest, end: found.end, exhausted: found.exhausted }
 }
