@@ -4,11 +4,10 @@
 //! the calls that need it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::shared::{Shared, Writer};
 use crate::error::{Error, Result};
@@ -17,58 +16,6 @@ use crate::stats::add;
 
 /// How long the maintenance thread sleeps when nobody asks for anything.
 const NAP: Duration = Duration::from_secs(1);
-
-/// What the threads wait for.
-#[derive(Debug, Default)]
-pub(crate) struct Signals {
-    stop: AtomicBool,
-    checkpoint: AtomicBool,
-    spare: AtomicBool,
-    syncs: AtomicU64,
-    asked: Mutex<Asked>,
-    maintenance: Condvar,
-    flusher: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Asked {
-    maintenance: bool,
-    flush: bool,
-}
-
-impl Signals {
-    /// Notes that a sync was done.
-    pub(crate) fn synced(&self) {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Notes that a spare was used.
-    pub(crate) fn want_spare(&self) {
-        self.spare.store(true, Ordering::Release);
-    }
-
-    fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    fn wake_maintenance(&self) {
-        self.asked.lock().maintenance = true;
-        self.maintenance.notify_one();
-    }
-
-    /// Has the flusher sync for a callback.
-    pub(crate) fn wake_flusher(&self) {
-        self.asked.lock().flush = true;
-        self.flusher.notify_one();
-    }
-
-    fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        let _asked = self.asked.lock();
-        self.maintenance.notify_one();
-        self.flusher.notify_one();
-    }
-}
 
 /// The running threads.
 #[derive(Debug, Default)]
@@ -114,24 +61,23 @@ impl Shared {
         let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
         let near = writer.reach < self.segment_bytes && writer.tail.position + step > writer.reach;
         if near || !writer.dead.is_empty() || !writer.dead_files.is_empty() {
-            self.signals.checkpoint.store(true, Ordering::Release);
+            self.signals.want_checkpoint();
         }
     }
 
     /// Has the rest done: by the thread, or here.
     pub(crate) fn after_write(&self) -> Result<()> {
-        if self.options.background && self.signals.spare.load(Ordering::Acquire) {
-            self.signals.spare.store(false, Ordering::Release);
+        if self.options.background && self.signals.take_spare() {
             self.signals.wake_maintenance();
         }
-        if !self.signals.checkpoint.load(Ordering::Acquire) {
+        if !self.signals.wants_checkpoint() {
             return Ok(());
         }
         if self.options.background {
             self.signals.wake_maintenance();
             return Ok(());
         }
-        if self.signals.checkpoint.swap(false, Ordering::AcqRel) {
+        if self.signals.take_checkpoint() {
             self.checkpoint(false, 0)?;
         }
         Ok(())
@@ -140,7 +86,7 @@ impl Shared {
     /// Does everything that may be left to do.
     pub(crate) fn maintain_now(&self) -> Result<()> {
         self.usable()?;
-        self.signals.checkpoint.store(false, Ordering::Release);
+        self.signals.take_checkpoint();
         self.checkpoint(false, 0)?;
         self.prepare_spares(&|| false)
     }
@@ -170,7 +116,7 @@ fn maintain(shared: &Shared) {
     let mut syncs_before = 0;
     while !stop() {
         let round = || {
-            if shared.signals.checkpoint.swap(false, Ordering::AcqRel) {
+            if shared.signals.take_checkpoint() {
                 shared.checkpoint(false, 0)?;
             }
             shared.prepare_spares(&stop)
@@ -181,20 +127,14 @@ fn maintain(shared: &Shared) {
             return;
         }
         let nap = shared.options.idle_checkpoint.min(NAP);
-        let asked = {
-            let mut asked = shared.signals.asked.lock();
-            if !asked.maintenance && !stop() {
-                shared.signals.maintenance.wait_for(&mut asked, nap);
-            }
-            std::mem::take(&mut asked.maintenance)
-        };
-        let syncs = shared.signals.syncs.load(Ordering::Relaxed);
+        let asked = shared.signals.sleep_maintenance(nap);
+        let syncs = shared.signals.syncs();
         let idle = !asked && syncs == syncs_before;
         syncs_before = syncs;
         if idle && shared.group.newest_written() > shared.metadata.lock().sequence && !stop() {
             // The log went idle after a sync: a checkpoint records what became durable, so that
             // damage to the last acknowledged batch is never taken for a torn tail.
-            shared.signals.checkpoint.store(true, Ordering::Release);
+            shared.signals.want_checkpoint();
         }
     }
 }
@@ -206,13 +146,7 @@ fn flush(shared: &Shared) {
         _ => None,
     };
     while !shared.signals.stopping() && shared.poison.get().is_none() {
-        {
-            let mut asked = shared.signals.asked.lock();
-            if !asked.flush && !shared.signals.stopping() {
-                shared.signals.flusher.wait_for(&mut asked, interval.unwrap_or(NAP));
-            }
-            asked.flush = false;
-        }
+        shared.signals.sleep_flusher(interval.unwrap_or(NAP));
         let sequence = match interval {
             Some(_) => Some(shared.group.newest_written()),
             None => shared.group.wanted(),

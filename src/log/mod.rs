@@ -9,6 +9,7 @@ pub(crate) mod checkpoint;
 mod open;
 pub(crate) mod plan;
 pub(crate) mod shared;
+pub(crate) mod signals;
 pub(crate) mod view;
 pub(crate) mod write;
 

@@ -16,8 +16,8 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::background::Signals;
 use super::shared::{Bounds, MetadataState, Shared, Writer};
+use super::signals::Signals;
 use super::view::View;
 use crate::clock::Moment;
 use crate::dir::Dir;

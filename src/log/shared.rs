@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::background::Signals;
 use super::plan::Op;
+use super::signals::Signals;
 use super::view::View;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
