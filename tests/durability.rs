@@ -1,5 +1,11 @@
 //! What is durable when: policies, shared syncs, tickets, callbacks, futures, and failure.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "helpers of tests fail as tests do"
+)]
+
 use std::future::IntoFuture;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,6 +1,8 @@
 //! A full disk is found when a segment is prepared, is a typed error that can be tried again, and
 //! leaves state cells, truncation, trim and reopening working.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 use std::sync::Arc;
 
 use indelible::io::sim::SimDisk;

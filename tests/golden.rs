@@ -3,6 +3,12 @@
 //! `tests/golden/v1` was written by the test marked `ignore` at the end, once. A change that needs
 //! it to be written again is a change of the format, and asks for a new version instead.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "helpers of tests fail as tests do"
+)]
+
 use std::path::{Path, PathBuf};
 
 use indelible::{Batch, Log, Options, Verdict};

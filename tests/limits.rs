@@ -1,5 +1,12 @@
 //! Every named limit, one below it, at it, and one above it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    clippy::similar_names,
+    reason = "helpers of tests fail as tests do"
+)]
+
 use indelible::options::{
     CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };

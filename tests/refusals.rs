@@ -1,5 +1,14 @@
 //! What an open refuses, how it says so, and that it changes nothing by it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    clippy::large_stack_arrays,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

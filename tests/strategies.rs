@@ -1,6 +1,12 @@
 //! Every write mode, sync method, preparation and durability does the same things; what a platform
 //! lacks is refused with a typed error.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests fail as tests do"
+)]
+
 use std::time::Duration;
 
 use indelible::{
