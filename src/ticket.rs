@@ -62,7 +62,13 @@ impl Ticket {
             Some(callback) if self.is_durable() => callback(Ok(())),
             Some(callback) => callback(self.shared.not_poisoned()),
             None if matches!(self.shared.options.durability, Durability::Interval(_)) => {}
-            None => self.shared.signals.wake_flusher(),
+            None if self.shared.options.background => self.shared.signals.wake_flusher(),
+            // No thread of the log will sync for it, so this one does.
+            None => {
+                if self.shared.wait_durable(self.written.sequence).is_err() {
+                    self.shared.fail_callbacks();
+                }
+            }
         }
     }
 }

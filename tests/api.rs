@@ -110,3 +110,18 @@ fn a_log_in_memory_behaves_the_same() {
     log.commit(&batch).unwrap();
     assert_eq!(log.entry(1000).unwrap().len(), 500);
 }
+
+#[test]
+fn a_callback_comes_without_threads_too() {
+    for options in [options(), options().background(false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::create(directory.path().join("log"), &options).unwrap();
+        let mut batch = Batch::new();
+        batch.append(b"later");
+        let ticket = log.submit(&batch).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        ticket.clone().on_durable(move |result| sender.send(result).unwrap());
+        receiver.recv().unwrap().unwrap();
+        assert!(ticket.is_durable());
+    }
+}
