@@ -47,8 +47,14 @@ mod sync;
 pub mod testing;
 mod ticket;
 
+#[cfg(feature = "async-raft")]
+pub use adapters::async_raft;
 #[cfg(feature = "omnipaxos")]
 pub use adapters::omnipaxos;
+#[cfg(feature = "openraft-09")]
+pub use adapters::openraft_09;
+#[cfg(feature = "openraft-010")]
+pub use adapters::openraft_010;
 pub use batch::Batch;
 pub use error::{Damage, Error, Result};
 pub use format::CellValue;

@@ -1,0 +1,240 @@
+//! What the stores for the Raft hosts share: entries and small values through a codec, and the
+//! conversions between the hosts' index conventions and the engine's.
+//!
+//! Owns: the way through the codec, every conversion of an index. Does not own: any word of a host; those stay in
+//! `openraft_09`, `openraft_010` and `async_raft`.
+//!
+//! Invariant: an entry lies at the index it states itself, so no convention needs an offset.
+
+use std::io;
+use std::marker::PhantomData;
+use std::ops::{Bound, Range, RangeBounds};
+
+use crate::codec::{Codec, CodecError, Postcard};
+use crate::{Batch, Entries, Error, Log, Ticket};
+
+/// Why a store could not do what its host asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The engine refused.
+    #[error(transparent)]
+    Log(#[from] Error),
+    /// The codec refused. If it was reading, the log was written by another codec or for other
+    /// types: its bytes are sound, their meaning is not known here.
+    #[error("cannot {op} {what}: {source}")]
+    Codec {
+        /// `"encode"` or `"decode"`.
+        op: &'static str,
+        /// What it was given.
+        what: &'static str,
+        /// What the codec said.
+        source: CodecError,
+    },
+    /// A snapshot could not be written, read or restored, or is not what it was announced to be.
+    #[error("cannot {op} the snapshot: {source}")]
+    Snapshot {
+        /// What was attempted, as a verb.
+        op: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Log(error) => to_io(error),
+            other => Self::new(io::ErrorKind::InvalidData, other),
+        }
+    }
+}
+
+/// An engine error as the hosts' callbacks want it, with the kind of the system's error if that
+/// was the cause.
+pub(crate) fn to_io(error: Error) -> io::Error {
+    let kind = match &error {
+        Error::Io { source, .. } => source.kind(),
+        Error::DiskFull { .. } => io::ErrorKind::StorageFull,
+        Error::Damaged { .. } => io::ErrorKind::InvalidData,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}
+
+/// The first index after an inclusive end: of a purge "up to and including", of a truncation
+/// "after". The only place where an inclusive bound becomes the engine's half-open one.
+pub(crate) const fn after(last: u64) -> u64 {
+    last.saturating_add(1)
+}
+
+/// A log of entries of one Raft group.
+pub(crate) struct RaftLog<K> {
+    log: Log,
+    codec: PhantomData<fn() -> K>,
+}
+
+impl<K> Clone for RaftLog<K> {
+    fn clone(&self) -> Self {
+        Self { log: self.log.clone(), codec: PhantomData }
+    }
+}
+
+impl<K> std::fmt::Debug for RaftLog<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RaftLog").field(&self.log).finish()
+    }
+}
+
+impl<K> RaftLog<K> {
+    pub(crate) fn new(log: Log) -> Self {
+        Self { log, codec: PhantomData }
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Makes an empty log one of this host, beginning at `first`, and refuses any other host's. The
+    /// cell states the version of all that the adapter writes.
+    pub(crate) fn claim(
+        &self,
+        cell: &'static str,
+        version: u32,
+        first: u64,
+    ) -> Result<(), Failure> {
+        match self.load::<u32>(cell)? {
+            Some(found) if found == version => Ok(()),
+            Some(found) => {
+                let path = self.log.path().to_path_buf();
+                Err(Error::UnsupportedVersion { path, found, supported: version }.into())
+            }
+            None if self.log.next() > 0 || !self.log.cells().is_empty() => {
+                Err(Error::InvalidArgument { what: "log", reason: "it is another host's" }.into())
+            }
+            None => {
+                let mut batch = Batch::new();
+                if first > 0 {
+                    batch.reset(first);
+                }
+                batch.set(cell, encode::<Postcard, u32>(cell, &version)?);
+                Ok(self.log.submit(&batch).map(drop)?)
+            }
+        }
+    }
+
+    /// Drops every entry from `from` on. Nothing to drop: no I/O.
+    pub(crate) fn truncate(&self, from: u64) -> Result<Ticket, Failure> {
+        let mut batch = Batch::new();
+        if from < self.log.next() {
+            batch.truncate(from.max(self.log.first()));
+        }
+        Ok(self.log.submit(&batch)?)
+    }
+
+    /// Sets or clears a cell, ordered behind everything submitted before.
+    pub(crate) fn save<T>(&self, cell: &'static str, value: Option<&T>) -> Result<Ticket, Failure>
+    where
+        Postcard: Codec<T>,
+    {
+        let mut batch = Batch::new();
+        match value {
+            Some(value) => batch.set(cell, encode::<Postcard, T>(cell, value)?),
+            None => batch.clear(cell),
+        };
+        Ok(self.log.submit(&batch)?)
+    }
+
+    /// The value of a cell.
+    pub(crate) fn load<T>(&self, cell: &'static str) -> Result<Option<T>, Failure>
+    where
+        Postcard: Codec<T>,
+    {
+        self.log.cell(cell).map(|bytes| decode::<Postcard, T>(cell, &bytes)).transpose()
+    }
+
+    /// The entries of a range that the log has, up to `bytes_max` of them but at least one.
+    pub(crate) fn read<E>(
+        &self,
+        range: impl RangeBounds<u64> + Clone,
+        bytes_max: usize,
+    ) -> Result<Vec<E>, Failure>
+    where
+        K: Codec<E>,
+    {
+        let mut bytes = 0_usize;
+        self.view(range)?
+            .iter()
+            .enumerate()
+            .take_while(|(i, entry)| {
+                bytes = bytes.saturating_add(entry.len());
+                *i == 0 || bytes <= bytes_max
+            })
+            .map(|(_, entry)| decode::<K, E>(ENTRY, entry))
+            .collect()
+    }
+
+    /// As [`Self::read`], but each entry is decoded when it is asked for. What the log does in the
+    /// meantime does not show.
+    #[cfg(any(feature = "openraft-010", feature = "async-raft"))]
+    pub(crate) fn read_lazily<E, RB: RangeBounds<u64> + Clone>(
+        &self,
+        range: RB,
+    ) -> Result<impl Iterator<Item = Result<E, Failure>> + use<E, RB, K>, Failure>
+    where
+        K: Codec<E>,
+    {
+        let entries = self.view(range)?;
+        Ok((0..entries.len())
+            .map_while(move |i| entries.get(i).map(|entry| decode::<K, E>(ENTRY, entry))))
+    }
+
+    /// The entries of a range that the log has, not decoded.
+    fn view(&self, range: impl RangeBounds<u64> + Clone) -> Result<Entries, Failure> {
+        loop {
+            match self.log.read(self.present(range.clone())) {
+                // Another task trimmed or truncated in between: what is left is asked for.
+                Err(Error::Trimmed { .. } | Error::BeyondEnd { .. }) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// The part of a host's range that the log holds.
+    fn present(&self, range: impl RangeBounds<u64>) -> Range<u64> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => after(*before),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => after(*last),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        let first = self.log.first();
+        let next = self.log.next().max(first);
+        let start = start.clamp(first, next);
+        start..end.clamp(start, next)
+    }
+}
+
+/// The bytes of an entry, for a batch.
+pub(crate) fn encode_entry<K: Codec<E>, E>(entry: &E) -> Result<Vec<u8>, Failure> {
+    encode::<K, E>(ENTRY, entry)
+}
+
+/// What the codec calls an entry in its errors.
+const ENTRY: &str = "an entry";
+
+pub(crate) fn encode<K: Codec<T>, T>(what: &'static str, value: &T) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    match K::encode(value, &mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(source) => Err(Failure::Codec { op: "encode", what, source }),
+    }
+}
+
+pub(crate) fn decode<K: Codec<T>, T>(what: &'static str, bytes: &[u8]) -> Result<T, Failure> {
+    K::decode(bytes).map_err(|source| Failure::Codec { op: "decode", what, source })
+}

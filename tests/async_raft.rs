@@ -1,0 +1,128 @@
+//! The storage for async-raft: what the host's own ten integration tests ask of a storage, the
+//! defects of the host that it cures, and what it keeps over restarts and crashes.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::needless_pass_by_value, reason = "callers give numbers and text alike")]
+
+#[path = "../examples/raft_hosts/async_raft.rs"]
+mod kv;
+
+#[path = "async_raft/defects.rs"]
+mod defects;
+#[path = "async_raft/restart.rs"]
+mod restart;
+#[path = "async_raft/storage.rs"]
+mod storage;
+#[path = "async_raft/suite.rs"]
+mod suite;
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_raft::raft::ClientWriteRequest;
+use async_raft::{Config, NodeId, RaftMetrics, SnapshotPolicy};
+use indelible::{Log, Options};
+use kv::{Network, Previous, Set};
+
+/// Far more than any step below takes; only a failure waits so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn config() -> Arc<Config> {
+    snapshots_every(5000)
+}
+
+fn snapshots_every(entries: u64) -> Arc<Config> {
+    let config = Config::build("test".into())
+        .heartbeat_interval(50)
+        .election_timeout_min(300)
+        .election_timeout_max(600)
+        .snapshot_policy(SnapshotPolicy::LogsSinceLast(entries));
+    Arc::new(config.validate().unwrap())
+}
+
+fn options() -> Options {
+    Options::new().tiny_segments(64 * 1024)
+}
+
+fn in_memory() -> Log {
+    Log::in_memory(&options()).unwrap()
+}
+
+fn in_directory(directory: &Path, id: NodeId) -> Log {
+    Log::open_or_create(directory.join(id.to_string()), &options()).unwrap().0
+}
+
+fn set(key: impl ToString, value: impl ToString) -> Set {
+    Set { key: key.to_string(), value: value.to_string() }
+}
+
+fn members(ids: impl IntoIterator<Item = NodeId>) -> HashSet<NodeId> {
+    ids.into_iter().collect()
+}
+
+/// A network of nodes on logs in memory, and its first leader.
+async fn cluster(
+    ids: impl IntoIterator<Item = NodeId>,
+    config: &Arc<Config>,
+) -> (Arc<Network>, NodeId) {
+    let network = Arc::new(Network::default());
+    let ids = members(ids);
+    for id in &ids {
+        network.start(*id, config, in_memory()).unwrap();
+    }
+    let first = *ids.iter().min().unwrap();
+    network.node(first).unwrap().initialize(ids).await.unwrap();
+    let leader = elected(&network).await;
+    (network, leader)
+}
+
+async fn elected(network: &Network) -> NodeId {
+    until("a leader", || network.leader().is_some()).await;
+    network.leader().unwrap()
+}
+
+async fn write(
+    network: &Network,
+    leader: NodeId,
+    key: impl ToString,
+    value: impl ToString,
+) -> Previous {
+    let request = ClientWriteRequest::new(set(key, value));
+    network.node(leader).unwrap().client_write(request).await.unwrap().data
+}
+
+fn metrics(network: &Network, id: NodeId) -> RaftMetrics {
+    network.node(id).unwrap().metrics().borrow().clone()
+}
+
+fn value(network: &Network, id: NodeId, key: impl ToString) -> Option<String> {
+    network.store(id).unwrap().with_machine(|machine| machine.data.get(&key.to_string()).cloned())
+}
+
+/// Waits for every reachable node to have a log that ends at `last` and is applied.
+async fn settled(network: &Network, last: u64) {
+    until("all logs to be equal", || {
+        network.nodes().iter().all(|(_, node)| {
+            let metrics = node.metrics().borrow().clone();
+            metrics.last_log_index == last && metrics.last_applied == last
+        })
+    })
+    .await;
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    assert!(within(PATIENCE, &mut holds).await, "waited in vain for {what}");
+}
+
+async fn within(patience: Duration, holds: &mut impl FnMut() -> bool) -> bool {
+    let start = tokio::time::Instant::now();
+    while start.elapsed() < patience {
+        if holds() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    false
+}

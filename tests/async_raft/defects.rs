@@ -1,0 +1,57 @@
+//! The three defects of the host: each test shows the outcome with the cure and, by the test-only
+//! switch, without it.
+
+use async_raft::RaftStorage;
+use async_raft::storage::HardState;
+use indelible::async_raft::Defect;
+use kv::{Machine, Store};
+
+use super::storage::{apply, change, entry, open, replicate};
+use super::*;
+
+/// Restarts a node that crashed after its commands were committed, before anything recorded that
+/// they were applied; it leads, and gets one more command. How many commands has its machine?
+async fn commands_after_restart(defect: Option<Defect>) -> usize {
+    let log = in_memory();
+    let store = open(&log);
+    store.save_hard_state(&HardState { current_term: 1, voted_for: Some(0) }).await.unwrap();
+    replicate(&store, &[change(1, 1, [0]), entry(2, 1), entry(3, 1), entry(4, 1)]).await;
+    let store = match defect {
+        Some(defect) => Store::open_uncured(log, 0, Machine::default(), defect).unwrap(),
+        None => open(&log),
+    };
+    let network = Arc::new(Network::default());
+    network.start_on(0, &config(), store);
+    elected(&network).await;
+    write(&network, 0, "new", 1).await;
+    network.store(0).unwrap().with_machine(|machine| machine.applied_here)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restarted_leader_applies_what_was_committed_before() {
+    assert_eq!(commands_after_restart(None).await, 4);
+    assert_eq!(commands_after_restart(Some(Defect::SkippedCommands)).await, 1);
+}
+
+/// Compacts twice in a row, with no change of members in between. Who is left?
+async fn members_after_two_compactions(defect: Option<Defect>) -> HashSet<NodeId> {
+    let log = in_memory();
+    let store = match defect {
+        Some(defect) => Store::open_uncured(log.clone(), 0, Machine::default(), defect).unwrap(),
+        None => open(&log),
+    };
+    replicate(&store, &[change(1, 1, 0..3), entry(2, 1)]).await;
+    apply(&store, 2..=2).await;
+    assert_eq!(store.do_log_compaction().await.unwrap().membership.members, members(0..3));
+    replicate(&store, &[entry(3, 1)]).await;
+    apply(&store, 3..=3).await;
+    store.do_log_compaction().await.unwrap();
+    open(&log).get_initial_state().await.unwrap().membership.members
+}
+
+#[tokio::test]
+async fn membership_survives_the_second_compaction() {
+    assert_eq!(members_after_two_compactions(None).await, members(0..3));
+    // Such a node takes itself for the whole cluster and elects itself.
+    assert_eq!(members_after_two_compactions(Some(Defect::LostMembership)).await, members([0]));
+}
