@@ -7,7 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::format::number::{to_u64, to_usize};
 use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
+use crate::options::SyncMethod;
+
+/// Bytes copied in one step: larger writes would leave large pages in the cache, and then every
+/// small store writes back a whole one.
+const COPY_BYTES: usize = 16 * 1024;
 
 /// A door with the path of its directory.
 #[derive(Debug, Clone)]
@@ -87,6 +93,44 @@ impl Dir {
 
     pub(crate) fn sync(&self) -> Result<()> {
         self.door.sync().map_err(|source| Error::io("sync", &*self.path, source))
+    }
+
+    /// Copies the first `used` bytes of a file into a new one of `length` in another directory,
+    /// under the same name; the rest of it is zero. Its bytes are durable on return, its name
+    /// after a sync of that directory.
+    pub(crate) fn copy_to(&self, to: &Self, name: &str, length: u64, used: u64) -> Result<()> {
+        let from = self.open(name, Access::Read)?;
+        let (temporary, file) = to.create(length, length > 0)?;
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut at = 0;
+        while at < used {
+            let piece = to_usize(used - at).min(COPY_BYTES);
+            let (piece, _) = buffer.split_at_mut(piece);
+            from.read_at(at, piece).map_err(|source| Error::io("read", self.join(name), source))?;
+            file.write_at(at, piece)
+                .map_err(|source| to.full_or_io("write", &temporary, length, source))?;
+            at += to_u64(piece.len());
+        }
+        // Makes the copy durable before its name says that it is one.
+        file.sync(0..length, SyncMethod::Fsync)
+            .map_err(|source| to.full_or_io("sync", &temporary, length, source))?;
+        to.rename(&temporary, name)
+    }
+
+    /// A new file with these bytes under a name, replacing what had it. Its bytes are durable on
+    /// return, its name after a sync of the directory.
+    pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let length = to_u64(bytes.len());
+        let (temporary, file) = self.create(length, true)?;
+        let failed = |op, source| self.full_or_io(op, &temporary, length, source);
+        let mut at = 0;
+        for piece in bytes.chunks(COPY_BYTES) {
+            file.write_at(at, piece).map_err(|source| failed("write", source))?;
+            at += to_u64(piece.len());
+        }
+        // Makes the bytes durable before their name replaces what was there.
+        file.sync(0..length, SyncMethod::Fsync).map_err(|source| failed("sync", source))?;
+        self.rename(&temporary, name)
     }
 
     /// Tells a full disk, which can be tried again, from every other failure, which cannot.

@@ -37,6 +37,7 @@ mod log;
 mod metadata;
 pub mod options;
 mod recovery;
+pub mod repair;
 mod segment;
 mod side_file;
 mod spares;

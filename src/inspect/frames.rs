@@ -32,6 +32,8 @@ pub enum FrameSeen {
         header: FrameHeader,
         /// Its payload; entries are decompressed if this build can.
         payload: Vec<u8>,
+        /// Whether the payload is still compressed, because this build cannot decompress it.
+        packed: bool,
         /// Whether it is an entry that still counts.
         live: bool,
     },
@@ -150,8 +152,9 @@ impl Frames {
                 Step::Frame { offset, header, payload } => {
                     let here = |index| survey.frame(index).is_some_and(|(at, _, _)| at == offset);
                     let live = live.contains(&header.index) && here(header.index);
-                    let payload = plain(&header, payload);
-                    FrameSeen::Frame { segment: segment.clone(), offset, header, payload, live }
+                    let (payload, packed) = plain(&header, payload);
+                    let segment = segment.clone();
+                    FrameSeen::Frame { segment, offset, header, payload, packed, live }
                 }
                 Step::Gap { offset, end, reason, .. } => FrameSeen::Unreadable {
                     segment: segment.clone(),
@@ -164,14 +167,13 @@ impl Frames {
     }
 }
 
-/// The payload as it was appended.
-fn plain(header: &FrameHeader, payload: &[u8]) -> Vec<u8> {
+/// The payload as it was appended, and whether that could not be told.
+fn plain(header: &FrameHeader, payload: &[u8]) -> (Vec<u8>, bool) {
     if header.kind == Kind::Entry && header.is_compressed() {
-        let unreadable = |_| Error::Closed;
-        return crate::compress::decompress(payload, unreadable)
-            .unwrap_or_else(|_| payload.to_vec());
+        let plain = crate::compress::decompress(payload, |_| Error::Closed);
+        return plain.map_or_else(|_| (payload.to_vec(), true), |plain| (plain, false));
     }
-    payload.to_vec()
+    (payload.to_vec(), false)
 }
 
 impl Iterator for Frames {

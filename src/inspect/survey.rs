@@ -213,7 +213,7 @@ impl Survey {
         let stated = footer.map(|footer| footer.data_end).or(hints.tail_end);
         let limit = stated.unwrap_or(hints.segment_bytes);
         let bytes = std::mem::take(&mut self.bytes);
-        let mut offsets = Offsets { base: self.name.base, units: Vec::new(), doubt: 0 };
+        let mut offsets = Offsets::new(self.name.base);
         let mut newest = 0;
         for step in Steps::new(&bytes, &salt, FRAMES_START, limit, stated.is_some()) {
             match step {
@@ -350,7 +350,8 @@ fn table_units(bytes: &[u8], footer: &Footer, salt: &Salt, segment_bytes: u64) -
 }
 
 /// Places of entries, from frames alone.
-struct Offsets {
+#[derive(Debug)]
+pub(crate) struct Offsets {
     base: u64,
     units: Vec<u32>,
     /// How many lost records there may be since the last sound frame.
@@ -358,12 +359,31 @@ struct Offsets {
 }
 
 impl Offsets {
-    fn next(&self) -> u64 {
+    pub(crate) fn new(base: u64) -> Self {
+        Self { base, units: Vec::new(), doubt: 0 }
+    }
+
+    /// Where the entry with an index is, if that is certain.
+    pub(crate) fn place(&self, index: u64) -> Option<u64> {
+        let unit = *self.units.get(to_usize(index.checked_sub(self.base)?))?;
+        (unit != MISSING).then(|| u64::from(unit) * OFFSET_UNIT)
+    }
+
+    /// What is known from elsewhere: the next entry here has this index.
+    pub(crate) fn is_at(&mut self, next: u64) {
+        if self.doubt > 0 {
+            self.settle(next);
+        }
+        self.cut(next);
+        self.units.resize(to_usize(next.saturating_sub(self.base)), MISSING);
+    }
+
+    pub(crate) fn next(&self) -> u64 {
         self.base + to_u64(self.units.len())
     }
 
     /// Takes note of bytes that could not be read.
-    fn gap(&mut self, bytes: u64, header: Option<&FrameHeader>) {
+    pub(crate) fn gap(&mut self, bytes: u64, header: Option<&FrameHeader>) {
         match header {
             Some(header) if header.kind == Kind::Entry && header.index == self.next() => {
                 self.units.push(MISSING);
@@ -390,7 +410,7 @@ impl Offsets {
         self.units.resize(to_usize(index - self.base), MISSING);
     }
 
-    fn frame(&mut self, offset: u64, header: &FrameHeader, payload: &[u8]) {
+    pub(crate) fn frame(&mut self, offset: u64, header: &FrameHeader, payload: &[u8]) {
         let index = header.index;
         match header.kind {
             Kind::Entry | Kind::Hole => {

@@ -111,7 +111,9 @@ pub enum Health {
         /// Where the unfinished end starts.
         offset: u64,
     },
-    /// Something that was acknowledged is unreadable, or missing since a repair.
+    /// Everything is readable, but for entries that are marked as missing since a repair.
+    Incomplete,
+    /// Something that was acknowledged is unreadable.
     Damaged,
 }
 
@@ -215,8 +217,10 @@ fn once(
     }
     check.refusal();
     let mut seen = check.seen;
-    if !seen.holes.is_empty() || seen.findings.iter().any(|finding| finding.meaning.is_loss()) {
+    if seen.findings.iter().any(|finding| finding.meaning.is_loss()) {
         seen.health = Health::Damaged;
+    } else if !seen.holes.is_empty() {
+        seen.health = Health::Incomplete;
     } else if scene.decision == Decision::OpenTorn
         && let Some(link) = scene.observed.replayed.as_ref().and_then(|all| all.links.last())
     {

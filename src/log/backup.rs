@@ -20,7 +20,6 @@ use super::Log;
 use super::shared::Shared;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::format::number::{to_u64, to_usize};
 use crate::format::{CellValue, Checkpoint, SegmentName};
 use crate::identity::Uuid;
 use crate::inspect::{Finding, verify_in};
@@ -29,10 +28,6 @@ use crate::io::{Access, Directory};
 use crate::metadata::Metadata;
 use crate::options::SyncMethod;
 use crate::recovery::observe::Files;
-
-/// Bytes copied in one step: small, so that the copy has small pages in the cache when it is opened
-/// as a log.
-const COPY_BYTES: usize = 16 * 1024;
 
 /// What a backup holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,23 +217,7 @@ impl Copy<'_> {
 
     /// Copies the first `used` bytes into a file of `length`; the rest of it is zero.
     fn copy(&mut self, name: &str, length: u64, used: u64) -> Result<()> {
-        let from = self.from.open(name, Access::Read)?;
-        let (temporary, to) = self.to.create(length, length > 0)?;
-        let mut buffer = vec![0; COPY_BYTES];
-        let mut at = 0;
-        while at < used {
-            let piece = to_usize(used - at).min(COPY_BYTES);
-            let (piece, _) = buffer.split_at_mut(piece);
-            from.read_at(at, piece)
-                .map_err(|source| Error::io("read", self.from.join(name), source))?;
-            to.write_at(at, piece)
-                .map_err(|source| self.to.full_or_io("write", &temporary, length, source))?;
-            at += to_u64(piece.len());
-        }
-        // Makes the copy durable before its name says that it is one.
-        to.sync(0..length, SyncMethod::Fsync)
-            .map_err(|source| self.to.full_or_io("sync", &temporary, length, source))?;
-        self.to.rename(&temporary, name)?;
+        self.from.copy_to(self.to, name, length, used)?;
         self.copied += 1;
         self.bytes += used;
         Ok(())

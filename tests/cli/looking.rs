@@ -158,5 +158,5 @@ fn completions_and_the_manual_are_made() {
         assert!(String::from_utf8(output.stdout).unwrap().contains("inspect"), "{shell}");
     }
     let page = String::from_utf8(indelible(&["man"], &[]).stdout).unwrap();
-    assert!(page.contains(".SH VERIFY") && page.contains("indelible"), "{page}");
+    assert!(page.contains(".SH REPAIR") && page.contains("indelible"), "{page}");
 }

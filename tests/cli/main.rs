@@ -12,6 +12,7 @@
 mod backup;
 mod damage;
 mod looking;
+mod repair;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -16,6 +16,7 @@ use crate::{Dir, Failure};
 const PREVIEW: usize = 60;
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Args {
     #[command(flatten)]
     dir: Dir,
@@ -133,7 +134,7 @@ fn entry(args: &Args, seen: &FrameSeen, range: &Range<u64>) -> Option<String> {
 /// Any frame, or a place where one should be.
 fn raw(args: &Args, seen: &FrameSeen, whole: bool, range: &Range<u64>) -> Option<String> {
     let text = match seen {
-        FrameSeen::Frame { segment, offset, header, payload, live } => {
+        FrameSeen::Frame { segment, offset, header, payload, live, .. } => {
             let indexed = matches!(header.kind, Kind::Entry | Kind::Hole);
             if !whole && indexed && !range.contains(&header.index) {
                 return None;
@@ -182,7 +183,7 @@ fn frame_text(
         if header.is_last() { " last" } else { "" },
         header.lag,
     );
-    shown.push_str(&match header.kind {
+    let about = match header.kind {
         Kind::Entry => {
             let (dead, lz4) = (
                 if live { "" } else { ", no longer live" },
@@ -203,7 +204,8 @@ fn frame_text(
             Ok(Some(CellRecord::Clear { name })) => format!("  {name}"),
             _ => "  (not a state cell)".to_owned(),
         },
-    });
+    };
+    shown.push_str(&about);
     if args.hex && !payload.is_empty() {
         shown.push('\n');
         shown.push_str(hex_lines(payload).trim_end());

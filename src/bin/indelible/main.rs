@@ -12,6 +12,8 @@ mod dump;
 mod inspect;
 mod json;
 mod manual;
+mod refill;
+mod repair;
 mod text;
 mod verify;
 
@@ -43,6 +45,10 @@ enum Command {
     Backup(backup::Args),
     /// Measures what a durable append costs on a disk, strategy by strategy, and recommends one.
     Bench(bench::Args),
+    /// Says what a repair would do and lose, or does it. Never needed after a mere crash.
+    Repair(repair::Args),
+    /// Puts entries that a repair marked as missing back, from another node's log.
+    Refill(refill::Args),
     /// Prints a completion script for a shell.
     Completions {
         /// The shell.
@@ -103,6 +109,8 @@ fn run(command: &Command, out: &mut dyn Write) -> Outcome {
         Command::Verify(args) => verify::run(args, out),
         Command::Backup(args) => backup::run(args, out),
         Command::Bench(args) => bench::run(args, out),
+        Command::Repair(args) => repair::run(args, out),
+        Command::Refill(args) => refill::run(args, out),
         Command::Completions { shell } => manual::completions(*shell, out),
         Command::Man => manual::page(out),
     }

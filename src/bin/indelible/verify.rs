@@ -34,7 +34,8 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
     } else {
         report(&seen, out)?;
     }
-    if seen.health == Health::Damaged { Err(Failure::Said) } else { Ok(()) }
+    let sound = matches!(seen.health, Health::Clean | Health::TornTail { .. });
+    if sound { Ok(()) } else { Err(Failure::Said) }
 }
 
 fn progress_line(progress: Progress, shown: &mut u64) {
@@ -74,6 +75,7 @@ pub(crate) fn report(seen: &Verification, out: &mut dyn Write) -> crate::Outcome
             writeln!(out, "TORN TAIL in {path} at byte {offset}")?;
             writeln!(out, "  as a crash leaves it; the next open drops it, nobody was told of it")?;
         }
+        Health::Incomplete => writeln!(out, "INCOMPLETE: refill it from a peer")?,
         _ => writeln!(out, "DAMAGED")?,
     }
     Ok(())
@@ -85,6 +87,7 @@ fn as_json(seen: &Verification) -> serde_json::Value {
         Health::TornTail { path, offset } => {
             ("torn tail", Some(json!({ "path": path.display().to_string(), "offset": offset })))
         }
+        Health::Incomplete => ("incomplete", None),
         _ => ("damaged", None),
     };
     json!({

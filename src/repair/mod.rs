@@ -1,0 +1,267 @@
+//! Repair: what an operator may decide when recovery refuses, and refill, which makes it good again.
+//!
+//! Owns: saying what would be done and lost ([`plan`]), doing it ([`apply`]), and putting missing
+//! entries back ([`refill`]). Does not own: finding damage (`inspect`), or any loss that is not
+//! stated first.
+//!
+//! A repair cuts nothing off that is readable. Entries that are not are marked as missing (frames of
+//! the kind Hole), so that what follows keeps its indexes; the log then opens only with
+//! [`Options::allow_holes`](crate::Options::allow_holes) until they were refilled.
+//!
+//! Steps of [`apply`], with the lock held: (1) a copy of every file that will change, in
+//! `repair-<n>`, (2) if the tail is damaged, a new tail under a number of its own, (3) both slots,
+//! with the missing entries counted, (4) rebuilt sealed segments in place of the damaged ones,
+//! (5) the damaged tail is removed. The commit point is (3). A crash before it leaves the log as it
+//! was, with junk; a crash after it leaves damaged segments in a log that says it is incomplete, and
+//! another repair goes on from there.
+
+mod plan;
+mod rebuild;
+mod refill;
+mod salvage;
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use self::refill::{Refilled, missing, refill};
+
+use self::plan::Work;
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::inspect::os_door;
+use crate::inspect::scene::Scene;
+use crate::io::os::OsDirectory;
+
+/// How many `repair-<n>` directories are looked for.
+const KEPT_MAX: u32 = 10_000;
+
+/// What a repair would do.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Plan {
+    /// Why nothing can be done here, if so. The rest is empty then.
+    pub obstacle: Option<Obstacle>,
+    /// What would be done, in this order.
+    pub steps: Vec<Step>,
+    /// What would be lost, or is lost already.
+    pub losses: Vec<Loss>,
+}
+
+impl Plan {
+    /// Whether there is nothing to repair.
+    pub fn is_empty(&self) -> bool {
+        self.obstacle.is_none() && self.steps.is_empty()
+    }
+}
+
+/// Why a log cannot be repaired.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// The checkpoint is unreadable.
+    Checkpoint(Error),
+    /// The tail segment is not there.
+    Tail(Error),
+    /// There are batches behind a checkpoint that says there are none.
+    Stale(Error),
+    /// A side file is not there.
+    SideFile(Error),
+    /// Several files claim to be one segment.
+    Ambiguous {
+        /// The segment's number.
+        number: u64,
+    },
+}
+
+impl Obstacle {
+    /// What an open answers, where it answers an error.
+    pub fn error(&self) -> Option<&Error> {
+        match self {
+            Self::Checkpoint(error)
+            | Self::Tail(error)
+            | Self::Stale(error)
+            | Self::SideFile(error) => Some(error),
+            Self::Ambiguous { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Checkpoint(error) => write!(
+                f,
+                "{error}\nWhat this node promised is summarised only there: a batch can be \
+                 committed in the slots alone, so no walk over the segments proves that nothing \
+                 is missing. Restore the file if you can, or rebuild the node as a new member."
+            ),
+            Self::Tail(error) => write!(
+                f,
+                "{error}\nIt is the newest segment: entries, promises and votes that no other \
+                 file holds. Restore the file, or rebuild the node as a new member."
+            ),
+            Self::Stale(error) => write!(
+                f,
+                "{error}\nThe checkpoint says that the log was closed, and yet there is more: the \
+                 metadata file is older than the segments. Restore the newer one."
+            ),
+            Self::SideFile(error) => write!(
+                f,
+                "{error}\nThe entries it replaced are gone. Restore the file from a backup, or \
+                 rebuild the node from its peers."
+            ),
+            Self::Ambiguous { number } => write!(
+                f,
+                "there are several files of segment {number}; move those away that do not belong \
+                 to this log"
+            ),
+        }
+    }
+}
+
+/// One step of a repair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// A segment is written anew, with entries marked as missing; none, if only its header, table
+    /// or footer is wrong.
+    Rebuild {
+        /// The file.
+        segment: String,
+        /// The entries.
+        missing: Vec<Range<u64>>,
+    },
+    /// A segment that is not there is written anew, all its entries marked as missing.
+    Recreate {
+        /// Its number.
+        number: u64,
+        /// The entries.
+        missing: Range<u64>,
+    },
+    /// What is left of the tail goes to a new segment, with entries marked as missing.
+    ReplaceTail {
+        /// The damaged file.
+        segment: String,
+        /// The number of the new one.
+        number: u64,
+        /// The entries.
+        missing: Vec<Range<u64>>,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rebuild { segment, missing } if missing.is_empty() => {
+                write!(f, "write {segment} anew: every entry is readable, its table or header not")
+            }
+            Self::Rebuild { segment, missing } => {
+                write!(f, "write {segment} anew and mark entries {} as missing", list(missing))
+            }
+            Self::Recreate { number, missing } => write!(
+                f,
+                "write segment {number} anew and mark entries {}..{} as missing",
+                missing.start, missing.end
+            ),
+            Self::ReplaceTail { segment, number, missing } => {
+                write!(f, "go on in a new tail, segment {number}, with what is left of {segment}")?;
+                if missing.is_empty() {
+                    return Ok(());
+                }
+                write!(f, ", and mark entries {} as missing", list(missing))
+            }
+        }
+    }
+}
+
+/// Something that is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Loss {
+    /// Entries that had been acknowledged. A peer or a backup may have them.
+    Entries(Vec<Range<u64>>),
+    /// Batches that are known to have been durable, and are not whole.
+    Batches(Range<u64>),
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entries(ranges) => write!(
+                f,
+                "entries {}: acknowledged by this node. Those that were decided or committed are \
+                 with its peers, and can be refilled",
+                list(ranges)
+            ),
+            Self::Batches(range) => write!(
+                f,
+                "batches {}..{}, in whole or in part: acknowledged by this node. Each can have \
+                 carried entries, and state: a promise, a vote, an accepted round, a decided \
+                 index. If it did, this node forgets that, and must not take part as if it \
+                 remembered: let it rejoin as a new member unless you know better",
+                range.start, range.end
+            ),
+        }
+    }
+}
+
+fn list(ranges: &[Range<u64>]) -> String {
+    const SHOWN: usize = 8;
+    let mut out: Vec<String> =
+        ranges.iter().take(SHOWN).map(|range| format!("{}..{}", range.start, range.end)).collect();
+    if ranges.len() > SHOWN {
+        out.push(format!("and {} more ranges", ranges.len() - SHOWN));
+    }
+    out.join(", ")
+}
+
+/// What a repair of the log in a directory would do and lose. Changes nothing, takes no lock.
+///
+/// # Errors
+/// [`Error::Missing`], [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`],
+/// [`Error::Io`].
+pub fn plan(path: impl AsRef<Path>) -> Result<Plan> {
+    let path = path.as_ref();
+    let dir = Dir::read_only(Arc::new(os_door(path)?), path);
+    let scene = Scene::of(&dir)?;
+    Ok(Work::of(&dir, &scene)?.plan)
+}
+
+/// Repairs the log in a directory: does what [`plan`] says, and keeps a copy of every file it
+/// changes in the directory `repair-<n>` below. Answers what was done and where the copies are;
+/// with nothing to do, nothing is touched.
+///
+/// # Errors
+/// As [`plan`]; [`Error::Locked`]; [`Error::Damaged`] if there is an obstacle; [`Error::DiskFull`],
+/// [`Error::TooLarge`] if a segment with its marks does not fit.
+pub fn apply(path: impl AsRef<Path>) -> Result<(Plan, Option<PathBuf>)> {
+    let path = path.as_ref();
+    let dir = Dir::new(Arc::new(os_door(path)?), path);
+    let _lock = dir.lock()?;
+    let scene = Scene::of(&dir)?;
+    let work = Work::of(&dir, &scene)?;
+    if let Some(error) = work.plan.obstacle.as_ref().and_then(Obstacle::error) {
+        return Err(error.clone());
+    }
+    if work.plan.steps.is_empty() {
+        return Ok((work.plan, None));
+    }
+    let kept = kept_in(path)?;
+    let plan = work.carry_out(&dir, scene, &kept)?;
+    Ok((plan, Some(kept.path().to_path_buf())))
+}
+
+/// A new directory for the files that a repair changes.
+fn kept_in(path: &Path) -> Result<Dir> {
+    for number in 1..KEPT_MAX {
+        let kept = path.join(format!("repair-{number}"));
+        if OsDirectory::open(&kept).is_err() {
+            let door = OsDirectory::create(&kept)
+                .map_err(|source| Error::io("create directory", &kept, source))?;
+            return Ok(Dir::new(Arc::new(door), kept));
+        }
+    }
+    Err(Error::AlreadyExists { path: path.join(format!("repair-{KEPT_MAX}")) })
+}

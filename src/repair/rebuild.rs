@@ -1,0 +1,138 @@
+//! Building a segment file anew: the entries that are left, and Holes where some are missing.
+//!
+//! Owns: the bytes of such a file. Does not own: which entries are left (`inspect::survey`), or
+//! putting the file in its place.
+
+use crate::error::{Error, Result};
+use crate::format::frame::{
+    Flags, FrameHeader, Kind, Salt, encode_frame, encode_hole, payload_length,
+};
+use crate::format::header::SEGMENT_HEADER_BYTES;
+use crate::format::number::{to_u64, to_usize};
+use crate::format::{SegmentHeader, SegmentName};
+use crate::segment::in_units;
+use crate::segment::tail::Seal;
+
+/// Most entries one Hole frame may stand for.
+const HOLE_SPAN_MAX: u64 = crate::options::SEGMENT_BYTES_MAX / 32;
+
+/// A segment under construction.
+#[derive(Debug)]
+pub(super) struct Rebuilt {
+    header: SegmentHeader,
+    salt: Salt,
+    bytes: Vec<u8>,
+    units: Vec<u32>,
+    /// Missing entries that no frame stands for yet.
+    missing: u64,
+    sequence: u64,
+    compressed: bool,
+    holes: bool,
+}
+
+impl Rebuilt {
+    /// An empty segment.
+    pub(super) fn new(header: SegmentHeader) -> Self {
+        let mut bytes = header.encode().to_vec();
+        bytes.resize(SEGMENT_HEADER_BYTES, 0);
+        let sequence = header.first_sequence;
+        Self {
+            salt: Salt::new(header.generation),
+            header,
+            bytes,
+            units: Vec::new(),
+            missing: 0,
+            sequence,
+            compressed: false,
+            holes: false,
+        }
+    }
+
+    fn next(&self) -> u64 {
+        self.header.base + to_u64(self.units.len())
+    }
+
+    /// The next entry is missing.
+    pub(super) fn hole(&mut self) {
+        self.missing += 1;
+    }
+
+    /// The next entry, as it stood in a frame of any segment.
+    pub(super) fn entry(&mut self, found: &FrameHeader, payload: &[u8]) {
+        self.write_hole();
+        self.sequence = found.sequence;
+        self.compressed |= found.is_compressed();
+        let header = FrameHeader { index: self.next(), length: payload_length(payload), ..*found };
+        self.units.push(in_units(to_u64(self.bytes.len())));
+        encode_frame(&mut self.bytes, &self.salt, &header, &[payload]);
+    }
+
+    /// The next entry, from somewhere else.
+    pub(super) fn refill(&mut self, payload: &[u8]) {
+        let header = self.frame(Kind::Entry, self.next() + self.missing);
+        self.entry(&FrameHeader { sequence: self.sequence, ..header }, payload);
+    }
+
+    /// A frame that is a batch of its own, and durable before anything else is.
+    fn frame(&self, kind: Kind, index: u64) -> FrameHeader {
+        let flags = Flags::FIRST | Flags::LAST;
+        FrameHeader { length: 0, sequence: self.sequence, index, lag: 0, kind, flags }
+    }
+
+    fn write_hole(&mut self) {
+        while self.missing > 0 {
+            let count = self.missing.min(HOLE_SPAN_MAX);
+            let payload = encode_hole(self.next() + count);
+            let header = self.frame(Kind::Hole, self.next());
+            let header = FrameHeader { length: payload_length(&payload), ..header };
+            let unit = in_units(to_u64(self.bytes.len()));
+            encode_frame(&mut self.bytes, &self.salt, &header, &[&payload]);
+            self.units.resize(self.units.len() + to_usize(count), unit);
+            self.missing -= count;
+            self.holes = true;
+        }
+    }
+
+    /// The name of the file.
+    pub(super) fn name(&self) -> SegmentName {
+        SegmentName { number: self.header.number, base: self.header.base }
+    }
+
+    /// The whole file, with its offset table and footer.
+    pub(super) fn seal(mut self, next_sequence: u64) -> Result<Vec<u8>> {
+        self.write_hole();
+        let end = Seal {
+            salt: &self.salt,
+            base: self.header.base,
+            units: &self.units,
+            data_end: to_u64(self.bytes.len()),
+            next_sequence,
+            compressed: self.compressed,
+            holes: self.holes,
+        }
+        .encode();
+        self.check_room(end.len())?;
+        let start = to_usize(self.header.segment_bytes).saturating_sub(end.len());
+        self.bytes.resize(start, 0);
+        self.bytes.extend_from_slice(&end);
+        Ok(self.bytes)
+    }
+
+    /// The whole file, open at its end, and where that is.
+    pub(super) fn tail(mut self) -> Result<(Vec<u8>, u64)> {
+        self.write_hole();
+        self.check_room(0)?;
+        let end = to_u64(self.bytes.len());
+        self.bytes.resize(to_usize(self.header.segment_bytes), 0);
+        Ok((self.bytes, end))
+    }
+
+    fn check_room(&self, behind: usize) -> Result<()> {
+        let got = to_u64(self.bytes.len()) + to_u64(behind);
+        let limit = self.header.segment_bytes;
+        if got > limit {
+            return Err(Error::TooLarge { what: "length of a rebuilt segment", got, limit });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! Salvaging the tail: what its frames still say, before and behind the checkpoint's place.
+//!
+//! Owns: reading on past a damage that recovery stops at. Does not own: whether that is to be done
+//! (`plan`).
+//!
+//! Batches that are proved to have been durable count frame by frame, whatever of them is readable.
+//! Behind the last of those, batches count whole and without a gap, as in recovery.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::format::cell::{CellRecord, decode_cell};
+use crate::format::frame::{FRAME_HEADER_BYTES, Kind, Salt, read_header_unchecked};
+use crate::format::number::{to_u64, to_usize};
+use crate::format::{Checkpoint, FrameHeader, SegmentName};
+use crate::identity::Uuid;
+use crate::inspect::scene::Scene;
+use crate::inspect::survey::{Offsets, Step, Steps, read_file};
+use crate::recovery::table::Decision;
+use crate::segment::{FRAMES_START, Segment};
+use crate::state::{CellValue, State};
+
+/// What is left of a tail.
+#[derive(Debug)]
+pub(super) struct Salvaged {
+    pub(super) name: SegmentName,
+    bytes: Vec<u8>,
+    offsets: Offsets,
+    /// Bounds and cells with everything that is readable applied.
+    pub(super) state: State,
+    /// The last batch that counts.
+    pub(super) sequence: u64,
+    /// No batch up to this one may be written again.
+    pub(super) claimed: u64,
+    /// Batches known to have been durable that are not whole: from the first to behind the last.
+    pub(super) lost: Option<Range<u64>>,
+    /// The tail cannot go on as it is.
+    pub(super) needed: bool,
+}
+
+impl Salvaged {
+    pub(super) fn of(
+        dir: &Dir,
+        scene: &Scene,
+        checkpoint: &Checkpoint,
+        name: SegmentName,
+    ) -> Result<Self> {
+        let length = scene.length_of(name);
+        let bytes = read_file(dir, &name.to_string(), length, &mut |_| ())?.bytes;
+        let uuid = Uuid::from_bytes(checkpoint.uuid);
+        let segment = Segment::sealed(dir, uuid, name, checkpoint.segment_bytes);
+        let header = segment.check_header(&bytes);
+        if let Err(error @ (Error::UnsupportedVersion { .. } | Error::UnsupportedFeature { .. })) =
+            header
+        {
+            return Err(error);
+        }
+        let sound = header.is_ok_and(|header| header.generation == checkpoint.tail_generation)
+            && length == checkpoint.segment_bytes;
+        let salt = Salt::new(checkpoint.tail_generation);
+        let mut offsets = Offsets::new(name.base);
+        let limit = checkpoint.tail_offset;
+        for step in Steps::new(&bytes, &salt, FRAMES_START, limit, true) {
+            note(&mut offsets, &step);
+        }
+        offsets.is_at(checkpoint.next);
+        let state = State {
+            first: checkpoint.first,
+            next: checkpoint.next,
+            holes: checkpoint.holes,
+            cells: Arc::new(checkpoint.cells.clone()),
+        };
+        let sequence = checkpoint.sequence;
+        let mut salvaged = Self {
+            name,
+            bytes: Vec::new(),
+            offsets,
+            state,
+            sequence,
+            claimed: sequence,
+            lost: None,
+            needed: !sound || scene.decision == Decision::RefuseTail,
+        };
+        if !checkpoint.clean {
+            salvaged.read_on(&bytes, &salt, scene, checkpoint);
+        }
+        salvaged.bytes = bytes;
+        salvaged.needed |= salvaged.lost.is_some();
+        let from = salvaged.state.first.max(name.base);
+        let mut live = from..salvaged.state.next;
+        salvaged.needed |= live.any(|index| salvaged.entry(index).is_none());
+        Ok(salvaged)
+    }
+
+    /// Behind the checkpoint's place.
+    fn read_on(&mut self, bytes: &[u8], salt: &Salt, scene: &Scene, checkpoint: &Checkpoint) {
+        let steps: Vec<Step<'_>> =
+            Steps::new(bytes, salt, checkpoint.tail_offset, checkpoint.reach, false).collect();
+        let behind = scene.observed.replayed.as_ref().map(|replayed| replayed.behind);
+        let mut proved = behind.map_or(0, |behind| behind.durable);
+        for step in &steps {
+            if let Step::Frame { header, .. } = step {
+                proved = proved.max(header.durable_sequence());
+                self.claimed = self.claimed.max(header.sequence);
+            }
+        }
+        self.claimed = self.claimed.max(behind.map_or(0, |behind| behind.claimed)).max(proved);
+        let mut rest = steps.as_slice();
+        let is_proved = |step: &Step<'_>| matches!(step, Step::Frame { header, .. } if header.sequence <= proved);
+        let lenient = rest.iter().rposition(is_proved).map_or(0, |last| last + 1);
+        if let Some((front, behind)) = rest.split_at_checked(lenient) {
+            let newest = front.iter().filter_map(sequence_of).max().unwrap_or(0);
+            self.take_lenient(front, checkpoint.sequence, proved);
+            if newest < proved && checkpoint.sequence < proved {
+                // The last of them left no trace here. It may have replaced any entry of the tail.
+                self.offsets.gap(checkpoint.segment_bytes, None);
+                self.offsets.is_at(self.state.next);
+            }
+            rest = behind;
+        }
+        self.take_whole(rest);
+        self.state.first = self.state.first.min(self.state.next);
+    }
+
+    /// Everything readable of batches that are known to have been durable.
+    fn take_lenient(&mut self, steps: &[Step<'_>], before: u64, proved: u64) {
+        let mut whole = HashSet::new();
+        let mut open = None;
+        for step in steps {
+            match step {
+                Step::Gap { .. } => {
+                    open = None;
+                    note(&mut self.offsets, step);
+                }
+                Step::Frame { header, payload, .. } => {
+                    if header.is_first() {
+                        open = Some(header.sequence);
+                    }
+                    if header.is_last() && open == Some(header.sequence) {
+                        whole.insert(header.sequence);
+                    }
+                    self.take(step, header, payload);
+                    self.sequence = self.sequence.max(header.sequence);
+                }
+            }
+        }
+        // Both searches end after as many steps as there are whole batches.
+        let mut all = before + 1..=proved;
+        if let Some(first) = all.find(|number| !whole.contains(number)) {
+            let last = (first..=proved).rev().find(|number| !whole.contains(number));
+            self.lost = Some(first..last.unwrap_or(first).saturating_add(1));
+        }
+        self.sequence = self.sequence.max(proved);
+    }
+
+    /// Whole batches that follow without a gap.
+    fn take_whole(&mut self, steps: &[Step<'_>]) {
+        let mut from = 0;
+        for (at, step) in steps.iter().enumerate() {
+            let Step::Frame { header, .. } = step else { return };
+            let expected = self.sequence + 1;
+            if header.sequence != expected || header.is_first() != (at == from) {
+                return;
+            }
+            if header.is_last() {
+                for step in steps.get(from..=at).unwrap_or(&[]) {
+                    if let Step::Frame { header, payload, .. } = step {
+                        self.take(step, header, payload);
+                    }
+                }
+                self.sequence = expected;
+                from = at + 1;
+            }
+        }
+    }
+
+    /// The effect of one frame. What makes no sense is left out: the log is damaged as it is.
+    fn take(&mut self, step: &Step<'_>, header: &FrameHeader, payload: &[u8]) {
+        note(&mut self.offsets, step);
+        self.state.next = self.offsets.next();
+        match header.kind {
+            Kind::Trim => self.state.first = self.state.first.max(header.index),
+            Kind::Reset => self.state.first = header.index,
+            Kind::Set | Kind::Clear | Kind::Attach => {
+                let (name, value) = match decode_cell(header.kind, payload) {
+                    Ok(Some(CellRecord::Set { name, value })) => {
+                        (name, Some(CellValue::Inline(value.into())))
+                    }
+                    Ok(Some(CellRecord::Attach { name, file })) => {
+                        (name, Some(CellValue::SideFile(file)))
+                    }
+                    Ok(Some(CellRecord::Clear { name })) => (name, None),
+                    Ok(None) | Err(_) => return,
+                };
+                let before = self.state.clone();
+                let changed = self.state.set(name, value).and_then(|_| self.state.check_cells());
+                if changed.is_err() {
+                    self.state = before;
+                }
+            }
+            Kind::Entry | Kind::Hole | Kind::Truncate => {}
+        }
+    }
+
+    /// How many entries of a range are marked as missing already.
+    pub(super) fn holes(&self, live: &Range<u64>) -> u64 {
+        let marked =
+            |index: &u64| self.entry(*index).is_some_and(|(header, _)| header.kind == Kind::Hole);
+        to_u64(live.clone().filter(marked).count())
+    }
+
+    /// The frame that stands for an entry.
+    pub(super) fn entry(&self, index: u64) -> Option<(FrameHeader, &[u8])> {
+        let rest = self.bytes.get(to_usize(self.offsets.place(index)?)..)?;
+        let header = read_header_unchecked(rest)?;
+        let payload = rest.get(FRAME_HEADER_BYTES..)?.get(..to_usize(header.length.into()))?;
+        Some((header, payload))
+    }
+}
+
+fn sequence_of(step: &Step<'_>) -> Option<u64> {
+    match step {
+        Step::Frame { header, .. } => Some(header.sequence),
+        Step::Gap { .. } => None,
+    }
+}
+
+fn note(offsets: &mut Offsets, step: &Step<'_>) {
+    match step {
+        Step::Frame { offset, header, payload } => offsets.frame(*offset, header, payload),
+        Step::Gap { offset, end, header, .. } => offsets.gap(end - offset, header.as_ref()),
+    }
+}
+
+/// Runs of consecutive indexes.
+pub(super) fn ranges(indexes: impl Iterator<Item = u64>) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for index in indexes {
+        match ranges.last_mut() {
+            Some(range) if range.end == index => range.end += 1,
+            _ => ranges.push(index..index + 1),
+        }
+    }
+    ranges
+}
+
+/// How many indexes a list of ranges covers.
+pub(super) fn total(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| to_u64(to_usize(range.end - range.start))).sum()
+}
+
+/// Neighbouring ranges as one.
+pub(super) fn joined(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    let mut out: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match out.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => out.push(range),
+        }
+    }
+    out
+}
