@@ -224,8 +224,8 @@ impl Options {
     }
 
     /// Whether the log may have threads of its own (default). Without them segments are prepared
-    /// and removed inside the calls that need it, callbacks run inside the sync that completes
-    /// them, and every run of the same calls does the same I/O: the mode for simulations.
+    /// and removed inside the calls that need it, a callback syncs at once and runs there, and
+    /// every run of the same calls does the same I/O: the mode for simulations.
     #[must_use]
     pub fn background(mut self, threads: bool) -> Self {
         self.background = threads;

@@ -131,8 +131,11 @@ fn callbacks_come_once_and_in_order() {
 
 #[test]
 fn close_completes_callbacks() {
-    let disk = SimDisk::new(6);
-    let log = Log::create_in(Arc::new(disk), &options(Durability::Barrier)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options::new()
+        .segment_bytes(64 * 1024)
+        .durability(Durability::Interval(Duration::from_secs(1000)));
+    let log = Log::create(directory.path().join("log"), &options).unwrap();
     let done = Arc::new(AtomicUsize::new(0));
     for _ in 0..3 {
         let done = Arc::clone(&done);
@@ -236,14 +239,12 @@ fn failed_sync_fails_everyone_who_waits_for_it() {
     let disk = SimDisk::new(9);
     let log = Log::create_in(Arc::new(disk.clone()), &options(Durability::Barrier)).unwrap();
     let answers = Arc::new(Mutex::new(Vec::new()));
-    let mut tickets = Vec::new();
-    for _ in 0..4 {
-        let ticket = log.append(b"entry").unwrap();
+    let tickets: Vec<_> = (0..4).map(|_| log.append(b"entry").unwrap()).collect();
+    disk.fail_next(Op::Sync, Fault::Io, Repeat::Once);
+    for ticket in &tickets {
         let answers = Arc::clone(&answers);
         ticket.clone().on_durable(move |result| answers.lock().unwrap().push(result));
-        tickets.push(ticket);
     }
-    disk.fail_next(Op::Sync, Fault::Io, Repeat::Once);
     assert!(log.sync().is_err());
     assert!(tickets.iter().all(|ticket| ticket.wait().is_err() && !ticket.is_durable()));
     let answers = answers.lock().unwrap();

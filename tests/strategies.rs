@@ -20,8 +20,12 @@ fn live_twice(options: &Options) {
     let log = Log::create(&path, options).unwrap();
     let entry =
         |index: u64| vec![u8::try_from(index % 251).unwrap(); 100 + 37 * (index as usize % 40)];
-    for index in 0..200 {
-        log.append(&entry(index)).unwrap();
+    for start in (0..200).step_by(8) {
+        let mut batch = Batch::new();
+        for index in start..start + 8 {
+            batch.append(entry(index));
+        }
+        log.commit(&batch).unwrap();
     }
     let mut batch = Batch::new();
     batch.truncate(150).set("promise", b"one");
