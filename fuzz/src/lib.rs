@@ -8,6 +8,7 @@ pub mod frame_decode;
 pub mod images;
 pub mod metadata_slots;
 pub mod open_directory;
+pub mod operations;
 pub mod script;
 pub mod segment_scan;
 
@@ -18,12 +19,13 @@ pub type Seed = (String, Vec<u8>);
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Seed>);
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("frame_decode", frame_decode::run, frame_decode::seeds),
     ("segment_scan", segment_scan::run, segment_scan::seeds),
     ("metadata_slots", metadata_slots::run, metadata_slots::seeds),
     ("codec_omnipaxos", codec_omnipaxos::run, codec_omnipaxos::seeds),
     ("open_directory", open_directory::run, open_directory::seeds),
+    ("operations", operations::run, operations::seeds),
 ];
 
 #[cfg(test)]

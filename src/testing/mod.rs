@@ -8,6 +8,7 @@ pub mod explore;
 #[doc(hidden)]
 pub mod hooks;
 pub mod model;
+pub mod operations;
 pub mod program;
 mod run;
 mod tap;
