@@ -40,6 +40,8 @@ pub struct Table {
     pub base: String,
     pub columns: Vec<String>,
     pub rows: Vec<Row>,
+    /// Rows that only look as durable as the others; see `syncs`.
+    pub not_on_device: Vec<String>,
 }
 
 /// One contestant's line.
@@ -112,6 +114,7 @@ impl Grid {
             base: self.base.clone(),
             columns: self.columns.clone(),
             rows: rows.collect(),
+            not_on_device: Vec::new(),
         }
     }
 

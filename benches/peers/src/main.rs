@@ -33,7 +33,7 @@ indelible-peers list               the peers, and what to know about each
   --quick            small and few rounds: to see that it works, not to quote
   --rounds N         rounds of each work (default 15, quick 3)
   --only A,B         these peers (the floor always takes part)
-  --work A,B         of: synced, unsynced, threads, reads, reopen, omnipaxos (default: all)
+  --work A,B         of: syncs, synced, threads, unsynced, reads, reopen, omnipaxos (default: all)
   --appends N        syncs: durable appends to trace (default 100)
   --json FILE        everything as JSON
   --svg DIR          a picture a table
@@ -185,12 +185,22 @@ fn run(arguments: &Arguments, plan: &Plan, report: &mut Report) -> Outcome<()> {
         }
         wanted
     };
+    if wanted("syncs") {
+        match syncs::run(plan, arguments.appends) {
+            Ok(syncs) => report.syncs = syncs,
+            Err(error) => eprintln!("syncs left out: {error}"),
+        }
+    }
     let tables = &mut report.tables;
     if wanted("synced") {
         tables.push(work::synced::run(plan)?);
     }
     if wanted("threads") {
         tables.push(work::threads::run(plan)?);
+    }
+    for table in &mut *tables {
+        let absent = report.syncs.iter().filter(|syncs| !syncs.on_device());
+        table.not_on_device = absent.map(|syncs| syncs.name.to_owned()).collect();
     }
     if wanted("unsynced") {
         tables.push(work::unsynced::run(plan)?);

@@ -189,6 +189,7 @@ pub fn run(plan: &Plan) -> Outcome<[Table; 2]> {
             let dir = plan.fresh("omnipaxos", &store.name.replace([' ', ','], "-"))?;
             clusters.push(Some((store.cluster)(&dir, batch_size)?));
         }
+        plan.settle()?;
         for round in 0..=plan.rounds {
             rates.next_round();
             times.next_round();

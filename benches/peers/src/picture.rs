@@ -1,7 +1,7 @@
 //! One SVG picture a table: a panel a column, a bar a contestant, best first.
 //!
 //! The scale is logarithmic: contestants are orders of magnitude apart, and a bar's end is labelled
-//! with its number. The base has a colour of its own, indelible another.
+//! with its number. Who does not reach the device is pale and marked. The base has a colour of its own, indelible another.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::grid::{Cell, Table};
 use crate::peer::Outcome;
-use crate::report::short;
+use crate::report::{ratio_text, short};
 
 const PANEL_WIDTH: u32 = 460;
 const BAR_HEIGHT: i32 = 18;
@@ -23,6 +23,8 @@ const COLUMNS_MAX: u32 = 2;
 const OURS: RGBColor = RGBColor(31, 78, 121);
 const BASE: RGBColor = RGBColor(150, 150, 150);
 const OTHERS: RGBColor = RGBColor(217, 179, 130);
+/// Of what does not reach the device.
+const PALE: RGBColor = RGBColor(244, 232, 216);
 
 type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -73,20 +75,22 @@ fn draw_column(panel: &Panel<'_>, table: &Table, column: usize) -> Outcome<()> {
         let share = (cell.median.log10() - least) / (most - least).max(0.1);
         #[expect(clippy::cast_possible_truncation, reason = "pixels of a panel")]
         let end = NAME_WIDTH + (room * share) as i32;
-        draw_bar(panel, name, *cell, &table.base, (top, end))?;
+        draw_bar(panel, table, name, *cell, (top, end))?;
     }
     Ok(())
 }
 
 fn draw_bar(
     panel: &Panel<'_>,
+    table: &Table,
     name: &str,
     cell: Cell,
-    base: &str,
     (top, end): (i32, i32),
 ) -> Outcome<()> {
+    let pale = table.not_on_device.iter().any(|row| row == name);
     let colour = match name {
-        _ if name == base => BASE,
+        _ if pale => PALE,
+        _ if name == table.base => BASE,
         _ if name.starts_with("indelible") => OURS,
         _ => OTHERS,
     };
@@ -94,10 +98,11 @@ fn draw_bar(
     let middle = top + BAR_HEIGHT / 2;
     let right = font.pos(Pos::new(HPos::Right, VPos::Center));
     let left = font.pos(Pos::new(HPos::Left, VPos::Center));
-    panel.draw(&Text::new(name.to_owned(), (NAME_WIDTH - 6, middle), right))?;
+    let mark = if pale { " †" } else { "" };
+    panel.draw(&Text::new(format!("{name}{mark}"), (NAME_WIDTH - 6, middle), right))?;
     let corners = [(NAME_WIDTH, top + 2), (end, top + BAR_HEIGHT - 2)];
     panel.draw(&Rectangle::new(corners, colour.filled()))?;
-    let ratio = cell.ratio.map_or(String::new(), |ratio| format!(" ({ratio:.2})"));
+    let ratio = cell.ratio.map_or(String::new(), |ratio| format!(" ({})", ratio_text(ratio)));
     let label = format!("{}{ratio}", short(cell.median));
     panel.draw(&Text::new(label, (end + 5, middle), left))?;
     Ok(())

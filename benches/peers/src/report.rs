@@ -107,7 +107,11 @@ pub fn table_text(table: &Table) -> String {
     for row in &table.rows {
         let cells: Vec<String> =
             row.cells.iter().map(|cell| cell.map_or("-".to_owned(), cell_text)).collect();
-        let _ = writeln!(text, "| {} | {} |", row.name, cells.join(" | "));
+        let mark = if table.not_on_device.contains(&row.name) { " †" } else { "" };
+        let _ = writeln!(text, "| {}{mark} | {} |", row.name, cells.join(" | "));
+    }
+    if !table.not_on_device.is_empty() {
+        text.push_str("\n† does not reach the device: see the sync calls\n");
     }
     text
 }
@@ -123,8 +127,13 @@ fn cell_text(cell: Cell) -> String {
     text
 }
 
-fn ratio_text(ratio: f64) -> String {
-    if ratio >= 20.0 { format!("{ratio:.0}") } else { format!("{ratio:.2}") }
+/// A ratio with as many digits as it deserves.
+pub fn ratio_text(ratio: f64) -> String {
+    match ratio {
+        _ if ratio >= 20.0 => format!("{ratio:.0}"),
+        _ if ratio >= 0.095 => format!("{ratio:.2}"),
+        _ => format!("{ratio:.4}"),
+    }
 }
 
 /// Three significant digits, with k and M for large numbers.

@@ -87,8 +87,15 @@ fn one_peer(plan: &Plan, kind: &Kind, appends: usize) -> Outcome<Syncs> {
     Ok(syncs)
 }
 
+impl Syncs {
+    /// Whether each durable append waits for the device to have its entry.
+    pub fn on_device(&self) -> bool {
+        self.on_entries >= 0.9
+    }
+}
+
 fn verdict(syncs: &Syncs) -> &'static str {
-    if syncs.on_entries >= 0.9 {
+    if syncs.on_device() {
         "on the device"
     } else if syncs.calls.contains_key("sync_file_range") {
         "NOT on the device: sync_file_range flushes no cache"

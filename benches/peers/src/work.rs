@@ -7,6 +7,8 @@ pub mod threads;
 pub mod unsynced;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use crate::ENTRY_BYTES;
 use crate::peer::{KINDS, Kind, Mode, Outcome, Peer};
@@ -31,6 +33,18 @@ impl Plan {
                 || self.only.iter().any(|name| name == kind.name)
         };
         KINDS.iter().filter(wanted).copied().collect()
+    }
+
+    /// Waits until what was begun by opening the peers is over: files being prepared, blocks being
+    /// written. None of it belongs to the time of whoever comes first.
+    pub fn settle(&self) -> Outcome<()> {
+        for _ in 0..2 {
+            if !Command::new("sync").arg("-f").arg(&self.dir).status()?.success() {
+                return Err("sync failed".into());
+            }
+            std::thread::sleep(Duration::from_millis(if self.quick { 500 } else { 2000 }));
+        }
+        Ok(())
     }
 
     /// A fresh directory for one peer in one work.
@@ -68,6 +82,7 @@ impl Contestant {
             });
             contestants.push(Self { name: kind.name, peer, dir });
         }
+        plan.settle()?;
         Ok(contestants)
     }
 

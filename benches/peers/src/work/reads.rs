@@ -23,6 +23,7 @@ pub fn run(plan: &Plan) -> Outcome<Table> {
             peer.flush()
         });
     }
+    plan.settle()?;
     let mut grid = Grid::new("read of 10 000 entries", "µs", false, FLOOR);
     for round in 0..=plan.rounds.min(LOADED / READ - 1) {
         grid.next_round();
