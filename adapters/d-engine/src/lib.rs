@@ -1,3 +1,6 @@
+//! d-engine's storage engine on the log engine `indelible`: the public names of this package. What
+//! follows is its README.
+
 #![doc = include_str!("../README.md")]
 
 mod convert;
