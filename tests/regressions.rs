@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use indelible::io::sim::{Persistence, Rot, SimDisk, Unit};
-use indelible::{Batch, Damage, Error, Log, Options, SideFile, Verdict};
+use indelible::io::sim::{Fault, Op, Persistence, Repeat, Rot, SimDisk, Unit};
+use indelible::{Batch, Damage, Durability, Error, Log, Options, SideFile, Verdict, WriteMode};
 
 fn options() -> Options {
     Options::new().background(false).tiny_segments(8 * 1024)
@@ -199,4 +199,68 @@ fn torn_log_with_a_snapshot() -> (SimDisk, String) {
         }
     }
     panic!("no crash tears the batch");
+}
+
+/// `small:29:5`, seed 1, of the fault sweep. A write that met a full disk may have stored all of its
+/// bytes. The batch was refused, and a killed process brought it back, because nothing on the disk
+/// said that it had been refused.
+#[test]
+fn batch_refused_by_a_full_disk_never_comes_back() {
+    for seed in 0..100 {
+        let disk = SimDisk::new(seed);
+        let options = options().write_mode(WriteMode::Pwrite);
+        let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+        log.append(b"one").unwrap();
+        disk.fail_next(Op::Write, Fault::Full, Repeat::Once);
+        let refused = log.append(b"two");
+        assert!(matches!(refused, Err(Error::DiskFull { .. })), "{refused:?}");
+        let after = disk.kill_copy();
+        let (found, _) = Log::open_in(Arc::new(after), &options).unwrap();
+        assert_eq!(found.next(), 1, "seed {seed}");
+        // State has its space in the metadata file.
+        disk.fail_next(Op::Write, Fault::Full, Repeat::Once);
+        log.commit(Batch::new().set("promise", b"7".as_slice())).unwrap();
+        log.append(b"two").unwrap();
+        let after = disk.crash_with(Persistence::Nothing);
+        let (found, _) = Log::open_in(Arc::new(after), &options).unwrap();
+        assert_eq!((found.next(), found.cell("promise").as_deref()), (2, Some(b"7".as_slice())));
+    }
+}
+
+/// `small:11:1`, seed 1, of the fault sweep. A batch that failed between two of its segments left
+/// readers with half of what it was to change: durable entries were read wrong, or called damaged.
+/// And with a full disk in that place the failure came back as a refusal.
+#[test]
+fn readers_of_a_poisoned_log_see_what_was_there_before() {
+    let mut poisoned = 0;
+    for (fault, call) in
+        [Fault::Io, Fault::Full].into_iter().flat_map(|it| (1..40).map(move |n| (it, n)))
+    {
+        let disk = SimDisk::new(call);
+        let options = options().write_mode(WriteMode::Pwrite).durability(Durability::Barrier);
+        let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+        for byte in 0..6 {
+            log.append(&[byte; 1000]).unwrap();
+        }
+        log.sync().unwrap();
+        disk.fail_call(disk.calls() + call, fault, Repeat::Once);
+        let mut batch = Batch::new();
+        batch.truncate(1).append(vec![9; 1000]);
+        for _ in 0..6 {
+            batch.append(vec![9; 1000]);
+        }
+        match log.commit(&batch) {
+            Ok(_) => continue,
+            Err(Error::DiskFull { .. }) => assert!(!log.stats().poisoned),
+            Err(_) => {
+                assert!(log.stats().poisoned);
+                poisoned += 1;
+            }
+        }
+        for index in 0..log.durable() {
+            let byte = u8::try_from(index).unwrap();
+            assert_eq!(log.entry(index).unwrap(), [byte; 1000], "call {call}");
+        }
+    }
+    assert!(poisoned > 5);
 }

@@ -144,6 +144,13 @@ impl Shared {
 
     /// Poisons the handle for good, and gives the error back to the one who met it.
     pub(crate) fn poisoned_by(&self, error: Error) -> Error {
+        let error = match error {
+            // A full disk where nothing can be taken back is no refusal: the outcome is unknown.
+            Error::DiskFull { path, .. } => {
+                Error::io("write to", path, std::io::ErrorKind::StorageFull.into())
+            }
+            other => other,
+        };
         if !matches!(error, Error::Poisoned { .. }) {
             let _first_failure_stays = self.poison.set(Arc::new(error.clone()));
         }

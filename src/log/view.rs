@@ -14,7 +14,7 @@ use crate::segment::Segment;
 use crate::segment::read::Piece;
 
 /// What readers need to find an entry.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct View {
     pub(crate) first: u64,
     pub(crate) next: u64,

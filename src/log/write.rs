@@ -47,6 +47,8 @@ enum Attempt {
     },
     /// The disk is full, but the batch has no entries: the metadata file can carry it.
     NeedsSlots,
+    /// The disk is full, and frames of the batch may be in the tail.
+    Refused(Error),
 }
 
 impl Shared {
@@ -64,6 +66,12 @@ impl Shared {
                 }
                 Attempt::NeedsCheckpoint { bytes } => self.checkpoint(false, bytes)?,
                 Attempt::NeedsSlots => return self.commit_in_slots(batch),
+                Attempt::Refused(error) => {
+                    // Declares the number of the refused batch used up. A crash before it may
+                    // find the batch, whose caller has not heard of it yet.
+                    self.checkpoint(false, 0)?;
+                    return Err(error);
+                }
             }
         }
     }
@@ -103,15 +111,15 @@ impl Shared {
         let (position, rolls) = (writer.tail.position, plan.rolls);
         let written = self.carry_out(writer, batch, plan, ops, &mut spares);
         match written {
-            Err(Error::DiskFull { .. }) if rolls == 0 => {
+            Err(error @ Error::DiskFull { .. }) if rolls == 0 => {
                 // A copy-on-write file system refused a plain write. Nothing was published, but
-                // frames may have been written: their number is never used again, and a checkpoint
-                // must say so before anything is written in their place.
+                // frames may have been written, even all of them: their number is never used
+                // again, and a checkpoint must say so before anybody hears of the refusal.
                 writer.tail.rewind(position);
                 writer.sequence += 1;
                 self.group.written(writer.sequence);
                 writer.reach = writer.reach.min(position);
-                written.map(Attempt::Done)
+                Ok(if batch.appends { Attempt::Refused(error) } else { Attempt::NeedsSlots })
             }
             Err(error) => Err(self.poisoned_by(error)),
             Ok(written) => Ok(Attempt::Done(written)),
@@ -193,10 +201,32 @@ impl Shared {
         ops: &mut [Op],
         spares: &mut Vec<Spare>,
     ) -> Result<Written> {
+        let mut guard: Option<RwLockWriteGuard<'_, View>> = None;
+        let mut before = None;
+        let written =
+            self.carry_out_in_view(writer, batch, plan, ops, spares, &mut guard, &mut before);
+        if let (Err(_), Some(mut view), Some(before)) = (&written, guard, before) {
+            // The log is poisoned: readers go on with what it was before.
+            *view = before;
+        }
+        written
+    }
+
+    /// As [`Self::carry_out`]; takes the view when it first has to change it, and keeps what it was.
+    #[expect(clippy::too_many_arguments, reason = "one step of its only caller")]
+    fn carry_out_in_view<'a>(
+        &'a self,
+        writer: &mut Writer,
+        batch: &Batch<'_>,
+        plan: Plan,
+        ops: &mut [Op],
+        spares: &mut Vec<Spare>,
+        guard: &mut Option<RwLockWriteGuard<'a, View>>,
+        kept: &mut Option<View>,
+    ) -> Result<Written> {
         let sequence = writer.sequence + 1;
         let lag = sequence - self.group.durable().min(sequence);
         let last = ops.len() - 1;
-        let mut guard: Option<RwLockWriteGuard<'_, View>> = None;
         let mut applied = 0;
         for at in 0..ops.len() {
             let Some((before, rest)) = ops.split_at_mut_checked(at) else { break };
@@ -204,6 +234,7 @@ impl Shared {
             if let Some(base) = op.roll {
                 self.flush(writer)?;
                 let view = guard.get_or_insert_with(|| self.view.write());
+                kept.get_or_insert_with(|| view.clone());
                 apply(view, before.get(applied..).unwrap_or(&[]), batch, writer);
                 applied = at;
                 let spare = spares.pop().ok_or(Error::Closed)?;
@@ -234,10 +265,9 @@ impl Shared {
         }
         self.flush(writer)?;
         writer.tail.publish();
-        let mut view = guard.unwrap_or_else(|| self.view.write());
-        apply(&mut view, ops.get(applied..).unwrap_or(&[]), batch, writer);
-        self.finish(writer, &mut view, plan, sequence);
-        drop(view);
+        let view = guard.get_or_insert_with(|| self.view.write());
+        apply(view, ops.get(applied..).unwrap_or(&[]), batch, writer);
+        self.finish(writer, view, plan, sequence);
         Ok(Written { sequence, next: writer.state.next })
     }
 
