@@ -1,4 +1,5 @@
-//! The crash explorer: any number of crash states of any number of programs, from one seed.
+//! The explorer: any number of crash states of any number of programs, and the sweeps of faults and
+//! of rot, from one seed.
 //!
 //! `cargo run --release --features testing --bin explore -- --states 1000000 --seed 1`
 #![expect(clippy::print_stdout, reason = "the summary is what it is for")]
@@ -12,17 +13,28 @@ use std::time::Instant;
 
 use indelible::testing::config::CONFIGS;
 use indelible::testing::explore::{Effort, Subject, Tally, Violation, explore};
+use indelible::testing::faults::{sweep, sweep_full_disk};
 use indelible::testing::program::count_of;
 
 const USAGE: &str = "\
-usage: explore [--states N] [--seed S] [--threads T] [--start PROGRAM] [--only SUBJECT]
-  --states N     stop after N crash states (default 1000000)
+usage: explore [--sweep KIND] [--states N] [--seed S] [--threads T] [--start N] [--only SUBJECT]
+  --sweep KIND   crashes (default), faults, disks (full at every size) or rot
+  --states N     stop after N states (default 1000000); a sweep stops at its end anyway
   --seed S       everything follows from it (default 1)
   --threads T    default 1
   --start N      begin with program number N (default 0)
   --only SUBJECT explore one program: small:NUMBER:CONFIG or drawn:SEED:CONFIG";
 
+/// What is done with each subject.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sweep {
+    Crashes,
+    Faults,
+    Disks,
+}
+
 struct Arguments {
+    sweep: Sweep,
     states: u64,
     seed: u64,
     threads: u64,
@@ -31,12 +43,21 @@ struct Arguments {
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut parsed = Arguments { states: 1_000_000, seed: 1, threads: 1, start: 0, only: None };
+    let (sweep, states) = (Sweep::Crashes, 1_000_000);
+    let mut parsed = Arguments { sweep, states, seed: 1, threads: 1, start: 0, only: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
         let number = || value.parse().map_err(|_| format!("{value} is no number"));
         match word.as_str() {
+            "--sweep" => {
+                parsed.sweep = match value.as_str() {
+                    "crashes" => Sweep::Crashes,
+                    "faults" => Sweep::Faults,
+                    "disks" => Sweep::Disks,
+                    _ => return Err(format!("{value} is no kind of sweep")),
+                }
+            }
             "--states" => parsed.states = number()?,
             "--seed" => parsed.seed = number()?,
             "--threads" => parsed.threads = number()?,
@@ -48,18 +69,43 @@ fn arguments() -> Result<Arguments, String> {
     Ok(parsed)
 }
 
-/// The subjects in turn: small programs and drawn ones alternate; small ones of up to three steps,
-/// under every combination of options, and then drawn ones only.
-fn subject(number: u64, seed: u64) -> Subject {
+/// The subjects of an exploration in turn: small programs and drawn ones alternate; small ones of up
+/// to three steps, under every combination of options, and then drawn ones only.
+fn explored(number: u64, seed: u64) -> Subject {
     let configs = CONFIGS.len() as u64;
     let config = usize::try_from(number / 2 % configs).unwrap_or(0);
     let (half, drawn) = (number / 2, number % 2 == 1);
     let small = (1..=3).map(count_of).sum::<u64>();
-    // Steps through all small programs, each time under another combination.
     if drawn || half / configs >= small {
         Subject::Drawn(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number, config)
     } else {
         Subject::Small(half / configs, config)
+    }
+}
+
+/// The subjects of a sweep in turn, as far as there are any: every program of one step under every
+/// combination of options, those of two steps under one each, then a number of drawn ones.
+fn swept(number: u64, seed: u64) -> Option<Subject> {
+    const DRAWN: u64 = 400;
+    let configs = CONFIGS.len() as u64;
+    let config = usize::try_from(number % configs).unwrap_or(0);
+    let one = count_of(1) * configs;
+    let two = one + count_of(2);
+    if number < one {
+        Some(Subject::Small(number / configs, config))
+    } else if number < two {
+        Some(Subject::Small(count_of(1) + number - one, config))
+    } else {
+        (number < two + DRAWN).then_some(Subject::Drawn(seed ^ number, config))
+    }
+}
+
+/// The subject with a number, if there is one.
+fn subject(arguments: &Arguments, number: u64) -> Option<Subject> {
+    match arguments.sweep {
+        _ if arguments.only.is_some() => arguments.only,
+        Sweep::Crashes => Some(explored(number, arguments.seed)),
+        Sweep::Faults | Sweep::Disks => swept(number, arguments.seed),
     }
 }
 
@@ -77,8 +123,13 @@ fn main() -> ExitCode {
     let work = || {
         while !done.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let subject = arguments.only.unwrap_or_else(|| subject(number, arguments.seed));
-            let (tally, violation) = explore(subject, arguments.seed, Effort::LARGE);
+            let Some(subject) = subject(&arguments, number) else { return };
+            let seed = arguments.seed;
+            let (tally, violation) = match arguments.sweep {
+                Sweep::Crashes => explore(subject, seed, Effort::LARGE),
+                Sweep::Faults => sweep(subject, seed),
+                Sweep::Disks => sweep_full_disk(subject, seed),
+            };
             let Ok(mut total) = total.lock() else { return };
             total.0.add(&tally);
             let failed = violation.is_some();
@@ -86,7 +137,8 @@ fn main() -> ExitCode {
                 eprintln!("violation: {violation}");
                 total.1.push(violation);
             }
-            let enough = total.0.states >= arguments.states || total.1.len() >= 20;
+            let endless = arguments.sweep == Sweep::Crashes;
+            let enough = endless && total.0.states >= arguments.states || total.1.len() >= 20;
             if failed || enough || total.0.programs % 256 == 0 {
                 let seconds = started.elapsed().as_secs();
                 let (states, programs) = (total.0.states, total.0.programs);
@@ -105,10 +157,15 @@ fn main() -> ExitCode {
     });
     let Ok((tally, violations)) = total.into_inner() else { return ExitCode::FAILURE };
     let (seed, count) = (arguments.seed, violations.len());
-    println!("explore: {tally}; violations {count} (seed {seed}, {:?})", started.elapsed());
+    let name = match arguments.sweep {
+        Sweep::Crashes => "crashes",
+        Sweep::Faults => "faults",
+        Sweep::Disks => "disks",
+    };
+    println!("{name}: {tally}; violations {count} (seed {seed}, {:?})", started.elapsed());
     for violation in &violations {
         println!(
-            "replay: cargo run --release --features testing --bin explore -- --seed {seed} --only {}",
+            "replay: cargo run --release --features testing --bin explore -- --sweep {name} --seed {seed} --only {}",
             violation.subject
         );
     }

@@ -206,6 +206,24 @@ pub fn explore_program(
     (tally, violation)
 }
 
+/// Runs a check, panics included, and makes a violation of what it says.
+pub(super) fn guarded(
+    subject: &Subject,
+    seed: u64,
+    check: impl FnOnce(&mut Tally) -> Result<(), String>,
+) -> (Tally, Option<Violation>) {
+    let mut tally = Tally { programs: 1, ..Tally::default() };
+    let ran = catch_unwind(AssertUnwindSafe(|| check(&mut tally)));
+    let what = match ran {
+        Ok(Ok(())) => return (tally, None),
+        Ok(Err(what)) => what,
+        Err(_) => "a panic, printed above".to_owned(),
+    };
+    let program = subject.program();
+    let what = format!("{what}; program {program:?}");
+    (tally, Some(Violation { subject: subject.to_string(), seed, what }))
+}
+
 struct Explorer {
     config: Config,
     effort: Effort,

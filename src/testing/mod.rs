@@ -5,6 +5,7 @@ pub mod config;
 #[cfg(feature = "omnipaxos")]
 pub mod conformance;
 pub mod explore;
+pub mod faults;
 #[doc(hidden)]
 pub mod hooks;
 pub mod model;

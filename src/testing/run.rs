@@ -84,7 +84,7 @@ impl Expected {
     }
 
     /// Which of the allowed states the log has.
-    fn check_state(&self, log: &Log) -> Result<Arc<Model>, String> {
+    pub(super) fn check_state(&self, log: &Log) -> Result<Arc<Model>, String> {
         let mut closest = String::from("nothing is allowed");
         for model in &self.allowed {
             match model.difference(log) {
@@ -108,12 +108,15 @@ pub(super) struct Runner {
     /// Batches that a capacity limit refused.
     pub(super) refused: u64,
     look: Option<Look>,
+    /// A batch, a sync or a checkpoint has failed.
+    pub(super) fatal: bool,
     /// Nothing goes wrong on the disk, so nothing may fail.
     strict: bool,
     /// The power was cut since the log was open.
     lossy: bool,
-    /// The newest ticket of each state in `expected.allowed` but the first.
-    tickets: Vec<Ticket>,
+    /// The ticket that led to each state in `expected.allowed` but the first; none for a batch that
+    /// changed nothing, whose ticket is another one's.
+    tickets: Vec<Option<Ticket>>,
     side_files: BTreeMap<String, SideFile>,
     counter: u64,
 }
@@ -129,6 +132,7 @@ impl Runner {
             model,
             expected: Arc::new(Mutex::new(expected)),
             refused: 0,
+            fatal: false,
             look: None,
             strict: true,
             lossy: false,
@@ -240,32 +244,29 @@ impl Runner {
 
     /// Something that makes everything durable.
     fn whole(&mut self, what: &str, act: fn(&Log) -> crate::Result<()>) -> Result<(), Stop> {
+        self.fatal = true;
         act(self.log()?).map_err(|error| self.failed(what, error))?;
-        let newest = self.log()?.newest_ticket();
-        if !newest.is_durable() {
+        self.fatal = false;
+        if !self.log()?.newest_ticket().is_durable() {
             return Err(Stop::Violation(format!("not durable after {what}")));
         }
-        self.acknowledge_all(newest.sequence());
-        Ok(())
-    }
-
-    fn acknowledge_all(&mut self, sequence: u64) {
         let mut expected = self.expected.lock();
         expected.allowed = vec![Arc::clone(&self.model)];
-        expected.acknowledged = sequence;
-        self.tickets.clear();
+        for ticket in self.tickets.drain(..).flatten() {
+            expected.acknowledged = ticket.sequence();
+        }
+        Ok(())
     }
 
     /// Notes which batches the log reports to be durable.
     fn note_durable(&mut self) {
-        let durable = self.tickets.iter().rposition(Ticket::is_durable);
-        if let Some(last) = durable
-            && let Some(ticket) = self.tickets.get(last)
-        {
+        let durable = |ticket: &Option<Ticket>| ticket.as_ref().is_some_and(Ticket::is_durable);
+        if let Some(last) = self.tickets.iter().rposition(durable) {
             let mut expected = self.expected.lock();
             expected.allowed.drain(..=last);
-            expected.acknowledged = ticket.sequence();
-            self.tickets.drain(..=last);
+            for ticket in self.tickets.drain(..=last).flatten() {
+                expected.acknowledged = ticket.sequence();
+            }
         }
     }
 
@@ -317,6 +318,7 @@ impl Runner {
             }
             other => other?,
         };
+        self.fatal = true;
         let (batch, model, side_files) = built;
         let model = Arc::new(model);
         self.expected.lock().allowed.push(Arc::clone(&model));
@@ -331,12 +333,15 @@ impl Runner {
                 if ticket.next() != model.next() || log.next() != model.next() {
                     return Err(Stop::Violation(format!("the next index is {}", ticket.next())));
                 }
+                self.fatal = false;
+                let changed = self.model != model;
                 self.model = model;
                 self.side_files = side_files;
-                self.tickets.push(ticket);
+                self.tickets.push(changed.then_some(ticket));
                 Ok(())
             }
             Err(error) if is_refusal(&error) => {
+                self.fatal = false;
                 self.expected.lock().allowed.pop();
                 self.refused += 1;
                 if self.strict {
