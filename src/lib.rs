@@ -35,6 +35,8 @@ pub mod inspect;
 pub mod io;
 mod log;
 mod metadata;
+#[cfg(feature = "metrics")]
+mod metrics;
 pub mod options;
 mod recovery;
 pub mod repair;
@@ -47,6 +49,7 @@ mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod ticket;
+mod trace;
 
 #[cfg(feature = "async-raft")]
 pub use adapters::async_raft;
@@ -61,8 +64,9 @@ pub use error::{Damage, Error, Result};
 pub use format::CellValue;
 pub use identity::Uuid;
 pub use log::backup::Backup;
+pub use log::scrub::{ScrubReport, Scrubbed};
 pub use log::{Iter, Log};
-pub use options::{Durability, Options, Preparation, SyncMethod, WriteMode};
+pub use options::{Durability, Options, Preparation, Stall, SyncMethod, WriteMode};
 pub use recovery::{RecoveryReport, Verdict};
 pub use segment::read::{Entries, EntriesIter};
 pub use side_file::{SideFile, SideFileReader, SideFileWriter};

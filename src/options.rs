@@ -3,6 +3,8 @@
 //! Owns: the choices, their defaults, their validation. Does not own: what the choices cost
 //! (docs/BENCHMARKS.md) nor how they are carried out (`io`, `sync`, `segment`).
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -101,6 +103,39 @@ pub struct Options {
     pub(crate) background: bool,
     pub(crate) compress_above: Option<usize>,
     pub(crate) allow_holes: bool,
+    pub(crate) stall: Option<StallWatch>,
+    pub(crate) scrub: Option<u64>,
+}
+
+/// Who is told of a sync that takes too long.
+#[derive(Clone)]
+pub(crate) struct StallWatch {
+    pub(crate) threshold: Duration,
+    pub(crate) tell: Arc<dyn Fn(Stall) + Send + Sync>,
+}
+
+impl fmt::Debug for StallWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StallWatch").field("threshold", &self.threshold).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for StallWatch {
+    fn eq(&self, other: &Self) -> bool {
+        self.threshold == other.threshold && Arc::ptr_eq(&self.tell, &other.tell)
+    }
+}
+
+impl Eq for StallWatch {}
+
+/// What a stall watch is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stall {
+    /// A sync is still under way after so long.
+    Began(Duration),
+    /// No sync is that old any more.
+    Ended,
 }
 
 impl Default for Options {
@@ -121,6 +156,8 @@ impl Default for Options {
             background: true,
             compress_above: None,
             allow_holes: false,
+            stall: None,
+            scrub: None,
         }
     }
 }
@@ -247,6 +284,28 @@ impl Options {
         self
     }
 
+    /// Calls back when a sync has been under way for longer than `threshold`, and again when that
+    /// is over: a leader whose disk hangs can step down meanwhile. The callback runs on a thread of
+    /// its own, and must not block. Needs background threads.
+    #[must_use]
+    pub fn stall(
+        mut self,
+        threshold: Duration,
+        tell: impl Fn(Stall) + Send + Sync + 'static,
+    ) -> Self {
+        self.stall = Some(StallWatch { threshold, tell: Arc::new(tell) });
+        self
+    }
+
+    /// Reads and checks sealed segments in the background, over and over, with at most so many
+    /// bytes a second; what is found is counted in [`Stats`](crate::Stats). `None`, the default,
+    /// leaves it to [`Log::scrub`](crate::Log::scrub). Needs background threads.
+    #[must_use]
+    pub fn scrub(mut self, bytes_per_second: Option<u64>) -> Self {
+        self.scrub = bytes_per_second;
+        self
+    }
+
     /// The preparation in force.
     pub(crate) fn preparation_in_force(&self) -> Preparation {
         self.preparation.unwrap_or(match self.durability {
@@ -293,6 +352,12 @@ impl Options {
         }
         if matches!(self.durability, Durability::Interval(_)) && !self.background {
             return refuse("durability", "an interval needs a background thread");
+        }
+        if (self.stall.is_some() || self.scrub.is_some()) && !self.background {
+            return refuse("stall or scrub", "needs background threads");
+        }
+        if self.scrub == Some(0) {
+            return refuse("scrub", "must be more than zero bytes a second");
         }
         if self.compress_above.is_some() && !cfg!(feature = "lz4") {
             return refuse("compress_above", "needs the feature `lz4`");

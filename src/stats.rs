@@ -46,6 +46,12 @@ pub struct Stats {
     pub disk_full: u64,
     /// Offset tables rebuilt because a footer was unreadable.
     pub footers_rebuilt: u64,
+    /// Sealed segments that a scrub has read and checked.
+    pub scrubbed: u64,
+    /// Damages that scrubs have found.
+    pub scrub_findings: u64,
+    /// Times a sync was older than the threshold of [`Options::stall`](crate::Options::stall).
+    pub stalls: u64,
     /// Segment files that hold the log now.
     pub segments: u64,
     /// Segment files ready to be used.
@@ -56,6 +62,8 @@ pub struct Stats {
     pub durable_sequence: u64,
     /// Whether the handle is poisoned.
     pub poisoned: bool,
+    /// How long the oldest sync that is under way has been running.
+    pub sync_running: Option<Duration>,
 }
 
 impl Stats {
@@ -90,6 +98,7 @@ macro_rules! counters {
                     written_sequence: 0,
                     durable_sequence: 0,
                     poisoned: false,
+                    sync_running: None,
                 }
             }
         }
@@ -113,6 +122,9 @@ counters!(
     preparer_behind,
     disk_full,
     footers_rebuilt,
+    scrubbed,
+    scrub_findings,
+    stalls,
 );
 
 impl Counters {

@@ -28,6 +28,12 @@ impl Threads {
         if shared.options.background {
             threads.spawn(shared, "indelible-maintenance", maintain)?;
             threads.spawn(shared, "indelible-flusher", flush)?;
+            if shared.options.stall.is_some() {
+                threads.spawn(shared, "indelible-watchdog", super::watch::watch)?;
+            }
+            if shared.options.scrub.is_some() {
+                threads.spawn(shared, "indelible-scrub", super::scrub::scrub_forever)?;
+            }
         }
         Ok(threads)
     }

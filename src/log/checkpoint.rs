@@ -102,6 +102,7 @@ impl Shared {
     /// turn so that the next sync need not wait for it.
     fn lead(&self, turn: Turn, want: Option<Want>) -> Result<Option<Captured>> {
         self.group.gather(&turn, self.options.gather);
+        let _watched = self.watch.enter();
         let started = Moment::now();
         let mut stock = self.capture(&mut self.writer.lock(), want);
         self.group.took_stock(&turn, stock.sequence);
@@ -122,6 +123,7 @@ impl Shared {
         }
         if !stock.dirty.is_empty() {
             self.counters.synced(took);
+            crate::trace::synced(self.dir.path(), stock.sequence, took);
         }
         {
             let writer = self.writer.lock();
@@ -206,6 +208,7 @@ impl Shared {
 
     /// Writes a checkpoint to both slots, unless a newer one is there already.
     pub(crate) fn write_slots(&self, captured: &mut Captured) -> Result<()> {
+        let _watched = self.watch.enter();
         let mut metadata = self.metadata.lock();
         if metadata.capture < captured.number {
             metadata.file.write(captured.checkpoint.clone())?;

@@ -8,9 +8,11 @@ pub(crate) mod backup;
 pub(crate) mod checkpoint;
 mod open;
 pub(crate) mod plan;
+pub(crate) mod scrub;
 pub(crate) mod shared;
 pub(crate) mod signals;
 pub(crate) mod view;
+pub(crate) mod watch;
 pub(crate) mod write;
 
 use std::borrow::Cow;
@@ -188,6 +190,7 @@ impl Log {
 
     fn start(shared: Arc<Shared>) -> Result<Self> {
         let threads = Threads::start(&shared)?;
+        crate::trace::opened(shared.dir.path(), &shared.report);
         Ok(Self { handle: Arc::new(Handle { shared, threads }) })
     }
 
@@ -408,6 +411,7 @@ impl Log {
         stats.written_sequence = shared.group.newest_written();
         stats.durable_sequence = shared.group.durable();
         stats.poisoned = shared.poison.get().is_some();
+        stats.sync_running = shared.watch.oldest();
         stats
     }
 

@@ -19,6 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use super::shared::{Bounds, MetadataState, Shared, Writer};
 use super::signals::Signals;
 use super::view::View;
+use super::watch::Watch;
 use crate::clock::Moment;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
@@ -455,6 +456,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         side_files: Arc::new(Mutex::new(known)),
         counters: Counters::new(),
         signals: Signals::default(),
+        watch: Watch::default(),
         poison: OnceLock::new(),
         closed: AtomicBool::new(false),
         lock: Mutex::new(Some(lock)),

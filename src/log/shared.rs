@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use super::plan::Op;
 use super::signals::Signals;
 use super::view::View;
+use super::watch::Watch;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::format::{SegmentName, SideFileRef};
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) side_files: KnownSideFiles,
     pub(crate) counters: Counters,
     pub(crate) signals: Signals,
+    pub(crate) watch: Watch,
     pub(crate) poison: OnceLock<Arc<Error>>,
     pub(crate) closed: AtomicBool,
     pub(crate) lock: Mutex<Option<Box<dyn Lock>>>,
@@ -151,8 +153,9 @@ impl Shared {
             }
             other => other,
         };
-        if !matches!(error, Error::Poisoned { .. }) {
-            let _first_failure_stays = self.poison.set(Arc::new(error.clone()));
+        let is_new = !matches!(error, Error::Poisoned { .. });
+        if is_new && self.poison.set(Arc::new(error.clone())).is_ok() {
+            crate::trace::poisoned(self.dir.path(), &error);
         }
         self.group.wake_everyone();
         error

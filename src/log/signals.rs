@@ -15,6 +15,7 @@ pub(crate) struct Signals {
     asked: Mutex<Asked>,
     maintenance: Condvar,
     flusher: Condvar,
+    others: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +72,15 @@ impl Signals {
         let _asked = self.asked.lock();
         self.maintenance.notify_one();
         self.flusher.notify_one();
+        self.others.notify_all();
+    }
+
+    /// Sleeps as a thread that nobody asks for anything, unless the threads are to end.
+    pub(crate) fn nap(&self, nap: Duration) {
+        let mut asked = self.asked.lock();
+        if !self.stopping() {
+            self.others.wait_for(&mut asked, nap);
+        }
     }
 
     /// Has the maintenance thread look around.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::number::to_usize;
+use crate::format::number::{to_u64, to_usize};
 use crate::format::slot::RUNS_MAX;
 use crate::segment::Segment;
 use crate::segment::read::Piece;
@@ -105,6 +105,15 @@ impl View {
     /// Place of the segment that holds `index`: the last one that starts at or before it.
     fn position_of(&self, index: u64) -> usize {
         self.segments.partition_point(|segment| segment.name.base <= index).saturating_sub(1)
+    }
+
+    /// The first sealed segment with this number or a later one, the entries that count in it, and
+    /// how many follow it.
+    pub(crate) fn sealed_from(&self, number: u64) -> Option<(Arc<Segment>, Range<u64>, u64)> {
+        let at = self.segments.iter().position(|segment| segment.name.number >= number)?;
+        let (segment, after) = (self.segments.get(at)?, self.segments.get(at + 1)?);
+        let live = segment.name.base.max(self.first)..after.name.base;
+        Some((Arc::clone(segment), live, to_u64(self.segments.len() - at - 2)))
     }
 
     /// Runs of consecutive segment numbers, ascending: what a checkpoint names. Where there are too

@@ -325,6 +325,7 @@ impl Shared {
         writer.dead.extend(dead);
         self.signals.want_spare();
         add_alone(&self.counters.rolls, 1);
+        crate::trace::rolled(self.dir.path(), writer.tail.segment.name);
         Ok(())
     }
 
@@ -356,6 +357,9 @@ impl Shared {
         add_alone(&self.counters.appends, plan.entries);
         add_alone(&self.counters.bytes_appended, plan.entry_bytes);
         add_alone(&self.counters.trims, u64::from(plan.trims));
+        if plan.trims {
+            crate::trace::trimmed(self.dir.path(), state.first);
+        }
         add_alone(&self.counters.truncations, u64::from(plan.truncates));
     }
 

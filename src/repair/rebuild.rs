@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use crate::format::frame::{
     Flags, FrameHeader, Kind, Salt, encode_frame, encode_hole, payload_length,
+    read_header_unchecked,
 };
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize};
@@ -31,11 +32,10 @@ pub(super) struct Rebuilt {
 }
 
 impl Rebuilt {
-    /// An empty segment.
+    /// An empty segment. A first sequence of zero is not known: it will be that of the first frame.
     pub(super) fn new(header: SegmentHeader) -> Self {
-        let mut bytes = header.encode().to_vec();
-        bytes.resize(SEGMENT_HEADER_BYTES, 0);
-        let sequence = header.first_sequence;
+        let bytes = vec![0; SEGMENT_HEADER_BYTES];
+        let sequence = header.first_sequence.max(1);
         Self {
             salt: Salt::new(header.generation),
             header,
@@ -59,6 +59,10 @@ impl Rebuilt {
 
     /// The next entry, as it stood in a frame of any segment.
     pub(super) fn entry(&mut self, found: &FrameHeader, payload: &[u8]) {
+        // Sequences ascend: a hole in front of everything is part of what comes first.
+        if self.units.is_empty() {
+            self.sequence = found.sequence;
+        }
         self.write_hole();
         self.sequence = found.sequence;
         self.compressed |= found.is_compressed();
@@ -93,6 +97,18 @@ impl Rebuilt {
         }
     }
 
+    /// The last frames, and the header in front of all.
+    fn finish(&mut self) {
+        self.write_hole();
+        if self.header.first_sequence == 0 {
+            let first = self.bytes.get(SEGMENT_HEADER_BYTES..).and_then(read_header_unchecked);
+            self.header.first_sequence = first.map_or(self.sequence, |found| found.sequence);
+        }
+        for (to, from) in self.bytes.iter_mut().zip(self.header.encode()) {
+            *to = from;
+        }
+    }
+
     /// The name of the file.
     pub(super) fn name(&self) -> SegmentName {
         SegmentName { number: self.header.number, base: self.header.base }
@@ -100,7 +116,7 @@ impl Rebuilt {
 
     /// The whole file, with its offset table and footer.
     pub(super) fn seal(mut self, next_sequence: u64) -> Result<Vec<u8>> {
-        self.write_hole();
+        self.finish();
         let end = Seal {
             salt: &self.salt,
             base: self.header.base,
@@ -120,7 +136,7 @@ impl Rebuilt {
 
     /// The whole file, open at its end, and where that is.
     pub(super) fn tail(mut self) -> Result<(Vec<u8>, u64)> {
-        self.write_hole();
+        self.finish();
         self.check_room(0)?;
         let end = to_u64(self.bytes.len());
         self.bytes.resize(to_usize(self.header.segment_bytes), 0);

@@ -1,0 +1,162 @@
+//! Scrubbing: sealed segments are read and checked while the log is in use, so that rot is found
+//! while peers still have what it destroyed.
+//!
+//! Owns: the order and the pace. Does not own: the check (`inspect::survey`), or doing anything about
+//! what is found: that takes a repair, with the log closed. Changes nothing, takes no lock that a
+//! writer waits for.
+
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Log;
+use super::shared::Shared;
+use crate::clock::Moment;
+use crate::error::{Error, Result};
+use crate::format::number::to_u64;
+use crate::inspect::survey::{Hints, Survey, read_file};
+use crate::segment::Segment;
+use crate::stats::add;
+
+/// How long the background scrub rests between two passes.
+const REST: Duration = Duration::from_secs(3600);
+
+/// One segment that was scrubbed.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Scrubbed {
+    /// The segment's number.
+    pub segment: u64,
+    /// The entries that were checked.
+    pub entries: Range<u64>,
+    /// Segments behind this one that are still to be scrubbed.
+    pub left: u64,
+    /// What is wrong: entries that cannot be read.
+    pub findings: Vec<Error>,
+}
+
+/// What a scrub came to.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ScrubReport {
+    /// Segments that were read.
+    pub segments: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Everything that is wrong.
+    pub findings: Vec<Error>,
+}
+
+impl Log {
+    /// Reads and checks every sealed segment, at most `bytes_per_second` fast if given. `seen` hears
+    /// of each one and may end the scrub. Writers and readers go on; what is in the page cache is
+    /// checked there.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Io`] if the directory cannot be read. Damage is no error here.
+    pub fn scrub(
+        &self,
+        bytes_per_second: Option<u64>,
+        seen: &mut dyn FnMut(&Scrubbed) -> ControlFlow<()>,
+    ) -> Result<ScrubReport> {
+        self.shared().scrub(bytes_per_second, seen)
+    }
+}
+
+impl Shared {
+    fn scrub(
+        &self,
+        bytes_per_second: Option<u64>,
+        seen: &mut dyn FnMut(&Scrubbed) -> ControlFlow<()>,
+    ) -> Result<ScrubReport> {
+        let mut report = ScrubReport::default();
+        let mut from = 0;
+        let started = Moment::now();
+        loop {
+            if self.closed.load(Ordering::Acquire) {
+                return Err(Error::Closed);
+            }
+            // One at a time: a segment that is held here is not used again when it is trimmed.
+            let Some((segment, live, left)) = self.view.read().sealed_from(from) else {
+                return Ok(report);
+            };
+            from = segment.name.number.saturating_add(1);
+            let pace = &mut |read: u64| {
+                report.bytes += read;
+                self.keep_pace(started, report.bytes, bytes_per_second);
+            };
+            let Some(findings) = self.scrub_segment(&segment, &live, pace)? else { continue };
+            report.segments += 1;
+            add(&self.counters.scrubbed, 1);
+            add(&self.counters.scrub_findings, to_u64(findings.len()));
+            for error in &findings {
+                crate::trace::rotten(self.dir.path(), error);
+            }
+            report.findings.extend(findings.iter().cloned());
+            let segment = segment.name.number;
+            if seen(&Scrubbed { segment, entries: live, left, findings }).is_break() {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// What is wrong with a segment; nothing at all if it was trimmed meanwhile.
+    fn scrub_segment(
+        &self,
+        segment: &Arc<Segment>,
+        live: &Range<u64>,
+        pace: &mut dyn FnMut(u64),
+    ) -> Result<Option<Vec<Error>>> {
+        let name = segment.name;
+        let file = match read_file(&self.dir, &name.to_string(), segment.bytes, pace) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            file => file?,
+        };
+        let mut findings: Vec<Error> =
+            file.failures.iter().map(|(_, error)| error.clone()).collect();
+        let hints = Hints {
+            uuid: self.uuid,
+            segment_bytes: self.segment_bytes,
+            generation: None,
+            live_end: live.end,
+            tail_end: None,
+        };
+        let survey = Survey::of(&self.dir, name, file, &hints);
+        findings.extend(survey.header.as_ref().err().cloned());
+        for range in survey.missing(live) {
+            let offset = survey.place_of(range.start, self.segment_bytes);
+            findings.push(segment.damaged(offset, Some(range), survey.reason_at(offset)));
+        }
+        Ok(Some(findings))
+    }
+
+    /// Sleeps as long as reading was too fast.
+    fn keep_pace(&self, started: Moment, bytes: u64, bytes_per_second: Option<u64>) {
+        let Some(rate) = bytes_per_second.filter(|&rate| rate > 0) else { return };
+        let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(rate);
+        let due = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        let mut left = due.saturating_sub(started.elapsed());
+        while !left.is_zero() && !self.signals.stopping() {
+            self.signals.nap(left);
+            left = due.saturating_sub(started.elapsed());
+        }
+    }
+}
+
+/// The scrub's thread.
+pub(super) fn scrub_forever(shared: &Shared) {
+    let stop = || shared.signals.stopping();
+    while !stop() {
+        let go_on =
+            |_: &Scrubbed| if stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        // What it finds is counted and traced; a directory that cannot be read fails the writers.
+        let _counted = shared.scrub(shared.options.scrub, &mut { go_on });
+        let rest = Moment::now();
+        while !stop() && rest.elapsed() < REST {
+            shared.signals.nap(REST.saturating_sub(rest.elapsed()));
+        }
+    }
+}

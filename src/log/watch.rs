@@ -1,0 +1,71 @@
+//! The stall watchdog: it sees a sync that does not come back.
+//!
+//! Owns: when each sync under way began, and who is told. Does not own: syncing; a watch never
+//! touches the log, so it works while everything else hangs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::shared::Shared;
+use crate::clock::Moment;
+use crate::options::Stall;
+use crate::stats::add;
+
+/// Looks per threshold, so that a stall is seen with little delay.
+const LOOKS: u32 = 4;
+
+/// The syncs under way.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    next: AtomicU64,
+    running: Mutex<Vec<(u64, Moment)>>,
+}
+
+/// One sync under way, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Watched<'a> {
+    watch: &'a Watch,
+    number: u64,
+}
+
+impl Watch {
+    /// Notes the begin of a sync.
+    pub(crate) fn enter(&self) -> Watched<'_> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.running.lock().push((number, Moment::now()));
+        Watched { watch: self, number }
+    }
+
+    /// For how long the oldest one has been running.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.running.lock().iter().map(|(_, since)| since.elapsed()).max()
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.watch.running.lock().retain(|(number, _)| *number != self.number);
+    }
+}
+
+/// The watchdog's thread.
+pub(super) fn watch(shared: &Shared) {
+    let Some(stall) = &shared.options.stall else { return };
+    let mut stalled = false;
+    while !shared.signals.stopping() {
+        let oldest = shared.watch.oldest().filter(|age| *age >= stall.threshold);
+        match (stalled, oldest) {
+            (false, Some(age)) => {
+                add(&shared.counters.stalls, 1);
+                crate::trace::stalled(shared.dir.path(), age);
+                (stall.tell)(Stall::Began(age));
+            }
+            (true, None) => (stall.tell)(Stall::Ended),
+            _ => {}
+        }
+        stalled = oldest.is_some();
+        shared.signals.nap((stall.threshold / LOOKS).max(Duration::from_millis(1)));
+    }
+}

@@ -1,0 +1,78 @@
+//! Events for those who watch a log (feature `tracing`): open, recovery, roll, trim, slow sync,
+//! stall, rot, poison. Without the feature every function here is empty.
+#![cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, clippy::missing_const_for_fn, reason = "empty without the feature")
+)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::format::SegmentName;
+use crate::recovery::RecoveryReport;
+
+/// A sync that takes longer is worth a warning.
+#[cfg(feature = "tracing")]
+const SLOW_SYNC: Duration = Duration::from_millis(200);
+
+/// A log was created or opened.
+pub(crate) fn opened(path: &Path, report: &RecoveryReport) {
+    #[cfg(feature = "tracing")]
+    {
+        let path = path.display();
+        if let crate::recovery::Verdict::TornTail { offset, sequence, .. } = &report.verdict {
+            tracing::warn!(%path, offset, sequence, "dropped a torn end, never acknowledged");
+        }
+        tracing::info!(
+            %path,
+            verdict = ?report.verdict,
+            batches_replayed = report.batches_replayed,
+            entries_replayed = report.entries_replayed,
+            bytes_scanned = report.bytes_scanned,
+            segments = report.segments,
+            removed = report.removed.len(),
+            slot_rewritten = report.slot_rewritten,
+            elapsed = ?report.elapsed,
+            "opened"
+        );
+    }
+}
+
+/// The tail was sealed and another one begun.
+pub(crate) fn rolled(path: &Path, segment: SegmentName) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(path = %path.display(), segment = segment.number, base = segment.base, "rolled");
+}
+
+/// A batch dropped a prefix.
+pub(crate) fn trimmed(path: &Path, first: u64) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(path = %path.display(), first, "trimmed");
+}
+
+/// A sync came back.
+pub(crate) fn synced(path: &Path, sequence: u64, took: Duration) {
+    #[cfg(feature = "tracing")]
+    if took >= SLOW_SYNC {
+        tracing::warn!(path = %path.display(), sequence, ?took, "slow sync");
+    }
+}
+
+/// A sync has not come back for longer than the stall watch allows.
+pub(crate) fn stalled(path: &Path, age: Duration) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(path = %path.display(), ?age, "a sync is stalled");
+}
+
+/// A scrub found damage.
+pub(crate) fn rotten(path: &Path, error: &Error) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(path = %path.display(), %error, "scrub found damage");
+}
+
+/// The handle is poisoned.
+pub(crate) fn poisoned(path: &Path, error: &Error) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(path = %path.display(), %error, "poisoned: reopen the log");
+}
