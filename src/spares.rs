@@ -21,7 +21,7 @@ use crate::options::{Preparation, SyncMethod};
 
 /// Bytes of one zero-filling write. Larger writes leave large page-cache folios behind, and then
 /// a small synced store writes back a whole folio (docs/DESIGN.md, D5).
-const FILL_BYTES: u64 = 16 * 1024;
+const FILL_BYTES: u64 = 4 * 1024;
 
 /// Bytes after which filling waits for the device, so that it never has much of it in its queue.
 const FILL_SYNC_BYTES: u64 = 2 * 1024 * 1024;

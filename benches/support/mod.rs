@@ -46,7 +46,7 @@ impl Floor {
             .truncate(true)
             .open(path)
             .unwrap();
-        let zeros = [0; 16 * 1024];
+        let zeros = [0; 4 * 1024];
         for at in (0..bytes).step_by(zeros.len()) {
             file.write_all_at(&zeros, at).unwrap();
         }

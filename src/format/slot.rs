@@ -280,7 +280,11 @@ impl Checkpoint {
         let mut above = None;
         for &(first, last) in &self.runs {
             if above.is_some_and(|above| first <= above) {
-                return refuse("first of a run", above.map_or(0, |above| above.saturating_add(1)), first);
+                return refuse(
+                    "first of a run",
+                    above.map_or(0, |above| above.saturating_add(1)),
+                    first,
+                );
             }
             if last < first {
                 return refuse("last of a run", first, last);

@@ -95,8 +95,8 @@ fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
             let runs: Vec<_> = gaps.into_iter().map(run).collect();
             Checkpoint {
                 uuid,
-                generation: generation % super::slot::NUMBERS_END,
-                sequence: sequence % super::slot::NUMBERS_END,
+                generation: generation % slot::NUMBERS_END,
+                sequence: sequence % slot::NUMBERS_END,
                 first: a.min(b),
                 next: a.max(b),
                 tail_number: runs.last().map_or(0, |run| run.1),

@@ -33,7 +33,7 @@ pub fn open(dir: &Path, mode: Mode) -> Opened {
     if fresh {
         // In small writes: after large ones the page cache holds large folios, and each later
         // 256-byte write would put a whole one on the disk.
-        let zeros = [0; 16 * 1024];
+        let zeros = [0; 4 * 1024];
         for offset in (0..FILE_BYTES).step_by(zeros.len()) {
             file.write_all_at(&zeros, offset)?;
         }

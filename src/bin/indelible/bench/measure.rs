@@ -15,7 +15,7 @@ use indelible::{Error, Log, Options, Preparation, Result, SyncMethod, WriteMode}
 /// Size of the floor's file and of every log's segments, in bytes.
 const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes of one zero-filling write.
-const FILL_BYTES: usize = 16 * 1024;
+const FILL_BYTES: usize = 4 * 1024;
 /// Appends that one contender makes in a row.
 const APPENDS_PER_TURN: usize = 4;
 /// Threads of the shared-sync figure.
