@@ -1,0 +1,76 @@
+//! The real binary on real disks: killed at random, killed at every system call, on full disks, and
+//! with the device's own count of what was written.
+//!
+//! `cargo test --features real-disk --test real_disk [-- LANE…]`. Lanes that need root, loop devices,
+//! a file system or `strace` that are not there say SKIPPED and are counted apart: a skip is no
+//! pass, and with `INDELIBLE_REQUIRE_ALL=1` it is a failure. A lane that ran but injected nothing
+//! fails. `INDELIBLE_KILLS=2000` sets the number of kills.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is what it is for")]
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test, on real files")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test without the harness"
+)]
+
+mod child;
+mod kill;
+mod mounted;
+mod oracle;
+
+use std::process::ExitCode;
+
+/// How a lane ended.
+pub(crate) enum Outcome {
+    /// What it did, in numbers.
+    Passed(String),
+    /// Why it could not run.
+    Skipped(String),
+}
+
+type Lane = (&'static str, fn() -> Outcome);
+
+const LANES: [Lane; 8] = [
+    ("kill_at_random", kill::at_random),
+    ("kill_at_every_call", kill::at_every_call),
+    ("ext4_writes", || mounted::writes(mounted::System::Ext4)),
+    ("xfs_writes", || mounted::writes(mounted::System::Xfs)),
+    ("btrfs_writes", || mounted::writes(mounted::System::Btrfs)),
+    ("ext4_full", || mounted::full(mounted::System::Ext4)),
+    ("xfs_full", || mounted::full(mounted::System::Xfs)),
+    ("btrfs_full", || mounted::full(mounted::System::Btrfs)),
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == "child") {
+        child::run(&words[1..]);
+        return ExitCode::SUCCESS;
+    }
+    let wanted: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let (mut passed, mut skipped, mut failed) = (0, 0, 0);
+    for (name, lane) in LANES {
+        if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
+            continue;
+        }
+        match std::panic::catch_unwind(lane) {
+            Ok(Outcome::Passed(what)) => {
+                passed += 1;
+                println!("real disk: {name} passed: {what}");
+            }
+            Ok(Outcome::Skipped(why)) => {
+                skipped += 1;
+                println!("real disk: {name} SKIPPED: {why}");
+            }
+            Err(_) => {
+                failed += 1;
+                println!("real disk: {name} FAILED");
+            }
+        }
+    }
+    println!("real disk: {passed} passed, {skipped} skipped (not passed), {failed} failed");
+    let required = std::env::var_os("INDELIBLE_REQUIRE_ALL").is_some();
+    if failed > 0 || (required && skipped > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
