@@ -1,16 +1,22 @@
 //! The storage for async-raft: what the host's own ten integration tests ask of a storage, the
 //! defects of the host that it cures, and what it keeps over restarts and crashes.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 #![expect(clippy::needless_pass_by_value, reason = "callers give numbers and text alike")]
 
 #[path = "../examples/raft_hosts/async_raft.rs"]
 mod kv;
 
+#[path = "raft_support/crash.rs"]
+mod crash;
+#[path = "async_raft/crash.rs"]
+mod crashes;
 #[path = "async_raft/defects.rs"]
 mod defects;
 #[path = "async_raft/restart.rs"]
 mod restart;
+#[path = "async_raft/slow.rs"]
+mod slow;
 #[path = "async_raft/storage.rs"]
 mod storage;
 #[path = "async_raft/suite.rs"]

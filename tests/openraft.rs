@@ -1,10 +1,14 @@
 //! The stores for openraft 0.9 and 0.10: the hosts' own suites on files and in memory, and what
-//! those suites do not ask: reopening, restarts of a cluster, limits.
+//! those suites do not ask: reopening, power cuts, restarts of a cluster, limits.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 #[path = "../examples/raft_hosts/cluster_09.rs"]
 mod cluster;
+#[path = "raft_support/crash.rs"]
+mod crash;
+#[path = "openraft/crash.rs"]
+mod crashes;
 #[path = "../examples/raft_hosts/openraft_010.rs"]
 #[expect(dead_code, reason = "an example uses all of it")]
 mod kv_010;

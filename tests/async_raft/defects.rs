@@ -6,6 +6,7 @@ use async_raft::storage::HardState;
 use indelible::async_raft::Defect;
 use kv::{Machine, Store};
 
+use super::slow::SlowDirectory;
 use super::storage::{apply, change, entry, open, replicate};
 use super::*;
 
@@ -54,4 +55,38 @@ async fn membership_survives_the_second_compaction() {
     assert_eq!(members_after_two_compactions(None).await, members(0..3));
     // Such a node takes itself for the whole cluster and elects itself.
     assert_eq!(members_after_two_compactions(Some(Defect::LostMembership)).await, members([0]));
+}
+
+/// Two nodes; the follower's disk takes longer than a heartbeat for a sync. How many of a few
+/// writes get through in some seconds?
+async fn writes_with_a_slow_follower(defect: Option<Defect>, writes: u64) -> u64 {
+    let network = Arc::new(Network::default());
+    network.start(0, &config(), in_memory()).unwrap();
+    let slow = Log::create_in(Arc::new(SlowDirectory::new(Duration::from_millis(70))), &options());
+    let slow = match defect {
+        Some(defect) => Store::open_uncured(slow.unwrap(), 1, Machine::default(), defect),
+        None => Store::open(slow.unwrap(), 1, Machine::default()),
+    };
+    network.start_on(1, &config(), slow.unwrap());
+    network.node(0).unwrap().initialize(members(0..2)).await.unwrap();
+    assert_eq!(elected(&network).await, 0, "the other one does not campaign by itself");
+    let network_of_writer = Arc::clone(&network);
+    let writer = tokio::spawn(async move {
+        for i in 0..writes {
+            write(&network_of_writer, 0, i, i).await;
+        }
+    });
+    within(Duration::from_secs(5), &mut || writer.is_finished()).await;
+    writer.abort();
+    (0..writes).filter(|i| value(&network, 0, i).is_some()).count() as u64
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_follower_gets_ahead() {
+    assert_eq!(writes_with_a_slow_follower(None, 5).await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_follower_holds_everybody_up_without_the_cure() {
+    assert!(writes_with_a_slow_follower(Some(Defect::Livelock), 5).await < 5);
 }

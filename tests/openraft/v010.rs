@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::kv_010::{Machine, Set, Types};
 use super::{open_in, small, v09};
 
-type Store = LogStore<Types>;
+pub(crate) type Store = LogStore<Types>;
 
 struct InMemory;
 
@@ -46,7 +46,7 @@ async fn official_suite_passes_in_a_directory() {
     Suite::test_all(InDirectory).await.unwrap();
 }
 
-fn id(term: u64, index: u64) -> LogIdOf<Types> {
+pub(crate) fn id(term: u64, index: u64) -> LogIdOf<Types> {
     let leader = <Types as RaftTypeConfig>::LeaderId::new_committed(term, 0);
     LogIdOf::<Types>::new(leader, index)
 }
@@ -56,7 +56,11 @@ fn entry(term: u64, index: u64) -> <Types as RaftTypeConfig>::Entry {
     Entry { log_id: id(term, index), payload: EntryPayload::Normal(set) }
 }
 
-async fn append(store: &mut Store, term: u64, range: std::ops::Range<u64>) -> std::io::Result<()> {
+pub(crate) async fn append(
+    store: &mut Store,
+    term: u64,
+    range: std::ops::Range<u64>,
+) -> std::io::Result<()> {
     let (sender, receiver) = Types::oneshot();
     let entries: Vec<_> = range.map(|index| entry(term, index)).collect();
     store.append(entries, IOFlushed::signal(sender)).await?;
