@@ -277,7 +277,7 @@ impl Checkpoint {
         if cells > CELLS_BYTES_MAX {
             return refuse("length of all state cells", to_u64(CELLS_BYTES_MAX), to_u64(cells));
         }
-        let mut above = None;
+        let mut above: Option<u64> = None;
         for &(first, last) in &self.runs {
             if above.is_some_and(|above| first <= above) {
                 return refuse(
