@@ -14,13 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde::Serialize;
 
 use crate::peer::{FLOOR, Kind, Mode, Outcome};
-use crate::work::{Payloads, Plan, remove};
+use crate::work::{Payloads, Plan, files, remove};
 
 const TRACED: &str = "fsync,fdatasync,msync,sync_file_range,openat,mmap,munmap,write,writev,pwrite64,pwritev,io_uring_enter";
 /// What of a payload is looked for. raft-engine writes an index over the first eight bytes.
@@ -214,15 +214,9 @@ fn holders(dir: &Path) -> Outcome<BTreeSet<String>> {
     let payloads = Payloads::new();
     let mark = &payloads.get(0)[MARK];
     let mut found = BTreeSet::new();
-    let mut left: Vec<PathBuf> = vec![dir.to_owned()];
-    while let Some(dir_left) = left.pop() {
-        for item in std::fs::read_dir(dir_left)? {
-            let path = item?.path();
-            if path.is_dir() {
-                left.push(path);
-            } else if contains(&path, mark)? {
-                found.insert(pattern(&path.strip_prefix(dir)?.to_string_lossy()));
-            }
+    for path in files(dir)? {
+        if contains(&path, mark)? {
+            found.insert(pattern(&path.strip_prefix(dir)?.to_string_lossy()));
         }
     }
     Ok(found)

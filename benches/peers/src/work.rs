@@ -7,7 +7,6 @@ pub mod threads;
 pub mod unsynced;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use crate::ENTRY_BYTES;
@@ -39,9 +38,7 @@ impl Plan {
     /// written. None of it belongs to the time of whoever comes first.
     pub fn settle(&self) -> Outcome<()> {
         for _ in 0..2 {
-            if !Command::new("sync").arg("-f").arg(&self.dir).status()?.success() {
-                return Err("sync failed".into());
-            }
+            sync_files(&self.dir)?;
             std::thread::sleep(Duration::from_millis(if self.quick { 500 } else { 2000 }));
         }
         Ok(())
@@ -54,6 +51,36 @@ impl Plan {
         std::fs::create_dir_all(&dir)?;
         Ok(dir)
     }
+}
+
+/// Every file below `dir`. One that goes while it is being looked for is left out.
+pub fn files(dir: &Path) -> Outcome<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(dir) = left.pop() {
+        for item in std::fs::read_dir(dir)? {
+            let path = item?.path();
+            if path.is_dir() {
+                left.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Has nothing of the files below `dir` left to be written. Not a sync of the file system, which
+/// would wait for what all others write as well.
+pub fn sync_files(dir: &Path) -> Outcome<()> {
+    for path in files(dir)? {
+        match std::fs::File::open(path) {
+            Ok(file) => file.sync_all()?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 pub fn remove(dir: &Path) -> Outcome<()> {

@@ -5,11 +5,11 @@
 //! same files would only see what the first one has repaired. The copies are in the page cache.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use super::{Payloads, Plan, remove};
+use super::{Payloads, Plan, files, remove, sync_files};
 use crate::ENTRY_BYTES;
 use crate::grid::{Grid, Table, order};
 use crate::peer::{FLOOR, Kind, Mode, Outcome};
@@ -65,9 +65,7 @@ fn reopen(kind: &Kind, killed: &Path, entries: usize) -> Outcome<f64> {
         return Err("cp failed".into());
     }
     // Nothing of the copying is left to be written while the clock runs.
-    if !Command::new("sync").arg("-f").arg(&copy).status()?.success() {
-        return Err("sync failed".into());
-    }
+    sync_files(&copy)?;
     let start = Instant::now();
     let peer = (kind.open)(&copy, Mode::Synced)?.ok_or("has no synced mode")?;
     let found = peer.entries()?;
@@ -111,20 +109,7 @@ pub fn load(kind: &Kind, dir: &Path, entries: usize) -> Outcome<()> {
 
 /// Bytes of the blocks that the files below `dir` take: holes are free, prepared space is not.
 fn allocated(dir: &Path) -> Outcome<u64> {
-    let mut bytes = 0;
-    let mut left: Vec<PathBuf> = vec![dir.to_owned()];
-    while let Some(dir) = left.pop() {
-        for item in std::fs::read_dir(dir)? {
-            let item = item?;
-            let metadata = item.metadata()?;
-            if metadata.is_dir() {
-                left.push(item.path());
-            } else {
-                bytes += metadata.blocks() * 512;
-            }
-        }
-    }
-    Ok(bytes)
+    files(dir)?.iter().map(|path| Ok(path.metadata()?.blocks() * 512)).sum()
 }
 
 fn megabytes(bytes: u64) -> f64 {
