@@ -19,6 +19,7 @@ mod edges;
 mod large;
 mod migration;
 mod open;
+mod refill;
 mod restart;
 mod support;
 mod syncs;
