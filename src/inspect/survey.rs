@@ -32,6 +32,11 @@ const SEARCH_BUDGET_FACTOR: usize = 4;
 /// The unit that stands for an entry which is not readable: no frame starts at offset zero.
 const MISSING: u32 = 0;
 
+/// Most entries one segment can hold.
+pub(crate) const SPAN_MAX: u64 = SEGMENT_BYTES_MAX / 32;
+
+const _: () = assert!(FRAME_HEADER_BYTES == 32);
+
 /// The bytes of a file, as far as the device gives them.
 #[derive(Debug)]
 pub(crate) struct FileBytes {
@@ -256,34 +261,32 @@ impl Survey {
         self.name.base.saturating_add(to_u64(self.units.len()))
     }
 
-    /// The parts of `live` that cannot be read.
+    /// The parts of `live` that cannot be read. Costs no more than the entries there are, whatever
+    /// a hostile checkpoint expects.
     pub(crate) fn missing(&self, live: &Range<u64>) -> Vec<Range<u64>> {
-        let mut missing: Vec<Range<u64>> = Vec::new();
-        for index in live.clone() {
-            if self.frame(index).is_some() {
-                continue;
-            }
-            match missing.last_mut() {
-                Some(range) if range.end == index => range.end += 1,
-                _ => missing.push(index..index + 1),
-            }
+        let known = live.start..live.end.min(self.entries_end()).max(live.start);
+        let mut missing = ranges(known.clone().filter(|&index| self.frame(index).is_none()));
+        if known.end < live.end {
+            missing.push(known.end..live.end);
         }
-        missing
+        joined(missing)
     }
 
     /// The parts of `live` that are marked as missing.
     pub(crate) fn holes(&self, live: &Range<u64>) -> Vec<Range<u64>> {
-        let mut holes: Vec<Range<u64>> = Vec::new();
-        for index in live.clone() {
-            if !self.frame(index).is_some_and(|(_, header, _)| header.kind == Kind::Hole) {
-                continue;
-            }
-            match holes.last_mut() {
-                Some(range) if range.end == index => range.end += 1,
-                _ => holes.push(index..index + 1),
-            }
-        }
-        holes
+        ranges(self.frames_of(live, Kind::Hole))
+    }
+
+    /// How many entries of `live` can be read.
+    pub(crate) fn readable(&self, live: &Range<u64>) -> u64 {
+        to_u64(self.frames_of(live, Kind::Entry).count())
+    }
+
+    fn frames_of(&self, live: &Range<u64>, kind: Kind) -> impl Iterator<Item = u64> + '_ {
+        let known = live.start..live.end.min(self.entries_end());
+        known.filter(move |&index| {
+            self.frame(index).is_some_and(|(_, header, _)| header.kind == kind)
+        })
     }
 
     /// Where the table says a missing entry is, or else the first gap there is.
@@ -375,7 +378,9 @@ impl Offsets {
             self.settle(next);
         }
         self.cut(next);
-        self.units.resize(to_usize(next.saturating_sub(self.base)), MISSING);
+        if next.saturating_sub(self.base) <= SPAN_MAX {
+            self.units.resize(to_usize(next.saturating_sub(self.base)), MISSING);
+        }
     }
 
     pub(crate) fn next(&self) -> u64 {
@@ -402,7 +407,7 @@ impl Offsets {
     /// After lost records, the next entry is `index`: any of the lost ones may have been a
     /// truncation, the others entries that follow it.
     fn settle(&mut self, index: u64) {
-        if index < self.base || index - self.base > SEGMENT_BYTES_MAX / to_u64(FRAME_HEADER_BYTES) {
+        if index < self.base || index - self.base > SPAN_MAX {
             return;
         }
         let lowest = index.saturating_sub(std::mem::take(&mut self.doubt));
@@ -421,8 +426,7 @@ impl Offsets {
                 self.cut(index);
                 let end = decode_hole(payload).filter(|_| header.kind == Kind::Hole);
                 let end = end.unwrap_or(index.saturating_add(1));
-                let span_max = SEGMENT_BYTES_MAX / to_u64(FRAME_HEADER_BYTES);
-                if index == self.next() && end > index && end - index <= span_max {
+                if index == self.next() && end > index && end - index <= SPAN_MAX {
                     let length = self.units.len() + to_usize(end - index);
                     self.units.resize(length, in_units(offset));
                 }
@@ -444,4 +448,33 @@ impl Offsets {
         }
         self.units
     }
+}
+
+/// Runs of consecutive indexes.
+pub(crate) fn ranges(indexes: impl Iterator<Item = u64>) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for index in indexes {
+        match ranges.last_mut() {
+            Some(range) if range.end == index => range.end += 1,
+            _ => ranges.push(index..index + 1),
+        }
+    }
+    ranges
+}
+
+/// Neighbouring ranges as one.
+pub(crate) fn joined(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    let mut out: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match out.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => out.push(range),
+        }
+    }
+    out
+}
+
+/// How many indexes a list of ranges covers.
+pub(crate) fn total(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
 }

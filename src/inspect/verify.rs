@@ -16,7 +16,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
-use crate::format::{CellValue, Checkpoint, Kind, SegmentName};
+use crate::format::{CellValue, Checkpoint, SegmentName};
 use crate::identity::Uuid;
 use crate::io::Directory;
 use crate::recovery::table::{Decision, MetadataFact, TailFact};
@@ -341,10 +341,7 @@ impl Check<'_> {
             }
         }
         self.seen.holes.extend(survey.holes(live));
-        let readable = |index: &u64| {
-            survey.frame(*index).is_some_and(|(_, header, _)| header.kind == Kind::Entry)
-        };
-        self.seen.entries += to_u64(live.clone().filter(readable).count());
+        self.seen.entries += survey.readable(live);
         Ok(())
     }
 

@@ -25,13 +25,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use self::refill::{Refilled, missing, refill};
+pub use self::refill::{Refilled, missing, refill, refill_in};
 
 use self::plan::Work;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::inspect::os_door;
 use crate::inspect::scene::Scene;
+use crate::io::Directory;
 use crate::io::os::OsDirectory;
 
 /// How many `repair-<n>` directories are looked for.
@@ -221,12 +222,22 @@ fn list(ranges: &[Range<u64>]) -> String {
 ///
 /// # Errors
 /// [`Error::Missing`], [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`],
-/// [`Error::Io`].
+/// [`Error::Io`]; [`Error::Damaged`] if the checkpoint is not that of these segments.
 pub fn plan(path: impl AsRef<Path>) -> Result<Plan> {
     let path = path.as_ref();
-    let dir = Dir::read_only(Arc::new(os_door(path)?), path);
-    let scene = Scene::of(&dir)?;
-    Ok(Work::of(&dir, &scene)?.plan)
+    plan_of(&Dir::read_only(Arc::new(os_door(path)?), path))
+}
+
+/// What a repair of a log behind any I/O door would do and lose.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_in(directory: Arc<dyn Directory>) -> Result<Plan> {
+    plan_of(&Dir::read_only(directory, ""))
+}
+
+fn plan_of(dir: &Dir) -> Result<Plan> {
+    Ok(Work::of(dir, &Scene::of(dir)?)?.plan)
 }
 
 /// Repairs the log in a directory: does what [`plan`] says, and keeps a copy of every file it
@@ -239,18 +250,34 @@ pub fn plan(path: impl AsRef<Path>) -> Result<Plan> {
 pub fn apply(path: impl AsRef<Path>) -> Result<(Plan, Option<PathBuf>)> {
     let path = path.as_ref();
     let dir = Dir::new(Arc::new(os_door(path)?), path);
+    let mut kept = None;
+    let plan = apply_to(&dir, || {
+        let dir = kept_in(path)?;
+        kept = Some(dir.path().to_path_buf());
+        Ok(dir)
+    })?;
+    Ok((plan, kept))
+}
+
+/// Repairs a log behind any I/O door, and keeps copies behind another one, in an empty directory.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_in(directory: Arc<dyn Directory>, kept: Arc<dyn Directory>) -> Result<Plan> {
+    apply_to(&Dir::new(directory, ""), || Ok(Dir::new(kept, "")))
+}
+
+fn apply_to(dir: &Dir, kept: impl FnOnce() -> Result<Dir>) -> Result<Plan> {
     let _lock = dir.lock()?;
-    let scene = Scene::of(&dir)?;
-    let work = Work::of(&dir, &scene)?;
+    let scene = Scene::of(dir)?;
+    let work = Work::of(dir, &scene)?;
     if let Some(error) = work.plan.obstacle.as_ref().and_then(Obstacle::error) {
         return Err(error.clone());
     }
-    if work.plan.steps.is_empty() {
-        return Ok((work.plan, None));
+    if work.plan.obstacle.is_some() || work.plan.steps.is_empty() {
+        return Ok(work.plan);
     }
-    let kept = kept_in(path)?;
-    let plan = work.carry_out(&dir, scene, &kept)?;
-    Ok((plan, Some(kept.path().to_path_buf())))
+    work.carry_out(dir, scene, &kept()?)
 }
 
 /// A new directory for the files that a repair changes.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::rebuild::Rebuilt;
-use super::salvage::{Salvaged, joined, ranges, total};
+use super::salvage::Salvaged;
 use super::{Loss, Obstacle, Plan, Step};
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
@@ -16,7 +16,7 @@ use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::inspect::scene::{Scene, live_ranges};
-use crate::inspect::survey::{Survey, read_file};
+use crate::inspect::survey::{SPAN_MAX, Survey, joined, ranges, read_file, total};
 use crate::recovery::table::{Decision, MetadataFact, TailFact};
 
 /// A plan with all that is needed to carry it out.
@@ -65,6 +65,13 @@ impl Work {
         let mut lost: Vec<Range<u64>> = Vec::new();
         let mut holes = 0;
         for (name, live) in &live {
+            if live.end.saturating_sub(name.base) > SPAN_MAX {
+                // No segment holds that many: the checkpoint is sound, and is not of this log.
+                let (expected, got) = (SPAN_MAX, live.end - name.base);
+                let reason = Damage::Field { field: "entries of a segment", expected, got };
+                let path = dir.join(METADATA);
+                return Err(Error::Damaged { path, offset: 0, indexes: None, reason });
+            }
             if gone.contains(name) {
                 self.plan.steps.push(Step::Recreate { number: name.number, missing: live.clone() });
                 self.recreate.push((*name, live.clone()));

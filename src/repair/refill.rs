@@ -14,13 +14,13 @@ use std::sync::Arc;
 
 use super::plan::{header_of, is_entry, runs, survey};
 use super::rebuild::Rebuilt;
-use super::salvage::{joined, ranges, total};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::format::{Checkpoint, Kind, SegmentHeader, SegmentName};
 use crate::inspect::scene::Scene;
-use crate::inspect::survey::Survey;
+use crate::inspect::survey::{Survey, joined, ranges, total};
 use crate::inspect::{os_door, verify};
+use crate::io::Directory;
 use crate::log::Log;
 use crate::options::Options;
 use crate::recovery::table::Decision;
@@ -60,37 +60,55 @@ pub fn refill(
 ) -> Result<Refilled> {
     let path = path.as_ref();
     // An ordinary open and close, so that the checkpoint summarises everything.
-    let options = Options::new().background(false).allow_holes(true);
-    Log::open(path, &options)?.0.close()?;
-    let dir = Dir::new(Arc::new(os_door(path)?), path);
+    Log::open(path, &allowing())?.0.close()?;
+    fill_all(&Dir::new(Arc::new(os_door(path)?), path), entry)
+}
+
+/// Puts missing entries back into a log behind any I/O door.
+///
+/// # Errors
+/// As [`refill`].
+pub fn refill_in(
+    directory: Arc<dyn Directory>,
+    entry: &mut dyn FnMut(u64) -> Result<Option<Vec<u8>>>,
+) -> Result<Refilled> {
+    Log::open_in(Arc::clone(&directory), &allowing())?.0.close()?;
+    fill_all(&Dir::new(directory, ""), entry)
+}
+
+fn allowing() -> Options {
+    Options::new().background(false).allow_holes(true)
+}
+
+fn fill_all(dir: &Dir, entry: &mut dyn FnMut(u64) -> Result<Option<Vec<u8>>>) -> Result<Refilled> {
     let _lock = dir.lock()?;
-    let mut scene = Scene::of(&dir)?;
-    let missing = || Error::Missing { path: path.to_path_buf() };
+    let mut scene = Scene::of(dir)?;
+    let missing = || Error::Missing { path: dir.path().to_path_buf() };
     let mut checkpoint = scene.checkpoint().cloned().ok_or_else(missing)?;
     if scene.decision != Decision::OpenClean {
         return Err(scene.observed.refusal.take().unwrap_or_else(missing));
     }
     let mut refilled = Refilled { filled: 0, missing: Vec::new() };
     for (name, live) in scene.live.clone() {
-        let survey = survey(&dir, &scene, &checkpoint, name, &live)?;
+        let survey = survey(dir, &scene, &checkpoint, name, &live)?;
         let holes = survey.holes(&live);
         if holes.is_empty() {
             continue;
         }
         let before = refilled.filled;
         let is_tail = name.number == checkpoint.tail_number;
-        let mut header = header_of(&dir, &checkpoint, &survey);
+        let mut header = header_of(dir, &checkpoint, &survey);
         if is_tail {
             header.number = scene.observed.files.segments.keys().max().map_or(1, |last| last + 1);
             header.generation = dir.door().random();
             (header.previous_generation, header.previous_end) = (0, 0);
         }
-        let rebuilt = fill(&dir, header, &survey, &live, entry, &mut refilled)?;
+        let rebuilt = fill(dir, header, &survey, &live, entry, &mut refilled)?;
         if refilled.filled == before {
             continue;
         }
         if is_tail {
-            replace_tail(&dir, &mut scene, &mut checkpoint, name, header, rebuilt)?;
+            replace_tail(dir, &mut scene, &mut checkpoint, name, header, rebuilt)?;
         } else {
             let next_sequence = survey.footer.map_or(checkpoint.sequence, |it| it.next_sequence);
             dir.put(&name.to_string(), &rebuilt.seal(next_sequence)?)?;

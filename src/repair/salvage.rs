@@ -18,7 +18,7 @@ use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, FrameHeader, SegmentName};
 use crate::identity::Uuid;
 use crate::inspect::scene::Scene;
-use crate::inspect::survey::{Offsets, Step, Steps, read_file};
+use crate::inspect::survey::{Offsets, Step, Steps, joined, ranges, read_file};
 use crate::recovery::table::Decision;
 use crate::segment::{FRAMES_START, Segment};
 use crate::state::{CellValue, State};
@@ -90,8 +90,7 @@ impl Salvaged {
         salvaged.bytes = bytes;
         salvaged.needed |= salvaged.lost.is_some();
         let from = salvaged.state.first.max(name.base);
-        let mut live = from..salvaged.state.next;
-        salvaged.needed |= live.any(|index| salvaged.entry(index).is_none());
+        salvaged.needed |= !salvaged.missing(&(from..salvaged.state.next)).is_empty();
         Ok(salvaged)
     }
 
@@ -205,11 +204,22 @@ impl Salvaged {
         }
     }
 
+    /// The parts of a range that cannot be read.
+    pub(super) fn missing(&self, live: &Range<u64>) -> Vec<Range<u64>> {
+        let known = live.start..live.end.min(self.offsets.next()).max(live.start);
+        let mut missing = ranges(known.clone().filter(|&index| self.entry(index).is_none()));
+        if known.end < live.end {
+            missing.push(known.end..live.end);
+        }
+        joined(missing)
+    }
+
     /// How many entries of a range are marked as missing already.
     pub(super) fn holes(&self, live: &Range<u64>) -> u64 {
         let marked =
             |index: &u64| self.entry(*index).is_some_and(|(header, _)| header.kind == Kind::Hole);
-        to_u64(live.clone().filter(marked).count())
+        let known = live.start..live.end.min(self.offsets.next());
+        to_u64(known.filter(marked).count())
     }
 
     /// The frame that stands for an entry.
@@ -233,33 +243,4 @@ fn note(offsets: &mut Offsets, step: &Step<'_>) {
         Step::Frame { offset, header, payload } => offsets.frame(*offset, header, payload),
         Step::Gap { offset, end, header, .. } => offsets.gap(end - offset, header.as_ref()),
     }
-}
-
-/// Runs of consecutive indexes.
-pub(super) fn ranges(indexes: impl Iterator<Item = u64>) -> Vec<Range<u64>> {
-    let mut ranges: Vec<Range<u64>> = Vec::new();
-    for index in indexes {
-        match ranges.last_mut() {
-            Some(range) if range.end == index => range.end += 1,
-            _ => ranges.push(index..index + 1),
-        }
-    }
-    ranges
-}
-
-/// How many indexes a list of ranges covers.
-pub(super) fn total(ranges: &[Range<u64>]) -> u64 {
-    ranges.iter().map(|range| to_u64(to_usize(range.end - range.start))).sum()
-}
-
-/// Neighbouring ranges as one.
-pub(super) fn joined(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    let mut out: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
-        match out.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => out.push(range),
-        }
-    }
-    out
 }
