@@ -32,7 +32,7 @@ use d_engine_proto::common::{Entry, EntryPayload, LogId};
 use d_engine_proto::server::election::VotedFor;
 use indelible::Entries;
 use prost::Message;
-use prost::bytes::{Buf, Bytes, BytesMut};
+use prost::bytes::{Bytes, BytesMut};
 
 use crate::error::{HostResult, corruption};
 
@@ -78,52 +78,74 @@ pub(crate) fn encode_entry(entry: &Entry) -> Vec<u8> {
 }
 
 /// The entry at `index`, from its bytes, which a command goes on using.
-pub(crate) fn decode_entry(index: u64, mut bytes: Bytes) -> HostResult<Entry> {
-    let refused = |why: &str| Err(corruption(format!("entry {index} {why}")));
-    if bytes.len() < HEADER_BYTES {
-        return refused("is too short");
-    }
-    let shape = bytes.get_u8();
-    let stated = bytes.get_u64_le();
-    let term = bytes.get_u64_le();
-    if stated != index {
-        return refused(&format!("says that it is entry {stated}"));
-    }
-    let payload = match shape {
-        SHAPE_EMPTY if bytes.is_empty() => None,
-        SHAPE_COMMAND => Some(EntryPayload { payload: Some(Payload::Command(bytes)) }),
-        SHAPE_OTHER => match EntryPayload::decode(bytes) {
-            Ok(payload) => Some(payload),
-            Err(error) => return refused(&format!("does not decode: {error}")),
-        },
-        _ => return refused("has no known shape"),
-    };
-    Ok(Entry { index, term, payload })
+pub(crate) fn decode_entry(index: u64, bytes: &Bytes) -> HostResult<Entry> {
+    let (head, body) = Head::split(index, bytes)?;
+    head.join(index, bytes.slice_ref(body))
 }
 
 /// The entries from `first` on. Their commands share allocations of at most [`SHARED_BYTES`], each
 /// of which lives as long as any of its commands does.
 pub(crate) fn decode_entries(first: u64, stored: &Entries) -> HostResult<Vec<Entry>> {
     let mut decoded = Vec::with_capacity(stored.len());
-    let mut lengths = Vec::new();
-    let mut waiting = stored.iter().peekable();
-    let mut indexes = first..;
-    while let Some(next) = waiting.peek() {
+    let mut heads = Vec::new();
+    let mut waiting = (first..=u64::MAX).zip(stored.iter()).peekable();
+    while let Some((_, next)) = waiting.peek() {
         let left = stored.len() - decoded.len();
         let likely = next.len().saturating_mul(left).min(SHARED_BYTES).max(next.len());
         let mut shared = BytesMut::with_capacity(likely);
-        while let Some(bytes) =
-            waiting.next_if(|bytes| shared.is_empty() || shared.len() + bytes.len() <= likely)
+        while let Some((index, bytes)) =
+            waiting.next_if(|(_, next)| shared.len() + next.len() <= likely)
         {
-            shared.extend_from_slice(bytes);
-            lengths.push(bytes.len());
+            let (head, body) = Head::split(index, bytes)?;
+            shared.extend_from_slice(body);
+            heads.push((index, head, body.len()));
         }
         let mut shared = shared.freeze();
-        for (length, index) in lengths.drain(..).zip(&mut indexes) {
-            decoded.push(decode_entry(index, shared.split_to(length))?);
+        for (index, head, length) in heads.drain(..) {
+            decoded.push(head.join(index, shared.split_to(length))?);
         }
     }
     Ok(decoded)
+}
+
+/// What an entry states before its body, its index apart.
+struct Head {
+    shape: u8,
+    term: u64,
+}
+
+impl Head {
+    /// Takes the bytes of the entry at `index` apart.
+    fn split(index: u64, mut bytes: &[u8]) -> HostResult<(Self, &[u8])> {
+        let head = take(&mut bytes).and_then(|[shape]| {
+            let stated = u64::from_le_bytes(take(&mut bytes)?);
+            let term = u64::from_le_bytes(take(&mut bytes)?);
+            Some((stated, Self { shape, term }))
+        });
+        match head {
+            Some((stated, head)) if stated == index => Ok((head, bytes)),
+            Some((stated, _)) => refused(index, &format!("says that it is entry {stated}")),
+            None => refused(index, "is too short"),
+        }
+    }
+
+    /// The entry at `index` of this head and a body.
+    fn join(self, index: u64, body: Bytes) -> HostResult<Entry> {
+        let payload = match self.shape {
+            SHAPE_EMPTY if body.is_empty() => None,
+            SHAPE_COMMAND => Some(EntryPayload { payload: Some(Payload::Command(body)) }),
+            SHAPE_OTHER => match EntryPayload::decode(body) {
+                Ok(payload) => Some(payload),
+                Err(error) => return refused(index, &format!("does not decode: {error}")),
+            },
+            _ => return refused(index, "has no known shape"),
+        };
+        Ok(Entry { index, term: self.term, payload })
+    }
+}
+
+fn refused<T>(index: u64, why: &str) -> HostResult<T> {
+    Err(corruption(format!("entry {index} {why}")))
 }
 
 /// The bytes of a hard state.
@@ -238,23 +260,23 @@ mod tests {
         for payload in payloads {
             let entry = Entry { index: 3, term: u64::MAX, payload };
             let bytes = Bytes::from(encode_entry(&entry));
-            assert_eq!(decode_entry(3, bytes).unwrap(), entry);
+            assert_eq!(decode_entry(3, &bytes).unwrap(), entry);
         }
     }
 
     #[test]
     fn bytes_that_are_not_the_entry_wanted_are_refused() {
         let whole = Bytes::from(encode_entry(&Entry { index: 3, term: 1, payload: None }));
-        assert!(decode_entry(3, whole.clone()).is_ok());
-        assert!(decode_entry(4, whole.clone()).unwrap_err().is_fatal());
+        assert!(decode_entry(3, &whole).is_ok());
+        assert!(decode_entry(4, &whole).unwrap_err().is_fatal());
         for length in 0..whole.len() {
-            assert!(decode_entry(3, whole.slice(..length)).unwrap_err().is_fatal());
+            assert!(decode_entry(3, &whole.slice(..length)).unwrap_err().is_fatal());
         }
         for (shape, body) in [(SHAPE_EMPTY, "x"), (SHAPE_OTHER, "\u{7f}"), (3, "")] {
             let mut bytes = whole.to_vec();
             bytes[0] = shape;
             bytes.extend(body.as_bytes());
-            assert!(decode_entry(3, bytes.into()).unwrap_err().is_fatal(), "shape {shape}");
+            assert!(decode_entry(3, &bytes.into()).unwrap_err().is_fatal(), "shape {shape}");
         }
     }
 
@@ -275,5 +297,7 @@ mod tests {
         let stored = log.read(0..entries.len() as u64).unwrap();
         assert_eq!(decode_entries(0, &stored).unwrap(), entries);
         assert!(decode_entries(1, &stored).unwrap_err().is_fatal());
+        let none = log.read(0..0).unwrap();
+        assert!(decode_entries(u64::MAX, &none).unwrap().is_empty());
     }
 }

@@ -148,7 +148,7 @@ impl LogStore for DEngineLog {
 
     async fn entry(&self, index: u64) -> HostResult<Option<Entry>> {
         match self.log.entry(index) {
-            Ok(bytes) => decode_entry(index, bytes.into()).map(Some),
+            Ok(bytes) => decode_entry(index, &bytes.into()).map(Some),
             Err(Error::Trimmed { .. } | Error::BeyondEnd { .. }) => Ok(None),
             Err(error) => Err(to_host(error)),
         }
