@@ -18,6 +18,7 @@ async fn cluster_goes_on_while_each_node_restarts_and_after_all_did() {
             write(&network, leader, written, written).await;
             written += 1;
         }
+        equal_logs(&network).await;
         network.stop(restarted).await.unwrap();
         let leader = elected(&network).await;
         for _ in 0..40 {
@@ -28,6 +29,7 @@ async fn cluster_goes_on_while_each_node_restarts_and_after_all_did() {
         let last = metrics(&network, leader).last_log_index;
         until("it to catch up", || metrics(&network, restarted).last_log_index >= last).await;
     }
+    equal_logs(&network).await;
     for id in 0..3 {
         assert!(network.store(id).unwrap().log().first() > 1, "a snapshot has replaced entries");
         network.stop(id).await.unwrap();
@@ -60,4 +62,15 @@ async fn cluster_goes_on_while_each_node_restarts_and_after_all_did() {
         assert_eq!(known, usize::try_from(written).unwrap() + 1);
         network.stop(id).await.unwrap();
     }
+}
+
+/// Waits until no node is behind. Of two logs, one with the later term and one with the higher
+/// index, the host elects neither, so a node must not be stopped while they differ.
+async fn equal_logs(network: &Network) {
+    until("equal logs", || {
+        let ends =
+            network.nodes().into_iter().map(|(_, node)| node.metrics().borrow().last_log_index);
+        ends.collect::<HashSet<_>>().len() == 1
+    })
+    .await;
 }
