@@ -9,6 +9,8 @@
 //! While one thread syncs, writers go on filling the next batch; they wait in two groups, those
 //! whom the sync in flight covers and those for the next one, so that each wake-up is of use.
 
+use std::cell::Cell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::clock::Moment;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Called once when a batch is durable, or never will be.
 pub(crate) type Callback = Box<dyn FnOnce(Result<()>) + Send>;
@@ -48,7 +50,12 @@ struct GroupState {
     /// How many threads the last sync released, and how long it took.
     released: usize,
     took: Duration,
+    /// Who waits for which batch.
     callbacks: Vec<(u64, Callback)>,
+    /// Whose batch is decided, in the order in which they are called.
+    due: VecDeque<(Callback, Result<()>)>,
+    /// Some thread is calling them; whatever else comes due is its to call.
+    calling: bool,
 }
 
 /// The right to sync. Whoever holds it must give it back through [`Group::finish`].
@@ -183,14 +190,9 @@ impl Group {
         self.state.lock().target = Some(sequence);
     }
 
-    /// Ends a sync. With `durable`, everything up to it is on media, and the callbacks that are
-    /// due come back to be run outside every lock.
-    pub(crate) fn finish(
-        &self,
-        Turn(()): Turn,
-        durable: Option<u64>,
-        took: Duration,
-    ) -> Vec<Callback> {
+    /// Ends a sync. With `durable`, everything up to it is on media; [`Self::call_back`] then tells
+    /// those who wait for it.
+    pub(crate) fn finish(&self, Turn(()): Turn, durable: Option<u64>, took: Duration) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         let mut state = self.state.lock();
         if let Some(sequence) = durable {
@@ -205,17 +207,48 @@ impl Group {
         let (covered, next) = if parity == 0 { (even, odd) } else { (odd, even) };
         covered.notify_all();
         next.notify_one();
-        self.due(&mut state)
+        self.note_due(&mut state);
     }
 
-    /// Registers a callback; answers it back if it is due already.
-    pub(crate) fn register(&self, sequence: u64, callback: Callback) -> Option<Callback> {
+    /// Registers a callback. Answers whether it has to wait for a sync; otherwise it is due, with
+    /// what `health` says unless its batch is durable.
+    pub(crate) fn register(
+        &self,
+        sequence: u64,
+        callback: Callback,
+        health: impl FnOnce() -> Result<()>,
+    ) -> bool {
         let mut state = self.state.lock();
-        if self.durable() >= sequence || self.failed.load(Ordering::Acquire) {
-            return Some(callback);
+        if self.durable() >= sequence {
+            state.due.push_back((callback, Ok(())));
+            return false;
+        }
+        if self.failed.load(Ordering::Acquire) {
+            state.due.push_back((callback, health()));
+            return false;
         }
         state.callbacks.push((sequence, callback));
-        None
+        true
+    }
+
+    /// Calls those who are due, outside every lock and one after the other: if another thread is at
+    /// it, that one goes on with them.
+    pub(crate) fn call_back(&self) {
+        while let Some(turn) = self.begin_calling() {
+            for (callback, result) in turn.due.take() {
+                callback(result);
+            }
+        }
+    }
+
+    fn begin_calling(&self) -> Option<Calling<'_>> {
+        let mut state = self.state.lock();
+        if state.calling || state.due.is_empty() {
+            return None;
+        }
+        state.calling = true;
+        let due = Cell::new(std::mem::take(&mut state.due));
+        Some(Calling { group: self, due })
     }
 
     /// The newest batch that a callback waits for.
@@ -223,21 +256,34 @@ impl Group {
         self.state.lock().callbacks.iter().map(|(sequence, _)| *sequence).max()
     }
 
-    /// Every callback, whatever it waits for: after a failure.
-    pub(crate) fn take_all_callbacks(&self) -> Vec<Callback> {
-        let callbacks = std::mem::take(&mut self.state.lock().callbacks);
-        callbacks.into_iter().map(|(_, callback)| callback).collect()
+    /// Every callback is due, whatever it waits for: after a failure.
+    pub(crate) fn fail_all(&self, error: &Error) {
+        let mut state = self.state.lock();
+        let callbacks = std::mem::take(&mut state.callbacks);
+        state.due.extend(callbacks.into_iter().map(|(_, it)| (it, Err(error.clone()))));
     }
 
-    fn due(&self, state: &mut GroupState) -> Vec<Callback> {
+    fn note_due(&self, state: &mut GroupState) {
         if state.callbacks.is_empty() {
-            return Vec::new();
+            return;
         }
         let durable = self.durable();
         let mut due: Vec<_> =
             state.callbacks.extract_if(.., |(sequence, _)| *sequence <= durable).collect();
         due.sort_by_key(|(sequence, _)| *sequence);
-        due.into_iter().map(|(_, callback)| callback).collect()
+        state.due.extend(due.into_iter().map(|(_, callback)| (callback, Ok(()))));
+    }
+}
+
+/// The right to call back. It ends with this value, also if a callback panics.
+struct Calling<'a> {
+    group: &'a Group,
+    due: Cell<VecDeque<(Callback, Result<()>)>>,
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.group.state.lock().calling = false;
     }
 }
 

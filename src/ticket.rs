@@ -55,20 +55,20 @@ impl Ticket {
 
     /// Calls back once, when the batch is durable or a failure has made that impossible. Callbacks
     /// run in the order of their batches, on a thread of the log or of a caller that syncs; they
-    /// must not block. A batch that is durable already calls back before this returns.
+    /// must not block. A batch that is durable already calls back before this returns, unless
+    /// another thread is just calling others back: then it takes its turn behind them.
     pub fn on_durable(self, callback: impl FnOnce(Result<()>) + Send + 'static) {
-        let due = self.shared.group.register(self.written.sequence, Box::new(callback));
-        match due {
-            Some(callback) if self.is_durable() => callback(Ok(())),
-            Some(callback) => callback(self.shared.not_poisoned()),
-            None if matches!(self.shared.options.durability, Durability::Interval(_)) => {}
-            None if self.shared.options.background => self.shared.signals.wake_flusher(),
-            // No thread of the log will sync for it, so this one does.
-            None => {
-                if self.shared.wait_durable(self.written.sequence).is_err() {
-                    self.shared.fail_callbacks();
-                }
-            }
+        let shared = &self.shared;
+        let sequence = self.written.sequence;
+        if !shared.group.register(sequence, Box::new(callback), || shared.not_poisoned()) {
+            shared.group.call_back();
+        } else if matches!(shared.options.durability, Durability::Interval(_)) {
+            // The next interval comes by itself.
+        } else if shared.options.background {
+            shared.signals.wake_flusher();
+        } else if shared.wait_durable(sequence).is_err() {
+            // No thread of the log will sync for it, so this one did.
+            shared.fail_callbacks();
         }
     }
 }

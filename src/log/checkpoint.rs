@@ -117,7 +117,7 @@ impl Shared {
         let took = started.elapsed();
         if let Err(error) = result {
             let error = self.poisoned_by(error);
-            let _failed_below = self.group.finish(turn, None, took);
+            self.group.finish(turn, None, took);
             self.fail_callbacks();
             return Err(error);
         }
@@ -129,11 +129,9 @@ impl Shared {
             let writer = self.writer.lock();
             self.bounds.durable.store(stock.next.min(writer.lowest), Ordering::Release);
         }
-        let due = self.group.finish(turn, Some(stock.sequence), took);
+        self.group.finish(turn, Some(stock.sequence), took);
         self.signals.synced();
-        for callback in due {
-            callback(Ok(()));
-        }
+        self.group.call_back();
         Ok(stock.captured)
     }
 

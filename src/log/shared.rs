@@ -164,9 +164,8 @@ impl Shared {
     /// Answers every callback with the failure, if there was one. Called with no lock held.
     pub(crate) fn fail_callbacks(&self) {
         if let Err(error) = self.not_poisoned() {
-            for callback in self.group.take_all_callbacks() {
-                callback(Err(error.clone()));
-            }
+            self.group.fail_all(&error);
+            self.group.call_back();
         }
     }
 

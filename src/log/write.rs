@@ -369,10 +369,8 @@ impl Shared {
         let turn = self.group.turn();
         let written = self.commit_in_slots_in_turn(batch);
         let durable = written.as_ref().ok().map(|(written, _)| written.sequence);
-        let due = self.group.finish(turn, durable, std::time::Duration::ZERO);
-        for callback in due {
-            callback(Ok(()));
-        }
+        self.group.finish(turn, durable, std::time::Duration::ZERO);
+        self.group.call_back();
         if written.is_err() {
             self.fail_callbacks();
         }
