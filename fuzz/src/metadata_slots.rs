@@ -64,6 +64,7 @@ fn sane(checkpoint: &Checkpoint) -> bool {
         && offsets.iter().all(|it| it.is_multiple_of(8) && (4096..=segment_bytes).contains(it))
         && checkpoint.tail_offset <= checkpoint.reach
         && checkpoint.first <= checkpoint.next
+        && !(checkpoint.creating && checkpoint.first < checkpoint.next)
         && checkpoint.runs.iter().all(|(first, last)| first <= last)
         && checkpoint.runs.windows(2).all(|pair| pair[0].1 < pair[1].0)
         && checkpoint.runs.last().is_some_and(|(_, last)| *last == checkpoint.tail_number)
@@ -135,7 +136,7 @@ pub fn seeds() -> Vec<Seed> {
         runs: vec![(2, 2), (4, 6), (9, 9)],
         ..Checkpoint::default()
     };
-    let fresh = Checkpoint { runs: vec![(9, 9)], creating: true, ..busy.clone() };
+    let fresh = Checkpoint { runs: vec![(9, 9)], creating: true, next: 10, ..busy.clone() };
     let file = SideFileRef { id: 3, length: 900, crc: 5 };
     busy.cells.insert("promise".to_owned(), CellValue::Inline(Arc::from(&[1; 20][..])));
     busy.cells.insert("snapshot".to_owned(), CellValue::SideFile(file));

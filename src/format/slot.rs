@@ -272,6 +272,9 @@ impl Checkpoint {
         if self.next < self.first {
             return refuse("next", self.first, self.next);
         }
+        if self.creating && self.next != self.first {
+            return refuse("next of a new log", self.first, self.next);
+        }
         // With few runs there is room for more, but such a slot could not be written again.
         let cells = cells_bytes(&self.cells);
         if cells > CELLS_BYTES_MAX {

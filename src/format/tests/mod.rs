@@ -98,7 +98,7 @@ fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
                 generation: generation % slot::NUMBERS_END,
                 sequence: sequence % slot::NUMBERS_END,
                 first: a.min(b),
-                next: a.max(b),
+                next: if creating { a.min(b) } else { a.max(b) },
                 tail_number: runs.last().map_or(0, |run| run.1),
                 tail_generation,
                 tail_offset,
