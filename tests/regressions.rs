@@ -1,5 +1,10 @@
 //! Bugs that the exploration found, each with its story and the seed that showed it.
 #![cfg(feature = "testing")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![expect(
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "the engine's own names have one case"
+)]
 
 use std::io::Write;
 use std::sync::Arc;

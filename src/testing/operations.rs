@@ -260,7 +260,7 @@ impl Script<'_> {
             7 => Change::Append { count: 1, bytes: u32::from(number) * 48 },
             8 | 9 => Change::Truncate(u64::from(number % 12)),
             10 | 11 => Change::Trim(u64::from(number % 12)),
-            12 if number % 2 == 0 => Change::ResetAhead(u64::from(number)),
+            12 if number.is_multiple_of(2) => Change::ResetAhead(u64::from(number)),
             12 => Change::ResetBack(u64::from(number % 8)),
             // The big ones share a cell, so that all together fit.
             13 if cell == 1 => Change::Set { cell, bytes: u16::from(number) * 4 },

@@ -138,7 +138,7 @@ pub(crate) fn writes(system: System) -> Outcome {
         while log.stats().recycled == 0 || log.stats().rolls < 4 {
             let rolls = log.stats().rolls;
             while log.stats().rolls == rolls {
-                log.append(&[1; 60_000]).unwrap();
+                log.append(&vec![1; 60_000]).unwrap();
             }
             log.commit(Batch::new().trim(log.next() - 1)).unwrap();
             log.maintain().unwrap();
@@ -160,6 +160,7 @@ pub(crate) fn writes(system: System) -> Outcome {
 }
 
 #[derive(Debug)]
+#[expect(dead_code, reason = "the flushes are for people")]
 struct Traffic {
     bytes: u64,
     flushes: u64,
@@ -179,8 +180,9 @@ fn appended(mounted: &Mounted, log: &Log) -> Traffic {
     for _ in 0..APPENDS {
         log.append(&ENTRY).unwrap();
     }
-    let traffic =
-        Traffic { bytes: mounted.written() - bytes, flushes: mounted.flushes() - flushes };
+    let (bytes, flushes) = (mounted.written() - bytes, mounted.flushes() - flushes);
+    let traffic = Traffic { bytes, flushes };
+    assert!(flushes >= APPENDS, "an append was acknowledged without a flush: {traffic:?}");
     assert_eq!(
         (log.stats().rolls, log.stats().checkpoints),
         (rolls, checkpoints),

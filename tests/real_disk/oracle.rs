@@ -146,7 +146,7 @@ impl Contents {
 pub(crate) fn digest(log: &Log) -> u64 {
     let mut digest = Digest::new(log.first(), log.next());
     let promise = log.cell("promise");
-    digest.add(&promise.map(|it| it[..].try_into().unwrap()).unwrap_or([0_u8; 8]));
+    digest.add(&promise.map_or([0_u8; 8], |it| it[..].try_into().unwrap()));
     let entries = log.read(log.first()..log.next()).unwrap();
     entries.iter().for_each(|entry| digest.add(entry));
     digest.0
