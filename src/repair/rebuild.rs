@@ -5,14 +5,14 @@
 
 use crate::error::{Error, Result};
 use crate::format::frame::{
-    Flags, FrameHeader, Kind, Salt, encode_frame, encode_hole, payload_length,
+    Flags, FrameHeader, Kind, Salt, decode_frame, encode_frame, encode_hole, payload_length,
     read_header_unchecked,
 };
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{SegmentHeader, SegmentName};
-use crate::segment::in_units;
-use crate::segment::tail::Seal;
+use crate::segment::tail::{Seal, footer_space};
+use crate::segment::{OFFSET_UNIT, in_units};
 
 /// Most entries one Hole frame may stand for.
 const HOLE_SPAN_MAX: u64 = crate::options::SEGMENT_BYTES_MAX / 32;
@@ -97,9 +97,51 @@ impl Rebuilt {
         }
     }
 
-    /// The last frames, and the header in front of all.
-    fn finish(&mut self) {
+    /// The name of the file.
+    pub(super) fn name(&self) -> SegmentName {
+        SegmentName { number: self.header.number, base: self.header.base }
+    }
+
+    /// The whole file, with its offset table and footer.
+    pub(super) fn seal(self, next_sequence: u64) -> Result<Vec<u8>> {
+        let this = self.finish()?;
+        let end = Seal {
+            salt: &this.salt,
+            base: this.header.base,
+            units: &this.units,
+            data_end: to_u64(this.bytes.len()),
+            next_sequence,
+            compressed: this.compressed,
+            holes: this.holes,
+        }
+        .encode();
+        let start = to_usize(this.header.segment_bytes).saturating_sub(end.len());
+        let mut bytes = this.bytes;
+        bytes.resize(start, 0);
+        bytes.extend_from_slice(&end);
+        Ok(bytes)
+    }
+
+    /// The whole file, open at its end, and where that is.
+    pub(super) fn tail(self) -> Result<(Vec<u8>, u64)> {
+        let this = self.finish()?;
+        let end = to_u64(this.bytes.len());
+        let mut bytes = this.bytes;
+        bytes.resize(to_usize(this.header.segment_bytes), 0);
+        Ok((bytes, end))
+    }
+
+    /// The last frames, and the header in front of all; compressed if it does not fit otherwise.
+    fn finish(mut self) -> Result<Self> {
         self.write_hole();
+        let limit = self.header.segment_bytes;
+        if self.sealed_bytes() > limit {
+            self = self.squeezed();
+        }
+        let got = self.sealed_bytes();
+        if got > limit {
+            return Err(Error::TooLarge { what: "length of a rebuilt segment", got, limit });
+        }
         if self.header.first_sequence == 0 {
             let first = self.bytes.get(SEGMENT_HEADER_BYTES..).and_then(read_header_unchecked);
             self.header.first_sequence = first.map_or(self.sequence, |found| found.sequence);
@@ -107,48 +149,35 @@ impl Rebuilt {
         for (to, from) in self.bytes.iter_mut().zip(self.header.encode()) {
             *to = from;
         }
+        Ok(self)
     }
 
-    /// The name of the file.
-    pub(super) fn name(&self) -> SegmentName {
-        SegmentName { number: self.header.number, base: self.header.base }
+    /// What it takes with its table and footer; a tail can be sealed where it ends.
+    fn sealed_bytes(&self) -> u64 {
+        to_u64(self.bytes.len()) + footer_space(to_u64(self.units.len()))
     }
 
-    /// The whole file, with its offset table and footer.
-    pub(super) fn seal(mut self, next_sequence: u64) -> Result<Vec<u8>> {
-        self.finish();
-        let end = Seal {
-            salt: &self.salt,
-            base: self.header.base,
-            units: &self.units,
-            data_end: to_u64(self.bytes.len()),
-            next_sequence,
-            compressed: self.compressed,
-            holes: self.holes,
+    /// The same entries, compressed where that makes them smaller: what a peer gives may have been
+    /// stored compressed here.
+    fn squeezed(self) -> Self {
+        let mut out = Self::new(self.header);
+        for &unit in &self.units {
+            let offset = to_usize(u64::from(unit) * OFFSET_UNIT);
+            let rest = self.bytes.get(offset..).unwrap_or(&[]);
+            match decode_frame(rest, &self.salt) {
+                Ok((header, payload, _)) if header.kind == Kind::Entry => {
+                    match (header.is_compressed(), crate::compress::compress(payload)) {
+                        (false, Some(packed)) => {
+                            let flags = header.flags | Flags::LZ4;
+                            out.entry(&FrameHeader { flags, ..header }, &packed);
+                        }
+                        _ => out.entry(&header, payload),
+                    }
+                }
+                _ => out.hole(),
+            }
         }
-        .encode();
-        self.check_room(end.len())?;
-        let start = to_usize(self.header.segment_bytes).saturating_sub(end.len());
-        self.bytes.resize(start, 0);
-        self.bytes.extend_from_slice(&end);
-        Ok(self.bytes)
-    }
-
-    /// The whole file, open at its end, and where that is.
-    pub(super) fn tail(mut self) -> Result<(Vec<u8>, u64)> {
-        self.finish();
-        self.check_room(0)?;
-        let end = to_u64(self.bytes.len());
-        self.bytes.resize(to_usize(self.header.segment_bytes), 0);
-        Ok((self.bytes, end))
-    }
-
-    fn check_room(&self, behind: usize) -> Result<()> {
-        let got = to_u64(self.bytes.len()) + to_u64(behind);
-        let limit = self.header.segment_bytes;
-        if got > limit {
-            return Err(Error::TooLarge { what: "length of a rebuilt segment", got, limit });
-        }
-        Ok(())
+        out.write_hole();
+        out
     }
 }

@@ -314,3 +314,26 @@ fn a_log_behind_any_door_can_be_looked_at_and_backed_up() {
     assert_eq!(copy.entry(39).unwrap(), entry(39));
     assert_eq!(copy.uuid(), log.uuid());
 }
+
+#[cfg(feature = "lz4")]
+#[test]
+fn a_log_of_compressed_entries_is_refilled_with_plain_ones() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("log");
+    let options = options().compress_above(Some(100));
+    let log = Log::create(&path, &options).unwrap();
+    // Far more than fits into a segment as it is.
+    for index in 0..200 {
+        log.append(&entry(index).repeat(4)).unwrap();
+    }
+    log.close().unwrap();
+    let names = segments(&path);
+    zero(&names[0], 4096, 60_000);
+    indelible::repair::apply(&path).unwrap();
+    let refilled = indelible::repair::refill(&path, &mut |index| Ok(Some(entry(index).repeat(4))));
+    assert!(refilled.unwrap().missing.is_empty());
+    let (log, _) = Log::open(&path, &options).unwrap();
+    for index in 0..200 {
+        assert_eq!(log.entry(index).unwrap(), entry(index).repeat(4));
+    }
+}
