@@ -44,11 +44,10 @@ pub enum Durability {
 }
 
 /// How bytes get into the tail segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WriteMode {
     /// Copied into a shared memory map: no system call for an unsynced append.
-    #[default]
     Mmap,
     /// One positioned write a batch; the map is read-only.
     Pwrite,
@@ -92,7 +91,7 @@ pub struct Options {
     pub(crate) segment_bytes_min: u64,
     pub(crate) segments_max: u64,
     pub(crate) durability: Durability,
-    pub(crate) write_mode: WriteMode,
+    pub(crate) write_mode: Option<WriteMode>,
     pub(crate) sync_method: SyncMethod,
     pub(crate) preparation: Option<Preparation>,
     pub(crate) recycle: bool,
@@ -145,7 +144,7 @@ impl Default for Options {
             segment_bytes_min: SEGMENT_BYTES_MIN,
             segments_max: SEGMENTS_MAX,
             durability: Durability::Always,
-            write_mode: WriteMode::Mmap,
+            write_mode: None,
             sync_method: SyncMethod::Fdatasync,
             preparation: None,
             recycle: true,
@@ -163,7 +162,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The defaults: 64 MiB segments, `Always`, `Mmap`, `fdatasync`, zero-filled and recycled.
+    /// The defaults: 64 MiB segments, `Always`, `Pwrite`, `fdatasync`, zero-filled and recycled.
     pub fn new() -> Self {
         Self::default()
     }
@@ -200,10 +199,12 @@ impl Options {
         self
     }
 
-    /// How bytes get into the tail segment.
+    /// How bytes get into the tail segment. By default it follows the durability: written where
+    /// every commit is synced, stored through the map where many commits share a sync or have none
+    /// (docs/BENCHMARKS.md has the measurements).
     #[must_use]
     pub fn write_mode(mut self, mode: WriteMode) -> Self {
-        self.write_mode = mode;
+        self.write_mode = Some(mode);
         self
     }
 
@@ -237,7 +238,7 @@ impl Options {
     }
 
     /// Bytes of log after which a checkpoint is written in the background; bounds how much an open
-    /// after a crash has to scan to twice this. By default 8 MiB where commits are synced, a whole
+    /// after a crash has to scan to twice this. By default 4 MiB where commits are synced, a whole
     /// segment where they are not.
     #[must_use]
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
@@ -306,6 +307,15 @@ impl Options {
         self
     }
 
+    /// The write mode in force.
+    pub const fn write_mode_in_force(&self) -> WriteMode {
+        match (self.write_mode, self.durability) {
+            (Some(mode), _) => mode,
+            (None, Durability::Always) => WriteMode::Pwrite,
+            (None, _) => WriteMode::Mmap,
+        }
+    }
+
     /// The preparation in force.
     pub(crate) fn preparation_in_force(&self) -> Preparation {
         self.preparation.unwrap_or(match self.durability {
@@ -317,7 +327,7 @@ impl Options {
     /// Bytes of log between two background checkpoints.
     pub(crate) fn checkpoint_bytes_in_force(&self, segment_bytes: u64) -> u64 {
         let bytes = self.checkpoint_bytes.unwrap_or(match self.durability {
-            Durability::Always | Durability::Barrier => 8 * 1024 * 1024,
+            Durability::Always | Durability::Barrier => 4 * 1024 * 1024,
             Durability::Interval(_) | Durability::Os => segment_bytes,
         });
         bytes.clamp(4096, segment_bytes)
@@ -338,7 +348,8 @@ impl Options {
         if !(1..=16).contains(&self.spares) {
             return refuse("spares", "must be from 1 to 16");
         }
-        if self.write_mode == WriteMode::Mmap && self.preparation == Some(Preparation::Sparse) {
+        let sparse = self.preparation == Some(Preparation::Sparse);
+        if self.write_mode_in_force() == WriteMode::Mmap && sparse {
             return refuse(
                 "preparation",
                 "a store into a sparse map kills the process on a full disk",

@@ -23,7 +23,8 @@ use crate::error::{Error, Result};
 /// Called once when a batch is durable, or never will be.
 pub(crate) type Callback = Box<dyn FnOnce(Result<()>) + Send>;
 
-/// The share of the last sync's duration that a leader gives released writers to come back.
+/// The share of the last sync's duration that a leader waits for one more released writer to come
+/// back; as long as they keep coming it waits on, up to the whole duration.
 const RETURN_SHARE: u32 = 4;
 
 /// The waiting room of one log.
@@ -166,18 +167,23 @@ impl Group {
     /// Lets more writers join: those the last sync released, for a part of what it took, and
     /// anyone for `window`. A lone writer never waits here.
     pub(crate) fn gather(&self, _turn: &Turn, window: Duration) {
-        let (expected, patience) = {
+        let (expected, took) = {
             let state = self.state.lock();
-            (state.released, state.took / RETURN_SHARE)
+            (state.released, state.took)
         };
         if expected <= 1 && window.is_zero() {
             return;
         }
-        let start = Moment::now();
+        let (start, mut newest, mut arrived) = (Moment::now(), Duration::ZERO, 1);
         loop {
             let elapsed = start.elapsed();
-            let arrived = 1 + self.state.lock().waiting.iter().sum::<usize>();
-            let expecting = arrived < expected && elapsed < patience;
+            let now = 1 + self.state.lock().waiting.iter().sum::<usize>();
+            if now > arrived {
+                (arrived, newest) = (now, elapsed);
+            }
+            let keep_coming =
+                elapsed < took && elapsed.saturating_sub(newest) < took / RETURN_SHARE;
+            let expecting = arrived < expected && keep_coming;
             if !expecting && elapsed >= window {
                 return;
             }

@@ -470,7 +470,7 @@ impl Drop for Handle {
 /// The options a directory of the operating system allows: on a copy-on-write file system a store
 /// into a map can meet a full disk although the space was reserved, so there bytes are written.
 fn for_system(door: &OsDirectory, options: &Options) -> Options {
-    if door.copy_on_write() && options.write_mode == WriteMode::Mmap {
+    if door.copy_on_write() && options.write_mode_in_force() == WriteMode::Mmap {
         options.clone().write_mode(WriteMode::Pwrite)
     } else {
         options.clone()

@@ -158,7 +158,7 @@ fn finish_create(
         segment_bytes: checkpoint.segment_bytes,
         features: 0,
     };
-    let tail = begin(dir, &spare.name, spare.file, &header, options.write_mode)?;
+    let tail = begin(dir, &spare.name, spare.file, &header, options.write_mode_in_force())?;
     let path = || dir.join(&tail.segment.name.to_string());
     // Makes the header durable. A crash before this leaves a log that is still being created.
     tail.file
@@ -285,7 +285,7 @@ fn open_tail(
         .last_mut()
         .ok_or_else(|| Error::Missing { path: dir.path().to_path_buf() })?;
     let name = link.name;
-    let write = options.write_mode == crate::options::WriteMode::Mmap;
+    let write = options.write_mode_in_force() == crate::options::WriteMode::Mmap;
     let region = link
         .file
         .map(found.segment_bytes, write)
@@ -302,7 +302,7 @@ fn open_tail(
         opened.holes.store(link.offsets.holes, order);
     }
     let (file, salt) = (Arc::clone(&link.file), link.salt.clone());
-    Ok(Tail::new(Arc::new(segment), file, salt, link.end, options.write_mode))
+    Ok(Tail::new(Arc::new(segment), file, salt, link.end, options.write_mode_in_force()))
 }
 
 /// The view of a recovered log, and the segments that hold nothing live.

@@ -315,7 +315,7 @@ impl Shared {
             segment_bytes: self.segment_bytes,
             features: 0,
         };
-        let mode = self.options.write_mode;
+        let mode = self.options.write_mode_in_force();
         writer.tail = tail::begin(&self.dir, &spare.name, spare.file, &header, mode)?;
         writer.dirty_from = Some(0);
         writer.rolled = true;

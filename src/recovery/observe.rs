@@ -236,7 +236,8 @@ fn open_tail(dir: &Dir, checkpoint: &Checkpoint, segments: &[SegmentName]) -> Re
         *name,
         checkpoint.segment_bytes,
         checkpoint.tail_offset,
-        checkpoint.reach,
+        // A close leaves nothing behind its checkpoint, so there is nothing to look for.
+        if checkpoint.clean { checkpoint.tail_offset } else { checkpoint.reach },
     )?;
     if link.header.generation != checkpoint.tail_generation {
         let (expected, got) = (checkpoint.tail_generation, link.header.generation);

@@ -15,6 +15,9 @@ use crate::format::frame::{
 };
 use crate::format::number::{to_u64, to_usize, u32_to_usize};
 
+/// The smallest page there is; larger ones only make a call redundant.
+const PAGE: usize = 4096;
+
 /// Entries read from the log without copying them. They stay valid, and their memory stays mapped,
 /// across any roll, trim or recycle, for as long as this value or a clone of it lives.
 ///
@@ -175,7 +178,8 @@ impl Piece {
             .and_then(read_header_unchecked)
             .map_or(0, |header| u32_to_usize(header.length));
         let end = header_end.saturating_add(last).min(opened.region.len());
-        if last > 0 { populate(header_end..end) } else { Ok(()) }
+        // The page of the header is there already.
+        if end > header_end.next_multiple_of(PAGE) { populate(header_end..end) } else { Ok(()) }
     }
 
     /// Checks the frames of every entry whose block was not checked before.

@@ -24,6 +24,9 @@ use crate::options::WriteMode;
 /// the map: one call costs less than the page faults. Both meet in the page cache.
 const STORE_BYTES_MAX: usize = 8 * 1024;
 
+/// Most bytes that are populated ahead of need.
+const AHEAD_BYTES_MAX: u64 = 64 * 1024;
+
 /// The page size populate calls are rounded to; larger pages only make them redundant.
 const PAGE: u64 = 4096;
 
@@ -38,6 +41,8 @@ pub(crate) struct Tail {
     /// Pages below this were made writable since `populated_epoch`.
     populated_to: u64,
     populated_epoch: u64,
+    /// Bytes stored since `populated_epoch`.
+    streamed: u64,
 }
 
 impl Tail {
@@ -51,7 +56,7 @@ impl Tail {
     ) -> Self {
         // No sync ever has this number, so the first write populates its pages.
         let populated_epoch = u64::MAX;
-        Self { segment, file, salt, position, mode, populated_to: 0, populated_epoch }
+        Self { segment, file, salt, position, mode, populated_to: 0, populated_epoch, streamed: 0 }
     }
 
     pub(crate) fn base(&self) -> u64 {
@@ -67,12 +72,18 @@ impl Tail {
             if in_flight || epoch != self.populated_epoch {
                 self.populated_epoch = epoch;
                 self.populated_to = 0;
+                self.streamed = 0;
             }
             self.populated_to = self.populated_to.max(self.position - self.position % PAGE);
             if end > self.populated_to {
-                self.populate(self.populated_to..end)?;
-                self.populated_to = end.next_multiple_of(PAGE);
+                // Populating makes pages dirty. What is synced often gets no more than it needs;
+                // what has been streaming unsynced gets as much ahead as it wrote.
+                let ahead = self.streamed.min(AHEAD_BYTES_MAX);
+                let to = (end + ahead).next_multiple_of(PAGE).min(self.segment.bytes);
+                self.populate(self.populated_to..to)?;
+                self.populated_to = to;
             }
+            self.streamed += to_u64(bytes.len());
         }
         self.put(self.position, bytes)?;
         self.position = end;

@@ -127,12 +127,12 @@ impl StorageConfig {
 
     /// How bytes get into the log.
     pub const fn get_write_mode(&self) -> WriteMode {
-        self.options.write_mode
+        self.options.write_mode_in_force()
     }
 
     /// Sets how bytes get into the log.
     pub fn set_write_mode(&mut self, mode: WriteMode) {
-        self.options.write_mode = mode;
+        self.options.write_mode = Some(mode);
     }
 
     /// How bytes are put on media.
