@@ -23,8 +23,7 @@ use crate::error::{Error, Result};
 /// Called once when a batch is durable, or never will be.
 pub(crate) type Callback = Box<dyn FnOnce(Result<()>) + Send>;
 
-/// The share of the last sync's duration that a leader waits for one more released writer to come
-/// back; as long as they keep coming it waits on, up to the whole duration.
+/// The share of the last sync's duration that a leader gives released writers to come back.
 const RETURN_SHARE: u32 = 4;
 
 /// The waiting room of one log.
@@ -174,16 +173,11 @@ impl Group {
         if expected <= 1 && window.is_zero() {
             return;
         }
-        let (start, mut newest, mut arrived) = (Moment::now(), Duration::ZERO, 1);
+        let (start, patience) = (Moment::now(), took / RETURN_SHARE);
         loop {
             let elapsed = start.elapsed();
-            let now = 1 + self.state.lock().waiting.iter().sum::<usize>();
-            if now > arrived {
-                (arrived, newest) = (now, elapsed);
-            }
-            let keep_coming =
-                elapsed < took && elapsed.saturating_sub(newest) < took / RETURN_SHARE;
-            let expecting = arrived < expected && keep_coming;
+            let arrived = 1 + self.state.lock().waiting.iter().sum::<usize>();
+            let expecting = arrived < expected && elapsed < patience;
             if !expecting && elapsed >= window {
                 return;
             }
@@ -211,8 +205,9 @@ impl Group {
         state.number += 1;
         let [even, odd] = &self.done;
         let (covered, next) = if parity == 0 { (even, odd) } else { (odd, even) };
-        covered.notify_all();
+        // The next leader first: the device waits for it.
         next.notify_one();
+        covered.notify_all();
         self.note_due(&mut state);
     }
 

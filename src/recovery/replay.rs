@@ -11,13 +11,15 @@ use std::sync::Arc;
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::cell::{CellRecord, decode_cell};
-use crate::format::frame::{Kind, Salt, decode_hole, peek_header};
+use crate::format::frame::{
+    FRAME_HEADER_BYTES, HOLE_PAYLOAD_BYTES, Kind, Salt, decode_hole, peek_header,
+};
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::identity::Uuid;
 use crate::io::{Access, File};
-use crate::segment::walk::{Depth, Evidence, Found, Offsets, Walk, search};
+use crate::segment::walk::{Depth, Evidence, Found, Offsets, Part, Walk, search};
 use crate::segment::{FRAMES_START, Segment};
 use crate::state::{CellValue, State};
 
@@ -140,9 +142,10 @@ fn first_pass(
         let Some(link) = links.last_mut() else {
             return Err(Error::Missing { path: dir.path().to_path_buf() });
         };
-        let bytes = read_whole(dir, link)?;
+        let bytes = read_frames(dir, link)?;
         scanned += to_u64(bytes.len());
-        let mut walk = Walk::new(&bytes, &link.salt, link.from, Depth::Whole);
+        let part = Part { bytes: &bytes, start: link.from };
+        let mut walk = Walk::new(part, &link.salt, link.from, Depth::Whole);
         let stopped = loop {
             let step = walk.step();
             match step {
@@ -162,7 +165,7 @@ fn first_pass(
         };
         let end = link.end;
         let expected = whole.2 + 1;
-        let behind = search(&bytes, &link.salt, end..link.limit, expected);
+        let behind = search(part, &link.salt, end..link.limit, expected);
         let next = next_link(link.name.number + 1)
             .filter(|next| next.header.previous_generation == link.salt.generation());
         let fits =
@@ -172,16 +175,15 @@ fn first_pass(
             next => {
                 let beyond = match next {
                     Some(next) => {
-                        let bytes = read_whole(dir, &next)?;
-                        search(&bytes, &next.salt, FRAMES_START..next.limit, expected)
+                        let bytes = read_frames(dir, &next)?;
+                        let part = Part { bytes: &bytes, start: next.from };
+                        search(part, &next.salt, FRAMES_START..next.limit, expected)
                     }
                     None => Evidence::default(),
                 };
                 let mut behind = behind.merge(Evidence { end: 0, ..beyond });
-                let begun = bytes
-                    .get(to_usize(end)..)
-                    .and_then(|rest| peek_header(rest, &link.salt).ok())
-                    .is_some_and(|header| header.sequence >= expected);
+                let begun = peek_header(part.from(to_usize(end)), &link.salt)
+                    .is_ok_and(|header| header.sequence >= expected);
                 let unfinished =
                     open_batch || begun || behind.newest >= expected || behind.exhausted;
                 if open_batch {
@@ -214,7 +216,7 @@ fn second_pass(
 ) -> Result<u64> {
     let bytes = match link.bytes.take() {
         Some(bytes) => bytes,
-        None => read_whole(dir, link)?,
+        None => read_frames(dir, link)?,
     };
     let base = link.header.base;
     let damaged = |offset, reason| Error::Damaged {
@@ -223,17 +225,13 @@ fn second_pass(
         indexes: None,
         reason,
     };
-    let start = checkpoint.map_or(FRAMES_START, |checkpoint| checkpoint.tail_offset);
-    let mut walk = Walk::new(&bytes, &link.salt, FRAMES_START, Depth::Header);
     let mut offsets = Offsets::default();
-    while walk.position() < start {
-        let at = walk.position();
-        let found = walk.step().map_err(|error| damaged(at, error.damage()))?;
-        offsets.apply(base, &found).map_err(|reason| damaged(at, reason))?;
-    }
     if let Some(checkpoint) = checkpoint {
-        join(&mut offsets, &walk, base, checkpoint).map_err(|reason| damaged(start, reason))?;
+        let place = walk_durable(dir, link, checkpoint.tail_offset, &mut offsets)?;
+        join(&mut offsets, place, base, checkpoint).map_err(|reason| damaged(place, reason))?;
     }
+    let part = Part { bytes: &bytes, start: link.from };
+    let mut walk = Walk::new(part, &link.salt, link.from, Depth::Header);
     let mut entries = 0;
     while walk.position() < link.end {
         let at = walk.position();
@@ -250,12 +248,12 @@ fn second_pass(
 /// the slots may have dropped entries whose frames still stand.
 fn join(
     offsets: &mut Offsets,
-    walk: &Walk<'_>,
+    place: u64,
     base: u64,
     checkpoint: &Checkpoint,
 ) -> std::result::Result<(), Damage> {
-    if walk.position() != checkpoint.tail_offset {
-        let (expected, got) = (checkpoint.tail_offset, walk.position());
+    if place != checkpoint.tail_offset {
+        let (expected, got) = (checkpoint.tail_offset, place);
         return Err(Damage::Field { field: "end of a frame", expected, got });
     }
     let there = base + to_u64(offsets.units.len());
@@ -314,12 +312,42 @@ fn apply(state: &mut State, found: &Found<'_>) -> std::result::Result<(), Damage
     Ok(())
 }
 
-/// The frames of a segment in memory, up to where they may be. Read, not mapped: a map would read
-/// page by page, and reading ahead would leave large folios behind.
-fn read_whole(dir: &Dir, link: &Link) -> Result<Vec<u8>> {
+/// Walks over the frames before the checkpoint's place, which are known to be durable, for their
+/// offsets alone: through a window, since only headers count. Answers where the last one ends.
+fn walk_durable(dir: &Dir, link: &Link, to: u64, offsets: &mut Offsets) -> Result<u64> {
+    const WINDOW_BYTES: u64 = 256 * 1024;
+    let path = || dir.join(&link.name.to_string());
+    let damaged = |offset, reason| Error::Damaged { path: path(), offset, indexes: None, reason };
+    let (mut window, mut start) = (Vec::new(), FRAMES_START);
+    let mut at = FRAMES_START;
+    while at < to {
+        let seen = FRAME_HEADER_BYTES + HOLE_PAYLOAD_BYTES;
+        let part = Part { bytes: &window, start };
+        let rest = part.from(to_usize(at));
+        if rest.len() < seen && start + to_u64(window.len()) < to {
+            start = at;
+            window.resize(to_usize(WINDOW_BYTES.min(to - at)), 0);
+            link.file
+                .read_at(at, &mut window)
+                .map_err(|source| Error::io("read", path(), source))?;
+            continue;
+        }
+        let header = peek_header(rest, &link.salt).map_err(|error| damaged(at, error.damage()))?;
+        let payload = rest.get(FRAME_HEADER_BYTES..seen).unwrap_or(&[]);
+        offsets
+            .apply(link.header.base, &Found { offset: at, header, payload })
+            .map_err(|reason| damaged(at, reason))?;
+        at += to_u64(header.frame_bytes());
+    }
+    Ok(at)
+}
+
+/// The frames of a segment in memory, from where a walk starts to where they may be. Read, not
+/// mapped: a map would read page by page, and reading ahead would leave large folios behind.
+fn read_frames(dir: &Dir, link: &Link) -> Result<Vec<u8>> {
     const CHUNK_BYTES: usize = 1024 * 1024;
-    let mut bytes = vec![0; to_usize(link.limit)];
-    let mut offset = 0;
+    let mut bytes = vec![0; to_usize(link.limit.saturating_sub(link.from))];
+    let mut offset = link.from;
     for chunk in bytes.chunks_mut(CHUNK_BYTES) {
         link.file
             .read_at(offset, chunk)

@@ -34,18 +34,37 @@ pub(crate) struct Found<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// Steps through the frames of `bytes`, the start of a segment file.
+/// A part of a segment file: its bytes, and the offset of the first of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) start: u64,
+}
+
+impl<'a> Part<'a> {
+    /// The bytes from an offset of the file on.
+    pub(crate) fn from(&self, offset: usize) -> &'a [u8] {
+        let start = to_usize(self.start);
+        offset.checked_sub(start).and_then(|at| self.bytes.get(at..)).unwrap_or(&[])
+    }
+
+    fn end(&self) -> usize {
+        to_usize(self.start).saturating_add(self.bytes.len())
+    }
+}
+
+/// Steps through the frames of a part of a segment file.
 #[derive(Debug)]
 pub(crate) struct Walk<'a> {
-    bytes: &'a [u8],
+    part: Part<'a>,
     salt: &'a Salt,
     position: usize,
     depth: Depth,
 }
 
 impl<'a> Walk<'a> {
-    pub(crate) fn new(bytes: &'a [u8], salt: &'a Salt, from: u64, depth: Depth) -> Self {
-        Self { bytes, salt, position: to_usize(from), depth }
+    pub(crate) fn new(part: Part<'a>, salt: &'a Salt, from: u64, depth: Depth) -> Self {
+        Self { part, salt, position: to_usize(from), depth }
     }
 
     /// Where the next frame starts.
@@ -55,7 +74,7 @@ impl<'a> Walk<'a> {
 
     /// The next frame; the walk stays where it is if there is none.
     pub(crate) fn step(&mut self) -> std::result::Result<Found<'a>, FrameError> {
-        let rest = self.bytes.get(self.position..).unwrap_or(&[]);
+        let rest = self.part.from(self.position);
         let (header, payload) = match self.depth {
             Depth::Whole => {
                 let (header, payload, _) = decode_frame(rest, self.salt)?;
@@ -111,13 +130,13 @@ const CLAIMS_MAX: u64 = 1 << 32;
 
 /// Looks for frames of this generation anywhere in `range`, at every place one could start.
 /// `expected` is the batch that would come next.
-pub(crate) fn search(bytes: &[u8], salt: &Salt, range: Range<u64>, expected: u64) -> Evidence {
+pub(crate) fn search(part: Part<'_>, salt: &Salt, range: Range<u64>, expected: u64) -> Evidence {
     let mut evidence = Evidence::default();
-    let end = to_usize(range.end).min(bytes.len());
+    let end = to_usize(range.end).min(part.end());
     let mut at = to_usize(range.start).next_multiple_of(FRAME_ALIGN);
     let mut budget = end.saturating_sub(at).saturating_mul(SEARCH_BUDGET_FACTOR);
     while at < end {
-        let rest = bytes.get(at..).unwrap_or(&[]);
+        let rest = part.from(at);
         let Ok(header) = peek_header(rest, salt) else {
             at += FRAME_ALIGN;
             continue;
@@ -231,7 +250,8 @@ pub(super) fn rebuild_table(
         .populate_read(everything.clone())
         .map_err(|source| crate::Error::io("read", segment.path(), source))?;
     let bytes = region.bytes(everything).unwrap_or(&[]);
-    let mut walk = Walk::new(bytes, &opened.salt, FRAMES_START, Depth::Header);
+    let part = Part { bytes, start: 0 };
+    let mut walk = Walk::new(part, &opened.salt, FRAMES_START, Depth::Header);
     let mut offsets = Offsets::default();
     let base = segment.name.base;
     let mut newest = 0;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::format::frame::{FrameHeader, Salt};
-use crate::segment::walk::{self, Depth, Offsets, Walk};
+use crate::segment::walk::{self, Depth, Offsets, Part, Walk};
 
 /// A frame that a walk came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Findings {
 pub fn walk(bytes: &[u8], generation: u64, from: u64, whole: bool) -> Vec<Frame> {
     let salt = Salt::new(generation);
     let depth = if whole { Depth::Whole } else { Depth::Header };
-    let mut walk = Walk::new(bytes, &salt, from, depth);
+    let mut walk = Walk::new(Part { bytes, start: 0 }, &salt, from, depth);
     std::iter::from_fn(|| walk.step().ok())
         .map(|found| Frame { offset: found.offset, header: found.header })
         .collect()
@@ -41,7 +41,7 @@ pub fn walk(bytes: &[u8], generation: u64, from: u64, whole: bool) -> Vec<Frame>
 
 /// What a search for frames of a generation anywhere in `range` finds.
 pub fn search(bytes: &[u8], generation: u64, range: Range<u64>) -> Findings {
-    let found = walk::search(bytes, &Salt::new(generation), range, 1);
+    let found = walk::search(Part { bytes, start: 0 }, &Salt::new(generation), range, 1);
     let (durable, newest) = (found.durable, found.newest);
     Findings { durable, newest, end: found.end, exhausted: found.exhausted }
 }
@@ -50,7 +50,7 @@ pub fn search(bytes: &[u8], generation: u64, range: Range<u64>) -> Findings {
 /// segment that starts with entry `base`, and whether a frame stopped it that contradicts them.
 pub fn offsets(bytes: &[u8], generation: u64, base: u64) -> (Vec<u32>, bool) {
     let salt = Salt::new(generation);
-    let mut walk = Walk::new(bytes, &salt, 0, Depth::Whole);
+    let mut walk = Walk::new(Part { bytes, start: 0 }, &salt, 0, Depth::Whole);
     let mut offsets = Offsets::default();
     while let Ok(found) = walk.step() {
         if offsets.apply(base, &found).is_err() {
