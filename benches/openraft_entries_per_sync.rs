@@ -57,7 +57,10 @@ async fn main() -> Result<(), Failed> {
         let raft = node.raft.clone();
         let write = move |key, value| {
             let raft = raft.clone();
-            async move { Ok(drop(raft.client_write(kv_09::Set { key, value }).await?)) }
+            async move {
+                raft.client_write(kv_09::Set { key, value }).await?;
+                Ok(())
+            }
         };
         measure("0.9", clients, &node.log, write).await?;
         cluster.stop(0).await?;
@@ -68,7 +71,10 @@ async fn main() -> Result<(), Failed> {
         let writer = raft.clone();
         let write = move |key, value| {
             let raft = writer.clone();
-            async move { Ok(drop(raft.client_write(kv_010::Set { key, value }).await?)) }
+            async move {
+                raft.client_write(kv_010::Set { key, value }).await?;
+                Ok(())
+            }
         };
         measure("0.10 alpha.37", clients, &log, write).await?;
         raft.shutdown().await?;

@@ -59,7 +59,7 @@ async fn membership_survives_the_second_compaction() {
 
 /// Two nodes; the follower's disk takes longer than a heartbeat for a sync. How many of a few
 /// writes get through in some seconds?
-async fn writes_with_a_slow_follower(defect: Option<Defect>, writes: u64) -> u64 {
+async fn writes_with_a_slow_follower(defect: Option<Defect>, count: u64) -> u64 {
     let network = Arc::new(Network::default());
     network.start(0, &config(), in_memory()).unwrap();
     let slow = Log::create_in(Arc::new(SlowDirectory::new(Duration::from_millis(70))), &options());
@@ -72,13 +72,13 @@ async fn writes_with_a_slow_follower(defect: Option<Defect>, writes: u64) -> u64
     assert_eq!(elected(&network).await, 0, "the other one does not campaign by itself");
     let network_of_writer = Arc::clone(&network);
     let writer = tokio::spawn(async move {
-        for i in 0..writes {
+        for i in 0..count {
             write(&network_of_writer, 0, i, i).await;
         }
     });
     within(Duration::from_secs(5), &mut || writer.is_finished()).await;
     writer.abort();
-    (0..writes).filter(|i| value(&network, 0, i).is_some()).count() as u64
+    (0..count).filter(|i| value(&network, 0, i).is_some()).count() as u64
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
