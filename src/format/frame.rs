@@ -19,6 +19,8 @@ use crate::options::SEGMENT_BYTES_MAX;
 pub const FRAME_HEADER_BYTES: usize = 32;
 /// Every frame starts at, and is padded to, a multiple of this many bytes.
 pub const FRAME_ALIGN: usize = 8;
+/// Where in the header the kind stands.
+pub const FRAME_KIND_OFFSET: usize = 28;
 /// Longest payload: what is left of the largest segment, with room for header and footer.
 pub const FRAME_PAYLOAD_BYTES_MAX: u32 = 1024 * 1024 * 1024 - 8192;
 /// Payload of a [`Kind::Hole`] frame, in bytes.

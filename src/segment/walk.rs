@@ -9,7 +9,7 @@ use super::{FRAMES_START, Opened, Segment, in_units};
 use crate::error::{Damage, Result};
 use crate::format::error::FrameError;
 use crate::format::frame::{
-    FRAME_ALIGN, FrameHeader, Kind, Salt, decode_frame, decode_hole, peek_header,
+    FRAME_ALIGN, FRAME_KIND_OFFSET, FrameHeader, Kind, Salt, decode_frame, decode_hole, peek_header,
 };
 use crate::format::number::{to_u64, to_usize};
 
@@ -137,6 +137,12 @@ pub(crate) fn search(part: Part<'_>, salt: &Salt, range: Range<u64>, expected: u
     let mut budget = end.saturating_sub(at).saturating_mul(SEARCH_BUDGET_FACTOR);
     while at < end {
         let rest = part.from(at);
+        // Most places hold zeros: one look at where a kind would be passes over them.
+        let kind = rest.get(FRAME_KIND_OFFSET).copied().unwrap_or(0);
+        if Kind::from_number(kind).is_none() {
+            at += FRAME_ALIGN;
+            continue;
+        }
         let Ok(header) = peek_header(rest, salt) else {
             at += FRAME_ALIGN;
             continue;
