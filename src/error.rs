@@ -181,6 +181,7 @@ impl Error {
 
 fn entries(indexes: Option<&Range<u64>>) -> String {
     match indexes {
+        Some(range) if range.end == u64::MAX => format!(" (entries from {} on)", range.start),
         Some(range) => format!(" (entries {}..{})", range.start, range.end),
         None => String::new(),
     }

@@ -9,7 +9,7 @@ use std::vec::IntoIter;
 
 use super::scene::Scene;
 use super::survey::{FileBytes, Hints, Step, Steps, Survey, read_file};
-use super::{Role, os_door};
+use super::{Role, is_gone, os_door};
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::number::to_u64;
@@ -187,6 +187,8 @@ impl Iterator for Frames {
             let (name, bytes, role, live) = self.segments.next()?;
             match self.load(name, bytes, role, &live) {
                 Ok(seen) => self.ready = seen.into_iter(),
+                // Trimmed since the directory was listed.
+                Err(error) if is_gone(&error) => {}
                 Err(error) => return Some(Err(error)),
             }
         }

@@ -234,7 +234,33 @@ pub(crate) fn os_door(path: &Path) -> Result<OsDirectory> {
     })
 }
 
+/// How often a directory is looked at again, when it changed under the look.
+const ATTEMPTS: usize = 16;
+
+/// The newest checkpoint's number.
+pub(crate) fn generation(dir: &Dir) -> Option<u64> {
+    let slots = slots(dir).ok()?;
+    slots.into_iter().filter_map(|slot| slot.checkpoint.ok()).map(|found| found.generation).max()
+}
+
+/// Whether a file was there a moment ago: the log let go of it meanwhile.
+pub(crate) fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}
+
 fn look(dir: &Dir, locked: Option<bool>) -> Result<Inspection> {
+    for _ in 1..ATTEMPTS {
+        let before = generation(dir);
+        match look_once(dir, locked) {
+            Err(error) if is_gone(&error) => {}
+            Ok(Inspection { outcome: Outcome::Refuses(_), .. }) if before != generation(dir) => {}
+            other => return other,
+        }
+    }
+    look_once(dir, locked)
+}
+
+fn look_once(dir: &Dir, locked: Option<bool>) -> Result<Inspection> {
     let scene = Scene::of(dir)?;
     let segments = segments(dir, &scene)?;
     let state = scene.state();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::scene::Scene;
 use super::survey::{FileBytes, Hints, Survey, read_file};
-use super::{InUse, in_use, os_door, slots};
+use super::{InUse, generation, in_use, is_gone, os_door, slots};
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::names::METADATA;
@@ -22,7 +22,9 @@ use crate::io::Directory;
 use crate::recovery::table::{Decision, MetadataFact, TailFact};
 
 /// How often a log that is in use is looked at again, when it changed under the look.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 16;
+/// How often if its checkpoint stayed the same: frames may have been read half written.
+const ATTEMPTS_WHILE_STILL: usize = 3;
 
 /// How far a verification has come, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,21 +168,46 @@ fn run(
     locked: Option<bool>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Verification> {
-    for _ in 1..ATTEMPTS {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
         let before = generation(dir);
-        let seen = once(dir, locked, progress)?;
-        if seen.health == Health::Clean || before == generation(dir) {
-            return Ok(seen);
+        let result = once(dir, locked, progress);
+        let moved = before != generation(dir);
+        match result {
+            // Trimmed between two looks at it.
+            Err(error) if is_gone(&error) && attempt < ATTEMPTS => {}
+            Ok(mut seen) if seen.health == Health::Damaged => {
+                // What looked wrong may only have been new: the log moved on while it was read.
+                let unsure = moved || locked == Some(true) && attempt < ATTEMPTS_WHILE_STILL;
+                if !unsure || attempt >= ATTEMPTS {
+                    if moved {
+                        forget_what_went(dir, &mut seen);
+                    }
+                    return Ok(seen);
+                }
+            }
+            other => return other,
         }
-        // The log moved on while it was being read; what looked wrong may only have been new.
     }
-    once(dir, locked, progress)
 }
 
-/// The newest checkpoint's number.
-fn generation(dir: &Dir) -> Option<u64> {
-    let slots = slots(dir).ok()?;
-    slots.into_iter().filter_map(|slot| slot.checkpoint.ok()).map(|found| found.generation).max()
+/// Drops findings about segments that are not part of the log any more.
+fn forget_what_went(dir: &Dir, seen: &mut Verification) {
+    let Ok(slots) = slots(dir) else { return };
+    let newest = slots.into_iter().filter_map(|slot| slot.checkpoint.ok());
+    let Some(found) = newest.max_by_key(|found| found.generation) else { return };
+    seen.findings.retain(|finding| {
+        let Error::Damaged { path, .. } = &finding.error else { return true };
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let number = name.split_once('-').and_then(|(hex, _)| u64::from_str_radix(hex, 16).ok());
+        number.is_none_or(|number| {
+            found.runs.iter().any(|(first, last)| (*first..=*last).contains(&number))
+        })
+    });
+    if !seen.findings.iter().any(|finding| finding.meaning.is_loss()) {
+        seen.health = if seen.holes.is_empty() { Health::Clean } else { Health::Incomplete };
+    }
 }
 
 fn once(

@@ -12,6 +12,8 @@
 
 #[cfg(feature = "testing")]
 mod crashes;
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+mod watching;
 
 use std::fs;
 use std::ops::{ControlFlow, Range};
@@ -27,6 +29,9 @@ use indelible::{Batch, Error, Log, Options, Stall, SyncMethod};
 
 /// How many damaged logs are made whole.
 const SEEDS: u64 = 20;
+
+/// How often a log is looked at while it is written.
+const LOOKS: u32 = 100;
 
 fn options() -> Options {
     Options::new().segment_bytes(64 * 1024).background(false)
@@ -336,4 +341,37 @@ fn a_log_of_compressed_entries_is_refilled_with_plain_ones() {
     for index in 0..200 {
         assert_eq!(log.entry(index).unwrap(), entry(index).repeat(4));
     }
+}
+
+#[test]
+fn a_log_that_is_being_written_never_looks_damaged() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("log");
+    let log = Log::create(&path, &Options::new().segment_bytes(64 * 1024)).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (log, stop) = (log.clone(), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let mut index = 0;
+            while !stop.load(Ordering::Acquire) {
+                let mut batch = Batch::new();
+                batch.append(entry(index)).set("decided", index.to_le_bytes().to_vec());
+                if index % 50 == 49 {
+                    batch.trim(index - 40);
+                }
+                log.commit(&batch).unwrap();
+                index += 1;
+            }
+        })
+    };
+    for round in 0..LOOKS {
+        let seen = verify(&path, &mut |_| ()).unwrap();
+        assert_ne!(seen.health, Health::Damaged, "look {round}: {:?}", seen.findings);
+        let seen = indelible::inspect::inspect(&path).unwrap();
+        assert!(!matches!(seen.outcome, Outcome::NoLog), "look {round}");
+    }
+    stop.store(true, Ordering::Release);
+    writer.join().unwrap();
+    log.close().unwrap();
+    assert_eq!(verify(&path, &mut |_| ()).unwrap().health, Health::Clean);
 }
