@@ -12,13 +12,14 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::clock::Moment;
 use crate::error::{Error, Result};
+use crate::primitives::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
+
+#[cfg(all(test, loom))]
+mod model;
 
 /// Called once when a batch is durable, or never will be.
 pub(crate) type Callback = Box<dyn FnOnce(Result<()>) + Send>;

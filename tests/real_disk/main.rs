@@ -9,7 +9,6 @@
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test, on real files")]
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     reason = "a test without the harness"
