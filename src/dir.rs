@@ -101,20 +101,27 @@ impl Dir {
     pub(crate) fn copy_to(&self, to: &Self, name: &str, length: u64, used: u64) -> Result<()> {
         let from = self.open(name, Access::Read)?;
         let (temporary, file) = to.create(length, length > 0)?;
-        let mut buffer = vec![0; COPY_BYTES];
-        let mut at = 0;
-        while at < used {
-            let piece = to_usize(used - at).min(COPY_BYTES);
-            let (piece, _) = buffer.split_at_mut(piece);
-            from.read_at(at, piece).map_err(|source| Error::io("read", self.join(name), source))?;
-            file.write_at(at, piece)
-                .map_err(|source| to.full_or_io("write", &temporary, length, source))?;
-            at += to_u64(piece.len());
-        }
-        // Makes the copy durable before its name says that it is one.
-        file.sync(0..length, SyncMethod::Fsync)
-            .map_err(|source| to.full_or_io("sync", &temporary, length, source))?;
-        to.rename(&temporary, name)
+        let copy = || {
+            let mut buffer = vec![0; COPY_BYTES];
+            let mut at = 0;
+            while at < used {
+                let piece = to_usize(used - at).min(COPY_BYTES);
+                let (piece, _) = buffer.split_at_mut(piece);
+                from.read_at(at, piece)
+                    .map_err(|source| Error::io("read", self.join(name), source))?;
+                file.write_at(at, piece)
+                    .map_err(|source| to.full_or_io("write", &temporary, length, source))?;
+                at += to_u64(piece.len());
+            }
+            // Makes the copy durable before its name says that it is one.
+            file.sync(0..length, SyncMethod::Fsync)
+                .map_err(|source| to.full_or_io("sync", &temporary, length, source))?;
+            to.rename(&temporary, name)
+        };
+        copy().inspect_err(|_| {
+            // What is left of it is junk that an open removes as well.
+            let _best_effort = to.remove(&temporary);
+        })
     }
 
     /// A new file with these bytes under a name, replacing what had it. Its bytes are durable on

@@ -116,9 +116,13 @@ impl Shared {
         let mut backup = {
             let _nothing_goes = self.settling.lock();
             let stock = self.take_stock()?;
-            let mut copy = Copy { from: &self.dir, to, links, linked: 0, copied: 0, bytes: 0 };
-            copy.segments(&stock)?;
-            copy.side_files(&stock.checkpoint)?;
+            let (linked, copied, bytes, made) = (0, 0, 0, Vec::new());
+            let mut copy = Copy { from: &self.dir, to, links, linked, copied, bytes, made };
+            let copying = copy.segments(&stock).and_then(|()| copy.side_files(&stock.checkpoint));
+            if let Err(error) = copying {
+                copy.undo();
+                return Err(error);
+            }
             // Makes the names durable before the metadata file says that they are there.
             to.sync()?;
             let Copy { linked, copied, bytes, .. } = copy;
@@ -174,9 +178,19 @@ struct Copy<'a> {
     linked: u64,
     copied: u64,
     bytes: u64,
+    /// The files made so far.
+    made: Vec<String>,
 }
 
 impl Copy<'_> {
+    /// Removes what was made, so that another attempt finds the directory as this one did.
+    fn undo(&self) {
+        for name in &self.made {
+            // What cannot be removed makes the next attempt answer that something is there.
+            let _best_effort = self.to.remove(name);
+        }
+    }
+
     fn segments(&mut self, stock: &Stock) -> Result<()> {
         let checkpoint = &stock.checkpoint;
         let named = |number: u64| {
@@ -206,6 +220,7 @@ impl Copy<'_> {
         if !self.links.link(name) {
             return self.copy(name, length, length);
         }
+        self.made.push(name.to_owned());
         // Makes the bytes durable that the log wrote since its own last sync.
         self.to
             .open(name, Access::Read)?
@@ -218,6 +233,7 @@ impl Copy<'_> {
     /// Copies the first `used` bytes into a file of `length`; the rest of it is zero.
     fn copy(&mut self, name: &str, length: u64, used: u64) -> Result<()> {
         self.from.copy_to(self.to, name, length, used)?;
+        self.made.push(name.to_owned());
         self.copied += 1;
         self.bytes += used;
         Ok(())

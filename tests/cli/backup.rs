@@ -70,3 +70,61 @@ fn a_backup_of_a_damaged_log_is_refused() {
     check(&place, "backup_damaged", &["backup"], &[&place.log(), &place.path("copy")]);
     assert!(fs::read_dir(place.path("copy")).is_ok());
 }
+
+/// A small file system below a place, if this machine lets us mount one.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(place: &Place, bytes: u64) -> Option<Self> {
+        let path = place.path("small");
+        fs::create_dir(&path).unwrap();
+        let size = format!("size={bytes}");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "small"])
+            .arg(&path)
+            .output()
+            .is_ok_and(|output| output.status.success());
+        mounted.then_some(Self(path))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _best_effort = std::process::Command::new("umount").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_to_be_full() {
+    let place = Place::new();
+    place.closed();
+    let Some(small) = Small::mount(&place, 128 * 1024) else {
+        eprintln!("SKIPPED: needs the right to mount a tmpfs");
+        return;
+    };
+    check(&place, "backup_full", &["backup"], &[&place.log(), &small.0.join("copy")]);
+    let left: Vec<_> = bytes_of(&small.0.join("copy")).into_keys().collect();
+    assert_eq!(left, [small.0.join("copy/lock")], "another attempt must be possible");
+    let output = indelible(&["verify"], &[&place.log()]);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_repair_on_a_full_disk_changes_nothing() {
+    let place = Place::new();
+    place.closed();
+    let sealed = place.segment(2);
+    super::damage::flip(&sealed, super::damage::find(&sealed, "entry 8 ") + 5000);
+    let Some(small) = Small::mount(&place, 240 * 1024) else {
+        eprintln!("SKIPPED: needs the right to mount a tmpfs");
+        return;
+    };
+    let log = small.0.join("log");
+    super::copy(&place.log(), &log);
+    let before = bytes_of(&log);
+    check(&place, "repair_full", &["repair", "--apply"], &[&log]);
+    for (path, bytes) in before {
+        let same = fs::read(&path).unwrap() == bytes;
+        assert!(same || path.ends_with("lock"), "{} changed", path.display());
+    }
+}

@@ -160,3 +160,14 @@ fn completions_and_the_manual_are_made() {
     let page = String::from_utf8(indelible(&["man"], &[]).stdout).unwrap();
     assert!(page.contains(".SH REPAIR") && page.contains("indelible"), "{page}");
 }
+
+#[test]
+fn the_logs_that_version_1_wrote_can_be_looked_at() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1");
+    for directory in fs::read_dir(golden).unwrap() {
+        let directory = directory.unwrap();
+        let place = Place::new();
+        super::copy(&directory.path(), &place.log());
+        look(&place, &format!("golden_{}", directory.file_name().to_str().unwrap()));
+    }
+}

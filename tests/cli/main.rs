@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::print_stderr,
     clippy::panic,
     reason = "a test fails by panicking, and damages files behind the engine's back"
 )]
