@@ -15,6 +15,7 @@ use indelible::testing::config::CONFIGS;
 use indelible::testing::explore::{Effort, Subject, Tally, Violation, explore};
 use indelible::testing::faults::{sweep, sweep_full_disk};
 use indelible::testing::program::count_of;
+use indelible::testing::rot::{self, SHAPES};
 
 const USAGE: &str = "\
 usage: explore [--sweep KIND] [--states N] [--seed S] [--threads T] [--start N] [--only SUBJECT]
@@ -31,6 +32,7 @@ enum Sweep {
     Crashes,
     Faults,
     Disks,
+    Rot,
 }
 
 struct Arguments {
@@ -55,6 +57,7 @@ fn arguments() -> Result<Arguments, String> {
                     "crashes" => Sweep::Crashes,
                     "faults" => Sweep::Faults,
                     "disks" => Sweep::Disks,
+                    "rot" => Sweep::Rot,
                     _ => return Err(format!("{value} is no kind of sweep")),
                 }
             }
@@ -105,6 +108,11 @@ fn subject(arguments: &Arguments, number: u64) -> Option<Subject> {
     match arguments.sweep {
         _ if arguments.only.is_some() => arguments.only,
         Sweep::Crashes => Some(explored(number, arguments.seed)),
+        // A log of one shape, after a close or after a crash.
+        Sweep::Rot => {
+            let shapes = 2 * SHAPES.len() as u64;
+            (number < shapes).then_some(Subject::Small(number, 0))
+        }
         Sweep::Faults | Sweep::Disks => swept(number, arguments.seed),
     }
 }
@@ -129,6 +137,10 @@ fn main() -> ExitCode {
                 Sweep::Crashes => explore(subject, seed, Effort::LARGE),
                 Sweep::Faults => sweep(subject, seed),
                 Sweep::Disks => sweep_full_disk(subject, seed),
+                Sweep::Rot => {
+                    let shape = usize::try_from(number / 2).unwrap_or(0);
+                    rot::sweep(shape, number.is_multiple_of(2), seed, rot::Density::FULL)
+                }
             };
             let Ok(mut total) = total.lock() else { return };
             total.0.add(&tally);
@@ -161,6 +173,7 @@ fn main() -> ExitCode {
         Sweep::Crashes => "crashes",
         Sweep::Faults => "faults",
         Sweep::Disks => "disks",
+        Sweep::Rot => "rot",
     };
     println!("{name}: {tally}; violations {count} (seed {seed}, {:?})", started.elapsed());
     for violation in &violations {

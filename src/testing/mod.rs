@@ -11,5 +11,6 @@ pub mod hooks;
 pub mod model;
 pub mod operations;
 pub mod program;
+pub mod rot;
 mod run;
 mod tap;

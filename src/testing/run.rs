@@ -222,6 +222,11 @@ impl Runner {
         self.read_back()
     }
 
+    /// Number of the newest batch that was acknowledged.
+    pub(super) fn newest_sequence(&self) -> u64 {
+        self.expected.lock().acknowledged
+    }
+
     /// Stops the process; the disk goes on with what its cache holds.
     pub(super) fn kill(&mut self) {
         self.disk = self.disk.kill();

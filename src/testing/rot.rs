@@ -1,0 +1,343 @@
+//! The rot sweep: every bit, every sector, every length and every file of small logs of each shape.
+//!
+//! Owns: the shapes, the decay, and what may be answered afterwards: what was written, or `Damaged`
+//! with the file and the entries it is about; never something else, and never a torn end where the
+//! bytes say that it was acknowledged.
+
+use std::sync::Arc;
+
+use super::config::CONFIGS;
+use super::explore::{Subject, Tally, Violation, guarded};
+use super::model::{Model, Value};
+use super::program::{Change, Step};
+use super::run::{Runner, Stop};
+use crate::error::{Damage, Error};
+use crate::io::sim::{Persistence, Rot, SimDisk};
+use crate::log::Log;
+use crate::options::Options;
+use crate::recovery::Verdict;
+
+/// How densely a sweep goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Density {
+    /// One bit in so many is flipped; 1 flips every one.
+    pub bits: u64,
+    /// One length in so many is tried away from the structures.
+    pub lengths: u64,
+    /// Whether every sector is written over every other one, or over its neighbour only.
+    pub misdirect_all: bool,
+}
+
+impl Density {
+    /// What a test in a debug build can afford.
+    pub const SMALL: Self = Self { bits: 97, lengths: 1021, misdirect_all: false };
+    /// Everything.
+    pub const FULL: Self = Self { bits: 1, lengths: 64, misdirect_all: true };
+}
+
+/// Names of the shapes, each of which is swept after a close and after a crash.
+pub const SHAPES: [&str; 9] = [
+    "fresh",
+    "cells",
+    "rolled",
+    "sealed",
+    "truncated",
+    "trimmed",
+    "recycled",
+    "side files",
+    "torn",
+];
+
+fn steps(shape: &str) -> Vec<Step> {
+    use Change::{Append, Attach, Set, Trim, Truncate};
+    let small = Append { count: 3, bytes: 60 };
+    let large = Append { count: 3, bytes: 1200 };
+    let cell = Set { cell: 0, bytes: 16 };
+    let mut steps = vec![Step::Commit(vec![small, cell])];
+    let more = match shape {
+        "fresh" => return Vec::new(),
+        "cells" => {
+            vec![vec![Set { cell: 1, bytes: 900 }], vec![cell], vec![Change::Clear(0), small]]
+        }
+        "rolled" => vec![vec![large], vec![small, cell]],
+        "sealed" => vec![vec![large], vec![large], vec![large, cell]],
+        "truncated" => vec![vec![large], vec![Truncate(4), small], vec![cell, small]],
+        "trimmed" => vec![vec![large], vec![large], vec![Trim(5)], vec![small]],
+        "recycled" => {
+            vec![vec![large], vec![large], vec![Trim(7)], vec![large], vec![Trim(3)], vec![large]]
+        }
+        "side files" => {
+            vec![vec![Attach { cell: 2, bytes: 1500 }, small], vec![Attach { cell: 3, bytes: 10 }]]
+        }
+        _ => vec![vec![large], vec![small, cell]],
+    };
+    steps.extend(more.into_iter().map(Step::Commit));
+    if shape == "recycled" {
+        steps.insert(4, Step::Maintain);
+    }
+    steps
+}
+
+/// A log at rest, and what may be found in it.
+struct Shape {
+    name: &'static str,
+    closed: bool,
+    disk: SimDisk,
+    options: Options,
+    /// Everything that was acknowledged.
+    model: Arc<Model>,
+    /// What is left if the last batch, whose durability nothing on the disk states, is called torn.
+    before: Option<(u64, Arc<Model>)>,
+    /// Batches that were never acknowledged stand behind.
+    torn: Option<Arc<Model>>,
+}
+
+impl Shape {
+    fn build(name: &'static str, closed: bool, seed: u64) -> Result<Self, String> {
+        let [config, ..] = &CONFIGS;
+        let mut runner = Runner::new(config, seed);
+        runner.create().map_err(said)?;
+        let mut before = Arc::clone(&runner.model);
+        for step in steps(name) {
+            before = Arc::clone(&runner.model);
+            runner.step(&step).map_err(said)?;
+        }
+        let model = Arc::clone(&runner.model);
+        let mut sequence = runner.newest_sequence();
+        let mut torn = None;
+        if name == "torn" {
+            for _ in 0..2 {
+                let lost = Step::Submit(vec![Change::Append { count: 3, bytes: 200 }]);
+                runner.step(&lost).map_err(said)?;
+            }
+            torn = Some(Arc::clone(&runner.model));
+            if closed {
+                // The end is torn, found, dropped; then the log is closed.
+                runner.cut_power(Persistence::Random(seed));
+                runner.open().map_err(said)?;
+            }
+        }
+        if closed {
+            runner.step(&Step::Reopen).map_err(said)?;
+            let log = runner.log.take().ok_or("no log")?;
+            log.close().map_err(|error| error.to_string())?;
+            sequence = 0;
+        }
+        let model = if closed { Arc::clone(&runner.model) } else { model };
+        let torn = torn.filter(|_| !closed);
+        // What was submitted last survives, but for its first sectors.
+        let left = if torn.is_some() { Persistence::Mask(!0b11) } else { Persistence::Everything };
+        let disk = runner.disk.crash_with(left);
+        // With frames behind it, or after a close, the last batch is known to have been durable.
+        let unproven = sequence > 0 && torn.is_none();
+        let before = unproven.then_some((sequence, before));
+        Ok(Self { name, closed, disk, options: runner.options.clone(), model, before, torn })
+    }
+
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let mut files = self.disk.durable_image();
+        files.retain(|(name, _)| name != "lock");
+        files
+    }
+
+    /// Opens the log although `file` has decayed, and reads everything in it.
+    fn check(&self, disk: &SimDisk, file: &str, tally: &mut Tally) -> Result<(), String> {
+        tally.states += 1;
+        let log = match Log::open_in(Arc::new(disk.clone()), &self.options) {
+            Ok((log, report)) => {
+                self.check_opened(&log, &report.verdict, file, tally)?;
+                log
+            }
+            Err(Error::Damaged { path, reason, .. }) => {
+                let named = path.to_string_lossy();
+                let missing = reason == Damage::MissingFile;
+                if named != file && !(missing && named.get(..16) == file.get(..16)) {
+                    return Err(format!("{named} is blamed: {reason}"));
+                }
+                tally.count("refused at open, the right file named");
+                return Ok(());
+            }
+            Err(error) => return Err(format!("the open answers: {error}")),
+        };
+        disk.crash_at_call(0, crate::io::sim::Moment::Before);
+        drop(log);
+        Ok(())
+    }
+
+    fn check_opened(
+        &self,
+        log: &Log,
+        verdict: &Verdict,
+        file: &str,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
+        let mut model = &self.model;
+        if let Verdict::TornTail { sequence, .. } = verdict {
+            match &self.before {
+                Some((last, before)) if sequence == last => {
+                    tally.count("the last batch, of which nothing is stated, called torn");
+                    model = before;
+                }
+                _ if self.torn.is_some() => {}
+                _ => return Err(format!("batch {sequence} is called torn")),
+            }
+        } else if self.torn.as_ref().is_some_and(|torn| torn.next() == log.next()) {
+            return Err("a torn end was read whole".to_owned());
+        }
+        let (first, next) = (log.first(), log.next());
+        if (first, next) != (model.first, model.next()) {
+            return Err(format!("bounds {first}..{next}, {}..{}", model.first, model.next()));
+        }
+        let mut damaged = 0;
+        for index in first..next {
+            match log.entry(index) {
+                Ok(entry) if model.entry(index).is_some_and(|it| it[..] == entry[..]) => {}
+                Ok(_) => return Err(format!("entry {index} is read wrong")),
+                Err(error) => {
+                    check_range(&error, index, file)?;
+                    damaged += 1;
+                }
+            }
+        }
+        for (name, value) in &model.cells {
+            match value {
+                Value::Inline(bytes) if log.cell(name).as_deref() == Some(bytes) => {}
+                Value::Inline(_) => return Err(format!("cell {name} is wrong")),
+                Value::Side(bytes) => {
+                    let reader = log.side_file(name).map_err(|error| error.to_string())?;
+                    let reader = reader.ok_or_else(|| format!("{name} is gone"))?;
+                    match reader.read_all() {
+                        Ok(got) if got[..] == bytes[..] => {}
+                        Ok(_) => return Err(format!("the side file of {name} is read wrong")),
+                        Err(Error::Damaged { path, .. }) if path.to_string_lossy() == file => {
+                            damaged += 1;
+                        }
+                        Err(error) => return Err(format!("the side file of {name}: {error}")),
+                    }
+                }
+            }
+        }
+        let kind = if damaged == 0 { "everything read" } else { "the damage read as damage" };
+        tally.count(kind);
+        Ok(())
+    }
+}
+
+/// An error of a read must be about the decayed file and the entry that was asked for.
+fn check_range(error: &Error, index: u64, file: &str) -> Result<(), String> {
+    match error {
+        Error::Damaged { path, indexes: Some(range), .. }
+            if path.to_string_lossy() == file && range.contains(&index) =>
+        {
+            Ok(())
+        }
+        other => Err(format!("entry {index}: {other}")),
+    }
+}
+
+fn said(stop: Stop) -> String {
+    match stop {
+        Stop::Violation(what) => what,
+        Stop::Failed(error) => error.to_string(),
+    }
+}
+
+/// Lets a log of one shape decay in every way.
+pub fn sweep(
+    shape: usize,
+    closed: bool,
+    seed: u64,
+    density: Density,
+) -> (Tally, Option<Violation>) {
+    let [first, ..] = SHAPES;
+    let name = SHAPES.get(shape).copied().unwrap_or(first);
+    let subject = Subject::Drawn(seed, 0);
+    let (tally, violation) = guarded(&subject, seed, |tally| {
+        let shape = Shape::build(name, closed, seed)?;
+        for (file, bytes) in shape.files() {
+            let mut run = One { shape: &shape, file: &file, bytes: &bytes, tally };
+            run.bits(density)?;
+            run.sectors(density)?;
+            run.lengths(density)?;
+            run.rot("missing files", Rot::Remove)?;
+        }
+        Ok(())
+    });
+    let closed = if closed { "after a close" } else { "after a crash" };
+    let violation = violation.map(|it| Violation { subject: format!("{name}, {closed}"), ..it });
+    (tally, violation)
+}
+
+/// One file of one shape.
+struct One<'a> {
+    shape: &'a Shape,
+    file: &'a str,
+    bytes: &'a [u8],
+    tally: &'a mut Tally,
+}
+
+impl One<'_> {
+    fn rot(&mut self, kind: &'static str, rot: Rot) -> Result<(), String> {
+        let disk = self.shape.disk.crash_copy(Persistence::Nothing);
+        disk.rot(self.file, rot).map_err(|error| format!("{rot:?}: {error}"))?;
+        self.tally.count(kind);
+        let (name, closed) = (self.shape.name, self.shape.closed);
+        self.shape
+            .check(&disk, self.file, self.tally)
+            .map_err(|what| format!("{what}; {rot:?} of {}, {name}, closed {closed}", self.file))
+    }
+
+    fn bits(&mut self, density: Density) -> Result<(), String> {
+        let bits = self.bytes.len() as u64 * 8;
+        let step = usize::try_from(density.bits).unwrap_or(1);
+        for at in (0..bits).step_by(step) {
+            let bit = u8::try_from(at % 8).unwrap_or(0);
+            self.rot("bits flipped", Rot::FlipBit { offset: at / 8, bit })?;
+        }
+        Ok(())
+    }
+
+    fn sectors(&mut self, density: Density) -> Result<(), String> {
+        let sectors = (self.bytes.len() as u64).div_ceil(512);
+        for sector in 0..sectors {
+            self.rot("sectors zeroed", Rot::ZeroSector { sector })?;
+            self.rot("sectors stale", Rot::StaleSector { sector })?;
+            let others = if density.misdirect_all { sectors } else { sectors.min(2) };
+            for other in 1..others {
+                let from = (sector + other) % sectors;
+                self.rot("sectors misdirected", Rot::Misdirected { from, to: sector })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every length near the start, the end, the header and the footer; some in between.
+    fn lengths(&mut self, density: Density) -> Result<(), String> {
+        let whole = self.bytes.len() as u64;
+        let near = density.lengths.min(8);
+        for length in 0..whole {
+            let close = length < 40 || whole - length < 140 || length.abs_diff(4096) < 80;
+            if !length.is_multiple_of(if close {
+                near.min(density.lengths / 64 + 1)
+            } else {
+                density.lengths
+            }) {
+                continue;
+            }
+            let mut files = self.shape.files();
+            for (name, bytes) in &mut files {
+                if name == self.file {
+                    bytes.truncate(crate::format::number::to_usize(length));
+                }
+            }
+            self.tally.count("files cut");
+            let disk = SimDisk::from_image(1, &files);
+            let (name, closed) = (self.shape.name, self.shape.closed);
+            self.shape.check(&disk, self.file, self.tally).map_err(|what| {
+                format!("{what}; {} cut to {length}, {name}, closed {closed}", self.file)
+            })?;
+        }
+        Ok(())
+    }
+}
