@@ -38,6 +38,7 @@ mod metadata;
 #[cfg(feature = "metrics")]
 mod metrics;
 pub mod options;
+mod planted;
 mod primitives;
 mod recovery;
 pub mod repair;

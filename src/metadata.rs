@@ -18,6 +18,7 @@ use crate::format::slot::{METADATA_BYTES, SLOT_BYTES};
 use crate::format::{Checkpoint, VERSION};
 use crate::io::{Access, File};
 use crate::options::SyncMethod;
+use crate::planted::{Bug, planted};
 
 /// The open metadata file.
 #[derive(Debug)]
@@ -58,7 +59,9 @@ impl Metadata {
 
     /// Opens the file and reads both slots from the medium.
     pub(crate) fn open(dir: &Dir, bytes: u64, sync_method: SyncMethod) -> Result<(Self, Slots)> {
-        let file = dir.open(METADATA, Access::Distrust { from: 0 })?;
+        let distrust = Access::Distrust { from: 0 };
+        let access = if planted(Bug::CachedSlotsBelieved) { Access::Write } else { distrust };
+        let file = dir.open(METADATA, access)?;
         let slots = read_slots(dir, file.as_ref(), bytes)?;
         let generation = slots.newest.generation;
         let metadata =
@@ -69,7 +72,7 @@ impl Metadata {
     /// Writes a checkpoint to both slots, the older one first. On return it is durable twice; a
     /// crash in between leaves at least one slot whole, with this checkpoint or the one before.
     pub(crate) fn write(&mut self, mut checkpoint: Checkpoint) -> Result<()> {
-        for _ in 0..2 {
+        for _ in 0..if planted(Bug::OneSlotOnly) { 1 } else { 2 } {
             self.generation += 1;
             checkpoint.generation = self.generation;
             let slot = checkpoint.encode()?;
@@ -82,6 +85,9 @@ impl Metadata {
                 .map_err(|source| Error::io("write", path(), source))?;
             // Makes this slot durable before the other one is touched. A crash before it may tear
             // this slot; the other still holds what was relied on.
+            if planted(Bug::SlotsNotSynced) {
+                continue;
+            }
             self.file
                 .sync(offset..offset + bytes, self.sync_method)
                 .map_err(|source| Error::io("sync", path(), source))?;

@@ -15,6 +15,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::SideFileRef;
 use crate::io::{Access, File};
 use crate::options::SyncMethod;
+use crate::planted::{Bug, planted};
 
 /// Bytes gathered before they are handed to the file.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -74,10 +75,13 @@ impl SideFileWriter {
     pub fn finish(mut self) -> Result<SideFile> {
         let length = self.written + self.buffer.len() as u64;
         self.flush().map_err(|source| self.failed("write", source))?;
-        // Makes the contents durable. A crash before this leaves a temporary file, removed at open.
-        self.file
-            .sync(0..length, whole_file(self.sync_method))
-            .map_err(|source| self.failed("sync", source))?;
+        if !planted(Bug::SideFileNotSynced) {
+            // Makes the contents durable. A crash before this leaves a temporary file, removed at
+            // open.
+            self.file
+                .sync(0..length, whole_file(self.sync_method))
+                .map_err(|source| self.failed("sync", source))?;
+        }
         let reference = SideFileRef {
             id: self.dir.door().random(),
             length,
@@ -88,7 +92,9 @@ impl SideFileWriter {
         self.temporary = Some(reference.file_name());
         // Makes the name durable, so that a frame may refer to it. A crash before this loses the
         // name or leaves an orphan; nothing refers to it yet.
-        self.dir.sync()?;
+        if !planted(Bug::NoDirectorySyncOnSideFile) {
+            self.dir.sync()?;
+        }
         self.known.lock().insert(reference.id);
         self.temporary = None;
         Ok(SideFile(reference))
@@ -176,7 +182,7 @@ impl SideFileReader {
 
     fn check_end(&self) -> io::Result<()> {
         let expected = self.hasher.clone().finalize();
-        if expected == self.reference.crc {
+        if expected == self.reference.crc || planted(Bug::SideFilesNotChecked) {
             return Ok(());
         }
         let reason = Damage::Checksum { structure: "side file", expected, got: self.reference.crc };

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 pub(crate) use crate::format::CellValue;
 use crate::format::slot::{CELLS_BYTES_MAX, cells_bytes};
 use crate::options::{CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX};
+use crate::planted::{Bug, planted};
 
 /// State cells by name.
 pub(crate) type Cells = BTreeMap<String, CellValue>;
@@ -65,7 +66,7 @@ impl State {
         {
             return Err(too_large("cell value bytes", bytes.len(), CELL_VALUE_BYTES_MAX));
         }
-        if self.cells.get(name) == value.as_ref() {
+        if self.cells.get(name) == value.as_ref() && !planted(Bug::UnchangedCellsWritten) {
             return Ok(false);
         }
         let cells = Arc::make_mut(&mut self.cells);

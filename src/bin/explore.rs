@@ -20,7 +20,7 @@ use indelible::testing::rot::{self, SHAPES};
 const USAGE: &str = "\
 usage: explore [--sweep KIND] [--states N] [--seed S] [--threads T] [--start N] [--only SUBJECT]
   --sweep KIND   crashes (default), faults, disks (full at every size) or rot
-  --states N     stop after N states (default 1000000); a sweep stops at its end anyway
+  --states N     stop after N states (default 1000000; a sweep also stops at its end)
   --seed S       everything follows from it (default 1)
   --threads T    default 1
   --start N      begin with program number N (default 0)
@@ -149,8 +149,7 @@ fn main() -> ExitCode {
                 eprintln!("violation: {violation}");
                 total.1.push(violation);
             }
-            let endless = arguments.sweep == Sweep::Crashes;
-            let enough = endless && total.0.states >= arguments.states || total.1.len() >= 20;
+            let enough = total.0.states >= arguments.states || total.1.len() >= 20;
             if failed || enough || total.0.programs % 256 == 0 {
                 let seconds = started.elapsed().as_secs();
                 let (states, programs) = (total.0.states, total.0.programs);

@@ -14,6 +14,7 @@ use super::cell;
 use super::error::FrameError;
 use super::number::{to_u32, u32_to_usize};
 use crate::options::SEGMENT_BYTES_MAX;
+use crate::planted::{Bug, planted};
 
 /// Bytes of a frame before its payload.
 pub const FRAME_HEADER_BYTES: usize = 32;
@@ -180,7 +181,9 @@ impl Salt {
     /// The salt of a generation: a CRC-32 over its eight little-endian bytes.
     pub fn new(generation: u64) -> Self {
         let mut bytes = [0; 8];
-        LittleEndian::write_u64(&mut bytes, generation);
+        if !planted(Bug::NoSalt) {
+            LittleEndian::write_u64(&mut bytes, generation);
+        }
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&bytes);
         Self { generation, hasher }

@@ -19,6 +19,7 @@ use super::shared::{Dirty, Shared, Writer};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::format::{Checkpoint, SideFileRef};
+use crate::planted::{Bug, planted};
 use crate::segment::Segment;
 use crate::stats::add;
 use crate::sync::{Next, Turn};
@@ -111,7 +112,9 @@ impl Shared {
                 .captured
                 .as_mut()
             {
-                Some(captured) if stock.rolled => self.write_slots(captured),
+                Some(captured) if stock.rolled && !planted(Bug::NoCheckpointOnRoll) => {
+                    self.write_slots(captured)
+                }
                 _ => Ok(()),
             });
         let took = started.elapsed();
@@ -172,7 +175,7 @@ impl Shared {
             tail_offset: position,
             reach: reach.min(self.segment_bytes),
             segment_bytes: self.segment_bytes,
-            clean: want.clean,
+            clean: want.clean && !planted(Bug::NeverClean) || planted(Bug::AlwaysClean),
             creating: false,
             holes: state.holes,
             runs,
@@ -189,14 +192,16 @@ impl Shared {
 
     /// Syncs everything in stock.
     pub(crate) fn put_on_media(&self, stock: &Stock) -> Result<()> {
-        for dirty in &stock.dirty {
+        let count = if planted(Bug::SyncNewestRangeOnly) { 1 } else { usize::MAX };
+        let count = if planted(Bug::AcknowledgeBeforeSync) { 0 } else { count };
+        for dirty in stock.dirty.iter().rev().take(count).rev() {
             // Makes frames, headers and footers durable. A crash before it loses batches that are
             // not acknowledged yet.
             dirty.file.sync(dirty.range.clone(), self.options.sync_method).map_err(|source| {
                 Error::io("sync", self.dir.join(&dirty.name.to_string()), source)
             })?;
         }
-        if stock.rolled {
+        if stock.rolled && !planted(Bug::NoDirectorySyncOnRoll) {
             // Makes the names of new segments durable. A crash before it loses the whole file,
             // in which nothing is acknowledged yet.
             self.dir.sync()?;
@@ -222,6 +227,11 @@ impl Shared {
     pub(crate) fn settle(&self, mut captured: Captured) -> Result<()> {
         // One at a time, so that whoever comes out of here knows that those before are done.
         let _settling = self.settling.lock();
+        if planted(Bug::ReclaimBeforeCheckpoint) {
+            let dead = std::mem::take(&mut captured.dead);
+            let dead_files = std::mem::take(&mut captured.dead_files);
+            self.reclaim(dead, &dead_files).map_err(|error| self.poisoned_by(error))?;
+        }
         if !captured.written {
             self.write_slots(&mut captured).map_err(|error| self.poisoned_by(error))?;
         }

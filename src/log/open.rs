@@ -30,6 +30,7 @@ use crate::identity::Uuid;
 use crate::io::{Access, Lock};
 use crate::metadata::Metadata;
 use crate::options::Options;
+use crate::planted::{Bug, planted};
 use crate::recovery::observe::{Files, Observed, observe};
 use crate::recovery::replay::Replayed;
 use crate::recovery::table::{Decision, decide};
@@ -64,7 +65,7 @@ pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
     let started = Moment::now();
     let lock = dir.lock()?;
     let files = Files::list(&dir)?;
-    if files.any() {
+    if files.any() && !planted(Bug::CreateOverALog) {
         return Err(Error::AlreadyExists { path: dir.path().to_path_buf() });
     }
     remove_junk(&dir, files.temporaries.into_iter().chain(names(files.spares)))?;
@@ -164,8 +165,10 @@ fn finish_create(
     tail.file
         .sync(0..to_u64(SEGMENT_HEADER_BYTES), options.sync_method)
         .map_err(|source| Error::io("sync", path(), source))?;
-    // Makes the segment's name durable, so that the checkpoint may rely on it.
-    dir.sync()?;
+    if !planted(Bug::NoDirectorySyncOnCreate) {
+        // Makes the segment's name durable, so that the checkpoint may rely on it.
+        dir.sync()?;
+    }
     checkpoint.creating = false;
     checkpoint.reach = reach(options, &checkpoint, FRAMES_START);
     metadata.write(checkpoint.clone())?;
@@ -200,7 +203,10 @@ fn recover(
         return Err(Error::Incomplete { path, count: replayed.state.holes });
     }
     // Frames that were dropped must never fit behind new ones: numbers go on above all of them.
-    let sequence = replayed.sequence.max(replayed.behind.newest).max(replayed.behind.claimed);
+    let mut sequence = replayed.sequence.max(replayed.behind.newest).max(replayed.behind.claimed);
+    if planted(Bug::NumbersGivenAgain) {
+        sequence = replayed.sequence;
+    }
     let tail = open_tail(dir, options, &found, &mut replayed)?;
     let (view, mut dead) = view_of(dir, &found, &observed.segments, &replayed, &tail);
     let (runs, kept) = view.runs(&mut dead);
@@ -219,7 +225,9 @@ fn recover(
         cells: (*replayed.state.cells).clone(),
         ..found
     };
-    reseal(dir, options, &found, &replayed)?;
+    if !planted(Bug::NoReseal) {
+        reseal(dir, options, &found, &replayed)?;
+    }
     if replayed.links.len() > 1 {
         // Makes the names of segments begun since the last checkpoint durable, before the next one
         // names them. A crash before this finds the log as this open did.
@@ -352,7 +360,8 @@ fn tidy(
     }
     for (name, bytes) in &files.spares {
         let fits = *bytes == checkpoint.segment_bytes && spares.count() < options.spares;
-        let fits = fits && !followed_the_tail(dir, name, checkpoint);
+        let dangerous = !planted(Bug::AnySpareAdopted) && followed_the_tail(dir, name, checkpoint);
+        let fits = fits && !dangerous;
         if !(fits && spares.adopt(name.clone())?) {
             junk.push(name.clone());
         }

@@ -23,6 +23,7 @@ use crate::format::cell::{CellRecord, encode_cell};
 use crate::format::frame::{Flags, FrameHeader, Kind, encode_frame, payload_length};
 use crate::format::number::{to_u32, to_u64, to_usize};
 use crate::format::{SegmentHeader, SideFileRef};
+use crate::planted::{Bug, planted};
 use crate::segment::{in_units, tail};
 use crate::spares::{Spare, is_disk_full};
 use crate::state::{CellValue, Cells};
@@ -69,7 +70,9 @@ impl Shared {
                 Attempt::Refused(error) => {
                     // Declares the number of the refused batch used up. A crash before it may
                     // find the batch, whose caller has not heard of it yet.
-                    self.checkpoint(false, 0)?;
+                    if !planted(Bug::RefusalNotRecorded) {
+                        self.checkpoint(false, 0)?;
+                    }
                     return Err(error);
                 }
             }
@@ -99,7 +102,7 @@ impl Shared {
             return Ok(Attempt::Done(Written { sequence, next }));
         }
         let end = if plan.rolls == 0 { plan.place.position } else { self.segment_bytes };
-        if end > writer.reach {
+        if end > writer.reach && !planted(Bug::ReachIgnored) {
             return Ok(Attempt::NeedsCheckpoint { bytes: end - writer.tail.position });
         }
         let mut spares = match self.gather_spares(&plan) {
@@ -205,7 +208,9 @@ impl Shared {
         let mut before = None;
         let written =
             self.carry_out_in_view(writer, batch, plan, ops, spares, &mut guard, &mut before);
-        if let (Err(_), Some(mut view), Some(before)) = (&written, guard, before) {
+        if let (Err(_), Some(mut view), Some(before)) = (&written, guard, before)
+            && !planted(Bug::HalfABatchLeftToReaders)
+        {
             // The log is poisoned: readers go on with what it was before.
             *view = before;
         }
@@ -226,6 +231,11 @@ impl Shared {
     ) -> Result<Written> {
         let sequence = writer.sequence + 1;
         let lag = sequence - self.group.durable().min(sequence);
+        let lag = match () {
+            () if planted(Bug::WatermarkNeverWritten) => u32::MAX,
+            () if planted(Bug::WatermarkAhead) => 0,
+            () => to_u32(to_usize(lag)),
+        };
         let last = ops.len() - 1;
         let mut applied = 0;
         for at in 0..ops.len() {
@@ -247,14 +257,8 @@ impl Shared {
             if at == last {
                 flags |= Flags::LAST;
             }
-            let header = FrameHeader {
-                length: 0,
-                sequence,
-                index: op.index,
-                lag: to_u32(to_usize(lag)),
-                kind: Kind::Entry,
-                flags,
-            };
+            let header =
+                FrameHeader { length: 0, sequence, index: op.index, lag, kind: Kind::Entry, flags };
             op.offset = writer.tail.position + to_u64(writer.scratch.len());
             if let Some(record) = batch.records.get(op.record) {
                 encode(&mut writer.scratch, &writer.tail.salt, header, record, op);
@@ -317,7 +321,7 @@ impl Shared {
         };
         let mode = self.options.write_mode_in_force();
         writer.tail = tail::begin(&self.dir, &spare.name, spare.file, &header, mode)?;
-        writer.dirty_from = Some(0);
+        writer.dirty_from = Some(if planted(Bug::HeaderNotSynced) { 4096 } else { 0 });
         writer.rolled = true;
         // No checkpoint names this segment yet, so none limits it: see `Shared::capture`.
         writer.reach = self.segment_bytes;
@@ -336,10 +340,17 @@ impl Shared {
         view.next = state.next;
         writer.dead.extend(view.trim(state.first));
         if !Arc::ptr_eq(&before.cells, &state.cells) {
-            let kept = side_files_of(&state.cells);
+            let kept = match planted(Bug::SideFileRemovedWhileShared) {
+                true => HashSet::new(),
+                false => side_files_of(&state.cells),
+            };
             for file in side_files_of(&before.cells).difference(&kept) {
                 // From now on nothing can refer to it again: it goes with the next checkpoint.
                 self.side_files.lock().remove(&file.id);
+                if planted(Bug::SideFileRemovedAtOnce) {
+                    let _gone = self.dir.remove(&file.file_name());
+                    continue;
+                }
                 writer.dead_files.push(*file);
             }
         }

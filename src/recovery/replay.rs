@@ -19,6 +19,7 @@ use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::identity::Uuid;
 use crate::io::{Access, File};
+use crate::planted::{Bug, planted};
 use crate::segment::walk::{Depth, Evidence, Found, Offsets, Part, Walk, search};
 use crate::segment::{FRAMES_START, Segment};
 use crate::state::{CellValue, State};
@@ -67,7 +68,8 @@ pub(crate) fn open_link(
     limit: u64,
 ) -> Result<Link> {
     // Nothing behind the checkpoint means that no sync of it can have failed.
-    let access = if from < limit { Access::Distrust { from } } else { Access::Write };
+    let believed = from >= limit || planted(Bug::CacheBelieved);
+    let access = if believed { Access::Write } else { Access::Distrust { from } };
     let file = dir.open(&name.to_string(), access)?;
     let mut block = [0; SEGMENT_HEADER_BYTES];
     let segment = Segment::sealed(dir, uuid, name, bytes);
@@ -150,7 +152,7 @@ fn first_pass(
             let step = walk.step();
             match step {
                 Ok(found) if follows(&found, whole.2, open_batch) => {
-                    open_batch = !found.header.is_last();
+                    open_batch = !found.header.is_last() && !planted(Bug::LastFrameNotNeeded);
                     if !open_batch {
                         whole = (at, walk.position(), found.header.sequence);
                     }
@@ -203,7 +205,8 @@ fn first_pass(
 
 /// Whether a frame is the next one of its batch, or the first one of the next batch.
 fn follows(found: &Found<'_>, sequence: u64, open_batch: bool) -> bool {
-    found.header.sequence == sequence + 1 && found.header.is_first() != open_batch
+    (found.header.sequence == sequence + 1 || planted(Bug::NumbersNotCompared))
+        && (found.header.is_first() != open_batch || planted(Bug::FirstFrameNotNeeded))
 }
 
 /// Applies the frames of one segment up to its end. Frames before the checkpoint's place only
@@ -283,6 +286,10 @@ fn apply(state: &mut State, found: &Found<'_>) -> std::result::Result<(), Damage
             state.next = decode_hole(found.payload).unwrap_or(index);
             state.holes += state.next - index;
         }
+        Kind::Truncate if planted(Bug::TruncationNotReplayed) => {}
+        Kind::Trim if planted(Bug::TrimNotReplayed) => {}
+        Kind::Set if planted(Bug::SetNotReplayed) => {}
+        Kind::Clear if planted(Bug::ClearNotReplayed) => {}
         Kind::Truncate => {
             state.truncate(index).map_err(|_| wrong("truncation", state.next))?;
         }

@@ -12,6 +12,7 @@ use crate::format::frame::{
     FRAME_ALIGN, FRAME_KIND_OFFSET, FrameHeader, Kind, Salt, decode_frame, decode_hole, peek_header,
 };
 use crate::format::number::{to_u64, to_usize};
+use crate::planted::{Bug, planted};
 
 /// Bytes that a search may run checksums over, per byte searched; past it the bytes are taken for
 /// hostile and the search reports what it cannot rule out.
@@ -161,7 +162,7 @@ pub(crate) fn search(part: Part<'_>, salt: &Salt, range: Range<u64>, expected: u
         }
         at += cost;
         evidence = evidence.merge(Evidence {
-            durable: header.durable_sequence(),
+            durable: if planted(Bug::WatermarkIgnored) { 0 } else { header.durable_sequence() },
             newest: header.sequence,
             claimed: header.sequence,
             end: to_u64(at),

@@ -14,3 +14,9 @@ pub mod program;
 pub mod rot;
 mod run;
 mod tap;
+
+/// Bugs that can be planted into the engine (feature `sabotage`).
+#[cfg(feature = "sabotage")]
+pub mod sabotage {
+    pub use crate::planted::{BUGS, Bug, enable};
+}

@@ -1,0 +1,136 @@
+//! Planted bugs: small sabotages of the engine, to see that the tests would notice.
+//!
+//! Owns: the switch. Without the feature `sabotage` it is a constant, and the compiler removes
+//! every trace of it. Does not own: the sabotages, which stand where the bug would.
+
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A planted bug.
+        #[cfg_attr(
+            not(feature = "sabotage"),
+            expect(unreachable_pub, reason = "public with the feature")
+        )]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Bug {
+            $($(#[$doc])* $name,)*
+        }
+
+        /// All of them, each with what it does.
+        #[cfg(feature = "sabotage")]
+        pub const BUGS: &[Bug] = &[$(Bug::$name,)*];
+    };
+}
+
+bugs! {
+    /// A sync puts nothing on the medium and says that it did.
+    AcknowledgeBeforeSync,
+    /// A sync covers the newest range only, not the segments sealed before.
+    SyncNewestRangeOnly,
+    /// A new segment is synced from its first frame on, without its header.
+    HeaderNotSynced,
+    /// The directory is not synced when a segment was begun.
+    NoDirectorySyncOnRoll,
+    /// The directory is not synced when the first segment was made.
+    NoDirectorySyncOnCreate,
+    /// The directory is not synced when a side file got its name.
+    NoDirectorySyncOnSideFile,
+    /// A side file is named and referred to without having been synced.
+    SideFileNotSynced,
+    /// A checkpoint is written to one slot instead of both.
+    OneSlotOnly,
+    /// The slots are written and not synced.
+    SlotsNotSynced,
+    /// A roll is acknowledged without a checkpoint that names the new segment.
+    NoCheckpointOnRoll,
+    /// Files go before the checkpoint is durable that no longer needs them.
+    ReclaimBeforeCheckpoint,
+    /// A side file goes when a batch replaces it, before that batch is durable.
+    SideFileRemovedAtOnce,
+    /// A side file goes although another cell refers to it.
+    SideFileRemovedWhileShared,
+    /// Frames go past the reach that the checkpoint states.
+    ReachIgnored,
+    /// An open believes the page cache of segments that a failed sync left behind.
+    CacheBelieved,
+    /// An open believes the page cache of the metadata file.
+    CachedSlotsBelieved,
+    /// A failed write or sync does not poison the log.
+    NoPoison,
+    /// The numbers of dropped batches are given again.
+    NumbersGivenAgain,
+    /// The footer of a seal that was dropped is left in place.
+    NoReseal,
+    /// A file that a dropped batch began becomes a spare, header and all.
+    AnySpareAdopted,
+    /// Frames are salted alike, whatever their generation.
+    NoSalt,
+    /// Frames state that nothing was durable when they were written.
+    WatermarkNeverWritten,
+    /// Frames state that they are durable themselves.
+    WatermarkAhead,
+    /// Recovery does not look at the watermarks behind an unreadable frame.
+    WatermarkIgnored,
+    /// A batch counts as whole without its last frame.
+    LastFrameNotNeeded,
+    /// A frame in the middle of a batch can follow on another one.
+    FirstFrameNotNeeded,
+    /// Recovery does not see a gap in the numbers of batches.
+    NumbersNotCompared,
+    /// Recovery forgets truncations.
+    TruncationNotReplayed,
+    /// Recovery forgets trims.
+    TrimNotReplayed,
+    /// Recovery forgets values of cells.
+    SetNotReplayed,
+    /// Recovery forgets that cells were cleared.
+    ClearNotReplayed,
+    /// Every checkpoint claims that the log was closed.
+    AlwaysClean,
+    /// A close does not say that the log was closed.
+    NeverClean,
+    /// Entries are handed out without a look at their checksum.
+    EntriesNotChecked,
+    /// Slots are believed whatever their checksum.
+    SlotsNotChecked,
+    /// Side files are handed out without a look at their checksum.
+    SideFilesNotChecked,
+    /// An open does not miss side files.
+    MissingSideFileIgnored,
+    /// An open does not miss segments.
+    MissingSegmentIgnored,
+    /// A batch that a full disk refused leaves no trace of the refusal.
+    RefusalNotRecorded,
+    /// A batch that fails between two segments leaves readers with half of it.
+    HalfABatchLeftToReaders,
+    /// A directory is opened without its lock.
+    NoLock,
+    /// A log is created over another one.
+    CreateOverALog,
+    /// Setting a cell to the value it has is written.
+    UnchangedCellsWritten,
+}
+
+#[cfg(feature = "sabotage")]
+thread_local! {
+    static ENABLED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether a bug is in force on this thread.
+#[cfg(feature = "sabotage")]
+pub(crate) fn planted(bug: Bug) -> bool {
+    ENABLED.get() == Some(bug)
+}
+
+/// Whether a bug is in force: never.
+#[cfg(not(feature = "sabotage"))]
+#[inline]
+pub(crate) const fn planted(_bug: Bug) -> bool {
+    false
+}
+
+/// Puts a bug in force on this thread, in place of any other; `None` ends it.
+#[cfg(feature = "sabotage")]
+pub fn enable(bug: Option<Bug>) {
+    ENABLED.set(bug);
+}
