@@ -87,8 +87,10 @@ struct Shape {
     options: Options,
     /// Everything that was acknowledged.
     model: Arc<Model>,
-    /// What is left if the last batch, whose durability nothing on the disk states, is called torn.
-    before: Option<(u64, Arc<Model>)>,
+    /// Batches whose durability nothing states but what was written after them, oldest first: their
+    /// numbers, and what is left without them. One flipped bit can only take the last one; a whole
+    /// sector takes with it every batch of which it holds all later bytes.
+    unproven: Vec<(u64, Arc<Model>)>,
     /// Batches that were never acknowledged stand behind.
     torn: Option<Arc<Model>>,
 }
@@ -98,13 +100,13 @@ impl Shape {
         let [config, ..] = &CONFIGS;
         let mut runner = Runner::new(config, seed);
         runner.create().map_err(said)?;
-        let mut before = Arc::clone(&runner.model);
+        let mut unproven = Vec::new();
         for step in steps(name) {
-            before = Arc::clone(&runner.model);
+            let before = Arc::clone(&runner.model);
             runner.step(&step).map_err(said)?;
+            unproven.push((runner.newest_sequence(), before));
         }
         let model = Arc::clone(&runner.model);
-        let mut sequence = runner.newest_sequence();
         let mut torn = None;
         if name == "torn" {
             for _ in 0..2 {
@@ -122,17 +124,18 @@ impl Shape {
             runner.step(&Step::Reopen).map_err(said)?;
             let log = runner.log.take().ok_or("no log")?;
             log.close().map_err(|error| error.to_string())?;
-            sequence = 0;
+            unproven.clear();
         }
         let model = if closed { Arc::clone(&runner.model) } else { model };
         let torn = torn.filter(|_| !closed);
         // What was submitted last survives, but for its first sectors.
         let left = if torn.is_some() { Persistence::Mask(!0b11) } else { Persistence::Everything };
         let disk = runner.disk.crash_with(left);
-        // With frames behind it, or after a close, the last batch is known to have been durable.
-        let unproven = sequence > 0 && torn.is_none();
-        let before = unproven.then_some((sequence, before));
-        Ok(Self { name, closed, disk, options: runner.options.clone(), model, before, torn })
+        if torn.is_some() {
+            // The frames behind the last acknowledged batch state that it was durable.
+            unproven.clear();
+        }
+        Ok(Self { name, closed, disk, options: runner.options.clone(), model, unproven, torn })
     }
 
     fn files(&self) -> Vec<(String, Vec<u8>)> {
@@ -142,11 +145,19 @@ impl Shape {
     }
 
     /// Opens the log although `file` has decayed, and reads everything in it.
-    fn check(&self, disk: &SimDisk, file: &str, tally: &mut Tally) -> Result<(), String> {
+    fn check(
+        &self,
+        disk: &SimDisk,
+        file: &str,
+        wide: bool,
+        tally: &mut Tally,
+    ) -> Result<(), String> {
         tally.states += 1;
+        let last = self.unproven.len().saturating_sub(if wide { usize::MAX } else { 1 });
+        let unproven = self.unproven.get(last..).unwrap_or_default();
         let log = match Log::open_in(Arc::new(disk.clone()), &self.options) {
             Ok((log, report)) => {
-                self.check_opened(&log, &report.verdict, file, tally)?;
+                self.check_opened(&log, &report.verdict, file, unproven, tally)?;
                 log
             }
             Err(Error::Damaged { path, reason, .. }) => {
@@ -170,23 +181,26 @@ impl Shape {
         log: &Log,
         verdict: &Verdict,
         file: &str,
+        unproven: &[(u64, Arc<Model>)],
         tally: &mut Tally,
     ) -> Result<(), String> {
         let mut model = &self.model;
         if let Verdict::TornTail { sequence, .. } = verdict {
-            match &self.before {
-                Some((last, before)) if sequence == last => {
-                    tally.count("the last batch, of which nothing is stated, called torn");
+            match unproven.iter().find(|(number, _)| number == sequence) {
+                Some((_, before)) => {
+                    tally.count("batches of which nothing is stated, called torn");
                     model = before;
                 }
                 _ if self.torn.is_some() => {}
                 _ => return Err(format!("batch {sequence} is called torn")),
             }
-        } else if let Some((_, before)) = &self.before
-            && (before.first, before.next()) == (log.first(), log.next())
+        } else if (log.first(), log.next()) != (model.first, model.next())
+            && let Some((_, before)) = unproven
+                .iter()
+                .find(|(_, before)| (before.first, before.next()) == (log.first(), log.next()))
         {
             // All of it went with one sector: as if it had never been written.
-            tally.count("the last batch, of which nothing is stated, gone");
+            tally.count("batches of which nothing is stated, gone");
             model = before;
         } else if self.torn.as_ref().is_some_and(|torn| torn.next() == log.next()) {
             return Err("a torn end was read whole".to_owned());
@@ -289,8 +303,9 @@ impl One<'_> {
         disk.rot(self.file, rot).map_err(|error| format!("{rot:?}: {error}"))?;
         self.tally.count(kind);
         let (name, closed) = (self.shape.name, self.shape.closed);
+        let wide = !matches!(rot, Rot::FlipBit { .. });
         self.shape
-            .check(&disk, self.file, self.tally)
+            .check(&disk, self.file, wide, self.tally)
             .map_err(|what| format!("{what}; {rot:?} of {}, {name}, closed {closed}", self.file))
     }
 
@@ -340,7 +355,7 @@ impl One<'_> {
             self.tally.count("files cut");
             let disk = SimDisk::from_image(1, &files);
             let (name, closed) = (self.shape.name, self.shape.closed);
-            self.shape.check(&disk, self.file, self.tally).map_err(|what| {
+            self.shape.check(&disk, self.file, false, self.tally).map_err(|what| {
                 format!("{what}; {} cut to {length}, {name}, closed {closed}", self.file)
             })?;
         }
