@@ -1,5 +1,6 @@
 //! A bounded crash exploration. The unbounded one is the program `explore`; docs/TESTING.md.
 #![cfg(feature = "testing")]
+#![expect(clippy::panic, clippy::print_stdout, reason = "a test fails, and says how far it went")]
 
 use indelible::testing::config::CONFIGS;
 use indelible::testing::explore::{Effort, Subject, Tally, explore};

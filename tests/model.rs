@@ -1,6 +1,7 @@
 //! Sequences of operations against a plain model, in memory and on the simulated disk. proptest
 //! shrinks what fails.
 #![cfg(feature = "testing")]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Every planted bug is noticed. Each check below is a small part of the suite; the printed table
 //! (docs/TESTING.md has it) says which of them met the bug first.
 #![cfg(feature = "sabotage")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails, and prints its table")]
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -340,10 +340,10 @@ impl Shared {
         view.next = state.next;
         writer.dead.extend(view.trim(state.first));
         if !Arc::ptr_eq(&before.cells, &state.cells) {
-            let kept = match planted(Bug::SideFileRemovedWhileShared) {
-                true => HashSet::new(),
-                false => side_files_of(&state.cells),
-            };
+            let mut kept = side_files_of(&state.cells);
+            if planted(Bug::SideFileRemovedWhileShared) {
+                kept.clear();
+            }
             for file in side_files_of(&before.cells).difference(&kept) {
                 // From now on nothing can refer to it again: it goes with the next checkpoint.
                 self.side_files.lock().remove(&file.id);

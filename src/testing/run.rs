@@ -339,10 +339,10 @@ impl Runner {
                     return Err(Stop::Violation(format!("the next index is {}", ticket.next())));
                 }
                 self.fatal = false;
-                let changed = self.model != model;
+                let is_new = self.model != model;
                 self.model = model;
                 self.side_files = side_files;
-                self.tickets.push(changed.then_some(ticket));
+                self.tickets.push(is_new.then_some(ticket));
                 Ok(())
             }
             Err(error) if is_refusal(&error) => {
