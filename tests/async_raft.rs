@@ -33,7 +33,7 @@ use indelible::{Log, Options};
 use kv::{Network, Previous, Set};
 
 /// Far more than any step below takes; only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn config() -> Arc<Config> {
     snapshots_every(5000)
@@ -42,8 +42,8 @@ fn config() -> Arc<Config> {
 fn snapshots_every(entries: u64) -> Arc<Config> {
     let config = Config::build("test".into())
         .heartbeat_interval(50)
-        .election_timeout_min(300)
-        .election_timeout_max(600)
+        .election_timeout_min(600)
+        .election_timeout_max(1500)
         .snapshot_policy(SnapshotPolicy::LogsSinceLast(entries));
     Arc::new(config.validate().unwrap())
 }

@@ -118,7 +118,7 @@ impl Subject for Store {
 
 #[tokio::test]
 async fn power_cut_at_any_call_leaves_what_the_host_was_told() {
-    for seed in 0..5 {
+    for seed in 0..3 {
         assert!(explore::<Store>(seed).await > 30);
     }
 }

@@ -105,14 +105,14 @@ impl Subject for v010::Store {
 
 #[tokio::test]
 async fn power_cut_at_any_call_leaves_openraft_09_what_it_was_told() {
-    for seed in 0..4 {
+    for seed in 0..3 {
         assert!(explore::<v09::Store>(seed).await > 30);
     }
 }
 
 #[tokio::test]
 async fn power_cut_at_any_call_leaves_openraft_010_what_it_was_told() {
-    for seed in 4..8 {
+    for seed in 3..6 {
         assert!(explore::<v010::Store>(seed).await > 30);
     }
 }
