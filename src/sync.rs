@@ -6,7 +6,7 @@
 //! INV-6: `durable` moves only after a sync that took stock at or after the batch's write, and, if
 //! a segment was begun, after the checkpoint that names it.
 //!
-//! While one thread syncs, writers go on filling the next batch; they wait in two groups, those
+//! While one thread syncs, writers go on filling the next batch; they wait at two gates, those
 //! whom the sync in flight covers and those for the next one, so that each wake-up is of use.
 
 use std::cell::Cell;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::error::{Error, Result};
-use crate::primitives::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
+use crate::primitives::{AtomicBool, AtomicU64, Gate, Mutex, Ordering};
 
 #[cfg(all(test, loom))]
 mod model;
@@ -24,14 +24,15 @@ mod model;
 /// Called once when a batch is durable, or never will be.
 pub(crate) type Callback = Box<dyn FnOnce(Result<()>) + Send>;
 
-/// The share of the last sync's duration that a leader gives released writers to come back.
-const RETURN_SHARE: u32 = 4;
+/// Longest time a leader gives writers that were just released to come back, whatever a sync takes.
+const PATIENCE_MAX: Duration = Duration::from_micros(500);
 
 /// The waiting room of one log.
 pub(crate) struct Group {
     state: Mutex<GroupState>,
-    /// Those the sync in flight covers wait at its number's parity, the others at the other one.
-    done: [Condvar; 2],
+    /// Those the sync in flight covers wait at the gate of its number's parity, the others at the
+    /// other one.
+    gates: [Gate; 2],
     written: AtomicU64,
     durable: AtomicU64,
     /// Odd while a sync is in flight.
@@ -46,10 +47,13 @@ struct GroupState {
     number: u64,
     /// What the sync in flight covers, once it has taken stock.
     target: Option<u64>,
-    /// Waiting threads, by parity.
-    waiting: [usize; 2],
-    /// How many threads the last sync released, and how long it took.
-    released: usize,
+    /// Threads at each gate, by parity.
+    waiting: [u64; 2],
+    /// How many threads were at it when the last sync ended: those it released, and those who wait
+    /// for the next one. They may all be back soon.
+    expected: u64,
+    /// When the last sync ended, and how long it took.
+    ended: Option<Moment>,
     took: Duration,
     /// Who waits for which batch.
     callbacks: Vec<(u64, Callback)>,
@@ -75,7 +79,7 @@ impl Group {
     pub(crate) fn new(sequence: u64) -> Self {
         Self {
             state: Mutex::new(GroupState::default()),
-            done: [Condvar::new(), Condvar::new()],
+            gates: [Gate::new(), Gate::new()],
             written: AtomicU64::new(sequence),
             durable: AtomicU64::new(sequence),
             epoch: AtomicU64::new(0),
@@ -106,55 +110,61 @@ impl Group {
     /// Wakes every thread so that it sees a failure.
     pub(crate) fn wake_everyone(&self) {
         self.failed.store(true, Ordering::Release);
-        let _state = self.state.lock();
-        for done in &self.done {
-            done.notify_all();
+        {
+            let _state = self.state.lock();
+            self.gates.iter().for_each(Gate::open);
         }
+        self.gates.iter().for_each(Gate::wake_all);
     }
 
     /// One step of waiting for `sequence`: the caller leads a sync, or sleeps through one.
     pub(crate) fn wait(&self, sequence: u64) -> Next {
-        let mut state = self.state.lock();
         if self.durable() >= sequence {
-            // Whoever was woken to lead and need not hands the chance on.
-            if !state.syncing {
-                self.done.iter().for_each(|done| {
-                    done.notify_one();
-                });
-            }
             return Next::Durable;
         }
-        if !state.syncing {
-            return Next::Lead(self.begin(&mut state));
-        }
-        if self.failed.load(Ordering::Acquire) {
-            return Next::LookAgain;
-        }
-        // A sync that has taken stock covers only what was written before; until it has, it
-        // covers everyone who waits by now.
-        let covered = state.target.is_none_or(|target| target >= sequence);
-        let parity = usize::from(state.number % 2 == u64::from(covered));
-        if let (Some(waiting), Some(done)) = (state.waiting.get_mut(parity), self.done.get(parity))
-        {
-            *waiting += 1;
-            done.wait(&mut state);
-            if let Some(waiting) = state.waiting.get_mut(parity) {
-                *waiting = waiting.saturating_sub(1);
+        let (gate, seen) = {
+            let mut state = self.state.lock();
+            if self.durable() >= sequence {
+                return Next::Durable;
             }
-        }
+            if !state.syncing {
+                return Next::Lead(self.begin(&mut state));
+            }
+            if self.failed.load(Ordering::Acquire) {
+                return Next::LookAgain;
+            }
+            // A sync that has taken stock covers only what was written before; until it has, it
+            // covers everyone who waits by now.
+            let covered = state.target.is_none_or(|target| target >= sequence);
+            self.queue(&mut state, covered)
+        };
+        gate.wait(seen);
         Next::LookAgain
     }
 
     /// Waits for the right to sync, whoever else wants it.
     pub(crate) fn turn(&self) -> Turn {
-        let mut state = self.state.lock();
-        while state.syncing {
-            let parity = usize::from(state.number.is_multiple_of(2));
-            if let Some(done) = self.done.get(parity) {
-                done.wait(&mut state);
-            }
+        loop {
+            let (gate, seen) = {
+                let mut state = self.state.lock();
+                if !state.syncing {
+                    return self.begin(&mut state);
+                }
+                self.queue(&mut state, false)
+            };
+            gate.wait(seen);
         }
-        self.begin(&mut state)
+    }
+
+    /// Counts a thread at the gate of the sync in flight, or of the next one, and answers where it
+    /// has to wait.
+    fn queue(&self, state: &mut GroupState, covered: bool) -> (&Gate, u32) {
+        let [even, odd] = &self.gates;
+        let [at_even, at_odd] = &mut state.waiting;
+        let even_number = state.number.is_multiple_of(2);
+        let (gate, waiting) = if even_number == covered { (even, at_even) } else { (odd, at_odd) };
+        *waiting += 1;
+        (gate, gate.look())
     }
 
     fn begin(&self, state: &mut GroupState) -> Turn {
@@ -164,22 +174,22 @@ impl Group {
         Turn(())
     }
 
-    /// Lets more writers join: those the last sync released, for a part of what it took, and
-    /// anyone for `window`. A lone writer never waits here.
+    /// Lets more writers join: those that were at it when the last sync ended, for as long again as
+    /// it took, and anyone for `window`. A lone writer never waits here, and nobody waits for
+    /// writers that stayed away: the number expected is counted anew at every sync.
     pub(crate) fn gather(&self, _turn: &Turn, window: Duration) {
-        let (expected, took) = {
+        let (expected, ended, patience) = {
             let state = self.state.lock();
-            (state.released, state.took)
+            (state.expected, state.ended, state.took.min(PATIENCE_MAX))
         };
         if expected <= 1 && window.is_zero() {
             return;
         }
-        let (start, patience) = (Moment::now(), took / RETURN_SHARE);
+        let start = Moment::now();
         loop {
-            let elapsed = start.elapsed();
-            let arrived = 1 + self.state.lock().waiting.iter().sum::<usize>();
-            let expecting = arrived < expected && elapsed < patience;
-            if !expecting && elapsed >= window {
+            let arrived = self.newest_written().saturating_sub(self.durable());
+            let patient = ended.is_some_and(|ended| ended.elapsed() < patience);
+            if !(arrived < expected && patient) && start.elapsed() >= window {
                 return;
             }
             std::thread::yield_now();
@@ -195,21 +205,39 @@ impl Group {
     /// those who wait for it.
     pub(crate) fn finish(&self, Turn(()): Turn, durable: Option<u64>, took: Duration) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
-        let mut state = self.state.lock();
-        if let Some(sequence) = durable {
-            self.durable.fetch_max(sequence, Ordering::AcqRel);
-            state.took = took;
+        let [even, odd] = &self.gates;
+        let (covered, crowd, next, one) = {
+            let mut state = self.state.lock();
+            if let Some(sequence) = durable {
+                self.durable.fetch_max(sequence, Ordering::AcqRel);
+                (state.took, state.ended) = (took, Some(Moment::now()));
+            }
+            state.expected = 1 + state.waiting.iter().sum::<u64>();
+            state.syncing = false;
+            let even_number = state.number.is_multiple_of(2);
+            state.number += 1;
+            let [at_even, at_odd] = &mut state.waiting;
+            let (covered, crowd, next, queue) = if even_number {
+                (even, at_even, odd, at_odd)
+            } else {
+                (odd, at_odd, even, at_even)
+            };
+            let (crowd, one) = (std::mem::take(crowd) > 0, *queue > 0);
+            *queue = queue.saturating_sub(1);
+            covered.open();
+            next.open();
+            self.note_due(&mut state);
+            (covered, crowd, next, one)
+        };
+        // Those who are let through need the group's lock again soon: it is free by now. The next
+        // leader first, the device waits for it. If somebody else has led the next sync before it
+        // wakes up, that sync covers it, and its end wakes another one.
+        if one {
+            next.wake_one();
         }
-        let parity = usize::from(state.number % 2 == 1);
-        state.released = 1 + state.waiting.get(parity).copied().unwrap_or(0);
-        state.syncing = false;
-        state.number += 1;
-        let [even, odd] = &self.done;
-        let (covered, next) = if parity == 0 { (even, odd) } else { (odd, even) };
-        // The next leader first: the device waits for it.
-        next.notify_one();
-        covered.notify_all();
-        self.note_due(&mut state);
+        if crowd {
+            covered.wake_all();
+        }
     }
 
     /// Registers a callback. Answers whether it has to wait for a sync; otherwise it is due, with
