@@ -39,13 +39,12 @@ pub(crate) enum Record<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Batch<'a> {
     pub(crate) records: Vec<Record<'a>>,
-    pub(crate) appends: bool,
 }
 
 impl<'a> Batch<'a> {
     /// A batch that changes nothing yet.
     pub const fn new() -> Self {
-        Self { records: Vec::new(), appends: false }
+        Self { records: Vec::new() }
     }
 
     /// Whether nothing was added.
@@ -61,12 +60,10 @@ impl<'a> Batch<'a> {
     /// Forgets every record and keeps the space, for use in a loop.
     pub fn reuse(&mut self) {
         self.records.clear();
-        self.appends = false;
     }
 
     /// Appends an entry at the index the log has reached.
     pub fn append(&mut self, entry: impl Into<Cow<'a, [u8]>>) -> &mut Self {
-        self.appends = true;
         self.push(Record::Append(entry.into()))
     }
 

@@ -43,13 +43,19 @@ pub enum Durability {
     Os,
 }
 
-/// How bytes get into the tail segment.
+/// How bytes get into the tail segment. In every mode entries can be read as soon as they are
+/// written, and reads go through a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WriteMode {
-    /// Copied into a shared memory map: no system call for an unsynced append.
+    /// Gathered in memory, and written together when they are synced, when somebody reads them, or
+    /// when there are many. What is not synced is lost with the process. Default for
+    /// [`Durability::Always`] and [`Durability::Barrier`].
+    Buffered,
+    /// Copied into a shared memory map: no system call for an unsynced append, which survives the
+    /// process. Default for [`Durability::Interval`] and [`Durability::Os`].
     Mmap,
-    /// One positioned write a batch; the map is read-only.
+    /// One positioned write a batch; an unsynced append survives the process.
     Pwrite,
 }
 
@@ -80,7 +86,7 @@ pub enum Preparation {
     ZeroFill,
     /// `fallocate`: space is reserved, but the first sync of each block converts its extent.
     Fallocate,
-    /// A sparse file. A full disk is met at a store; refused with [`WriteMode::Mmap`].
+    /// A sparse file. A full disk is met at a write; taken with [`WriteMode::Pwrite`] only.
     Sparse,
 }
 
@@ -162,7 +168,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The defaults: 64 MiB segments, `Always`, `Pwrite`, `fdatasync`, zero-filled and recycled.
+    /// The defaults: 64 MiB segments, `Always`, `Buffered`, `fdatasync`, zero-filled and recycled.
     pub fn new() -> Self {
         Self::default()
     }
@@ -199,9 +205,9 @@ impl Options {
         self
     }
 
-    /// How bytes get into the tail segment. By default it follows the durability: written where
-    /// every commit is synced, stored through the map where many commits share a sync or have none
-    /// (docs/BENCHMARKS.md has the measurements).
+    /// How bytes get into the tail segment. By default it follows the durability: buffered where
+    /// nothing counts before a sync, stored through the map where a commit is to survive the process
+    /// without one (docs/BENCHMARKS.md has the measurements).
     #[must_use]
     pub fn write_mode(mut self, mode: WriteMode) -> Self {
         self.write_mode = Some(mode);
@@ -311,8 +317,8 @@ impl Options {
     pub const fn write_mode_in_force(&self) -> WriteMode {
         match (self.write_mode, self.durability) {
             (Some(mode), _) => mode,
-            (None, Durability::Always) => WriteMode::Pwrite,
-            (None, _) => WriteMode::Mmap,
+            (None, Durability::Always | Durability::Barrier) => WriteMode::Buffered,
+            (None, Durability::Interval(_) | Durability::Os) => WriteMode::Mmap,
         }
     }
 
@@ -349,11 +355,16 @@ impl Options {
             return refuse("spares", "must be from 1 to 16");
         }
         let sparse = self.preparation == Some(Preparation::Sparse);
-        if self.write_mode_in_force() == WriteMode::Mmap && sparse {
-            return refuse(
-                "preparation",
-                "a store into a sparse map kills the process on a full disk",
-            );
+        match self.write_mode_in_force() {
+            WriteMode::Mmap if sparse => {
+                let reason = "a store into a sparse map kills the process on a full disk";
+                return refuse("preparation", reason);
+            }
+            WriteMode::Buffered if sparse => {
+                let reason = "a full disk would be met after the commit: choose `Pwrite`";
+                return refuse("preparation", reason);
+            }
+            _ => {}
         }
         if self.sync_method == SyncMethod::FullFsync && !cfg!(target_vendor = "apple") {
             return refuse("sync_method", "F_FULLFSYNC exists on Apple platforms only");

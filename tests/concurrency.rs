@@ -243,6 +243,16 @@ fn threads_share_a_mapped_log() {
 }
 
 #[test]
+fn threads_share_a_buffered_log() {
+    stress(WriteMode::Buffered, SyncMethod::Fdatasync, Durability::Always);
+}
+
+#[test]
+fn threads_share_a_buffered_log_without_a_sync_for_each_commit() {
+    stress(WriteMode::Buffered, SyncMethod::Fdatasync, Durability::Barrier);
+}
+
+#[test]
 fn threads_share_a_log_that_is_written() {
     stress(WriteMode::Pwrite, SyncMethod::Dsync, Durability::Always);
 }

@@ -211,7 +211,7 @@ fn threads_share_syncs() {
 
 #[test]
 fn failed_sync_poisons_and_only_a_reopen_clears_it() {
-    for (seed, mode) in [(7, WriteMode::Mmap), (8, WriteMode::Pwrite)] {
+    for (seed, mode) in [(7, WriteMode::Mmap), (8, WriteMode::Pwrite), (11, WriteMode::Buffered)] {
         let disk = SimDisk::new(seed);
         let options = options(Durability::Always).write_mode(mode);
         let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();

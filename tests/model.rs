@@ -159,7 +159,13 @@ fn run(mut place: Place, options: &Options, operations: &[Operation]) {
             Operation::Maintain => log.maintain().unwrap(),
             Operation::Reopen | Operation::Kill => {
                 match (&mut place, operation) {
-                    (Place::Disk(disk), Operation::Kill) => *disk = disk.kill(),
+                    (Place::Disk(disk), Operation::Kill) => {
+                        if options.write_mode_in_force() == WriteMode::Buffered {
+                            // What is not synced goes with the process.
+                            log.sync().unwrap();
+                        }
+                        *disk = disk.kill();
+                    }
                     _ => log.close().unwrap(),
                 }
                 log = Log::open_in(place.door(), options).unwrap().0;
@@ -193,13 +199,21 @@ proptest! {
     #[test]
     fn log_on_a_disk_is_the_model(
         seed in any::<u64>(),
-        mmap in any::<bool>(),
+        mode in 0..3_u8,
         barrier in any::<bool>(),
         operations in prop::collection::vec(operation(), 1..24),
     ) {
         let options = options()
-            .write_mode(if mmap { WriteMode::Mmap } else { WriteMode::Pwrite })
-            .sync_method(if mmap { SyncMethod::Msync } else { SyncMethod::Dsync })
+            .write_mode(match mode {
+                0 => WriteMode::Mmap,
+                1 => WriteMode::Pwrite,
+                _ => WriteMode::Buffered,
+            })
+            .sync_method(match mode {
+                0 => SyncMethod::Msync,
+                1 => SyncMethod::Dsync,
+                _ => SyncMethod::Fdatasync,
+            })
             .durability(if barrier { Durability::Barrier } else { Durability::Always });
         run(Place::Disk(SimDisk::new(seed)), &options, &operations);
     }

@@ -190,13 +190,14 @@ fn missing_side_file_behind_a_torn_end_is_damage() {
 fn torn_log_with_a_snapshot() -> (SimDisk, String) {
     for seed in 0..100 {
         let disk = SimDisk::new(1);
-        let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
+        let options = options().write_mode(WriteMode::Pwrite);
+        let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
         let file = side_file(&log, &[9; 700]);
         log.commit(Batch::new().append(&b"ink"[..]).attach("snapshot", file)).unwrap();
         log.submit(Batch::new().append(vec![7; 2000])).unwrap();
         let after = disk.crash_with(Persistence::Random(seed));
         let (_, report) =
-            Log::open_in(Arc::new(after.crash_copy(Persistence::Nothing)), &options()).unwrap();
+            Log::open_in(Arc::new(after.crash_copy(Persistence::Nothing)), &options).unwrap();
         if matches!(report.verdict, Verdict::TornTail { .. }) {
             let names = after.image().into_iter().map(|(name, _)| name);
             let name = names.into_iter().find(|name| name.ends_with(".side")).unwrap();

@@ -1,4 +1,5 @@
-//! The threads of a log: one prepares, checkpoints and tidies, the other syncs for callbacks.
+//! The threads of a log: one prepares, checkpoints and tidies, the other syncs for callbacks and
+//! hands full buffers to the file.
 //!
 //! Owns: when these things happen. Does not own: how. Without threads the same work is done inside
 //! the calls that need it.
@@ -65,7 +66,8 @@ impl Shared {
     /// Notes, with the writer's lock held, what a batch leaves to be done.
     pub(crate) fn ask_for_maintenance(&self, writer: &Writer) {
         let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
-        let near = writer.reach < self.segment_bytes && writer.tail.position + step > writer.reach;
+        let near =
+            writer.reach < self.segment_bytes && writer.tail.position() + step > writer.reach;
         if near || !writer.dead.is_empty() || !writer.dead_files.is_empty() {
             self.signals.want_checkpoint();
         }
@@ -153,6 +155,9 @@ fn flush(shared: &Shared) {
     };
     while !shared.signals.stopping() && shared.poison.get().is_none() {
         shared.signals.sleep_flusher(interval.unwrap_or(NAP));
+        if shared.signals.take_hand_over() && shared.hand_over().is_err() {
+            shared.fail_callbacks();
+        }
         let sequence = match interval {
             Some(_) => Some(shared.group.newest_written()),
             None => shared.group.wanted(),

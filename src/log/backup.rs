@@ -142,13 +142,14 @@ impl Shared {
 
     /// Everything written so far, be it durable or not: the copy is.
     fn take_stock(&self) -> Result<Stock> {
-        let writer = self.writer.lock();
+        let mut writer = self.writer.lock();
         self.usable()?;
+        self.flush(&mut writer)?;
         // Named as a checkpoint would name them; with too many gaps that includes dead ones, whose
         // files are there.
         let (runs, _) = self.view.read().runs(&mut writer.dead.clone());
         let state = &writer.state;
-        let position = writer.tail.position;
+        let position = writer.tail.position();
         let checkpoint = Checkpoint {
             uuid: *self.uuid.as_bytes(),
             generation: 0,

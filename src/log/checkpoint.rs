@@ -3,8 +3,8 @@
 //! Owns: the order of these steps, and what goes once a checkpoint no longer needs it. Does not
 //! own: who leads (`sync`), the slots (`metadata`).
 //!
-//! Steps of a sync: (1) take stock under the writer's lock, (2) sync every unsynced range, oldest
-//! first, (3) if a segment was begun: sync the directory and write a checkpoint that names it,
+//! Steps of a sync: (1) take stock under the writer's lock, and hand pending frames to the file,
+//! (2) sync every unsynced range, oldest first, (3) if a segment was begun: sync the directory and write a checkpoint that names it,
 //! (4) move the watermark. Step 2 is the commit point of a batch, or step 3 if it rolled. A crash
 //! before it loses batches that nobody was told of.
 //!
@@ -14,6 +14,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
 
 use super::shared::{Dirty, Shared, Writer};
 use crate::clock::Moment;
@@ -88,11 +90,15 @@ impl Shared {
 
     /// Makes everything written so far durable and records it in both slots.
     pub(crate) fn checkpoint(&self, clean: bool, bytes: u64) -> Result<()> {
+        // Before the turn, so that whoever comes out of here knows that all of a checkpoint before
+        // is done, its files included.
+        let settling = self.settling.lock();
         let turn = self.group.turn();
         let result = match self.lead(turn, Some(Want { clean, bytes }))? {
-            Some(captured) => self.settle(captured),
+            Some(captured) => self.settle_locked(captured, &settling),
             None => Ok(()),
         };
+        drop(settling);
         if result.is_err() {
             self.fail_callbacks();
         }
@@ -105,18 +111,10 @@ impl Shared {
         self.group.gather(&turn, self.options.gather);
         let _watched = self.watch.enter();
         let started = Moment::now();
-        let mut stock = self.capture(&mut self.writer.lock(), want);
+        let mut writer = self.writer.lock();
+        let mut stock = self.capture(&mut writer, want);
         self.group.took_stock(&turn, stock.sequence);
-        let result =
-            self.not_poisoned().and_then(|()| self.put_on_media(&stock)).and_then(|()| match stock
-                .captured
-                .as_mut()
-            {
-                Some(captured) if stock.rolled && !planted(Bug::NoCheckpointOnRoll) => {
-                    self.write_slots(captured)
-                }
-                _ => Ok(()),
-            });
+        let result = self.put_stock_on_media(writer, &mut stock);
         let took = started.elapsed();
         if let Err(error) = result {
             let error = self.poisoned_by(error);
@@ -136,6 +134,19 @@ impl Shared {
         self.signals.synced();
         self.group.call_back();
         Ok(stock.captured)
+    }
+
+    /// Hands over what is pending, while others go on behind it, syncs everything in stock, and
+    /// writes the checkpoint that has to come with it.
+    fn put_stock_on_media(&self, writer: MutexGuard<'_, Writer>, stock: &mut Stock) -> Result<()> {
+        self.hand_over_from(writer)?;
+        self.put_on_media(stock)?;
+        match stock.captured.as_mut() {
+            Some(captured) if stock.rolled && !planted(Bug::NoCheckpointOnRoll) => {
+                self.write_slots(captured)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes stock of what was written and is not on its way to the medium yet.
@@ -162,7 +173,7 @@ impl Shared {
         writer.dead = kept;
         let state = &writer.state;
         let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
-        let position = writer.tail.position;
+        let position = writer.tail.position();
         let reach = position.saturating_add(want.bytes.max(step.saturating_mul(2)));
         let checkpoint = Checkpoint {
             uuid: *self.uuid.as_bytes(),
@@ -224,9 +235,11 @@ impl Shared {
     }
 
     /// Writes a checkpoint if that was not done yet, and lets go of what it made superfluous.
-    pub(crate) fn settle(&self, mut captured: Captured) -> Result<()> {
-        // One at a time, so that whoever comes out of here knows that those before are done.
-        let _settling = self.settling.lock();
+    pub(crate) fn settle(&self, captured: Captured) -> Result<()> {
+        self.settle_locked(captured, &self.settling.lock())
+    }
+
+    fn settle_locked(&self, mut captured: Captured, _one: &MutexGuard<'_, ()>) -> Result<()> {
         if planted(Bug::ReclaimBeforeCheckpoint) {
             let dead = std::mem::take(&mut captured.dead);
             let dead_files = std::mem::take(&mut captured.dead_files);

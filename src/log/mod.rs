@@ -6,6 +6,8 @@
 pub(crate) mod background;
 pub(crate) mod backup;
 pub(crate) mod checkpoint;
+mod entries;
+mod hand_over;
 mod open;
 pub(crate) mod plan;
 pub(crate) mod scrub;
@@ -24,7 +26,7 @@ use std::sync::atomic::Ordering;
 use self::background::Threads;
 use self::shared::Shared;
 use self::write::Written;
-use crate::batch::Batch;
+use crate::batch::{Batch, Record};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::format::number::to_u64;
@@ -34,7 +36,7 @@ use crate::io::mem::MemDirectory;
 use crate::io::os::OsDirectory;
 use crate::options::{Durability, Options, Preparation, WriteMode};
 use crate::recovery::RecoveryReport;
-use crate::segment::read::Entries;
+use crate::segment::read::{Entries, Piece};
 use crate::side_file::{SideFileReader, SideFileWriter};
 use crate::state::CellValue;
 use crate::stats::Stats;
@@ -257,9 +259,8 @@ impl Log {
     ///
     /// As [`Self::commit`].
     pub fn append(&self, entry: &[u8]) -> Result<Ticket> {
-        let mut batch = Batch::new();
-        batch.append(Cow::Borrowed(entry));
-        self.commit(&batch)
+        let written = self.shared().write(&[Record::Append(Cow::Borrowed(entry))])?;
+        self.settled(Ticket::new(self.shared(), written))
     }
 
     /// Commits a batch. Under [`Durability::Always`] it is durable on return; under the other
@@ -271,7 +272,11 @@ impl Log {
     /// and [`Error::DiskFull`]: nothing was changed. [`Error::Io`], [`Error::Poisoned`]: the
     /// outcome is unknown until the log is reopened. [`Error::Closed`].
     pub fn commit(&self, batch: &Batch<'_>) -> Result<Ticket> {
-        let ticket = self.submit(batch)?;
+        self.settled(self.submit(batch)?)
+    }
+
+    /// The ticket of a commit, when it is as durable as the policy wants it to be on return.
+    fn settled(&self, ticket: Ticket) -> Result<Ticket> {
         if self.shared().options.durability == Durability::Always {
             ticket.wait()?;
         }
@@ -285,7 +290,7 @@ impl Log {
     ///
     /// As [`Self::commit`].
     pub fn submit(&self, batch: &Batch<'_>) -> Result<Ticket> {
-        let written = self.shared().write(batch)?;
+        let written = self.shared().write(&batch.records)?;
         Ok(Ticket::new(self.shared(), written))
     }
 
@@ -337,6 +342,9 @@ impl Log {
         };
         if range.end > self.durable() {
             shared.not_poisoned()?;
+        }
+        if pieces.iter().any(Piece::is_pending) {
+            shared.hand_over()?;
         }
         for piece in &mut pieces {
             if let Err(error) = piece.check() {
@@ -467,10 +475,11 @@ impl Drop for Handle {
     }
 }
 
-/// The options a directory of the operating system allows: on a copy-on-write file system a store
-/// into a map can meet a full disk although the space was reserved, so there bytes are written.
+/// The options a directory of the operating system allows: on a copy-on-write file system bytes can
+/// meet a full disk although the space was reserved, so there each batch is written for itself, and
+/// refused if it cannot be.
 fn for_system(door: &OsDirectory, options: &Options) -> Options {
-    if door.copy_on_write() && options.write_mode_in_force() == WriteMode::Mmap {
+    if door.copy_on_write() {
         options.clone().write_mode(WriteMode::Pwrite)
     } else {
         options.clone()

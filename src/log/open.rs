@@ -217,8 +217,8 @@ fn recover(
         next: replayed.state.next,
         tail_number: tail.segment.name.number,
         tail_generation: tail.salt.generation(),
-        tail_offset: tail.position,
-        reach: reach(options, &found, tail.position),
+        tail_offset: tail.position(),
+        reach: reach(options, &found, tail.position()),
         clean: false,
         holes: replayed.state.holes,
         runs,
@@ -446,7 +446,6 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         captures: 0,
         dead,
         dead_files: Vec::new(),
-        scratch: Vec::new(),
         ops: Vec::new(),
     };
     Arc::new(Shared {
@@ -456,6 +455,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         segment_bytes: checkpoint.segment_bytes,
         report,
         writer: Mutex::new(writer),
+        handing_over: Mutex::new(Vec::new()),
         view: RwLock::new(view),
         bounds,
         group: Group::new(sequence),

@@ -3,7 +3,7 @@
 //! Owns: every refusal of a batch. A batch that was planned is written whole or poisons the log.
 //! Does not own: the writing (`write`).
 
-use crate::batch::{Batch, Record};
+use crate::batch::Record;
 use crate::error::{Error, Result};
 use crate::format::cell::{CellRecord, is_cell_name};
 use crate::format::frame::{FRAME_HEADER_BYTES, frame_bytes};
@@ -56,17 +56,17 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Plans `batch`; the frames go into `ops`, which is empty if the batch changes nothing.
+    /// Plans a batch of these records; the frames go into `ops`, which is empty if the batch changes nothing.
     pub(crate) fn new(
         state: &State,
         place: Place,
-        batch: &Batch<'_>,
+        records: &[Record<'_>],
         compress_above: Option<usize>,
         ops: &mut Vec<Op>,
     ) -> Result<Self> {
         ops.clear();
-        if batch.records.len() > BATCH_RECORDS_MAX {
-            return Err(too_large("records in a batch", batch.records.len(), BATCH_RECORDS_MAX));
+        if records.len() > BATCH_RECORDS_MAX {
+            return Err(too_large("records in a batch", records.len(), BATCH_RECORDS_MAX));
         }
         let mut plan = Self {
             state: state.clone(),
@@ -80,7 +80,7 @@ impl Plan {
             truncates: false,
             lowest: u64::MAX,
         };
-        for (at, record) in batch.records.iter().enumerate() {
+        for (at, record) in records.iter().enumerate() {
             plan.add(at, record, compress_above, ops)?;
         }
         if plan.bytes > BATCH_BYTES_MAX {

@@ -1,7 +1,7 @@
 //! What all handles, tickets and threads of one open log share.
 //!
-//! Lock order: `settling` or the turn to sync, then `writer`, then `view` or `metadata`. The group's own lock is
-//! held only inside its methods.
+//! Lock order: `settling`, then the turn to sync, then `writer`, then `handing_over`, then `view` or `metadata`.
+//! The group's own lock is held only inside its methods.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +40,9 @@ pub(crate) struct Shared {
     pub(crate) segment_bytes: u64,
     pub(crate) report: RecoveryReport,
     pub(crate) writer: Mutex<Writer>,
+    /// Held while frames are on their way from memory to the file; an empty buffer for the next
+    /// ones.
+    pub(crate) handing_over: Mutex<Vec<u8>>,
     pub(crate) view: RwLock<View>,
     pub(crate) bounds: Bounds,
     pub(crate) group: Group,
@@ -97,7 +100,6 @@ pub(crate) struct Writer {
     pub(crate) dead: Vec<Arc<Segment>>,
     pub(crate) dead_files: Vec<SideFileRef>,
     /// Space used again and again.
-    pub(crate) scratch: Vec<u8>,
     pub(crate) ops: Vec<Op>,
 }
 
@@ -112,11 +114,12 @@ pub(crate) struct Dirty {
 impl Writer {
     /// Moves the unsynced part of the tail to the list of unsynced ranges.
     pub(crate) fn note_tail_dirty(&mut self) {
+        let end = self.tail.position();
         if let Some(from) = self.dirty_from.take()
-            && from < self.tail.position
+            && from < end
         {
             let (file, name) = (Arc::clone(&self.tail.file), self.tail.segment.name);
-            self.dirty.push(Dirty { file, name, range: from..self.tail.position });
+            self.dirty.push(Dirty { file, name, range: from..end });
         }
     }
 }

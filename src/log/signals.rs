@@ -11,6 +11,7 @@ pub(crate) struct Signals {
     stop: AtomicBool,
     checkpoint: AtomicBool,
     spare: AtomicBool,
+    hand_over: AtomicBool,
     syncs: AtomicU64,
     asked: Mutex<Asked>,
     maintenance: Condvar,
@@ -44,6 +45,18 @@ impl Signals {
     pub(crate) fn take_spare(&self) -> bool {
         // A plain load first: this is asked after every batch.
         self.spare.load(Ordering::Acquire) && self.spare.swap(false, Ordering::AcqRel)
+    }
+
+    /// Has the flusher hand pending frames to the file, unless it was asked to already.
+    pub(crate) fn want_hand_over(&self) {
+        if !self.hand_over.load(Ordering::Relaxed) && !self.hand_over.swap(true, Ordering::AcqRel) {
+            self.wake_flusher();
+        }
+    }
+
+    /// Takes the note that pending frames are to be handed to the file.
+    pub(crate) fn take_hand_over(&self) -> bool {
+        self.hand_over.swap(false, Ordering::AcqRel)
     }
 
     /// Notes that a checkpoint is due.
@@ -89,7 +102,7 @@ impl Signals {
         self.maintenance.notify_one();
     }
 
-    /// Has the flusher sync for a callback.
+    /// Has the flusher look around: a callback waits, or a buffer is full.
     pub(crate) fn wake_flusher(&self) {
         self.asked.lock().flush = true;
         self.flusher.notify_one();

@@ -17,7 +17,7 @@ use super::checkpoint::{Captured, Want};
 use super::plan::{Op, Place, Plan};
 use super::shared::{Shared, Writer};
 use super::view::View;
-use crate::batch::{Batch, Record};
+use crate::batch::Record;
 use crate::error::{Error, Result};
 use crate::format::cell::{CellRecord, encode_cell};
 use crate::format::frame::{Flags, FrameHeader, Kind, encode_frame, payload_length};
@@ -29,7 +29,7 @@ use crate::spares::{Spare, is_disk_full};
 use crate::state::{CellValue, Cells};
 use crate::stats::{add, add_alone};
 
-/// Encoded bytes that are gathered before they are handed to the tail.
+/// Encoded bytes of one batch that are gathered before they are handed to the file.
 const FLUSH_BYTES: usize = 256 * 1024;
 
 /// A written batch.
@@ -37,6 +37,12 @@ const FLUSH_BYTES: usize = 256 * 1024;
 pub(crate) struct Written {
     pub(crate) sequence: u64,
     pub(crate) next: u64,
+}
+
+/// A batch that can be written, or what has to come before.
+enum Planned {
+    Batch { plan: Plan, spares: Vec<Spare> },
+    Not(Attempt),
 }
 
 /// How an attempt to write ended, other than in an error.
@@ -54,9 +60,9 @@ enum Attempt {
 
 impl Shared {
     /// Writes a batch. On return it is readable, in order, and not durable.
-    pub(crate) fn write(&self, batch: &Batch<'_>) -> Result<Written> {
+    pub(crate) fn write(&self, records: &[Record<'_>]) -> Result<Written> {
         loop {
-            let attempt = self.try_write(&mut self.writer.lock(), batch);
+            let attempt = self.try_write(&mut self.writer.lock(), records);
             if attempt.is_err() {
                 self.fail_callbacks();
             }
@@ -66,7 +72,7 @@ impl Shared {
                     return Ok(written);
                 }
                 Attempt::NeedsCheckpoint { bytes } => self.checkpoint(false, bytes)?,
-                Attempt::NeedsSlots => return self.commit_in_slots(batch),
+                Attempt::NeedsSlots => return self.commit_in_slots(records),
                 Attempt::Refused(error) => {
                     // Declares the number of the refused batch used up. A crash before it may
                     // find the batch, whose caller has not heard of it yet.
@@ -79,42 +85,24 @@ impl Shared {
         }
     }
 
-    fn try_write(&self, writer: &mut Writer, batch: &Batch<'_>) -> Result<Attempt> {
+    fn try_write(&self, writer: &mut Writer, records: &[Record<'_>]) -> Result<Attempt> {
         self.usable()?;
-        self.check_side_files(batch)?;
-        let mut ops = std::mem::take(&mut writer.ops);
-        let attempt = self.plan_and_write(writer, batch, &mut ops);
-        ops.clear();
-        writer.ops = ops;
-        attempt
-    }
-
-    fn plan_and_write(
-        &self,
-        writer: &mut Writer,
-        batch: &Batch<'_>,
-        ops: &mut Vec<Op>,
-    ) -> Result<Attempt> {
-        let place = self.place(writer);
-        let plan = Plan::new(&writer.state, place, batch, self.options.compress_above, ops)?;
-        if ops.is_empty() {
-            let (sequence, next) = (writer.sequence, writer.state.next);
-            return Ok(Attempt::Done(Written { sequence, next }));
-        }
-        let end = if plan.rolls == 0 { plan.place.position } else { self.segment_bytes };
-        if end > writer.reach && !planted(Bug::ReachIgnored) {
-            return Ok(Attempt::NeedsCheckpoint { bytes: end - writer.tail.position });
-        }
-        let mut spares = match self.gather_spares(&plan) {
-            Err(Error::DiskFull { .. }) if !batch.appends && !plan.must_roll => {
-                return Ok(Attempt::NeedsSlots);
-            }
-            other => other?,
+        let position = writer.tail.position();
+        let (written, rolls) = match self.append_entries(writer, records) {
+            Some(written) => (written, 0),
+            None => match self.plan(writer, records)? {
+                Planned::Not(attempt) => return Ok(attempt),
+                Planned::Batch { plan, mut spares } => {
+                    let (rolls, mut ops) = (plan.rolls, std::mem::take(&mut writer.ops));
+                    let written = self.carry_out(writer, records, plan, &mut ops, &mut spares);
+                    ops.clear();
+                    writer.ops = ops;
+                    (written, rolls)
+                }
+            },
         };
-        let (position, rolls) = (writer.tail.position, plan.rolls);
-        let written = self.carry_out(writer, batch, plan, ops, &mut spares);
         match written {
-            Err(error @ Error::DiskFull { .. }) if rolls == 0 => {
+            Err(error @ Error::DiskFull { .. }) if rolls == 0 && !self.is_buffered() => {
                 // A copy-on-write file system refused a plain write. Nothing was published, but
                 // frames may have been written, even all of them: their number is never used
                 // again, and a checkpoint must say so before anybody hears of the refusal.
@@ -122,10 +110,33 @@ impl Shared {
                 writer.sequence += 1;
                 self.group.written(writer.sequence);
                 writer.reach = writer.reach.min(position);
-                Ok(if batch.appends { Attempt::Refused(error) } else { Attempt::NeedsSlots })
+                Ok(if appends(records) { Attempt::Refused(error) } else { Attempt::NeedsSlots })
             }
             Err(error) => Err(self.poisoned_by(error)),
             Ok(written) => Ok(Attempt::Done(written)),
+        }
+    }
+
+    /// Plans a batch and gets every segment it needs. Up to here nothing has changed.
+    fn plan(&self, writer: &mut Writer, records: &[Record<'_>]) -> Result<Planned> {
+        self.check_side_files(records)?;
+        let place = self.place(writer);
+        let (compress_above, ops) = (self.options.compress_above, &mut writer.ops);
+        let plan = Plan::new(&writer.state, place, records, compress_above, ops)?;
+        if ops.is_empty() {
+            let (sequence, next) = (writer.sequence, writer.state.next);
+            return Ok(Planned::Not(Attempt::Done(Written { sequence, next })));
+        }
+        let end = if plan.rolls == 0 { plan.place.position } else { self.segment_bytes };
+        if end > writer.reach && !planted(Bug::ReachIgnored) {
+            let bytes = end - writer.tail.position();
+            return Ok(Planned::Not(Attempt::NeedsCheckpoint { bytes }));
+        }
+        match self.gather_spares(&plan) {
+            Err(Error::DiskFull { .. }) if !appends(records) && !plan.must_roll => {
+                Ok(Planned::Not(Attempt::NeedsSlots))
+            }
+            spares => Ok(Planned::Batch { plan, spares: spares? }),
         }
     }
 
@@ -134,14 +145,14 @@ impl Shared {
         Place {
             base,
             count: writer.state.next - base,
-            position: writer.tail.position,
+            position: writer.tail.position(),
             segment_bytes: self.segment_bytes,
         }
     }
 
     /// Every side file that is attached must be one that `SideFileWriter::finish` handed out.
-    fn check_side_files(&self, batch: &Batch<'_>) -> Result<()> {
-        for record in &batch.records {
+    fn check_side_files(&self, records: &[Record<'_>]) -> Result<()> {
+        for record in records {
             if let Record::Attach(_, file) = record
                 && !self.side_files.lock().contains(&file.0.id)
             {
@@ -199,7 +210,7 @@ impl Shared {
     fn carry_out(
         &self,
         writer: &mut Writer,
-        batch: &Batch<'_>,
+        records: &[Record<'_>],
         plan: Plan,
         ops: &mut [Op],
         spares: &mut Vec<Spare>,
@@ -207,7 +218,7 @@ impl Shared {
         let mut guard: Option<RwLockWriteGuard<'_, View>> = None;
         let mut before = None;
         let written =
-            self.carry_out_in_view(writer, batch, plan, ops, spares, &mut guard, &mut before);
+            self.carry_out_in_view(writer, records, plan, ops, spares, &mut guard, &mut before);
         if let (Err(_), Some(mut view), Some(before)) = (&written, guard, before)
             && !planted(Bug::HalfABatchLeftToReaders)
         {
@@ -222,20 +233,15 @@ impl Shared {
     fn carry_out_in_view<'a>(
         &'a self,
         writer: &mut Writer,
-        batch: &Batch<'_>,
+        records: &[Record<'_>],
         plan: Plan,
         ops: &mut [Op],
         spares: &mut Vec<Spare>,
         guard: &mut Option<RwLockWriteGuard<'a, View>>,
         kept: &mut Option<View>,
     ) -> Result<Written> {
-        let sequence = writer.sequence + 1;
-        let lag = sequence - self.group.durable().min(sequence);
-        let lag = match () {
-            () if planted(Bug::WatermarkNeverWritten) => u32::MAX,
-            () if planted(Bug::WatermarkAhead) => 0,
-            () => to_u32(to_usize(lag)),
-        };
+        let (sequence, lag) = self.next_number(writer);
+        writer.dirty_from.get_or_insert(writer.tail.position());
         let last = ops.len() - 1;
         let mut applied = 0;
         for at in 0..ops.len() {
@@ -245,7 +251,7 @@ impl Shared {
                 self.flush(writer)?;
                 let view = guard.get_or_insert_with(|| self.view.write());
                 kept.get_or_insert_with(|| view.clone());
-                apply(view, before.get(applied..).unwrap_or(&[]), batch, writer);
+                apply(view, before.get(applied..).unwrap_or(&[]), records, writer);
                 applied = at;
                 let spare = spares.pop().ok_or(Error::Closed)?;
                 self.roll(writer, view, spare, base, sequence)?;
@@ -259,36 +265,40 @@ impl Shared {
             }
             let header =
                 FrameHeader { length: 0, sequence, index: op.index, lag, kind: Kind::Entry, flags };
-            op.offset = writer.tail.position + to_u64(writer.scratch.len());
-            if let Some(record) = batch.records.get(op.record) {
-                encode(&mut writer.scratch, &writer.tail.salt, header, record, op);
+            op.offset = writer.tail.position();
+            if let Some(record) = records.get(op.record) {
+                let tail = &mut writer.tail;
+                encode(&mut tail.pending, &tail.salt, header, record, op);
             }
-            if writer.scratch.len() >= FLUSH_BYTES {
+            if writer.tail.pending.len() >= FLUSH_BYTES && !self.may_stay_pending(writer) {
                 self.flush(writer)?;
             }
         }
-        self.flush(writer)?;
-        writer.tail.publish();
+        self.flush_unless_pending(writer)?;
         let view = guard.get_or_insert_with(|| self.view.write());
-        apply(view, ops.get(applied..).unwrap_or(&[]), batch, writer);
+        apply(view, ops.get(applied..).unwrap_or(&[]), records, writer);
         self.finish(writer, view, plan, sequence);
         Ok(Written { sequence, next: writer.state.next })
     }
 
-    /// Hands the gathered bytes to the tail.
-    fn flush(&self, writer: &mut Writer) -> Result<()> {
-        if writer.scratch.is_empty() {
-            return Ok(());
+    /// The number of the next batch, and how far that is ahead of the newest durable one.
+    pub(super) fn next_number(&self, writer: &Writer) -> (u64, u32) {
+        let sequence = writer.sequence + 1;
+        let lag = sequence - self.group.durable().min(sequence);
+        let lag = match () {
+            () if planted(Bug::WatermarkNeverWritten) => u32::MAX,
+            () if planted(Bug::WatermarkAhead) => 0,
+            () => to_u32(to_usize(lag)),
+        };
+        (sequence, lag)
+    }
+
+    /// Ends the frames of a batch: they go to the file, or wait in memory.
+    pub(super) fn flush_unless_pending(&self, writer: &mut Writer) -> Result<()> {
+        if !self.may_stay_pending(writer) {
+            self.flush(writer)?;
+            writer.tail.publish();
         }
-        let from = writer.tail.position;
-        let bytes = to_u64(writer.scratch.len());
-        let result = writer.tail.write(&writer.scratch, self.group.epoch());
-        writer.scratch.clear();
-        result.map_err(|source| {
-            self.dir.full_or_io("write", &writer.tail.segment.name.to_string(), bytes, source)
-        })?;
-        writer.dirty_from.get_or_insert(from);
-        add_alone(&self.counters.bytes_written, bytes);
         Ok(())
     }
 
@@ -315,7 +325,7 @@ impl Shared {
             generation: self.dir.door().random(),
             first_sequence: sequence,
             previous_generation: writer.tail.salt.generation(),
-            previous_end: writer.tail.position,
+            previous_end: writer.tail.position(),
             segment_bytes: self.segment_bytes,
             features: 0,
         };
@@ -354,31 +364,43 @@ impl Shared {
                 writer.dead_files.push(*file);
             }
         }
-        writer.sequence = sequence;
-        self.group.written(sequence);
-        self.ask_for_maintenance(writer);
-        let state = &writer.state;
-        self.bounds.first.store(state.first, Ordering::Release);
-        self.bounds.next.store(state.next, Ordering::Release);
         if plan.lowest < u64::MAX {
             writer.lowest = writer.lowest.min(plan.lowest);
             self.bounds.durable.fetch_min(plan.lowest, Ordering::AcqRel);
         }
-        add_alone(&self.counters.batches, 1);
-        add_alone(&self.counters.appends, plan.entries);
-        add_alone(&self.counters.bytes_appended, plan.entry_bytes);
+        self.bounds.first.store(writer.state.first, Ordering::Release);
         add_alone(&self.counters.trims, u64::from(plan.trims));
         if plan.trims {
-            crate::trace::trimmed(self.dir.path(), state.first);
+            crate::trace::trimmed(self.dir.path(), writer.state.first);
         }
         add_alone(&self.counters.truncations, u64::from(plan.truncates));
+        self.count(writer, sequence, plan.entries, plan.entry_bytes, plan.bytes);
+    }
+
+    /// Declares a batch written.
+    pub(super) fn count(
+        &self,
+        writer: &mut Writer,
+        sequence: u64,
+        entries: u64,
+        entry_bytes: u64,
+        bytes: u64,
+    ) {
+        writer.sequence = sequence;
+        self.group.written(sequence);
+        self.bounds.next.store(writer.state.next, Ordering::Release);
+        self.ask_for_maintenance(writer);
+        add_alone(&self.counters.batches, 1);
+        add_alone(&self.counters.appends, entries);
+        add_alone(&self.counters.bytes_appended, entry_bytes);
+        add_alone(&self.counters.bytes_written, bytes);
     }
 
     /// Commits a batch without entries although no segment can be had for it: the checkpoint is
     /// its commit point, and the metadata file has had its space since the log was created.
-    fn commit_in_slots(&self, batch: &Batch<'_>) -> Result<Written> {
+    fn commit_in_slots(&self, records: &[Record<'_>]) -> Result<Written> {
         let turn = self.group.turn();
-        let written = self.commit_in_slots_in_turn(batch);
+        let written = self.commit_in_slots_in_turn(records);
         let durable = written.as_ref().ok().map(|(written, _)| written.sequence);
         self.group.finish(turn, durable, std::time::Duration::ZERO);
         self.group.call_back();
@@ -390,19 +412,21 @@ impl Shared {
         Ok(written)
     }
 
-    fn commit_in_slots_in_turn(&self, batch: &Batch<'_>) -> Result<(Written, Captured)> {
+    fn commit_in_slots_in_turn(&self, records: &[Record<'_>]) -> Result<(Written, Captured)> {
         let mut writer = self.writer.lock();
         let writer = &mut *writer;
         self.usable()?;
         let mut ops = Vec::new();
         let place = self.place(writer);
-        let plan = Plan::new(&writer.state, place, batch, None, &mut ops)?;
+        let plan = Plan::new(&writer.state, place, records, None, &mut ops)?;
         if plan.must_roll {
             return Err(self.full());
         }
         // Everything before it first: a checkpoint states what is durable.
         let before = self.capture(writer, None);
-        self.put_on_media(&before).map_err(|error| self.poisoned_by(error))?;
+        self.flush(writer)
+            .and_then(|()| self.put_on_media(&before))
+            .map_err(|error| self.poisoned_by(error))?;
         let sequence = writer.sequence + 1;
         let mut view = self.view.write();
         if plan.truncates {
@@ -423,6 +447,11 @@ impl Shared {
     fn full(&self) -> Error {
         Error::DiskFull { path: self.dir.path().to_path_buf(), needed: self.segment_bytes }
     }
+}
+
+/// Whether a batch has entries.
+fn appends(records: &[Record<'_>]) -> bool {
+    records.iter().any(|record| matches!(record, Record::Append(_)))
 }
 
 /// The side files that cells refer to; several cells may refer to one.
@@ -471,10 +500,10 @@ fn encode(
 }
 
 /// Brings the offsets of the tail up to date with frames that were written to it.
-fn apply(view: &mut View, ops: &[Op], batch: &Batch<'_>, writer: &Writer) {
+fn apply(view: &mut View, ops: &[Op], records: &[Record<'_>], writer: &Writer) {
     let base = writer.tail.base();
     for op in ops {
-        match batch.records.get(op.record) {
+        match records.get(op.record) {
             Some(Record::Append(_)) => {
                 view.tail_units.push(in_units(op.offset));
                 if op.compressed.is_some()

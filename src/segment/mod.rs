@@ -114,6 +114,13 @@ impl Segment {
         self.opened.get()
     }
 
+    /// Lets readers see the bytes below `end`, which never change again (INV-2).
+    pub(crate) fn publish(&self, end: u64) {
+        if let Some(opened) = self.opened() {
+            opened.region.publish(to_usize(end));
+        }
+    }
+
     /// The map, the header and footer checked; `live` are the entries the log expects here.
     pub(crate) fn open(&self, live: &Range<u64>) -> Result<&Opened> {
         if let Some(opened) = self.opened.get() {

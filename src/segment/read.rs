@@ -140,6 +140,15 @@ impl Piece {
         }
     }
 
+    /// Whether entries of the tail are still in the memory of the writer, and not in the file.
+    pub(crate) fn is_pending(&self) -> bool {
+        // Frames are handed over whole, so the start of the last one tells.
+        let last = self.offsets.as_ref().and_then(|units| units.last());
+        last.zip(self.segment.opened()).is_some_and(|(&unit, opened)| {
+            u64::from(unit) * OFFSET_UNIT >= to_u64(opened.region.published())
+        })
+    }
+
     /// Brings the pages in and makes sure that every entry of the piece is readable.
     pub(crate) fn check(&mut self) -> Result<()> {
         if self.range.is_empty() {

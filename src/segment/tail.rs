@@ -1,7 +1,8 @@
 //! The tail: the one segment that is being written.
 //!
-//! Owns: putting encoded frames behind each other, and the seal. Does not own: what is durable
-//! (`sync`); nothing here survives a crash until a sync says so.
+//! Owns: putting encoded frames behind each other, in memory first and then in the file, and the
+//! seal. Does not own: when pending frames are handed to the file (`log::hand_over`) and what is
+//! durable (`sync`); nothing here survives a crash until a sync says so.
 
 use std::io;
 use std::ops::Range;
@@ -36,7 +37,10 @@ pub(crate) struct Tail {
     pub(crate) segment: Arc<Segment>,
     pub(crate) file: Arc<dyn File>,
     pub(crate) salt: Salt,
-    pub(crate) position: u64,
+    /// Frames that the file does not have yet: they go behind `handed`.
+    pub(crate) pending: Vec<u8>,
+    /// What the file has, or what another thread is just handing to it, ends here.
+    handed: u64,
     mode: WriteMode,
     /// Pages below this were made writable since `populated_epoch`.
     populated_to: u64,
@@ -55,18 +59,47 @@ impl Tail {
         mode: WriteMode,
     ) -> Self {
         // No sync ever has this number, so the first write populates its pages.
-        let populated_epoch = u64::MAX;
-        Self { segment, file, salt, position, mode, populated_to: 0, populated_epoch, streamed: 0 }
+        let (handed, populated_epoch) = (position, u64::MAX);
+        let (pending, populated_to, streamed) = (Vec::new(), 0, 0);
+        Self { segment, file, salt, pending, handed, mode, populated_to, populated_epoch, streamed }
+    }
+
+    /// Where the next frame goes.
+    #[inline]
+    pub(crate) fn position(&self) -> u64 {
+        self.handed + to_u64(self.pending.len())
     }
 
     pub(crate) fn base(&self) -> u64 {
         self.segment.name.base
     }
 
-    /// Writes at the position and moves it. `epoch` counts the starts and ends of syncs: each
-    /// write-protects pages again, so pages are populated anew, and by odd numbers always.
-    pub(crate) fn write(&mut self, bytes: &[u8], epoch: u64) -> io::Result<()> {
-        let end = self.position + to_u64(bytes.len());
+    /// Hands the pending frames to the file, here and now. `epoch` counts the starts and ends of
+    /// syncs: each write-protects pages again, so pages are populated anew, and by odd numbers
+    /// always. On an error the frames are gone, and any part of them may be in the file.
+    pub(crate) fn flush(&mut self, epoch: u64) -> io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = std::mem::take(&mut self.pending);
+        let written = self.write(&bytes, epoch);
+        bytes.clear();
+        self.pending = bytes;
+        written
+    }
+
+    /// Takes the pending frames out, to be handed to the file by the caller; `empty` gathers the
+    /// next ones.
+    pub(crate) fn take_pending(&mut self, empty: Vec<u8>) -> Pending {
+        let (segment, file) = (Arc::clone(&self.segment), Arc::clone(&self.file));
+        let bytes = std::mem::replace(&mut self.pending, empty);
+        let offset = self.handed;
+        self.handed += to_u64(bytes.len());
+        Pending { segment, file, offset, bytes }
+    }
+
+    fn write(&mut self, bytes: &[u8], epoch: u64) -> io::Result<()> {
+        let end = self.handed + to_u64(bytes.len());
         if self.is_stored(bytes) {
             let in_flight = epoch % 2 == 1;
             if in_flight || epoch != self.populated_epoch {
@@ -74,7 +107,7 @@ impl Tail {
                 self.populated_to = 0;
                 self.streamed = 0;
             }
-            self.populated_to = self.populated_to.max(self.position - self.position % PAGE);
+            self.populated_to = self.populated_to.max(self.handed - self.handed % PAGE);
             if end > self.populated_to {
                 // Populating makes pages dirty. What is synced often gets no more than it needs;
                 // what has been streaming unsynced gets as much ahead as it wrote.
@@ -85,21 +118,20 @@ impl Tail {
             }
             self.streamed += to_u64(bytes.len());
         }
-        self.put(self.position, bytes)?;
-        self.position = end;
+        self.put(self.handed, bytes)?;
+        self.handed = end;
         Ok(())
     }
 
     /// Takes back what was written since `position`, before any of it was published.
     pub(crate) fn rewind(&mut self, position: u64) {
-        self.position = position;
+        self.pending.clear();
+        self.handed = position;
     }
 
-    /// Lets readers see everything written so far.
+    /// Lets readers see everything that was handed to the file by this tail.
     pub(crate) fn publish(&self) {
-        if let Some(opened) = self.segment.opened() {
-            opened.region.publish(to_usize(self.position));
-        }
+        self.segment.publish(self.handed);
     }
 
     /// Writes the offset table and the footer. Answers the range they take. Nothing of this is
@@ -111,7 +143,7 @@ impl Tail {
             salt: &self.salt,
             base: self.base(),
             units,
-            data_end: self.position,
+            data_end: self.position(),
             next_sequence,
             compressed: opened.compressed.load(order),
             holes: opened.holes.load(order),
@@ -148,6 +180,33 @@ impl Tail {
             Some(opened) if self.is_stored(bytes) => opened.region.store(to_usize(offset), bytes),
             _ => self.file.write_at(offset, bytes),
         }
+    }
+}
+
+/// Frames on their way from memory to the file of the tail.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    segment: Arc<Segment>,
+    file: Arc<dyn File>,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl Pending {
+    /// Hands the frames over and lets readers see them. Answers the buffer, empty, and how it went:
+    /// on an error any part of the frames may be in the file. Nothing is durable yet.
+    pub(crate) fn hand_over(mut self) -> (Vec<u8>, Result<()>) {
+        let written = if self.bytes.is_empty() {
+            Ok(())
+        } else {
+            self.file.write_at(self.offset, &self.bytes)
+        };
+        if written.is_ok() {
+            self.segment.publish(self.offset + to_u64(self.bytes.len()));
+        }
+        self.bytes.clear();
+        let failed = |source| Error::io("write", self.segment.path(), source);
+        (self.bytes, written.map_err(failed))
     }
 }
 

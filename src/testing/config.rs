@@ -20,9 +20,9 @@ pub struct Config {
     pub recycle: bool,
 }
 
-/// Every combination that is explored: both write modes and policies, each with every sync method
-/// that applies, in segments that roll after a few entries.
-pub const CONFIGS: [Config; 8] = {
+/// Every combination that is explored: every write mode and both policies, each with every sync
+/// method that applies, in segments that roll after a few entries.
+pub const CONFIGS: [Config; 10] = {
     const KIB: u64 = 1024;
     const fn config(
         kib: u64,
@@ -37,7 +37,7 @@ pub const CONFIGS: [Config; 8] = {
     }
     use Durability::{Always, Barrier};
     use SyncMethod::{Dsync, Fdatasync, Fsync, Msync};
-    use WriteMode::{Mmap, Pwrite};
+    use WriteMode::{Buffered, Mmap, Pwrite};
     [
         config(8, Mmap, Fdatasync, Always, 8, true),
         config(8, Pwrite, Fdatasync, Always, 8, true),
@@ -47,6 +47,8 @@ pub const CONFIGS: [Config; 8] = {
         config(16, Pwrite, Dsync, Always, 4, true),
         config(16, Mmap, Fdatasync, Barrier, 4, false),
         config(16, Pwrite, Dsync, Barrier, 4, true),
+        config(8, Buffered, Fdatasync, Always, 8, true),
+        config(16, Buffered, Fdatasync, Barrier, 4, true),
     ]
 };
 

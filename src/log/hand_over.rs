@@ -1,0 +1,75 @@
+//! Handing pending frames to the file: by a sync, by a reader who wants them, when there are many.
+//!
+//! Owns: when frames leave the memory of the process under [`WriteMode::Buffered`]; under the other
+//! modes nothing is pending between two batches. Does not own: how (`segment::tail`), nor durability.
+//!
+//! One thread at a time hands over, and in the order in which frames were written, because it takes
+//! `handing_over` before it lets the writer's lock go. Whoever gets that lock afterwards knows that
+//! everything taken before is in the file, or that the log is poisoned.
+
+use parking_lot::MutexGuard;
+
+use super::shared::{Shared, Writer};
+use crate::error::Result;
+use crate::format::number::{to_u64, to_usize};
+use crate::options::WriteMode;
+
+/// Pending bytes at which they are handed over without being asked for.
+const PENDING_BYTES: usize = 256 * 1024;
+
+/// How many times that much may be pending while the flusher has not come round to it.
+const PENDING_FACTOR_MAX: usize = 4;
+
+impl Shared {
+    /// Hands everything written so far to the file, and lets readers see it. Nothing becomes durable.
+    pub(crate) fn hand_over(&self) -> Result<()> {
+        self.hand_over_from(self.writer.lock())
+    }
+
+    /// As [`Self::hand_over`]; lets the writer's lock go as soon as the frames are taken.
+    pub(super) fn hand_over_from(&self, mut writer: MutexGuard<'_, Writer>) -> Result<()> {
+        if !self.is_buffered() {
+            return self.not_poisoned();
+        }
+        let mut buffer = self.handing_over.lock();
+        let pending = writer.tail.take_pending(std::mem::take(&mut buffer));
+        drop(writer);
+        self.not_poisoned()?;
+        let (empty, handed) = pending.hand_over();
+        *buffer = empty;
+        handed.map_err(|error| self.poisoned_by(error))
+    }
+
+    /// Hands everything pending to the file with the writer's lock held. Readers see it when the tail
+    /// publishes it.
+    pub(super) fn flush(&self, writer: &mut Writer) -> Result<()> {
+        let bytes = to_u64(writer.tail.pending.len());
+        let _in_order = self.is_buffered().then(|| self.handing_over.lock());
+        writer.tail.flush(self.group.epoch()).map_err(|source| {
+            self.dir.full_or_io("write", &writer.tail.segment.name.to_string(), bytes, source)
+        })
+    }
+
+    /// Whether a batch may stay in memory until somebody needs it. One that is long enough goes to
+    /// the file anyway, by the flusher as long as it keeps up.
+    pub(super) fn may_stay_pending(&self, writer: &Writer) -> bool {
+        if !self.is_buffered() {
+            return false;
+        }
+        // A quarter of a small segment, so that tests in tiny ones meet it.
+        let enough = PENDING_BYTES.min(to_usize(self.segment_bytes / 4));
+        let pending = writer.tail.pending.len();
+        if pending < enough {
+            return true;
+        }
+        if self.options.background && pending < enough * PENDING_FACTOR_MAX {
+            self.signals.want_hand_over();
+            return true;
+        }
+        false
+    }
+
+    pub(super) fn is_buffered(&self) -> bool {
+        self.options.write_mode_in_force() == WriteMode::Buffered
+    }
+}
