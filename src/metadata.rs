@@ -59,7 +59,7 @@ impl Metadata {
 
     /// Opens the file and reads both slots from the medium.
     pub(crate) fn open(dir: &Dir, bytes: u64, sync_method: SyncMethod) -> Result<(Self, Slots)> {
-        let distrust = Access::Distrust { from: 0 };
+        let distrust = Access::Distrust { from: 0, to: u64::MAX };
         let access = if planted(Bug::CachedSlotsBelieved) { Access::Write } else { distrust };
         let file = dir.open(METADATA, access)?;
         let slots = read_slots(dir, file.as_ref(), bytes)?;

@@ -244,7 +244,7 @@ impl Options {
     }
 
     /// Bytes of log after which a checkpoint is written in the background; bounds how much an open
-    /// after a crash has to scan to twice this. By default 4 MiB where commits are synced, a whole
+    /// after a crash has to scan to twice this. By default 2 MiB where commits are synced, a whole
     /// segment where they are not.
     #[must_use]
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
@@ -333,7 +333,7 @@ impl Options {
     /// Bytes of log between two background checkpoints.
     pub(crate) fn checkpoint_bytes_in_force(&self, segment_bytes: u64) -> u64 {
         let bytes = self.checkpoint_bytes.unwrap_or(match self.durability {
-            Durability::Always | Durability::Barrier => 4 * 1024 * 1024,
+            Durability::Always | Durability::Barrier => 2 * 1024 * 1024,
             Durability::Interval(_) | Durability::Os => segment_bytes,
         });
         bytes.clamp(4096, segment_bytes)

@@ -41,6 +41,8 @@ pub(crate) struct Spares {
     preparation: Preparation,
     target: usize,
     ready: Mutex<VecDeque<Spare>>,
+    /// Unfinished files of a former process, to be removed when there is time.
+    leftovers: Mutex<Vec<String>>,
 }
 
 impl Spares {
@@ -50,8 +52,20 @@ impl Spares {
         preparation: Preparation,
         target: usize,
     ) -> Self {
-        let ready = Mutex::new(VecDeque::new());
-        Self { dir: dir.clone(), segment_bytes, preparation, target, ready }
+        let (ready, leftovers) = (Mutex::default(), Mutex::default());
+        Self { dir: dir.clone(), segment_bytes, preparation, target, ready, leftovers }
+    }
+
+    /// Leaves unfinished files of a former process to [`Self::remove_leftovers`]: removing a large
+    /// file takes as long as the rest of an open.
+    pub(crate) fn leave(&self, temporaries: &[String]) {
+        self.leftovers.lock().extend_from_slice(temporaries);
+    }
+
+    /// Removes what was left. A crash before this leaves it to the next open.
+    pub(crate) fn remove_leftovers(&self) -> Result<()> {
+        let leftovers = std::mem::take(&mut *self.leftovers.lock());
+        leftovers.iter().try_for_each(|name| self.dir.remove(name))
     }
 
     /// A spare, if one is ready.

@@ -183,9 +183,11 @@ fn distrustful_open_shows_what_was_synced() {
         let file = durable_file(directory, "tail", &vec![7; 40_000]);
         drop(file);
         for from in [0, 1, 4096, 39_999, 40_000, 50_000, u64::MAX] {
-            let file = directory.open("tail", Access::Distrust { from }).unwrap();
-            assert_eq!(bytes_of(&file, 0, 40_000), vec![7; 40_000]);
-            file.write_at(0, &[7]).unwrap();
+            for to in [0, 1, 20_000, 40_000, u64::MAX] {
+                let file = directory.open("tail", Access::Distrust { from, to }).unwrap();
+                assert_eq!(bytes_of(&file, 0, 40_000), vec![7; 40_000]);
+                file.write_at(0, &[7]).unwrap();
+            }
         }
     });
 }
@@ -197,7 +199,7 @@ fn distrustful_open_beside_a_map_rewrites_what_stays_cached() {
         let map = file.map(20_000, false).unwrap();
         map.populate_read(0..20_000).unwrap();
         map.publish(20_000);
-        let again = directory.open("tail", Access::Distrust { from: 5000 }).unwrap();
+        let again = directory.open("tail", Access::Distrust { from: 5000, to: u64::MAX }).unwrap();
         assert_eq!(bytes_of(&again, 0, 20_000), vec![7; 20_000]);
         assert_eq!(map.bytes(0..20_000).unwrap(), vec![7; 20_000]);
     });
@@ -219,7 +221,7 @@ fn symbolic_links_and_pipes_are_no_files() {
     let directory = OsDirectory::create(temporary.path().join("log")).unwrap();
     std::os::unix::fs::symlink(&outside, directory.path().join("link")).unwrap();
     std::fs::create_dir(directory.path().join("sub")).unwrap();
-    for access in [Access::Read, Access::Write, Access::Distrust { from: 0 }] {
+    for access in [Access::Read, Access::Write, Access::Distrust { from: 0, to: u64::MAX }] {
         assert!(directory.open("link", access).is_err());
         assert!(directory.open("sub", access).is_err());
     }
@@ -371,7 +373,7 @@ fn failed_sync_then_good_sync_leaves_the_medium_old_and_distrust_shows_it() {
         let trusting = restarted.open("file", Access::Write).unwrap();
         assert_eq!(bytes_of(&trusting, 0, 3), b"new");
         trusting.sync(0..3, method).unwrap();
-        let wary = restarted.open("file", Access::Distrust { from: 0 }).unwrap();
+        let wary = restarted.open("file", Access::Distrust { from: 0, to: u64::MAX }).unwrap();
         assert_eq!(bytes_of(&wary, 0, 3), b"old");
         assert_eq!(bytes_of(&trusting, 0, 3), b"old");
     }
@@ -386,7 +388,7 @@ fn distrust_of_a_mapped_file_puts_the_cache_on_the_medium() {
     map.publish(3);
     disk.fail_next(Op::Sync, Fault::Io, Repeat::Once);
     assert!(file.sync(0..3, Fdatasync).is_err());
-    let wary = disk.open("file", Access::Distrust { from: 0 }).unwrap();
+    let wary = disk.open("file", Access::Distrust { from: 0, to: u64::MAX }).unwrap();
     assert_eq!(bytes_of(&wary, 0, 3), b"new");
     assert_eq!(map.bytes(0..3).unwrap(), b"new");
     assert_eq!(survivors(&disk.crash_with(Persistence::Nothing), "file", 3), b"new");
@@ -399,8 +401,8 @@ fn failed_writeback_is_reported_once_to_whoever_syncs_next() {
     file.write_at(0, b"new").unwrap();
     disk.fail_writeback("file").unwrap();
     let disk = disk.kill();
-    assert!(disk.open("file", Access::Distrust { from: 0 }).is_err());
-    let file = disk.open("file", Access::Distrust { from: 0 }).unwrap();
+    assert!(disk.open("file", Access::Distrust { from: 0, to: u64::MAX }).is_err());
+    let file = disk.open("file", Access::Distrust { from: 0, to: u64::MAX }).unwrap();
     assert_eq!(bytes_of(&file, 0, 3), b"old");
 }
 

@@ -22,6 +22,8 @@ pub const FRAME_HEADER_BYTES: usize = 32;
 pub const FRAME_ALIGN: usize = 8;
 /// Where in the header the kind stands.
 pub const FRAME_KIND_OFFSET: usize = 28;
+/// Where in the header the check stands.
+const CHECK_OFFSET: usize = 30;
 /// Longest payload: what is left of the largest segment, with room for header and footer.
 pub const FRAME_PAYLOAD_BYTES_MAX: u32 = 1024 * 1024 * 1024 - 8192;
 /// Payload of a [`Kind::Hole`] frame, in bytes.
@@ -203,11 +205,11 @@ impl Salt {
         hasher.finalize()
     }
 
-    /// The check of a frame header, and the checksum so far with the check included.
+    /// The check of a frame header, and the checksum up to where the check stands.
     #[inline]
     fn start(&self, header: &[u8; FRAME_HEADER_BYTES]) -> (u16, crc32fast::Hasher) {
         let mut hasher = self.hasher.clone();
-        hasher.update(&header[4..30]);
+        hasher.update(&header[4..CHECK_OFFSET]);
         let check = low_bits(hasher.clone().finalize());
         (check, hasher)
     }
@@ -241,8 +243,7 @@ pub fn encode_frame(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, payloa
     bytes[28] = header.kind.number();
     bytes[29] = header.flags;
     let (check, mut hasher) = salt.start(&bytes);
-    LittleEndian::write_u16(&mut bytes[30..32], check);
-    hasher.update(&bytes[30..32]);
+    LittleEndian::write_u16(&mut bytes[CHECK_OFFSET..], check);
 
     let frame = header.frame_bytes();
     out.reserve(frame);
@@ -251,7 +252,7 @@ pub fn encode_frame(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, payloa
         out.extend_from_slice(part);
     }
     out.resize(start + frame, 0);
-    hasher.update(out.get(start + FRAME_HEADER_BYTES..).unwrap_or(&[]));
+    hasher.update(out.get(start + CHECK_OFFSET..).unwrap_or(&[]));
     if let Some(crc) = out.get_mut(start..start + 4) {
         LittleEndian::write_u32(crc, hasher.finalize());
     }
@@ -303,12 +304,11 @@ fn start_frame(bytes: &[u8], salt: &Salt) -> Result<(FrameHeader, crc32fast::Has
     if !kind.allows(header.length, header.flags) {
         return Err(FrameError::Length(header.length));
     }
-    let (expected, mut hasher) = salt.start(raw);
-    let got = LittleEndian::read_u16(&raw[30..32]);
+    let (expected, hasher) = salt.start(raw);
+    let got = LittleEndian::read_u16(&raw[CHECK_OFFSET..]);
     if got != expected {
         return Err(FrameError::Header { expected, got });
     }
-    hasher.update(&raw[30..32]);
     Ok((header, hasher))
 }
 
@@ -324,16 +324,17 @@ pub fn decode_frame<'a>(
 ) -> Result<(FrameHeader, &'a [u8], usize), FrameError> {
     let (header, mut hasher) = start_frame(bytes, salt)?;
     let total = header.frame_bytes();
-    let Some(padded) = bytes.get(FRAME_HEADER_BYTES..total) else {
+    let Some(frame) = bytes.get(..total) else {
         return Err(FrameError::Short { needed: total });
     };
-    hasher.update(padded);
+    hasher.update(frame.get(CHECK_OFFSET..).unwrap_or(&[]));
     let expected = hasher.finalize();
     let got = bytes.first_chunk::<4>().map_or(0, |crc| LittleEndian::read_u32(crc));
     if got != expected {
         return Err(FrameError::Checksum { expected, got });
     }
-    let payload = padded.get(..u32_to_usize(header.length)).unwrap_or(&[]);
+    let end = FRAME_HEADER_BYTES + u32_to_usize(header.length);
+    let payload = frame.get(FRAME_HEADER_BYTES..end).unwrap_or(&[]);
     Ok((header, payload, total))
 }
 

@@ -33,10 +33,12 @@ pub enum Access {
     Read,
     /// For writing, after a restart: a former process may have failed to sync, and then the cache
     /// holds bytes that the medium does not have. The file is synced (a failure is final), then
-    /// every cached page from `from` on is dropped and seen to be gone, before the call returns.
+    /// every cached page of `from..to` is dropped and seen to be gone, before the call returns.
     Distrust {
         /// First byte of what is not known to be durable.
         from: u64,
+        /// Exclusive end of what may have been written since; `u64::MAX` for the end of the file.
+        to: u64,
     },
 }
 
@@ -88,7 +90,8 @@ pub trait Directory: Debug + Send + Sync {
     /// With `allocate`, its space is reserved. Neither name nor length is durable on return.
     fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)>;
 
-    /// An existing file. With [`Access::Distrust`] everything it returns afterwards is on media.
+    /// An existing file. With [`Access::Distrust`] everything it returns of that range afterwards is
+    /// on media.
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>>;
 
     /// Gives a file another name, replacing what had it. Atomic; durable after [`Self::sync`].

@@ -36,6 +36,10 @@ const LOCK_NAME: &str = "lock";
 #[cfg(target_os = "linux")]
 const DROP_ATTEMPTS: u32 = 4;
 
+/// The largest folio of a page cache, in bytes: what a large page of the processor has.
+#[cfg(target_os = "linux")]
+const FOLIO_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
 /// Bytes that are read and written again in one step. Larger writes would leave large folios in
 /// the page cache, and then every small store writes back a whole one.
 const REWRITE_BYTES: usize = 16 * 1024;
@@ -215,12 +219,12 @@ impl Directory for OsDirectory {
         {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
-        if let Access::Distrust { from } = access {
+        if let Access::Distrust { from, to } = access {
             // Makes durable what a former process wrote, and collects its error if the kernel
             // still has one to report. A crash just before this sync loses only what was never
             // acknowledged.
             handle.sync_all()?;
-            disbelieve_cache(&handle, from)?;
+            disbelieve_cache(&handle, from..to)?;
         }
         Ok(Arc::new(OsFile::new(handle, access)))
     }
@@ -456,7 +460,7 @@ fn magic(file: &OsHandle) -> Option<u64> {
     u64::try_from(kind & 0xffff_ffff).ok()
 }
 
-/// Sees to it that what is read from `from` on is on the medium. The file has just been synced.
+/// Sees to it that what is read of `range` is on the medium. The file has just been synced.
 ///
 /// After a failed sync the cache holds bytes that the medium does not have, as clean pages. So they
 /// are dropped, and `mincore` must show that they are gone. Pages that stay — another process maps
@@ -465,34 +469,26 @@ fn magic(file: &OsHandle) -> Option<u64> {
 /// them, which is what a crash may do to bytes that are not known to be durable; and when the sync
 /// returns the medium has what the cache shows. The caller holds the lock, so nobody else writes.
 #[cfg(target_os = "linux")]
-fn disbelieve_cache(file: &OsHandle, from: u64) -> io::Result<()> {
-    use rustix::fs::Advice;
-
+fn disbelieve_cache(file: &OsHandle, range: Range<u64>) -> io::Result<()> {
     if matches!(magic(file), Some(TMPFS | RAMFS)) {
         return Ok(()); // The cache is the medium.
     }
     let page = super::map::page_bytes() as u64;
-    let end = file.metadata()?.len();
-    let start = from / page * page;
-    let Some(len) = end.checked_sub(start).filter(|&len| len > 0) else {
+    let file_end = file.metadata()?.len();
+    let (start, end) = (range.start / page * page, range.end.min(file_end));
+    let Some(bytes) = end.checked_sub(start).and_then(std::num::NonZeroU64::new) else {
         return Ok(());
     };
-    let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let mut resident = Vec::new();
-    for attempt in 0..DROP_ATTEMPTS {
-        // A large folio that begins before `start` goes only with the whole file.
-        let offset = if attempt == 0 { start } else { 0 };
-        rustix::fs::fadvise(file, offset, None, Advice::DontNeed)?;
-        resident = super::map::resident_pages(file, start, len)?;
-        if !resident.contains(&true) {
-            return Ok(());
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1 << attempt));
+    let resident = drop_cache(file, start..end)?;
+    if !resident.contains(&true) {
+        // Has them read anew while the caller does something else first. Advice only.
+        rustix::fs::fadvise(file, start, Some(bytes), rustix::fs::Advice::WillNeed).ok();
+        return Ok(());
     }
     let mut offset = start;
     for stays in resident {
         if stays {
-            for_pieces(file, offset..end.min(offset + page), |at, piece| {
+            for_pieces(file, offset..file_end.min(offset + page), |at, piece| {
                 file.write_all_at(piece, at)
             })?;
         }
@@ -502,11 +498,38 @@ fn disbelieve_cache(file: &OsHandle, from: u64) -> io::Result<()> {
     file.sync_data()
 }
 
-/// This system cannot tell what its cache holds, so every byte is written again and synced.
+/// Asks the cache to drop a range, which starts at a page, and answers which of its pages it kept.
+#[cfg(target_os = "linux")]
+fn drop_cache(file: &OsHandle, range: Range<u64>) -> io::Result<Vec<bool>> {
+    let len = usize::try_from(range.end - range.start).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut resident = Vec::new();
+    for attempt in 0..DROP_ATTEMPTS {
+        // A large folio goes only as a whole, and may begin before the range and end behind it.
+        let (from, to) = match attempt {
+            0 => (range.start, range.end.next_multiple_of(super::map::page_bytes() as u64)),
+            1 => (
+                range.start / FOLIO_BYTES_MAX * FOLIO_BYTES_MAX,
+                range.end.next_multiple_of(FOLIO_BYTES_MAX),
+            ),
+            _ => (0, i64::MAX.unsigned_abs()),
+        };
+        let span = std::num::NonZeroU64::new(to - from);
+        rustix::fs::fadvise(file, from, span, rustix::fs::Advice::DontNeed)?;
+        resident = super::map::resident_pages(file, range.start, len)?;
+        if !resident.contains(&true) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1 << attempt));
+    }
+    Ok(resident)
+}
+
+/// This system cannot tell what its cache holds, so every byte of `range` is written again and
+/// synced.
 #[cfg(not(target_os = "linux"))]
-fn disbelieve_cache(file: &OsHandle, from: u64) -> io::Result<()> {
-    let end = file.metadata()?.len();
-    for_pieces(file, from..end, |at, piece| file.write_all_at(piece, at))?;
+fn disbelieve_cache(file: &OsHandle, range: Range<u64>) -> io::Result<()> {
+    let end = file.metadata()?.len().min(range.end);
+    for_pieces(file, range.start..end, |at, piece| file.write_all_at(piece, at))?;
     file.sync_data()
 }
 
@@ -529,17 +552,24 @@ mod tests {
         // One large write, for large folios.
         file.write_at(0, &vec![7; len]).unwrap();
         drop(file);
-        let resident = |from: usize| {
+        let resident = |from: u64, to: u64| {
             let handle = directory.open_plain(&name, OFlags::RDONLY).unwrap();
             let cached = super::super::map::resident_pages(&handle, 0, len).unwrap();
-            cached.iter().skip(from).filter(|&&page| page).count()
+            cached[from as usize..to as usize].iter().filter(|&&page| page).count()
         };
-        assert_eq!(resident(0), pages);
-        let from = (len / 2 + 1) as u64;
-        directory.open(&name, Access::Distrust { from }).unwrap();
-        assert_eq!(resident(pages / 2), 0);
-        directory.open(&name, Access::Distrust { from: 0 }).unwrap();
-        assert_eq!(resident(0), 0);
+        assert_eq!(resident(0, pages as u64), pages);
+        let handle = || directory.open_plain(&name, OFlags::RDWR).unwrap();
+        for (from, to) in [(len / 2 + 1, len / 4 * 3), (len / 2 + 1, len), (0, len)] {
+            // The last step asks for the pages again, so this looks at the one before.
+            let (from, to) = (from as u64, to as u64);
+            let page = super::super::map::page_bytes() as u64;
+            drop_cache(&handle(), from / page * page..to).unwrap();
+            assert_eq!(resident(from / page, to.div_ceil(page)), 0);
+            let file = directory.open(&name, Access::Distrust { from, to }).unwrap();
+            let mut read = vec![0; len];
+            file.read_at(0, &mut read).unwrap();
+            assert!(read.iter().all(|&byte| byte == 7));
+        }
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl Shared {
     }
 
     fn prepare_spares(&self, stop: &dyn Fn() -> bool) -> Result<()> {
+        self.spares.remove_leftovers().map_err(|error| self.poisoned_by(error))?;
         while self.spares.wanting() && !stop() {
             match self.spares.prepare(stop) {
                 Ok(Some(spare)) => {

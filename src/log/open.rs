@@ -352,7 +352,7 @@ fn tidy(
     let named = |number: u64| {
         checkpoint.runs.iter().any(|(first, last)| (*first..=*last).contains(&number))
     };
-    let mut junk: Vec<String> = files.temporaries.clone();
+    let mut junk = Vec::new();
     for (name, _) in files.segments.values().flatten() {
         if !named(name.number) || dead.iter().any(|segment| segment.name == *name) {
             junk.push(name.to_string());
@@ -370,12 +370,17 @@ fn tidy(
     for id in files.sides.keys().filter(|id| !referred.contains(id)) {
         junk.push(crate::format::names::side_file(*id));
     }
+    spares.leave(&files.temporaries);
+    if !options.background {
+        spares.remove_leftovers()?;
+    }
     remove_junk(dir, junk.iter().cloned())?;
     if !junk.is_empty() {
         // Makes the removals durable, so that a new segment never meets an old one with its
         // number. A crash before this only leaves the junk for the next open.
         dir.sync()?;
     }
+    junk.extend_from_slice(&files.temporaries);
     Ok(junk)
 }
 

@@ -306,10 +306,11 @@ impl Directory for SimDisk {
         let course = machine.enter(Op::Open, &name)?;
         machine.leave(course)?;
         let inode = machine.find(&name)?;
-        if let Access::Distrust { from } = access {
+        if let Access::Distrust { from, to } = access {
             let course = machine.enter(Op::Sync, &name)?;
             file::sync(machine, inode, &(0..usize::MAX), course)?;
-            machine.inode(inode)?.distrust(usize::try_from(from).unwrap_or(usize::MAX))?;
+            let offset = |at| usize::try_from(at).unwrap_or(usize::MAX);
+            machine.inode(inode)?.distrust(offset(from)..offset(to))?;
         }
         SimFile::open(&self.machine, machine, inode, access)
     }

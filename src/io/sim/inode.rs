@@ -203,11 +203,13 @@ impl Inode {
         self.media_len = self.len;
     }
 
-    /// Drops what the cache holds from the page of `from` on, so that reads see the medium; where a
+    /// Drops what the cache holds of the pages of `range`, so that reads see the medium; where a
     /// map keeps the pages in place, puts them on the medium instead.
-    pub(super) fn distrust(&mut self, from: usize) -> io::Result<()> {
-        let page = from / 4096 * (4096 / SECTOR_BYTES);
-        let lies = self.clean.differing(&self.media, page);
+    pub(super) fn distrust(&mut self, range: Range<usize>) -> io::Result<()> {
+        let sectors = 4096 / SECTOR_BYTES;
+        let (first, end) = (range.start / 4096 * sectors, range.end.div_ceil(4096) * sectors);
+        let mut lies = self.clean.differing(&self.media, first);
+        lies.retain(|&sector| sector < end);
         let mapped = self.cache.as_ref().is_some_and(|heap| heap.is_mapped());
         for sector in lies {
             if mapped {
