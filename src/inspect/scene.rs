@@ -34,7 +34,8 @@ pub(crate) struct Scene {
 impl Scene {
     /// Observes a directory; through a read-only one, nothing changes.
     pub(crate) fn of(dir: &Dir) -> Result<Self> {
-        let observed = observe(dir, SyncMethod::Fdatasync)?;
+        let mut observed = observe(dir, SyncMethod::Fdatasync)?;
+        observed.look_at_durable_part(dir)?;
         let decision = decide(observed.facts);
         let mut scene = Self { observed, decision, live: Vec::new(), absent: Vec::new() };
         scene.find_live();
@@ -115,7 +116,8 @@ impl Scene {
         };
         let offset = |index: u64| {
             let nth = to_usize(index.checked_sub(segment.base)?);
-            link.offsets.units.get(nth).map(|&unit| u64::from(unit) * OFFSET_UNIT)
+            let unit = link.offsets.units.get(nth..nth + 1)?.first()?;
+            Some(u64::from(*unit) * OFFSET_UNIT)
         };
         let (first, behind) = (offset(segment.live.start), offset(segment.live.end));
         segment.holes = link.offsets.holes;

@@ -123,6 +123,11 @@ impl Shared {
 fn maintain(shared: &Shared) {
     let stop = || shared.signals.stopping() || shared.poison.get().is_some();
     let mut syncs_before = 0;
+    // The durable part of the tail is looked at as soon as the open is over. What is unreadable there
+    // poisons the log, as it would have had the open refused.
+    if shared.index_tail().map_err(|error| shared.poisoned_by(error)).is_err() {
+        shared.fail_callbacks();
+    }
     while !stop() {
         let round = || {
             if shared.signals.take_checkpoint() {

@@ -8,6 +8,7 @@ pub(crate) mod backup;
 pub(crate) mod checkpoint;
 mod entries;
 mod hand_over;
+mod index;
 mod open;
 pub(crate) mod plan;
 pub(crate) mod scrub;
@@ -335,10 +336,17 @@ impl Log {
         if shared.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        let mut pieces = {
+        let find = || {
             let view = shared.view.read();
             view.check(&range)?;
-            view.pieces(&range)
+            Ok(view.pieces(&range))
+        };
+        let mut pieces = match find()? {
+            Some(pieces) => pieces,
+            None => {
+                shared.index_tail()?;
+                find()?.unwrap_or_default()
+            }
         };
         if range.end > self.durable() {
             shared.not_poisoned()?;

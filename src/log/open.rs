@@ -35,6 +35,8 @@ use crate::recovery::observe::{Files, Observed, observe};
 use crate::recovery::replay::Replayed;
 use crate::recovery::table::{Decision, decide};
 use crate::recovery::{RecoveryReport, Verdict};
+use crate::segment::durable_part::DurablePart;
+use crate::segment::offsets::Units;
 use crate::segment::tail::{Seal, Tail, begin};
 use crate::segment::{FRAMES_START, Segment};
 use crate::spares::Spares;
@@ -53,6 +55,7 @@ struct Parts {
     sequence: u64,
     tail: Tail,
     view: View,
+    unindexed: Option<DurablePart>,
     /// Segments that hold nothing live and are still named.
     dead: Vec<Arc<Segment>>,
     spares: Spares,
@@ -177,7 +180,8 @@ fn finish_create(
         metadata,
         state: State { first: checkpoint.first, next: checkpoint.next, ..State::default() },
         sequence: checkpoint.sequence,
-        view: View::new(checkpoint.first, checkpoint.next, segments, Vec::new()),
+        view: View::new(checkpoint.first, checkpoint.next, segments, Units::default()),
+        unindexed: None,
         dead: Vec::new(),
         checkpoint,
         tail,
@@ -207,8 +211,13 @@ fn recover(
     if planted(Bug::NumbersGivenAgain) {
         sequence = replayed.sequence;
     }
+    if let [first, _, ..] = replayed.links.as_mut_slice() {
+        // It was sealed since the checkpoint, so its footer is to be made sure of.
+        first.complete_offsets(dir)?;
+    }
     let tail = open_tail(dir, options, &found, &mut replayed)?;
-    let (view, mut dead) = view_of(dir, &found, &observed.segments, &replayed, &tail);
+    let unindexed = replayed.links.last().and_then(|link| link.durable_part(dir));
+    let (view, mut dead) = view_of(dir, &found, &observed.segments, &mut replayed, &tail);
     let (runs, kept) = view.runs(&mut dead);
     let checkpoint = Checkpoint {
         generation: 0,
@@ -247,7 +256,8 @@ fn recover(
         elapsed: started.elapsed(),
     };
     let state = replayed.state;
-    Ok(Parts { metadata, checkpoint, state, sequence, tail, view, dead: kept, spares, report })
+    let dead = kept;
+    Ok(Parts { metadata, checkpoint, state, sequence, tail, view, unindexed, dead, spares, report })
 }
 
 /// Sees that every segment sealed since the checkpoint has its own footer. A crash may have lost
@@ -257,7 +267,7 @@ fn reseal(dir: &Dir, options: &Options, found: &Checkpoint, replayed: &Replayed)
         let bytes = Seal {
             salt: &link.salt,
             base: link.header.base,
-            units: &link.offsets.units,
+            units: link.offsets.units.all().unwrap_or_default(),
             data_end: link.end,
             next_sequence: next.header.first_sequence,
             compressed: link.offsets.compressed,
@@ -318,12 +328,13 @@ fn view_of(
     dir: &Dir,
     found: &Checkpoint,
     named: &[SegmentName],
-    replayed: &Replayed,
+    replayed: &mut Replayed,
     tail: &Tail,
 ) -> (View, Vec<Arc<Segment>>) {
     let (first, next) = (replayed.state.first, replayed.state.next);
-    let units = replayed.links.last().map_or_else(Vec::new, |link| link.offsets.units.clone());
-    let mut view = View::new(first, next, VecDeque::new(), Vec::new());
+    let last = replayed.links.last_mut();
+    let units = last.map_or_else(Units::default, |link| std::mem::take(&mut link.offsets.units));
+    let mut view = View::new(first, next, VecDeque::new(), Units::default());
     let uuid = Uuid::from_bytes(found.uuid);
     let begun = replayed.links.iter().skip(1).map(|link| link.name);
     let mut dead = Vec::new();
@@ -436,7 +447,18 @@ fn reach(options: &Options, checkpoint: &Checkpoint, position: u64) -> u64 {
 }
 
 fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<Shared> {
-    let Parts { metadata, checkpoint, state, sequence, tail, view, dead, spares, report } = parts;
+    let Parts {
+        metadata,
+        checkpoint,
+        state,
+        sequence,
+        tail,
+        view,
+        unindexed,
+        dead,
+        spares,
+        report,
+    } = parts;
     let known: HashSet<u64> = side_files(&checkpoint).collect();
     let bounds = Bounds::new(state.first, state.next);
     let writer = Writer {
@@ -462,6 +484,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         writer: Mutex::new(writer),
         handing_over: Mutex::new(Vec::new()),
         view: RwLock::new(view),
+        unindexed: Mutex::new(unindexed),
         bounds,
         group: Group::new(sequence),
         metadata: Mutex::new(MetadataState { file: metadata, capture: 0, sequence }),

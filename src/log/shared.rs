@@ -1,7 +1,7 @@
 //! What all handles, tickets and threads of one open log share.
 //!
-//! Lock order: `settling`, then the turn to sync, then `writer`, then `handing_over`, then `view` or `metadata`.
-//! The group's own lock is held only inside its methods.
+//! Lock order: `settling`, then the turn to sync, then `writer`, then `handing_over` or `unindexed`, then
+//! `view` or `metadata`. The group's own lock is held only inside its methods.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::options::Options;
 use crate::planted::{Bug, planted};
 use crate::recovery::RecoveryReport;
 use crate::segment::Segment;
+use crate::segment::durable_part::DurablePart;
 use crate::segment::tail::Tail;
 use crate::side_file::KnownSideFiles;
 use crate::spares::Spares;
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     /// ones.
     pub(crate) handing_over: Mutex<Vec<u8>>,
     pub(crate) view: RwLock<View>,
+    /// What was durable in the tail at the open, until the offsets of its entries are looked up.
+    pub(crate) unindexed: Mutex<Option<DurablePart>>,
     pub(crate) bounds: Bounds,
     pub(crate) group: Group,
     pub(crate) metadata: Mutex<MetadataState>,

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::number::{to_u64, to_usize};
 use crate::format::slot::RUNS_MAX;
 use crate::segment::Segment;
+use crate::segment::offsets::Units;
 use crate::segment::read::Piece;
 
 /// What readers need to find an entry.
@@ -19,8 +20,8 @@ pub(crate) struct View {
     pub(crate) first: u64,
     pub(crate) next: u64,
     segments: VecDeque<Arc<Segment>>,
-    /// Offsets of the tail's entries, in units.
-    pub(crate) tail_units: Vec<u32>,
+    /// Offsets of the tail's entries.
+    pub(crate) tail_units: Units,
 }
 
 impl View {
@@ -28,7 +29,7 @@ impl View {
         first: u64,
         next: u64,
         segments: VecDeque<Arc<Segment>>,
-        tail_units: Vec<u32>,
+        tail_units: Units,
     ) -> Self {
         Self { first, next, segments, tail_units }
     }
@@ -47,7 +48,7 @@ impl View {
             dead.extend(self.segments.pop_back());
         }
         self.segments.push_back(tail);
-        self.tail_units.clear();
+        self.tail_units = Units::default();
         dead
     }
 
@@ -79,8 +80,9 @@ impl View {
         Ok(())
     }
 
-    /// The segments that hold `range`, which must be in the log, with the part each holds.
-    pub(crate) fn pieces(&self, range: &Range<u64>) -> Vec<Piece> {
+    /// The segments that hold `range`, which must be in the log, with the part each holds; nothing
+    /// if the offset of an entry in the tail is still unknown.
+    pub(crate) fn pieces(&self, range: &Range<u64>) -> Option<Vec<Piece>> {
         let mut pieces = Vec::new();
         let mut from = range.start;
         let mut at = self.position_of(from);
@@ -89,17 +91,23 @@ impl View {
         {
             let end = self.segments.get(at + 1).map_or(self.next, |after| after.name.base);
             let part = from..end.min(range.end);
-            let offsets = (at + 1 == self.segments.len()).then(|| {
+            let offsets = if at + 1 == self.segments.len() {
                 let nth = |index: u64| to_usize(index.saturating_sub(segment.name.base));
-                let units = self.tail_units.get(nth(part.start)..nth(part.end));
-                units.unwrap_or(&[]).to_vec()
-            });
+                Some(self.tail_units.get(nth(part.start)..nth(part.end))?.to_vec())
+            } else {
+                None
+            };
             from = part.end;
             let decompressed = std::collections::HashMap::new();
             pieces.push(Piece { segment: Arc::clone(segment), offsets, range: part, decompressed });
             at += 1;
         }
-        pieces
+        Some(pieces)
+    }
+
+    /// The tail segment.
+    pub(crate) fn tail(&self) -> Option<&Arc<Segment>> {
+        self.segments.back()
     }
 
     /// Place of the segment that holds `index`: the last one that starts at or before it.

@@ -132,6 +132,10 @@ impl Shared {
             let bytes = end - writer.tail.position();
             return Ok(Planned::Not(Attempt::NeedsCheckpoint { bytes }));
         }
+        if plan.rolls > 0 {
+            // The seal states the offset of every entry.
+            self.index_tail().map_err(|error| self.poisoned_by(error))?;
+        }
         match self.gather_spares(&plan) {
             Err(Error::DiskFull { .. }) if !appends(records) && !plan.must_roll => {
                 Ok(Planned::Not(Attempt::NeedsSlots))
@@ -312,7 +316,9 @@ impl Shared {
         sequence: u64,
     ) -> Result<()> {
         writer.note_tail_dirty();
-        let footer = writer.tail.seal(&view.tail_units, sequence)?;
+        // Known since the batch was planned.
+        let units = view.tail_units.all().ok_or(Error::Closed)?;
+        let footer = writer.tail.seal(units, sequence)?;
         writer.dirty.push(super::shared::Dirty {
             file: Arc::clone(&writer.tail.file),
             name: writer.tail.segment.name,
@@ -515,7 +521,7 @@ fn apply(view: &mut View, ops: &[Op], records: &[Record<'_>], writer: &Writer) {
             Some(Record::Truncate(to)) => {
                 view.tail_units.truncate(to_usize(to.saturating_sub(base)));
             }
-            Some(Record::Reset(_)) => view.tail_units.clear(),
+            Some(Record::Reset(_)) => view.tail_units.truncate(0),
             _ => {}
         }
     }

@@ -184,6 +184,27 @@ impl Observed {
     }
 }
 
+impl Observed {
+    /// Looks at what an open leaves for later: the durable part of the tail. If that is unreadable a
+    /// log opens, and is poisoned as soon as it looks there.
+    pub(crate) fn look_at_durable_part(&mut self, dir: &Dir) -> Result<()> {
+        let looked = match &mut self.replayed {
+            Some(Replayed { links, .. }) => {
+                links.iter_mut().try_for_each(|link| link.complete_offsets(dir))
+            }
+            None => Ok(()),
+        };
+        match looked {
+            Err(error @ Error::Damaged { .. }) => {
+                self.facts.tail = TailFact::Contradicts;
+                (self.refusal, self.replayed) = (Some(error), None);
+                Ok(())
+            }
+            looked => looked,
+        }
+    }
+}
+
 /// The files of the segments that a checkpoint names: one each, of the right length, and bases
 /// that hold the entries.
 fn named_segments(dir: &Dir, checkpoint: &Checkpoint, files: &Files) -> Result<Vec<SegmentName>> {

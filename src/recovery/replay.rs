@@ -11,16 +11,16 @@ use std::sync::Arc;
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::cell::{CellRecord, decode_cell};
-use crate::format::frame::{
-    FRAME_HEADER_BYTES, HOLE_PAYLOAD_BYTES, Kind, Salt, decode_hole, peek_header,
-};
+use crate::format::frame::{Kind, Salt, decode_hole, peek_header};
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::identity::Uuid;
 use crate::io::{Access, File};
 use crate::planted::{Bug, planted};
-use crate::segment::walk::{Depth, Evidence, Found, Offsets, Part, Walk, search};
+use crate::segment::durable_part::DurablePart;
+use crate::segment::offsets::{Offsets, Units};
+use crate::segment::walk::{Depth, Evidence, Found, Part, Walk, search};
 use crate::segment::{FRAMES_START, Segment};
 use crate::state::{CellValue, State};
 
@@ -33,12 +33,34 @@ pub(crate) struct Link {
     pub(crate) file: Arc<dyn File>,
     /// Where frames may be: the reach of the checkpoint, or the whole file.
     limit: u64,
-    /// Where the walk starts, and the end of what counts.
+    /// Where the walk starts, and the end of what counts. The offsets of entries before are unknown.
     from: u64,
     pub(crate) end: u64,
     pub(crate) offsets: Offsets,
     /// The frames, kept from the first pass for the second.
     bytes: Option<Vec<u8>>,
+}
+
+impl Link {
+    /// What was durable before the checkpoint, if the offset of some entry in it is unknown.
+    pub(crate) fn durable_part(&self, dir: &Dir) -> Option<DurablePart> {
+        let (dir, name, salt) = (dir.clone(), self.name, self.salt.clone());
+        let (file, end) = (Arc::clone(&self.file), self.from);
+        (!self.offsets.units.is_complete()).then_some(DurablePart { dir, name, salt, file, end })
+    }
+
+    /// Looks up the offsets of entries before the checkpoint.
+    pub(crate) fn complete_offsets(&mut self, dir: &Dir) -> Result<()> {
+        let Some(part) = self.durable_part(dir) else { return Ok(()) };
+        let found = part.offsets()?;
+        self.offsets.compressed |= found.compressed;
+        self.offsets.holes |= found.holes;
+        let (expected, got) = (self.offsets.units.count_unknown(), found.units.len());
+        if self.offsets.units.learn(&found.units) {
+            return Ok(());
+        }
+        Err(part.too_few(to_u64(expected), to_u64(got)))
+    }
 }
 
 /// What the tail came to.
@@ -99,12 +121,16 @@ struct Reached {
 pub(crate) fn replay(
     dir: &Dir,
     checkpoint: &Checkpoint,
-    tail: Link,
+    mut tail: Link,
     next_link: &dyn Fn(u64) -> Option<Link>,
 ) -> Result<Replayed> {
-    let mut tail = tail;
-    // First, because the system is still reading what comes behind.
-    tail.offsets = offsets_before(dir, checkpoint, &tail)?;
+    let before = checkpoint.next.checked_sub(tail.header.base).ok_or_else(|| {
+        let (path, offset) = (dir.join(&tail.name.to_string()), checkpoint.tail_offset);
+        let (field, expected, got) = ("next index", tail.header.base, checkpoint.next);
+        let reason = Damage::Field { field, expected, got };
+        Error::Damaged { path, offset, indexes: None, reason }
+    })?;
+    tail.offsets.units = Units::unknown(before);
     let mut links = vec![tail];
     let reached = first_pass(dir, checkpoint, &mut links, next_link)?;
     links.truncate(reached.link + 1);
@@ -238,38 +264,6 @@ fn second_pass(dir: &Dir, link: &mut Link, state: &mut State) -> Result<u64> {
     Ok(entries)
 }
 
-/// The offsets of the entries before the checkpoint's place in its tail.
-fn offsets_before(dir: &Dir, checkpoint: &Checkpoint, tail: &Link) -> Result<Offsets> {
-    let mut offsets = Offsets::default();
-    let place = walk_durable(dir, tail, checkpoint.tail_offset, &mut offsets)?;
-    join(&mut offsets, place, tail.header.base, checkpoint).map_err(|reason| {
-        let path = dir.join(&tail.name.to_string());
-        Error::Damaged { path, offset: place, indexes: None, reason }
-    })?;
-    Ok(offsets)
-}
-
-/// Checks that the frames before the checkpoint lead to where it says it is. A batch committed in
-/// the slots may have dropped entries whose frames still stand.
-fn join(
-    offsets: &mut Offsets,
-    place: u64,
-    base: u64,
-    checkpoint: &Checkpoint,
-) -> std::result::Result<(), Damage> {
-    if place != checkpoint.tail_offset {
-        let (expected, got) = (checkpoint.tail_offset, place);
-        return Err(Damage::Field { field: "end of a frame", expected, got });
-    }
-    let there = base + to_u64(offsets.units.len());
-    if checkpoint.next < base || checkpoint.next > there {
-        let got = checkpoint.next;
-        return Err(Damage::Field { field: "next index", expected: there, got });
-    }
-    offsets.units.truncate(to_usize(checkpoint.next - base));
-    Ok(())
-}
-
 /// The effect of one frame on the state. What no log writes is damage.
 fn apply(state: &mut State, found: &Found<'_>) -> std::result::Result<(), Damage> {
     let index = found.header.index;
@@ -319,37 +313,6 @@ fn apply(state: &mut State, found: &Found<'_>) -> std::result::Result<(), Damage
         }
     }
     Ok(())
-}
-
-/// Walks over the frames before the checkpoint's place, which are known to be durable, for their
-/// offsets alone: through a window, since only headers count. Answers where the last one ends.
-fn walk_durable(dir: &Dir, link: &Link, to: u64, offsets: &mut Offsets) -> Result<u64> {
-    // Small enough to stay in the processor's cache from the copy to the look.
-    const WINDOW_BYTES: u64 = 64 * 1024;
-    let path = || dir.join(&link.name.to_string());
-    let damaged = |offset, reason| Error::Damaged { path: path(), offset, indexes: None, reason };
-    let (mut window, mut start) = (Vec::new(), FRAMES_START);
-    let mut at = FRAMES_START;
-    while at < to {
-        let seen = FRAME_HEADER_BYTES + HOLE_PAYLOAD_BYTES;
-        let part = Part { bytes: &window, start };
-        let rest = part.from(to_usize(at));
-        if rest.len() < seen && start + to_u64(window.len()) < to {
-            start = at;
-            window.resize(to_usize(WINDOW_BYTES.min(to - at)), 0);
-            link.file
-                .read_at(at, &mut window)
-                .map_err(|source| Error::io("read", path(), source))?;
-            continue;
-        }
-        let header = peek_header(rest, &link.salt).map_err(|error| damaged(at, error.damage()))?;
-        let payload = rest.get(FRAME_HEADER_BYTES..seen).unwrap_or(&[]);
-        offsets
-            .apply(link.header.base, &Found { offset: at, header, payload })
-            .map_err(|reason| damaged(at, reason))?;
-        at += to_u64(header.frame_bytes());
-    }
-    Ok(at)
 }
 
 /// The frames of a segment in memory, from where a walk starts to where they may be. Read, not

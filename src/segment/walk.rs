@@ -5,11 +5,12 @@
 
 use std::ops::Range;
 
-use super::{FRAMES_START, Opened, Segment, in_units};
+use super::offsets::Offsets;
+use super::{FRAMES_START, Opened, Segment};
 use crate::error::{Damage, Result};
 use crate::format::error::FrameError;
 use crate::format::frame::{
-    FRAME_ALIGN, FRAME_KIND_OFFSET, FrameHeader, Kind, Salt, decode_frame, decode_hole, peek_header,
+    FRAME_ALIGN, FRAME_KIND_OFFSET, FrameHeader, Kind, Salt, decode_frame, peek_header,
 };
 use crate::format::number::{to_u64, to_usize};
 use crate::planted::{Bug, planted};
@@ -172,78 +173,6 @@ pub(crate) fn search(part: Part<'_>, salt: &Salt, range: Range<u64>, expected: u
     evidence
 }
 
-/// The offsets of the entries of one segment, kept up to date frame by frame.
-#[derive(Debug, Default)]
-pub(crate) struct Offsets {
-    pub(crate) units: Vec<u32>,
-    pub(crate) compressed: bool,
-    pub(crate) holes: bool,
-}
-
-impl Offsets {
-    /// Takes in a frame of a segment whose first entry is `base`.
-    pub(crate) fn apply(
-        &mut self,
-        base: u64,
-        found: &Found<'_>,
-    ) -> std::result::Result<(), Damage> {
-        let header = &found.header;
-        if matches!(header.kind, Kind::Entry | Kind::Hole) && header.index >= base {
-            // Entries that a batch committed in the slots dropped have no frame that says so: what
-            // stands at their index afterwards takes their place.
-            let nth = usize::try_from(header.index - base).unwrap_or(usize::MAX);
-            self.units.truncate(nth);
-        }
-        let Some(next) = base.checked_add(to_u64(self.units.len())) else {
-            let (field, expected, got) = ("entry index", u64::MAX, header.index);
-            return Err(Damage::Field { field, expected, got });
-        };
-        match header.kind {
-            Kind::Entry => {
-                expect("entry index", next, header.index)?;
-                // The index behind the last entry has to exist.
-                expect("entry index", next.min(u64::MAX - 1), header.index)?;
-                self.compressed |= header.is_compressed();
-                self.units.push(in_units(found.offset));
-            }
-            Kind::Hole => {
-                expect("entry index", next, header.index)?;
-                let end = decode_hole(found.payload).unwrap_or(0);
-                // One hole or many: no more entries than the largest segment has frames.
-                let left = (crate::options::SEGMENT_BYTES_MAX / 32)
-                    .saturating_sub(to_u64(self.units.len()));
-                if end <= next || end - next > left {
-                    return Err(Damage::Field {
-                        field: "hole end",
-                        expected: next.saturating_add(1),
-                        got: end,
-                    });
-                }
-                self.holes = true;
-                let length = self.units.len() + to_usize(end - next);
-                self.units.resize(length, in_units(found.offset));
-            }
-            Kind::Truncate => {
-                if header.index < base || header.index > next {
-                    let got = header.index;
-                    return Err(Damage::Field { field: "truncation", expected: next, got });
-                }
-                self.units.truncate(to_usize(header.index - base));
-            }
-            Kind::Reset => {
-                expect("reset base", base, header.index)?;
-                self.units.clear();
-            }
-            Kind::Set | Kind::Clear | Kind::Attach | Kind::Trim => {}
-        }
-        Ok(())
-    }
-}
-
-fn expect(field: &'static str, expected: u64, got: u64) -> std::result::Result<(), Damage> {
-    if expected == got { Ok(()) } else { Err(Damage::Field { field, expected, got }) }
-}
-
 /// The offset table of a sealed segment whose footer is unreadable, from its frames. The frames
 /// must reach at least the entries that the log expects here.
 pub(super) fn rebuild_table(
@@ -284,5 +213,5 @@ pub(super) fn rebuild_table(
     }
     opened.compressed.store(offsets.compressed, std::sync::atomic::Ordering::Relaxed);
     opened.holes.store(offsets.holes, std::sync::atomic::Ordering::Relaxed);
-    Ok(offsets.units)
+    Ok(offsets.units.all().unwrap_or_default().to_vec())
 }

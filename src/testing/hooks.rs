@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use crate::format::frame::{FrameHeader, Salt};
-use crate::segment::walk::{self, Depth, Offsets, Part, Walk};
+use crate::segment::offsets::Offsets;
+use crate::segment::walk::{self, Depth, Part, Walk};
 
 /// A frame that a walk came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +53,11 @@ pub fn offsets(bytes: &[u8], generation: u64, base: u64) -> (Vec<u32>, bool) {
     let salt = Salt::new(generation);
     let mut walk = Walk::new(Part { bytes, start: 0 }, &salt, 0, Depth::Whole);
     let mut offsets = Offsets::default();
-    while let Ok(found) = walk.step() {
-        if offsets.apply(base, &found).is_err() {
-            return (offsets.units, true);
-        }
+    let mut contradicts = false;
+    while !contradicts && let Ok(found) = walk.step() {
+        contradicts = offsets.apply(base, &found).is_err();
     }
-    (offsets.units, false)
+    (offsets.units.all().unwrap_or_default().to_vec(), contradicts)
 }
 
 /// A value that the `OmniPaxos` adapter keeps in a state cell.

@@ -1,0 +1,38 @@
+//! Looking up the offsets of what was in the tail before the log was opened.
+//!
+//! Owns: when it is done: by the first read that needs it, by the first roll, or by the maintenance
+//! thread, whoever comes first. Does not own: how (`segment::durable_part`).
+
+use std::sync::atomic::Ordering;
+
+use super::shared::Shared;
+use crate::error::Result;
+use crate::format::number::to_u64;
+use crate::segment::with_indexes;
+
+impl Shared {
+    /// Makes the offset of every entry of the tail known. Costs nothing once that is done.
+    ///
+    /// If a frame is unreadable, every entry whose offset is unknown is: those before the frame may
+    /// have been dropped and written again behind it. Called without the view's lock, which it takes
+    /// last.
+    pub(crate) fn index_tail(&self) -> Result<()> {
+        let mut unindexed = self.unindexed.lock();
+        let Some(part) = unindexed.as_ref() else { return Ok(()) };
+        let looked = part.offsets();
+        let mut view = self.view.write();
+        let base = part.name.base;
+        let indexes = base..base.saturating_add(to_u64(view.tail_units.count_unknown()));
+        let found = looked.map_err(|error| with_indexes(error, &indexes))?;
+        if let Some(opened) = view.tail().and_then(|tail| tail.opened()) {
+            opened.compressed.fetch_or(found.compressed, Ordering::Relaxed);
+            opened.holes.fetch_or(found.holes, Ordering::Relaxed);
+        }
+        if !view.tail_units.learn(&found.units) {
+            let (expected, got) = (indexes.end - base, to_u64(found.units.len()));
+            return Err(with_indexes(part.too_few(expected, got), &indexes));
+        }
+        *unindexed = None;
+        Ok(())
+    }
+}
