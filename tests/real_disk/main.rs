@@ -15,7 +15,9 @@
 )]
 
 mod child;
+mod fuse;
 mod kill;
+mod known;
 mod mounted;
 mod oracle;
 
@@ -31,7 +33,7 @@ pub(crate) enum Outcome {
 
 type Lane = (&'static str, fn() -> Outcome);
 
-const LANES: [Lane; 8] = [
+const LANES: &[Lane] = &[
     ("kill_at_random", kill::at_random),
     ("kill_at_every_call", kill::at_every_call),
     ("ext4_writes", || mounted::writes(mounted::System::Ext4)),
@@ -40,11 +42,18 @@ const LANES: [Lane; 8] = [
     ("ext4_full", || mounted::full(mounted::System::Ext4)),
     ("xfs_full", || mounted::full(mounted::System::Xfs)),
     ("btrfs_full", || mounted::full(mounted::System::Btrfs)),
+    ("fuse_power", fuse::power),
+    ("fuse_errors", fuse::errors),
+    ("fuse_full", fuse::full),
+    #[cfg(feature = "sabotage")]
+    ("fuse_planted", fuse::planted),
 ];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == "child") {
+        #[cfg(feature = "sabotage")]
+        fuse::enable();
         child::run(&words[1..]);
         return ExitCode::SUCCESS;
     }

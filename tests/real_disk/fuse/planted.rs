@@ -1,0 +1,55 @@
+//! Whether the lanes would notice: bugs planted into the engine of the child (feature `sabotage`).
+//!
+//! A bug is in force on the child's only thread, so these lives have no background threads.
+
+use indelible::testing::sabotage::{self, BUGS};
+
+use super::life::{BUG, missing};
+use super::{Course, Totals, errors_course, power_course};
+use crate::Outcome;
+
+/// Lives that a bug may go unnoticed.
+const LIVES_MAX: u64 = 60;
+
+/// Each with the lane that is after it.
+const PLANTED: [(&str, Course); 10] = [
+    ("AcknowledgeBeforeSync", power_course),
+    ("SyncNewestRangeOnly", power_course),
+    ("HeaderNotSynced", power_course),
+    ("NoDirectorySyncOnRoll", power_course),
+    ("NoDirectorySyncOnCreate", power_course),
+    ("NoDirectorySyncOnSideFile", power_course),
+    ("SideFileNotSynced", power_course),
+    ("SlotsNotSynced", power_course),
+    ("CacheBelieved", errors_course),
+    ("NoPoison", errors_course),
+];
+
+/// Puts the bug that the parent asked for in force on this thread.
+pub(crate) fn enable() {
+    if let Ok(wanted) = std::env::var(BUG) {
+        let bug = BUGS.iter().find(|bug| format!("{bug:?}") == wanted);
+        sabotage::enable(Some(*bug.unwrap()));
+    }
+}
+
+/// Every bug of the list is noticed.
+pub(crate) fn planted() -> Outcome {
+    if let Some(why) = missing() {
+        return Outcome::Skipped(why);
+    }
+    let mut found = Vec::new();
+    let mut missed = Vec::new();
+    for (bug, course) in PLANTED {
+        let mut totals = Totals::default();
+        let mut lives = 1..=LIVES_MAX;
+        let caught = lives.find_map(|seed| totals.live(seed, Some(bug.to_owned()), course).err());
+        if let Some(what) = caught {
+            found.push(format!("\n| `{bug}` | {} | {what} |", totals.lives));
+        } else {
+            missed.push(bug);
+        }
+    }
+    assert!(missed.is_empty(), "not noticed: {missed:?}; noticed:{}", found.concat());
+    Outcome::Passed(format!("every one of {} bugs is noticed:{}", PLANTED.len(), found.concat()))
+}
