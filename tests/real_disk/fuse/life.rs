@@ -27,8 +27,23 @@ use crate::oracle::Dice;
 /// A child that says nothing for so long hangs. Generous: the machine may be stopped meanwhile.
 const PATIENCE: Duration = Duration::from_secs(600);
 const SIGKILL: i32 = 9;
+/// Files that one process may leave a failed write in, at most.
+const FILES_MAX: u64 = 8;
 /// Tells a child which bug is to be in force (feature `sabotage`).
 pub(crate) const BUG: &str = "INDELIBLE_PLANTED_BUG";
+
+/// Which logs there can be.
+#[derive(Debug, Clone)]
+pub(crate) struct Sort {
+    /// Also under the combinations of options that have background threads.
+    pub(crate) threads: bool,
+    /// A planted bug. It is in force on one thread only, so there must not be any other.
+    pub(crate) bug: Option<String>,
+}
+
+impl Sort {
+    pub(crate) const ANY: Self = Self { threads: true, bug: None };
+}
 
 /// How a child ended.
 #[derive(Debug)]
@@ -45,6 +60,10 @@ pub(crate) struct Life {
     pub(crate) known: Known,
     config: u64,
     write_back: bool,
+    /// The kernel may still hold an error of an earlier process, for the next one to collect.
+    uneasy: bool,
+    /// Errors of earlier processes that an open collected.
+    pub(crate) collected: u64,
     bug: Option<String>,
     traced: bool,
     place: tempfile::TempDir,
@@ -53,17 +72,29 @@ pub(crate) struct Life {
 
 impl Life {
     /// An empty file system, mounted.
-    pub(crate) fn new(seed: u64, bug: Option<String>) -> Result<Self, String> {
+    pub(crate) fn new(seed: u64, sort: &Sort) -> Result<Self, String> {
         let mut dice = Dice::new(seed);
-        // A planted bug is in force on one thread only.
-        let config = seed % if bug.is_some() { CONFIGS / 2 } else { CONFIGS };
+        let (configs, bug) = (if sort.threads { CONFIGS } else { CONFIGS / 2 }, sort.bug.clone());
+        let config = seed % configs;
         let write_back = dice.below(2) == 0;
         let state = Arc::new(Mutex::new(State::new(Dice::new(dice.below(1 << 40)))));
         let place = tempfile::tempdir().map_err(|error| error.to_string())?;
         let known = Known::default();
+        let (uneasy, collected) = (false, 0);
         let (traced, session) = (std::env::var_os("INDELIBLE_FUSE_TRACE").is_some(), None);
-        let mut life =
-            Self { dice, state, known, config, write_back, bug, traced, place, session };
+        let mut life = Self {
+            dice,
+            state,
+            known,
+            config,
+            write_back,
+            uneasy,
+            collected,
+            bug,
+            traced,
+            place,
+            session,
+        };
         life.mount()?;
         Ok(life)
     }
@@ -100,6 +131,7 @@ impl Life {
         self.unmount();
         self.state.lock().cut_power();
         self.mount().unwrap();
+        self.uneasy = false;
         self.trace("the power was cut");
     }
 
@@ -141,6 +173,7 @@ impl Life {
         };
         let status = process.wait().unwrap();
         self.state.lock().plan(Plan::Sound);
+        self.uneasy |= faults > 0;
         let troubles = heard?;
         if !(status.success() || killed && status.signal() == Some(SIGKILL)) {
             return Err(format!("the process ended by itself: {status}; {troubles:?}"));
@@ -169,10 +202,24 @@ impl Life {
         }
     }
 
-    /// Runs a child to which nothing happens: it must come to its end.
+    /// Runs a child to which nothing happens: it must come to its end. Where a process died before
+    /// it saw a failed write, the next one to sync that file is told, once for each: it must refuse
+    /// to open, and the one after it must not.
     pub(crate) fn sound_child(&mut self, operations: u64) -> Result<(), String> {
-        let ended = self.child(operations, Plan::Sound)?;
-        if ended.troubles.is_empty() { Ok(()) } else { Err(format!("{:?}", ended.troubles)) }
+        for _ in 0..=FILES_MAX {
+            let ended = self.child(operations, Plan::Sound)?;
+            match &ended.troubles[..] {
+                [] => return Ok(()),
+                [trouble @ Trouble::Refused(..)] if self.excused(trouble) => self.collected += 1,
+                troubles => return Err(format!("{troubles:?}")),
+            }
+        }
+        Err("the errors of an earlier process never end".to_owned())
+    }
+
+    /// Whether an open may be refused although nothing fails any more.
+    pub(crate) fn excused(&self, trouble: &Trouble) -> bool {
+        self.uneasy && matches!(trouble, Trouble::Refused(kind, _) if kind == "Io")
     }
 }
 
@@ -205,5 +252,5 @@ pub(crate) fn missing() -> Option<String> {
     if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
         return Some(format!("/dev/fuse: {error}"));
     }
-    Life::new(0, None).err()
+    Life::new(0, &Sort::ANY).err()
 }
