@@ -21,6 +21,9 @@ pub(crate) struct View {
     segments: VecDeque<Arc<Segment>>,
     /// Offsets of the tail's entries, in units.
     pub(crate) tail_units: Vec<u32>,
+    /// The same for segments whose footer is not known to be durable, by number: if its sync fails,
+    /// the page cache may drop the footer while the entries before it are on the medium.
+    sealed_units: Vec<(u64, Vec<u32>)>,
 }
 
 impl View {
@@ -30,7 +33,7 @@ impl View {
         segments: VecDeque<Arc<Segment>>,
         tail_units: Vec<u32>,
     ) -> Self {
-        Self { first, next, segments, tail_units }
+        Self { first, next, segments, tail_units, sealed_units: Vec::new() }
     }
 
     pub(crate) fn segment_count(&self) -> usize {
@@ -40,6 +43,12 @@ impl View {
     /// Takes in a new tail. Answers the segments that hold nothing live any more.
     pub(crate) fn roll(&mut self, tail: Arc<Segment>) -> Vec<Arc<Segment>> {
         let base = tail.name.base;
+        let units = std::mem::take(&mut self.tail_units);
+        if let Some(sealed) = self.segments.back()
+            && !units.is_empty()
+        {
+            self.sealed_units.push((sealed.name.number, units));
+        }
         let mut dead = Vec::new();
         while let Some(last) = self.segments.back()
             && last.name.base >= base
@@ -47,8 +56,12 @@ impl View {
             dead.extend(self.segments.pop_back());
         }
         self.segments.push_back(tail);
-        self.tail_units.clear();
         dead
+    }
+
+    /// Every footer before the segment with this number is durable.
+    pub(crate) fn footers_durable(&mut self, number: u64) {
+        self.sealed_units.retain(|(sealed, _)| *sealed >= number);
     }
 
     /// Takes in a new first index. Answers the segments that hold nothing live any more.
@@ -89,10 +102,16 @@ impl View {
         {
             let end = self.segments.get(at + 1).map_or(self.next, |after| after.name.base);
             let part = from..end.min(range.end);
-            let offsets = (at + 1 == self.segments.len()).then(|| {
+            let number = segment.name.number;
+            let units = if at + 1 == self.segments.len() {
+                Some(&self.tail_units)
+            } else {
+                let mut sealed = self.sealed_units.iter();
+                sealed.find(|(sealed, _)| *sealed == number).map(|(_, units)| units)
+            };
+            let offsets = units.map(|units| {
                 let nth = |index: u64| to_usize(index.saturating_sub(segment.name.base));
-                let units = self.tail_units.get(nth(part.start)..nth(part.end));
-                units.unwrap_or(&[]).to_vec()
+                units.get(nth(part.start)..nth(part.end)).unwrap_or(&[]).to_vec()
             });
             from = part.end;
             let decompressed = std::collections::HashMap::new();
