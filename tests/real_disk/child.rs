@@ -11,6 +11,11 @@ use indelible::{Batch, Error, Log, Options, SyncMethod, Verdict, WriteMode};
 
 use crate::oracle::{BATCH_MAX, Dice, Op, digest, entry};
 
+/// Tells a child which bug is to be in force (feature `sabotage`).
+pub(crate) const BUG: &str = "INDELIBLE_PLANTED_BUG";
+/// Tells a child to wait after each line until a line comes back.
+pub(crate) const LOCKSTEP: &str = "INDELIBLE_LOCKSTEP";
+
 /// The combinations of options that are killed, by number.
 pub(crate) const CONFIGS: u64 = 8;
 
@@ -63,6 +68,11 @@ pub(crate) fn run(words: &[String]) {
     let numbers: Vec<u64> = numbers.iter().map(|word| word.parse().unwrap()).collect();
     let &[config, seed, number, operations, exists] = &numbers[..] else { panic!("{words:?}") };
     let task = Task { config, seed, number, operations, exists: exists == 1 };
+    #[cfg(feature = "sabotage")]
+    if let Ok(wanted) = std::env::var(BUG) {
+        use indelible::testing::sabotage::{BUGS, enable};
+        enable(Some(*BUGS.iter().find(|bug| format!("{bug:?}") == wanted).unwrap()));
+    }
     let options = options(config);
     let path = Path::new(directory);
     let opened =
@@ -154,6 +164,9 @@ fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     out.write_all(format!("{}\n", line.replace('\n', " ")).as_bytes()).unwrap();
     out.flush().unwrap();
+    if std::env::var_os(LOCKSTEP).is_some() {
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+    }
 }
 
 fn draw(dice: &mut Dice, log: &Log, number: u64) -> Op {

@@ -124,6 +124,12 @@ impl Known {
         Ok(())
     }
 
+    /// Counts from here on, of the same log.
+    pub(crate) fn count_anew(&mut self) {
+        (self.acknowledged, self.opens, self.torn) = (0, 0, 0);
+        (self.whole, self.absent, self.refused, self.poisoned) = (0, 0, 0, 0);
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         self.acknowledged += other.acknowledged;
         self.opens += other.opens;

@@ -14,6 +14,7 @@
     reason = "a test without the harness"
 )]
 
+mod blocks;
 mod child;
 mod fuse;
 mod kill;
@@ -45,15 +46,18 @@ const LANES: &[Lane] = &[
     ("fuse_power", fuse::power),
     ("fuse_errors", fuse::errors),
     ("fuse_full", fuse::full),
+    ("blocks_ext4", || blocks::replay(mounted::System::Ext4)),
+    ("blocks_xfs", || blocks::replay(mounted::System::Xfs)),
+    ("blocks_btrfs", || blocks::replay(mounted::System::Btrfs)),
     #[cfg(feature = "sabotage")]
     ("fuse_planted", fuse::planted),
+    #[cfg(feature = "sabotage")]
+    ("blocks_planted", blocks::planted),
 ];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == "child") {
-        #[cfg(feature = "sabotage")]
-        fuse::enable();
         child::run(&words[1..]);
         return ExitCode::SUCCESS;
     }

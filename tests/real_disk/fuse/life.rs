@@ -20,7 +20,7 @@ use rustix::process::Pid;
 
 use super::server::Server;
 use super::state::{Plan, State};
-use crate::child::{CONFIGS, Task};
+use crate::child::{BUG, CONFIGS, Task};
 use crate::known::{Known, Trouble};
 use crate::oracle::Dice;
 
@@ -29,8 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const SIGKILL: i32 = 9;
 /// Files that one process may leave a failed write in, at most.
 const FILES_MAX: u64 = 8;
-/// Tells a child which bug is to be in force (feature `sabotage`).
-pub(crate) const BUG: &str = "INDELIBLE_PLANTED_BUG";
 
 /// Which logs there can be.
 #[derive(Debug, Clone)]

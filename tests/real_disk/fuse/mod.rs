@@ -23,7 +23,7 @@ use crate::Outcome;
 use crate::known::{Known, Trouble};
 
 #[cfg(feature = "sabotage")]
-pub(crate) use self::planted::{enable, planted};
+pub(crate) use self::planted::planted;
 
 /// Times a process runs and dies in one life.
 const CYCLES_PER_LIFE: u64 = 8;

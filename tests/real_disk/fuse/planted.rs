@@ -2,9 +2,7 @@
 //!
 //! A bug is in force on the child's only thread, so these lives have no background threads.
 
-use indelible::testing::sabotage::{self, BUGS};
-
-use super::life::{BUG, Sort, missing};
+use super::life::{Sort, missing};
 use super::{Course, Totals, errors_course, power_course};
 use crate::Outcome;
 
@@ -24,14 +22,6 @@ const PLANTED: &[(&str, Course)] = &[
     ("CacheBelieved", errors_course),
     ("NoPoison", errors_course),
 ];
-
-/// Puts the bug that the parent asked for in force on this thread.
-pub(crate) fn enable() {
-    if let Ok(wanted) = std::env::var(BUG) {
-        let bug = BUGS.iter().find(|bug| format!("{bug:?}") == wanted);
-        sabotage::enable(Some(*bug.unwrap()));
-    }
-}
 
 /// Every bug of the list is noticed, in a life that is sound without it.
 pub(crate) fn planted() -> Outcome {
