@@ -51,6 +51,15 @@ impl Trouble {
         | Self::Blind(kind, _)) = self;
         kind
     }
+
+    /// What the error says.
+    pub(crate) fn text(&self) -> &str {
+        let (Self::Refused(_, text)
+        | Self::Failed(_, text)
+        | Self::Unattached(_, text)
+        | Self::Blind(_, text)) = self;
+        text
+    }
 }
 
 impl Known {
@@ -76,6 +85,7 @@ impl Known {
             }
             "full" => {
                 let op = self.begun.take().ok_or("an answer to nothing")?;
+                // A truncation below the last segment begins a new one.
                 if !op.needs_space() && !matches!(op, Op::Truncate { .. }) {
                     return Err(format!("refused on a full disk, though it needs no space: {op}"));
                 }
@@ -122,6 +132,11 @@ impl Known {
         }
         self.whole += 1;
         Ok(())
+    }
+
+    /// Whether the last child came to its end.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Counts from here on, of the same log.

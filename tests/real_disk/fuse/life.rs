@@ -49,6 +49,8 @@ pub(crate) struct Ended {
     pub(crate) troubles: Vec<Trouble>,
     /// Calls that answered `EIO`.
     pub(crate) faults: u64,
+    /// It came to its end.
+    closed: bool,
 }
 
 /// One log, and the file system it is on.
@@ -58,9 +60,11 @@ pub(crate) struct Life {
     pub(crate) known: Known,
     config: u64,
     write_back: bool,
-    /// The kernel may still hold an error of an earlier process, for the next one to collect.
+    /// The kernel may still hold an error of an earlier process, for the next one to collect: of a
+    /// call that failed, or of one that was interrupted when the process was killed.
     uneasy: bool,
-    /// Errors of earlier processes that an open collected.
+    interrupted: bool,
+    /// Errors of earlier processes that a later one collected.
     pub(crate) collected: u64,
     bug: Option<String>,
     traced: bool,
@@ -78,7 +82,7 @@ impl Life {
         let state = Arc::new(Mutex::new(State::new(Dice::new(dice.below(1 << 40)))));
         let place = tempfile::tempdir().map_err(|error| error.to_string())?;
         let known = Known::default();
-        let (uneasy, collected) = (false, 0);
+        let (uneasy, interrupted, collected) = (false, false, 0);
         let (traced, session) = (std::env::var_os("INDELIBLE_FUSE_TRACE").is_some(), None);
         let mut life = Self {
             dice,
@@ -87,6 +91,7 @@ impl Life {
             config,
             write_back,
             uneasy,
+            interrupted,
             collected,
             bug,
             traced,
@@ -129,7 +134,7 @@ impl Life {
         self.unmount();
         self.state.lock().cut_power();
         self.mount().unwrap();
-        self.uneasy = false;
+        (self.uneasy, self.interrupted) = (false, false);
         self.trace("the power was cut");
     }
 
@@ -171,12 +176,15 @@ impl Life {
         };
         let status = process.wait().unwrap();
         self.state.lock().plan(Plan::Sound);
-        self.uneasy |= faults > 0;
+        self.trace(&format!("{status}, killed: {killed}, faults: {faults}"));
         let troubles = heard?;
         if !(status.success() || killed && status.signal() == Some(SIGKILL)) {
             return Err(format!("the process ended by itself: {status}; {troubles:?}"));
         }
-        Ok(Ended { troubles, faults })
+        let troubles = troubles.into_iter().filter(|trouble| !self.collects(trouble)).collect();
+        self.uneasy |= faults > 0;
+        self.interrupted |= killed;
+        Ok(Ended { troubles, faults, closed: self.known.is_closed() })
     }
 
     fn listen(&mut self, lines: &Receiver<String>) -> Result<Vec<Trouble>, String> {
@@ -201,23 +209,26 @@ impl Life {
     }
 
     /// Runs a child to which nothing happens: it must come to its end. Where a process died before
-    /// it saw a failed write, the next one to sync that file is told, once for each: it must refuse
-    /// to open, and the one after it must not.
+    /// it saw a failed write, the next one to sync that file is told, once for each file: it must
+    /// refuse to open or be poisoned, and the one after it must not.
     pub(crate) fn sound_child(&mut self, operations: u64) -> Result<(), String> {
         for _ in 0..=FILES_MAX {
             let ended = self.child(operations, Plan::Sound)?;
             match &ended.troubles[..] {
-                [] => return Ok(()),
-                [trouble @ Trouble::Refused(..)] if self.excused(trouble) => self.collected += 1,
+                [] if ended.closed => return Ok(()),
+                [] => {}
                 troubles => return Err(format!("{troubles:?}")),
             }
         }
         Err("the errors of an earlier process never end".to_owned())
     }
 
-    /// Whether an open may be refused although nothing fails any more.
-    pub(crate) fn excused(&self, trouble: &Trouble) -> bool {
-        self.uneasy && matches!(trouble, Trouble::Refused(kind, _) if kind == "Io")
+    /// Whether an error is none of this process's own making.
+    fn collects(&mut self, trouble: &Trouble) -> bool {
+        let interrupted = self.interrupted && trouble.text().contains("(os error 4)");
+        let collects = trouble.kind() == "Io" && (self.uneasy || interrupted);
+        self.collected += u64::from(collects);
+        collects
     }
 }
 

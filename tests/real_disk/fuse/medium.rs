@@ -140,7 +140,7 @@ impl Medium {
     fn named(&self) -> impl Iterator<Item = (&OsString, Ino)> {
         self.nodes
             .values()
-            .flat_map(|node| match node {
+            .filter_map(|node| match node {
                 Node::Directory(names) => Some(names.iter()),
                 Node::File(_) => None,
             })

@@ -195,14 +195,13 @@ impl State {
         if self.directory(parent)?.find(name).is_some() {
             return Err(Errno::EEXIST);
         }
-        match self.enter(Call::Create)? {
-            Course::Nothing => return Err(Errno::EIO),
-            course => {
-                let ino = self.medium.add(node);
-                self.directory(parent)?.link(ino, name);
-                if course == Course::Whole { Ok(ino) } else { Err(Errno::EIO) }
-            }
+        let course = self.enter(Call::Create)?;
+        if course == Course::Nothing {
+            return Err(Errno::EIO);
         }
+        let ino = self.medium.add(node);
+        self.directory(parent)?.link(ino, name);
+        done(course).map(|()| ino)
     }
 
     pub(crate) fn remove(&mut self, parent: Ino, name: &OsStr) -> Answer<()> {
