@@ -67,7 +67,6 @@ pub(crate) struct Life {
     /// Errors of earlier processes that a later one collected.
     pub(crate) collected: u64,
     bug: Option<String>,
-    traced: bool,
     place: tempfile::TempDir,
     session: Option<BackgroundSession>,
 }
@@ -83,7 +82,7 @@ impl Life {
         let place = tempfile::tempdir().map_err(|error| error.to_string())?;
         let known = Known::default();
         let (uneasy, interrupted, collected) = (false, false, 0);
-        let (traced, session) = (std::env::var_os("INDELIBLE_FUSE_TRACE").is_some(), None);
+        let session = None;
         let mut life = Self {
             dice,
             state,
@@ -94,7 +93,6 @@ impl Life {
             interrupted,
             collected,
             bug,
-            traced,
             place,
             session,
         };
@@ -135,7 +133,7 @@ impl Life {
         self.state.lock().cut_power();
         self.mount().unwrap();
         (self.uneasy, self.interrupted) = (false, false);
-        self.trace("the power was cut");
+        trace("the power was cut");
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -150,7 +148,7 @@ impl Life {
         let seed = self.dice.below(1 << 40);
         let (config, number, exists) = (self.config, self.known.number, self.known.exists);
         let task = Task { config, seed, number, operations, exists };
-        self.trace(&format!("{task:?} {plan:?} with {:?}", self.state.lock().medium.capacity));
+        trace(&format!("{task:?} {plan:?} with {:?}", self.state.lock().medium.capacity));
         let words = task.words(&self.root().join("log"));
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -176,7 +174,7 @@ impl Life {
         };
         let status = process.wait().unwrap();
         self.state.lock().plan(Plan::Sound);
-        self.trace(&format!("{status}, killed: {killed}, faults: {faults}"));
+        trace(&format!("{status}, killed: {killed}, faults: {faults}"));
         let troubles = heard?;
         if !(status.success() || killed && status.signal() == Some(SIGKILL)) {
             return Err(format!("the process ended by itself: {status}; {troubles:?}"));
@@ -192,19 +190,12 @@ impl Life {
         loop {
             match lines.recv_timeout(PATIENCE) {
                 Ok(line) => {
-                    self.trace(&line);
+                    trace(&line);
                     troubles.extend(self.known.hear(&line)?);
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(troubles),
                 Err(RecvTimeoutError::Timeout) => return Err("the process hangs".to_owned()),
             }
-        }
-    }
-
-    /// Says what happens, for people (`INDELIBLE_FUSE_TRACE=1`).
-    fn trace(&self, what: &str) {
-        if self.traced {
-            println!("real disk: trace: {what}");
         }
     }
 
@@ -237,6 +228,13 @@ impl Drop for Life {
         if let Some(session) = self.session.take() {
             let _best_effort = session.umount_and_join();
         }
+    }
+}
+
+/// Says what happens, for people.
+fn trace(what: &str) {
+    if std::env::var_os("INDELIBLE_FUSE_TRACE").is_some() {
+        println!("real disk: trace: {what}");
     }
 }
 
