@@ -1,10 +1,12 @@
-//! The real binary on real disks: killed at random, killed at every system call, on full disks, and
-//! with the device's own count of what was written.
+//! The real binary on real disks: killed at random, killed at every system call, on full disks, with
+//! the device's own count of what was written, on a file system of our own that loses, tears, fails
+//! and fills up, and on what power cuts would have left of ext4, XFS and btrfs.
 //!
-//! `cargo test --features real-disk --test real_disk [-- LANE…]`. Lanes that need root, loop devices,
-//! a file system or `strace` that are not there say SKIPPED and are counted apart: a skip is no
-//! pass, and with `INDELIBLE_REQUIRE_ALL=1` it is a failure. A lane that ran but injected nothing
-//! fails. `INDELIBLE_KILLS=2000` sets the number of kills.
+//! `cargo test --features real-disk --test real_disk [-- LANE…]`. Lanes that need root, FUSE, loop
+//! devices, a file system or `strace` that are not there say SKIPPED and are counted apart: a skip
+//! is no pass, and with `INDELIBLE_REQUIRE_ALL=1` it is a failure. A lane that ran but injected
+//! nothing fails. `INDELIBLE_KILLS=2000` sets the number of kills; `fuse` and `blocks` have numbers
+//! of their own. With the feature `sabotage` there are lanes that plant bugs and must notice them.
 #![expect(clippy::print_stdout, reason = "the report is what it is for")]
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test, on real files")]
 #![expect(

@@ -205,8 +205,12 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            let _best_effort = session.umount_and_join();
+        if let Some(session) = self.session.take()
+            && session.umount_and_join().is_err()
+        {
+            // Somebody still has it open: it goes when they do.
+            let fuse = self.place.path().join("fuse");
+            let _best_effort = run(Command::new("umount").arg("-l").arg(fuse));
         }
     }
 }

@@ -22,6 +22,7 @@ use super::server::Server;
 use super::state::{Plan, State};
 use crate::child::{BUG, CONFIGS, Task};
 use crate::known::{Known, Trouble};
+use crate::mounted::run;
 use crate::oracle::Dice;
 
 /// A child that says nothing for so long hangs. Generous: the machine may be stopped meanwhile.
@@ -225,8 +226,11 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            let _best_effort = session.umount_and_join();
+        if let Some(session) = self.session.take()
+            && session.umount_and_join().is_err()
+        {
+            // Somebody still has it open: it goes when they do.
+            let _best_effort = run(Command::new("umount").arg("-l").arg(self.place.path()));
         }
     }
 }

@@ -19,6 +19,9 @@ const PLANTED: &[(&str, Course)] = &[
     ("NoDirectorySyncOnSideFile", power_course),
     ("SideFileNotSynced", power_course),
     ("SlotsNotSynced", power_course),
+    ("ReclaimBeforeCheckpoint", power_course),
+    ("SideFileRemovedAtOnce", errors_course),
+    ("SideFileRemovedWhileShared", power_course),
     ("CacheBelieved", errors_course),
     ("NoPoison", errors_course),
 ];
