@@ -176,11 +176,13 @@ impl Life {
         let status = process.wait().unwrap();
         self.state.lock().plan(Plan::Sound);
         trace(&format!("{status}, killed: {killed}, faults: {faults}"));
-        let troubles = heard?;
+        let mut troubles = heard?;
         if !(status.success() || killed && status.signal() == Some(SIGKILL)) {
             return Err(format!("the process ended by itself: {status}; {troubles:?}"));
         }
-        let troubles = troubles.into_iter().filter(|trouble| !self.collects(trouble)).collect();
+        if faults == 0 {
+            troubles.retain(|trouble| !self.collects(trouble));
+        }
         self.uneasy |= faults > 0;
         self.interrupted |= killed;
         Ok(Ended { troubles, faults, closed: self.known.is_closed() })

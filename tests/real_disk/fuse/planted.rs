@@ -7,7 +7,7 @@ use super::{Course, Totals, errors_course, power_course};
 use crate::Outcome;
 
 /// Lives that a bug may go unnoticed.
-const LIVES_MAX: u64 = 60;
+const LIVES_MAX: u64 = 150;
 
 /// Each with the lane that is after it.
 const PLANTED: &[(&str, Course)] = &[
