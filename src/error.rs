@@ -127,7 +127,8 @@ pub enum Error {
         reason: &'static str,
     },
     /// There is no space for another segment. Nothing was changed: trim or free space, then try
-    /// again. Batches without entries still commit.
+    /// again. Batches without entries still commit, except for a reset and for a truncation below
+    /// the last segment, which begin a new one.
     #[error("no space in {path} for another segment of {needed} bytes", path = path.display())]
     DiskFull {
         /// The directory.

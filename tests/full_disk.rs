@@ -1,5 +1,5 @@
 //! A full disk is found when a segment is prepared, is a typed error that can be tried again, and
-//! leaves state cells, truncation, trim and reopening working.
+//! leaves state cells, truncation within the tail, trim and reopening working.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
@@ -97,4 +97,26 @@ fn entries_after_a_truncation_in_the_slots_are_found_again() {
     for index in 1..written {
         assert_eq!(log.entry(index).unwrap(), format!("{index}").as_bytes());
     }
+}
+
+/// Found by the lane `fuse_full`, seed 11: it begins a new segment, which cannot be had.
+#[test]
+fn truncation_below_the_last_segment_is_refused_and_changes_nothing() {
+    let disk = SimDisk::new(5);
+    let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
+    while log.stats().segments < 3 {
+        log.append(&[7; 1000]).unwrap();
+    }
+    disk.set_capacity(Some(disk.used()));
+    while log.append(&[7; 1000]).is_ok() {}
+    let taken = log.next();
+    let mut batch = Batch::new();
+    batch.truncate(1);
+    assert!(matches!(log.commit(&batch), Err(Error::DiskFull { .. })));
+    assert_eq!((log.first(), log.next()), (0, taken));
+    assert!(!log.stats().poisoned);
+    log.commit(Batch::new().set("promise", b"7".as_slice())).unwrap();
+    disk.set_capacity(None);
+    log.commit(&batch).unwrap();
+    assert_eq!((log.first(), log.next()), (0, 1));
 }

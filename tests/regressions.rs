@@ -6,11 +6,18 @@
     reason = "the engine's own names have one case"
 )]
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use indelible::io::os::OsDirectory;
 use indelible::io::sim::{Fault, Op, Persistence, Repeat, Rot, SimDisk, Unit};
-use indelible::{Batch, Damage, Durability, Error, Log, Options, SideFile, Verdict, WriteMode};
+use indelible::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, Region};
+use indelible::{
+    Batch, Damage, Durability, Error, Log, Options, SideFile, SyncMethod, Verdict, WriteMode,
+};
+use parking_lot::Mutex;
 
 fn options() -> Options {
     Options::new().background(false).tiny_segments(8 * 1024)
@@ -269,4 +276,112 @@ fn readers_of_a_poisoned_log_see_what_was_there_before() {
         }
     }
     assert!(poisoned > 5);
+}
+
+/// A directory whose files show what is on the medium and nothing else, as they do once the kernel
+/// has dropped every page that a failed sync left behind.
+#[derive(Debug)]
+struct Cacheless {
+    inner: OsDirectory,
+    failing: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct CachelessFile {
+    inner: Arc<dyn File>,
+    pending: Mutex<Vec<(u64, Vec<u8>)>>,
+    failing: Arc<AtomicBool>,
+}
+
+impl Cacheless {
+    fn wrap(&self, inner: Arc<dyn File>) -> Arc<dyn File> {
+        let (pending, failing) = (Mutex::default(), Arc::clone(&self.failing));
+        Arc::new(CachelessFile { inner, pending, failing })
+    }
+}
+
+impl Directory for Cacheless {
+    fn list(&self) -> io::Result<Vec<DirectoryEntry>> {
+        self.inner.list()
+    }
+
+    fn lock(&self) -> Result<Box<dyn Lock>, LockRefused> {
+        self.inner.lock()
+    }
+
+    fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)> {
+        self.inner.create(bytes, allocate).map(|(name, file)| (name, self.wrap(file)))
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        self.inner.open(name, access).map(|file| self.wrap(file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.inner.remove(name)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.inner.sync()
+    }
+
+    fn random(&self) -> u64 {
+        self.inner.random()
+    }
+}
+
+impl File for CachelessFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.inner.read_at(offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.pending.lock().push((offset, bytes.to_vec()));
+        Ok(())
+    }
+
+    fn sync(&self, _: Range<u64>, _: SyncMethod) -> io::Result<()> {
+        let pending = std::mem::take(&mut *self.pending.lock());
+        if self.failing.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        pending.iter().try_for_each(|(offset, bytes)| self.inner.write_at(*offset, bytes))
+    }
+
+    fn map(&self, bytes: u64, write: bool) -> io::Result<Region> {
+        self.inner.map(bytes, write)
+    }
+}
+
+/// Lane `fuse_errors` on a real kernel, seed 21. When the sync after a roll failed, durable entries
+/// of the segment before were looked up in its new footer, which was in the page cache only: once
+/// the kernel had dropped that page they were called damaged.
+#[test]
+fn durable_entries_are_read_without_a_footer_that_was_not_synced() {
+    let place = tempfile::tempdir().unwrap();
+    let failing = Arc::new(AtomicBool::new(false));
+    let inner = OsDirectory::open(place.path()).unwrap();
+    let door = Arc::new(Cacheless { inner, failing: Arc::clone(&failing) });
+    let options = options().write_mode(WriteMode::Pwrite).checkpoint_bytes(8 * 1024);
+    let log = Log::create_in(door, &options).unwrap();
+    for byte in 0..7 {
+        log.append(&[byte; 700]).unwrap();
+    }
+    // The file that the next batch rolls into is ready, so that only the sync after it fails.
+    log.maintain().unwrap();
+    let rolls = log.stats().rolls;
+    let mut batch = Batch::new();
+    for _ in 0..4 {
+        batch.append([0xff; 700].as_slice());
+    }
+    failing.store(true, Ordering::Relaxed);
+    log.commit(&batch).unwrap_err();
+    assert_eq!((log.stats().rolls, log.durable()), (rolls + 1, 7));
+    for byte in 0..7 {
+        assert_eq!(log.entry(u64::from(byte)).unwrap(), [byte; 700]);
+    }
 }

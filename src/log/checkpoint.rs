@@ -130,6 +130,11 @@ impl Shared {
             let writer = self.writer.lock();
             self.bounds.durable.store(stock.next.min(writer.lowest), Ordering::Release);
         }
+        if stock.rolled
+            && let Some(captured) = &stock.captured
+        {
+            self.view.write().footers_durable(captured.checkpoint.tail_number);
+        }
         self.group.finish(turn, Some(stock.sequence), took);
         self.signals.synced();
         self.group.call_back();

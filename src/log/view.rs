@@ -22,6 +22,9 @@ pub(crate) struct View {
     segments: VecDeque<Arc<Segment>>,
     /// Offsets of the tail's entries.
     pub(crate) tail_units: Units,
+    /// The same for segments whose footer is not known to be durable, by number: if its sync fails,
+    /// the page cache may drop the footer while the entries before it are on the medium.
+    sealed_units: Vec<(u64, Units)>,
 }
 
 impl View {
@@ -31,7 +34,7 @@ impl View {
         segments: VecDeque<Arc<Segment>>,
         tail_units: Units,
     ) -> Self {
-        Self { first, next, segments, tail_units }
+        Self { first, next, segments, tail_units, sealed_units: Vec::new() }
     }
 
     pub(crate) fn segment_count(&self) -> usize {
@@ -41,6 +44,12 @@ impl View {
     /// Takes in a new tail. Answers the segments that hold nothing live any more.
     pub(crate) fn roll(&mut self, tail: Arc<Segment>) -> Vec<Arc<Segment>> {
         let base = tail.name.base;
+        let units = std::mem::take(&mut self.tail_units);
+        if let Some(sealed) = self.segments.back()
+            && units.len() > 0
+        {
+            self.sealed_units.push((sealed.name.number, units));
+        }
         let mut dead = Vec::new();
         while let Some(last) = self.segments.back()
             && last.name.base >= base
@@ -48,8 +57,12 @@ impl View {
             dead.extend(self.segments.pop_back());
         }
         self.segments.push_back(tail);
-        self.tail_units = Units::default();
         dead
+    }
+
+    /// Every footer before the segment with this number is durable.
+    pub(crate) fn footers_durable(&mut self, number: u64) {
+        self.sealed_units.retain(|(sealed, _)| *sealed >= number);
     }
 
     /// Takes in a new first index. Answers the segments that hold nothing live any more.
@@ -91,11 +104,17 @@ impl View {
         {
             let end = self.segments.get(at + 1).map_or(self.next, |after| after.name.base);
             let part = from..end.min(range.end);
-            let offsets = if at + 1 == self.segments.len() {
-                let nth = |index: u64| to_usize(index.saturating_sub(segment.name.base));
-                Some(self.tail_units.get(nth(part.start)..nth(part.end))?.to_vec())
+            let number = segment.name.number;
+            let units = if at + 1 == self.segments.len() {
+                Some(&self.tail_units)
             } else {
-                None
+                let mut sealed = self.sealed_units.iter();
+                sealed.find(|(sealed, _)| *sealed == number).map(|(_, units)| units)
+            };
+            let nth = |index: u64| to_usize(index.saturating_sub(segment.name.base));
+            let offsets = match units {
+                Some(units) => Some(units.get(nth(part.start)..nth(part.end))?.to_vec()),
+                None => None,
             };
             from = part.end;
             let decompressed = std::collections::HashMap::new();

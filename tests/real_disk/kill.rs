@@ -12,81 +12,31 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::Outcome;
-use crate::child::CONFIGS;
-use crate::oracle::{BATCH_MAX, Contents, Dice, Op};
-
-/// What the parent knows of the log.
-#[derive(Debug, Default)]
-struct Known {
-    contents: Contents,
-    begun: Option<Op>,
-    number: u64,
-    /// Operations acknowledged, processes that said what they found.
-    acknowledged: u64,
-    opens: u64,
-    torn: u64,
-    /// Opens that found the operation that was begun; opens that did not.
-    whole: u64,
-    absent: u64,
-}
+use crate::child::{CONFIGS, Task};
+use crate::known::Known;
+use crate::oracle::Dice;
 
 impl Known {
     /// Takes in the lines of one process; answers whether it came to its end.
     fn listen(&mut self, child: &mut Child) -> bool {
         let out = BufReader::new(child.stdout.take().unwrap());
-        let mut closed = false;
-        for line in out.lines() {
-            let Ok(line) = line else { break };
-            match line.split_once(' ').unwrap_or((&line, "")) {
-                ("open", found) => self.opened(found),
-                ("do", op) => {
-                    // Numbers are used up even if the operation is never seen again.
-                    self.number += BATCH_MAX;
-                    self.begun = Some(op.parse().unwrap());
-                }
-                ("ok", _) => {
-                    let op = self.begun.take().unwrap();
-                    self.contents.apply(op);
-                    self.acknowledged += 1;
-                }
-                ("closed", _) => closed = true,
-                _ => panic!("the child says {line:?}"),
-            }
-        }
-        closed
+        let lines: Vec<String> = out.lines().map_while(Result::ok).collect();
+        self.replay(&lines);
+        lines.last().is_some_and(|line| line == "closed")
     }
 
-    fn opened(&mut self, found: &str) {
-        self.opens += 1;
-        let numbers: Vec<u64> = found.split(' ').map(|word| word.parse().unwrap()).collect();
-        let &[first, next, digest, torn] = &numbers[..] else { panic!("{found}") };
-        self.torn += torn;
-        if digest == self.contents.digest() {
-            self.absent += u64::from(self.begun.is_some());
-            self.begun = None;
-            return;
+    /// On a sound disk there is no trouble.
+    fn replay(&mut self, lines: &[String]) {
+        for line in lines {
+            let heard = self.hear(line);
+            assert!(heard == Ok(None), "{heard:?}: {self:?}");
         }
-        let Some(op) = self.begun.take() else {
-            panic!("found {first}..{next}, which is not what was acknowledged: {self:?}");
-        };
-        self.contents.apply(op);
-        assert_eq!(
-            digest,
-            self.contents.digest(),
-            "found {first}..{next}, neither with nor without {op}: {self:?}"
-        );
-        self.whole += 1;
     }
 }
 
-fn child(directory: &Path, config: u64, seed: u64, number: u64, operations: u64) -> Vec<String> {
-    let mut words = vec![
-        std::env::current_exe().unwrap().to_str().unwrap().to_owned(),
-        "child".to_owned(),
-        directory.to_str().unwrap().to_owned(),
-    ];
-    words.extend([config, seed, number, operations].map(|word| word.to_string()));
-    words
+fn child(path: &Path, config: u64, seed: u64, known: &Known, operations: u64) -> Vec<String> {
+    let (number, exists) = (known.number, known.exists);
+    Task { config, seed, number, operations, exists }.words(path)
 }
 
 fn spawn(words: &[String]) -> Child {
@@ -104,7 +54,7 @@ pub(crate) fn at_random() -> Outcome {
         let mut known = Known::default();
         for _ in 0..wanted.div_ceil(CONFIGS) {
             let seed = dice.below(1 << 40);
-            let mut process = spawn(&child(&path, config, seed, known.number, 1 << 40));
+            let mut process = spawn(&child(&path, config, seed, &known, 1 << 40));
             let opens = known.opens;
             let listener = {
                 let mut out = process.stdout.take();
@@ -133,46 +83,13 @@ pub(crate) fn at_random() -> Outcome {
             early += u64::from(known.opens == opens);
         }
         // The last one is left to finish, and says what it found.
-        let mut process = spawn(&child(&path, config, 1, known.number, 5));
+        let mut process = spawn(&child(&path, config, 1, &known, 5));
         assert!(known.listen(&mut process), "the last process did not come to its end");
         assert!(process.wait().unwrap().success());
         total.add(&known);
     }
     assert!(kills >= wanted && total.acknowledged > kills / 4, "nothing was injected: {total:?}");
-    Outcome::Passed(format!(
-        "{kills} kills ({early} before the log was open), {} operations acknowledged, all found; of \
-         those begun {} were whole and {} absent; {} torn tails",
-        total.acknowledged, total.whole, total.absent, total.torn
-    ))
-}
-
-impl Known {
-    fn replay(&mut self, lines: &[String]) {
-        for line in lines {
-            match line.split_once(' ').unwrap_or((line, "")) {
-                ("open", found) => self.opened(found),
-                ("do", op) => {
-                    self.number += BATCH_MAX;
-                    self.begun = Some(op.parse().unwrap());
-                }
-                ("ok", _) => {
-                    let op = self.begun.take().unwrap();
-                    self.contents.apply(op);
-                    self.acknowledged += 1;
-                }
-                ("closed", _) => {}
-                _ => panic!("the child says {line:?}"),
-            }
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.acknowledged += other.acknowledged;
-        self.opens += other.opens;
-        self.torn += other.torn;
-        self.whole += other.whole;
-        self.absent += other.absent;
-    }
+    Outcome::Passed(format!("{kills} kills ({early} before the log was open), {}", total.totals()))
 }
 
 const SIGKILL: i32 = 9;
@@ -215,11 +132,7 @@ pub(crate) fn at_every_call() -> Outcome {
     }
     let count: u64 = kills.values().sum();
     assert!(count > 40 && kills.len() > 6, "hardly anything was injected: {kills:?}");
-    Outcome::Passed(format!(
-        "{count} kills ({kills:?}), {} operations acknowledged, all found; of those begun {} were \
-         whole and {} absent",
-        total.acknowledged, total.whole, total.absent
-    ))
+    Outcome::Passed(format!("{count} kills ({kills:?}), {}", total.totals()))
 }
 
 /// Kills the program at the `nth` call of a kind and lets another process go on. `None`: there is
@@ -231,7 +144,7 @@ fn killed_at(config: u64, call: &str, nth: u64) -> Option<Known> {
     let mut words: Vec<String> =
         ["strace", "-f", "-qq", "-o", "/dev/null", "-e"].map(str::to_owned).into();
     words.push(format!("inject={call}:signal=SIGKILL:when={nth}"));
-    words.extend(child(&path, config, 7, 0, 10));
+    words.extend(child(&path, config, 7, &known, 10));
     let mut process = spawn(&words);
     let ended = known.listen(&mut process);
     let status = process.wait().unwrap();
@@ -239,7 +152,7 @@ fn killed_at(config: u64, call: &str, nth: u64) -> Option<Known> {
         return None;
     }
     assert_eq!(status.signal(), Some(SIGKILL), "the child failed by itself");
-    let mut process = spawn(&child(&path, config, 8, known.number, 3));
+    let mut process = spawn(&child(&path, config, 8, &known, 3));
     assert!(known.listen(&mut process), "there is no going on after {call} number {nth}");
     assert!(process.wait().unwrap().success());
     Some(known)

@@ -1,10 +1,12 @@
-//! The real binary on real disks: killed at random, killed at every system call, on full disks, and
-//! with the device's own count of what was written.
+//! The real binary on real disks: killed at random, killed at every system call, on full disks, with
+//! the device's own count of what was written, on a file system of our own that loses, tears, fails
+//! and fills up, and on what power cuts would have left of ext4, XFS and btrfs.
 //!
-//! `cargo test --features real-disk --test real_disk [-- LANE…]`. Lanes that need root, loop devices,
-//! a file system or `strace` that are not there say SKIPPED and are counted apart: a skip is no
-//! pass, and with `INDELIBLE_REQUIRE_ALL=1` it is a failure. A lane that ran but injected nothing
-//! fails. `INDELIBLE_KILLS=2000` sets the number of kills.
+//! `cargo test --features real-disk --test real_disk [-- LANE…]`. Lanes that need root, FUSE, loop
+//! devices, a file system or `strace` that are not there say SKIPPED and are counted apart: a skip
+//! is no pass, and with `INDELIBLE_REQUIRE_ALL=1` it is a failure. A lane that ran but injected
+//! nothing fails. `INDELIBLE_KILLS=2000` sets the number of kills; `fuse` and `blocks` have numbers
+//! of their own. With the feature `sabotage` there are lanes that plant bugs and must notice them.
 #![expect(clippy::print_stdout, reason = "the report is what it is for")]
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test, on real files")]
 #![expect(
@@ -14,8 +16,11 @@
     reason = "a test without the harness"
 )]
 
+mod blocks;
 mod child;
+mod fuse;
 mod kill;
+mod known;
 mod mounted;
 mod oracle;
 
@@ -31,7 +36,7 @@ pub(crate) enum Outcome {
 
 type Lane = (&'static str, fn() -> Outcome);
 
-const LANES: [Lane; 8] = [
+const LANES: &[Lane] = &[
     ("kill_at_random", kill::at_random),
     ("kill_at_every_call", kill::at_every_call),
     ("ext4_writes", || mounted::writes(mounted::System::Ext4)),
@@ -40,6 +45,16 @@ const LANES: [Lane; 8] = [
     ("ext4_full", || mounted::full(mounted::System::Ext4)),
     ("xfs_full", || mounted::full(mounted::System::Xfs)),
     ("btrfs_full", || mounted::full(mounted::System::Btrfs)),
+    ("fuse_power", fuse::power),
+    ("fuse_errors", fuse::errors),
+    ("fuse_full", fuse::full),
+    ("blocks_ext4", || blocks::replay(mounted::System::Ext4)),
+    ("blocks_xfs", || blocks::replay(mounted::System::Xfs)),
+    ("blocks_btrfs", || blocks::replay(mounted::System::Btrfs)),
+    #[cfg(feature = "sabotage")]
+    ("fuse_planted", fuse::planted),
+    #[cfg(feature = "sabotage")]
+    ("blocks_planted", blocks::planted),
 ];
 
 fn main() -> ExitCode {

@@ -27,7 +27,34 @@ impl System {
         }
     }
 
-    fn make(self, image: &Path) -> Command {
+    /// The smallest disk that its tools agree to.
+    pub(crate) fn mebibytes(self) -> u64 {
+        match self {
+            Self::Ext4 => 24,
+            Self::Xfs => 320,
+            Self::Btrfs => 128,
+        }
+    }
+
+    /// How it is mounted where its writes are recorded.
+    pub(crate) fn options(self) -> &'static str {
+        match self {
+            Self::Ext4 | Self::Btrfs => "noatime",
+            Self::Xfs => "noatime,nouuid",
+        }
+    }
+
+    /// Places of the disk that it takes to be written in one piece: its superblocks, whose checksum
+    /// would not survive a cut between two sectors.
+    pub(crate) fn whole(self) -> &'static [u64] {
+        match self {
+            Self::Ext4 => &[1024],
+            Self::Xfs => &[],
+            Self::Btrfs => &[64 << 10, 64 << 20],
+        }
+    }
+
+    pub(crate) fn make(self, image: &Path) -> Command {
         let mut command = Command::new(format!("mkfs.{}", self.name()));
         match self {
             Self::Ext4 => command.args(["-q", "-F"]),
@@ -45,7 +72,7 @@ struct Mounted {
     device: String,
 }
 
-fn run(command: &mut Command) -> Result<String, String> {
+pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     let shown = format!("{command:?}");
     let output =
         command.stdin(Stdio::null()).output().map_err(|error| format!("{shown}: {error}"))?;

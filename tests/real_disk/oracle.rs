@@ -1,11 +1,11 @@
 //! What a log must hold, as the parent knows it: the operations that were acknowledged, and at most
 //! one that was begun.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 
-use indelible::{Batch, Log};
+use indelible::{Batch, Log, SideFileReader};
 
 /// Entries of one batch, at most.
 pub(crate) const BATCH_MAX: u64 = 12;
@@ -23,6 +23,8 @@ pub(crate) enum Op {
     Truncate { to: u64 },
     /// Sets the promise.
     Promise { number: u64 },
+    /// Puts so many bytes into a side file, and attaches it.
+    Snapshot { number: u64, bytes: u64 },
 }
 
 impl fmt::Display for Op {
@@ -33,6 +35,7 @@ impl fmt::Display for Op {
             Self::Trim { to } => write!(f, "trim {to} 0 0"),
             Self::Truncate { to } => write!(f, "truncate {to} 0 0"),
             Self::Promise { number } => write!(f, "promise {number} 0 0"),
+            Self::Snapshot { number, bytes } => write!(f, "snapshot {number} {bytes} 0"),
         }
     }
 }
@@ -51,6 +54,7 @@ impl FromStr for Op {
             "trim" => Self::Trim { to: a },
             "truncate" => Self::Truncate { to: a },
             "promise" => Self::Promise { number: a },
+            "snapshot" => Self::Snapshot { number: a, bytes: b },
             _ => return Err(()),
         })
     }
@@ -66,7 +70,12 @@ pub(crate) fn entry(number: u64, bytes: u64) -> Vec<u8> {
 }
 
 impl Op {
-    /// The batch that does it to a log that ends at `next`.
+    /// Whether it may be refused on a full disk: everything else needs no space of its own.
+    pub(crate) fn needs_space(self) -> bool {
+        matches!(self, Self::Append { .. } | Self::Replace { .. } | Self::Snapshot { .. })
+    }
+
+    /// The batch that does it to a log that ends at `next`, without the side file.
     pub(crate) fn batch(self, next: u64) -> Batch<'static> {
         let mut batch = Batch::new();
         match self {
@@ -90,6 +99,7 @@ impl Op {
             Self::Promise { number } => {
                 batch.set("promise", number.to_le_bytes().to_vec());
             }
+            Self::Snapshot { .. } => {}
         }
         batch
     }
@@ -100,10 +110,15 @@ impl Op {
 pub(crate) struct Contents {
     first: u64,
     entries: VecDeque<(u64, u64)>,
-    cells: BTreeMap<&'static str, u64>,
+    promise: Option<u64>,
+    snapshot: Option<(u64, u64)>,
 }
 
 impl Contents {
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
     pub(crate) fn next(&self) -> u64 {
         self.first + self.entries.len() as u64
     }
@@ -128,28 +143,32 @@ impl Contents {
                 self.entries.truncate(usize::try_from(to - self.first).unwrap());
             }
             Op::Promise { number } => {
-                self.cells.insert("promise", number);
+                self.promise = Some(number);
             }
+            Op::Snapshot { number, bytes } => self.snapshot = Some((number, bytes)),
         }
     }
 
     /// The same digest as [`digest`] of a log with these contents.
     pub(crate) fn digest(&self) -> u64 {
         let mut digest = Digest::new(self.first, self.next());
-        digest.add(&self.cells.get("promise").map(|it| it.to_le_bytes()).unwrap_or_default());
+        digest.add(&self.promise.map(u64::to_le_bytes).unwrap_or_default());
+        digest.add(&self.snapshot.map(|(number, bytes)| entry(number, bytes)).unwrap_or_default());
         self.entries.iter().for_each(|(number, bytes)| digest.add(&entry(*number, *bytes)));
         digest.0
     }
 }
 
-/// A digest of bounds, promise and every entry of a log, read back.
-pub(crate) fn digest(log: &Log) -> u64 {
+/// A digest of bounds, promise, side file and every entry of a log, read back.
+pub(crate) fn digest(log: &Log) -> indelible::Result<u64> {
     let mut digest = Digest::new(log.first(), log.next());
     let promise = log.cell("promise");
     digest.add(&promise.map_or([0_u8; 8], |it| it[..].try_into().unwrap()));
-    let entries = log.read(log.first()..log.next()).unwrap();
+    let snapshot = log.side_file("snapshot")?.map(SideFileReader::read_all).transpose()?;
+    digest.add(&snapshot.unwrap_or_default());
+    let entries = log.read(log.first()..log.next())?;
     entries.iter().for_each(|entry| digest.add(entry));
-    digest.0
+    Ok(digest.0)
 }
 
 struct Digest(u64);
@@ -174,6 +193,7 @@ impl Digest {
 }
 
 /// A small generator of numbers.
+#[derive(Debug)]
 pub(crate) struct Dice(u64);
 
 impl Dice {
