@@ -70,7 +70,7 @@ pub use log::scrub::{ScrubReport, Scrubbed};
 pub use log::{Iter, Log};
 pub use options::{Durability, Options, Preparation, Stall, SyncMethod, WriteMode};
 pub use recovery::{RecoveryReport, Verdict};
-pub use segment::read::{Entries, EntriesIter};
+pub use segment::read::{Entries, EntriesIter, OwnedEntries};
 pub use side_file::{SideFile, SideFileReader, SideFileWriter};
 pub use stats::Stats;
 pub use ticket::{Completion, Ticket};

@@ -110,6 +110,8 @@ pub struct Options {
     pub(crate) allow_holes: bool,
     pub(crate) stall: Option<StallWatch>,
     pub(crate) scrub: Option<u64>,
+    /// Nothing outlives the process, so what is written is as durable as it gets.
+    pub(crate) volatile: bool,
 }
 
 /// Who is told of a sync that takes too long.
@@ -163,6 +165,7 @@ impl Default for Options {
             allow_holes: false,
             stall: None,
             scrub: None,
+            volatile: false,
         }
     }
 }
@@ -311,6 +314,20 @@ impl Options {
     pub fn scrub(mut self, bytes_per_second: Option<u64>) -> Self {
         self.scrub = bytes_per_second;
         self
+    }
+
+    /// These options for a log in memory: stored at once, no threads, no syncs, as few checkpoints as
+    /// can be.
+    pub(crate) fn volatile(&self) -> Self {
+        Self {
+            durability: Durability::Os,
+            write_mode: Some(WriteMode::Mmap),
+            preparation: Some(Preparation::Fallocate),
+            checkpoint_bytes: Some(self.segment_bytes),
+            background: false,
+            volatile: true,
+            ..self.clone()
+        }
     }
 
     /// The write mode in force.

@@ -102,6 +102,11 @@ impl Group {
         self.written.store(sequence, Ordering::Release);
     }
 
+    /// Notes that a batch needs no sync to be as durable as it gets. Nobody waits for one, then.
+    pub(crate) fn is_durable(&self, sequence: u64) {
+        self.durable.fetch_max(sequence, Ordering::AcqRel);
+    }
+
     /// Counts the starts and ends of syncs.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)

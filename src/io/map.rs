@@ -27,6 +27,10 @@ use std::sync::{Arc, OnceLock, Weak};
 use memmap2::{Advice, MmapAsRawDesc, MmapOptions, MmapRaw};
 use parking_lot::Mutex;
 
+/// Pages that are asked about together.
+#[cfg(target_os = "linux")]
+const RESIDENT_PAGES: usize = 1024;
+
 /// Bytes of a file that are shared through memory; a clone is another handle to the same region.
 ///
 /// A region starts with nothing published. Its owner publishes what is finished, readers borrow
@@ -188,6 +192,35 @@ impl Region {
     /// The range is outside the region, or a page cannot be read from the medium.
     pub fn populate_read(&self, range: Range<usize>) -> io::Result<()> {
         self.populate(range, false)
+    }
+
+    /// Whether every page of a range is in memory, so that touching it needs no device. Answers no
+    /// where that cannot be told. Linux tells those who may write to the file, as a log may; to
+    /// others it says yes.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_resident(&self, range: Range<usize>) -> bool {
+        let Backing::File(map) = &self.inner.backing else { return true };
+        let page = page_bytes();
+        let mut at = range.start / page * page;
+        let mut seen = [0_u8; RESIDENT_PAGES];
+        while at < range.end && range.end <= map.len() {
+            let pages = (range.end - at).div_ceil(page).min(RESIDENT_PAGES);
+            // SAFETY: `at` is below the length, so the sum stays inside the map.
+            let start = unsafe { map.as_mut_ptr().add(at) };
+            // SAFETY: the range starts at a page of the map and ends in or at the end of its last
+            // one; the array has a byte for each page. No memory of the map is touched.
+            let asked = unsafe { libc::mincore(start.cast(), pages * page, seen.as_mut_ptr()) };
+            if asked != 0 || seen.iter().take(pages).any(|page| page & 1 == 0) {
+                return false;
+            }
+            at += pages * page;
+        }
+        at >= range.end
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn is_resident(&self, _range: Range<usize>) -> bool {
+        matches!(self.inner.backing, Backing::Heap(..))
     }
 
     /// Faults in the pages of a range for writing, so that storing to them raises no signal. A sync
@@ -585,6 +618,7 @@ mod tests {
             assert!(region.populate_write(0..4097).is_err());
             region.populate_write(100..4096).unwrap();
             region.populate_read(0..0).unwrap();
+            assert!(!region.is_resident(0..4097));
         }
         assert!(Region::heap(0).unwrap().is_empty());
         assert!(Region::heap(usize::MAX).is_err());
@@ -610,6 +644,18 @@ mod tests {
             assert!(region.populate_read(0..8192).is_err());
             assert!(region.populate_write(4096..4097).is_err());
         }
+    }
+
+    #[test]
+    fn pages_that_were_brought_in_are_resident() {
+        let len = 3 * RESIDENT_PAGES * page_bytes();
+        let (file, region) = file_region(len, false);
+        assert!(!region.is_resident(0..len), "nothing was read yet");
+        region.populate_read(0..len).unwrap();
+        assert_eq!(region.is_resident(1..len - 1), cfg!(target_os = "linux"));
+        file.as_file().set_len(0).unwrap();
+        assert!(!region.is_resident(5..6));
+        assert!(Region::heap(9).unwrap().is_resident(0..9));
     }
 
     #[test]

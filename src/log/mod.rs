@@ -35,9 +35,9 @@ use crate::identity::Uuid;
 use crate::io::Directory;
 use crate::io::mem::MemDirectory;
 use crate::io::os::OsDirectory;
-use crate::options::{Durability, Options, Preparation, WriteMode};
+use crate::options::{Durability, Options, WriteMode};
 use crate::recovery::RecoveryReport;
-use crate::segment::read::{Entries, Piece};
+use crate::segment::read::{Entries, OwnedEntries, Piece};
 use crate::side_file::{SideFileReader, SideFileWriter};
 use crate::state::CellValue;
 use crate::stats::Stats;
@@ -143,12 +143,7 @@ impl Log {
     ///
     /// [`Error::InvalidOption`].
     pub fn in_memory(options: &Options) -> Result<Self> {
-        let options = options
-            .clone()
-            .durability(Durability::Always)
-            .preparation(Preparation::Fallocate)
-            .background(false);
-        Self::create_in(Arc::new(MemDirectory::new()), &options)
+        Self::create_in(Arc::new(MemDirectory::new()), &options.volatile())
     }
 
     /// Creates a log behind any I/O door.
@@ -341,12 +336,11 @@ impl Log {
             view.check(&range)?;
             Ok(view.pieces(&range))
         };
-        let mut pieces = match find()? {
-            Some(pieces) => pieces,
-            None => {
-                shared.index_tail()?;
-                find()?.unwrap_or_default()
-            }
+        let mut pieces = if let Some(pieces) = find()? {
+            pieces
+        } else {
+            shared.index_tail()?;
+            find()?.unwrap_or_default()
         };
         if range.end > self.durable() {
             shared.not_poisoned()?;
@@ -364,7 +358,16 @@ impl Log {
         Ok(Entries::new(range.start, pieces))
     }
 
-    /// Entries, copied.
+    /// Entries, copied into one buffer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn read_owned(&self, range: Range<u64>) -> Result<OwnedEntries> {
+        Ok(self.read(range)?.to_owned())
+    }
+
+    /// Entries, each copied into a vector of its own.
     ///
     /// # Errors
     ///

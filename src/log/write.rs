@@ -395,6 +395,10 @@ impl Shared {
         writer.sequence = sequence;
         self.group.written(sequence);
         self.bounds.next.store(writer.state.next, Ordering::Release);
+        if self.options.volatile {
+            self.group.is_durable(sequence);
+            self.bounds.durable.store(writer.state.next, Ordering::Release);
+        }
         self.ask_for_maintenance(writer);
         add_alone(&self.counters.batches, 1);
         add_alone(&self.counters.appends, entries);

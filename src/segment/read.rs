@@ -19,6 +19,9 @@ use crate::planted::{Bug, planted};
 /// The smallest page there is; larger ones only make a call redundant.
 const PAGE: usize = 4096;
 
+/// Ranges longer than this are brought in only if some page of them is not there.
+const ASK_FIRST_BYTES: usize = 16 * PAGE;
+
 /// Entries read from the log without copying them. They stay valid, and their memory stays mapped,
 /// across any roll, trim or recycle, for as long as this value or a clone of it lives.
 ///
@@ -73,6 +76,56 @@ impl Entries {
     pub fn iter(&self) -> EntriesIter<'_> {
         EntriesIter { entries: self, piece: 0, index: self.first }
     }
+
+    /// Copies the entries into memory of their own, one buffer for all.
+    pub fn to_owned(&self) -> OwnedEntries {
+        let bytes = Vec::with_capacity(self.pieces.iter().map(Piece::bytes_max).sum());
+        let mut owned =
+            OwnedEntries { first: self.first, bytes, ends: Vec::with_capacity(self.len) };
+        for entry in self {
+            owned.bytes.extend_from_slice(entry);
+            owned.ends.push(owned.bytes.len());
+        }
+        owned
+    }
+}
+
+/// Entries copied out of the log into one buffer: they hold on to no file and no map.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnedEntries {
+    first: u64,
+    bytes: Vec<u8>,
+    /// Where each entry ends in the buffer.
+    ends: Vec<usize>,
+}
+
+impl OwnedEntries {
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Index of the first one.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The `nth` entry, counted from zero.
+    pub fn get(&self, nth: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(nth)?;
+        let before = nth.checked_sub(1).and_then(|before| self.ends.get(before));
+        self.bytes.get(before.copied().unwrap_or(0)..end)
+    }
+
+    /// The entries in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        (0..self.len()).map(|nth| self.get(nth).unwrap_or(&[]))
+    }
 }
 
 impl<'a> IntoIterator for &'a Entries {
@@ -117,6 +170,19 @@ impl<'a> Iterator for EntriesIter<'a> {
 impl ExactSizeIterator for EntriesIter<'_> {}
 
 impl Piece {
+    /// At least as many bytes as the payloads of its entries have together.
+    fn bytes_max(&self) -> usize {
+        let span = || {
+            let opened = self.segment.opened()?;
+            let first = self.offset(opened, self.range.start)?;
+            let last = self.offset(opened, self.range.end.checked_sub(1)?)?;
+            let (header, _) = frame(opened, last)?;
+            Some(to_usize(last.saturating_sub(first)).saturating_add(header.frame_bytes()))
+        };
+        let unpacked = self.decompressed.values().map(Vec::len).sum::<usize>();
+        span().unwrap_or(0).saturating_add(unpacked)
+    }
+
     /// The payload of an entry that [`Self::check`] has passed.
     #[inline]
     fn entry(&self, index: u64) -> Option<&[u8]> {
@@ -175,6 +241,10 @@ impl Piece {
     /// Has the pages of the frames read now, so that a failing device is an error and no signal.
     fn bring_in(&self, opened: &Opened, from: u64, to: u64) -> Result<()> {
         let populate = |range: Range<usize>| {
+            // To ask about many pages costs less than to bring in what is there already.
+            if range.len() > ASK_FIRST_BYTES && opened.region.is_resident(range.clone()) {
+                return Ok(());
+            }
             opened
                 .region
                 .populate_read(range)
