@@ -92,6 +92,7 @@ pub enum Preparation {
 
 /// The choices of a log. Cheap to clone; every setter returns `self` for chaining.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) segment_bytes_min: u64,

@@ -199,7 +199,7 @@ impl Region {
     /// others it says yes.
     #[cfg(target_os = "linux")]
     pub(crate) fn is_resident(&self, range: Range<usize>) -> bool {
-        let Backing::File(map) = &self.inner.backing else { return true };
+        let Backing::File(map) = &self.inner.backing else { return range.end <= self.len() };
         let page = page_bytes();
         let mut at = range.start / page * page;
         let mut seen = [0_u8; RESIDENT_PAGES];

@@ -552,19 +552,20 @@ mod tests {
         // One large write, for large folios.
         file.write_at(0, &vec![7; len]).unwrap();
         drop(file);
-        let resident = |from: u64, to: u64| {
+        let resident = |from: usize, to: usize| {
             let handle = directory.open_plain(&name, OFlags::RDONLY).unwrap();
             let cached = super::super::map::resident_pages(&handle, 0, len).unwrap();
-            cached[from as usize..to as usize].iter().filter(|&&page| page).count()
+            cached[from..to].iter().filter(|&&page| page).count()
         };
-        assert_eq!(resident(0, pages as u64), pages);
+        assert_eq!(resident(0, pages), pages);
         let handle = || directory.open_plain(&name, OFlags::RDWR).unwrap();
         for (from, to) in [(len / 2 + 1, len / 4 * 3), (len / 2 + 1, len), (0, len)] {
             // The last step asks for the pages again, so this looks at the one before.
+            let page = super::super::map::page_bytes();
+            let (first, end) = (from / page, to.div_ceil(page));
+            drop_cache(&handle(), (first * page) as u64..to as u64).unwrap();
+            assert_eq!(resident(first, end), 0);
             let (from, to) = (from as u64, to as u64);
-            let page = super::super::map::page_bytes() as u64;
-            drop_cache(&handle(), from / page * page..to).unwrap();
-            assert_eq!(resident(from / page, to.div_ceil(page)), 0);
             let file = directory.open(&name, Access::Distrust { from, to }).unwrap();
             let mut read = vec![0; len];
             file.read_at(0, &mut read).unwrap();
