@@ -379,7 +379,9 @@ pub fn seeds() -> Vec<Seed> {
     let metadata = &IMAGES[0].files.iter().find(|(name, _)| name == "metadata").unwrap().1;
     raw.extend_from_slice(&8192_u16.to_le_bytes());
     raw.push(16);
-    raw.extend_from_slice(metadata);
+    // The file is filled up with zeros to its length.
+    let used = metadata.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    raw.extend_from_slice(&metadata[..used]);
     seeds.push(("raw".to_owned(), raw));
     seeds
 }
