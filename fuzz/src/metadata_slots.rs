@@ -33,26 +33,24 @@ pub fn run(input: &[u8]) {
     let mode = script.u8();
     if mode & ENCODE != 0 {
         let checkpoint = checkpoint(&mut script);
-        if let Ok(bytes) = sane(&checkpoint).then(|| checkpoint.encode()).unwrap_or_else(refused) {
+        if sane(&checkpoint)
+            && let Ok(bytes) = checkpoint.encode()
+        {
             assert_eq!(Checkpoint::decode(&*bytes).as_ref(), Ok(&checkpoint));
         }
         return;
     }
-    let mut bytes = script.rest().to_vec();
-    let _short = Checkpoint::decode(&bytes);
-    bytes.resize(SLOT_BYTES, 0);
+    let given = script.rest();
+    let _short = Checkpoint::decode(given);
+    let mut bytes = [0; SLOT_BYTES];
+    let used = given.len().min(SLOT_BYTES);
+    bytes[..used].copy_from_slice(&given[..used]);
     if mode & REPAIR != 0 {
         bytes[..8].copy_from_slice(b"INDLMETA");
         bytes[8..12].copy_from_slice(&1_u32.to_le_bytes());
         repair_around(&mut bytes);
     }
-    check_slot(&bytes, usize::from(mode >> 2));
-}
-
-type Encoded = indelible::Result<Box<[u8; SLOT_BYTES]>>;
-
-fn refused() -> Encoded {
-    Err(indelible::Error::Closed)
+    check_slot(&mut bytes, usize::from(mode >> 2));
 }
 
 /// The engine builds no other: encoding asserts it.
@@ -70,17 +68,16 @@ fn sane(checkpoint: &Checkpoint) -> bool {
         && checkpoint.runs.last().is_some_and(|(_, last)| *last == checkpoint.tail_number)
 }
 
-fn check_slot(bytes: &[u8], spot: usize) {
-    let Ok(checkpoint) = Checkpoint::decode(bytes) else { return };
+fn check_slot(bytes: &mut [u8; SLOT_BYTES], spot: usize) {
+    let Ok(checkpoint) = Checkpoint::decode(&*bytes) else { return };
     assert!(sane(&checkpoint), "{checkpoint:?}");
     assert!(checkpoint.runs.len() <= RUNS_MAX);
     assert!(checkpoint.cells.keys().all(|name| is_cell_name(name.as_bytes())));
     assert!(cells_bytes(&checkpoint.cells) <= CELLS_BYTES_MAX, "cells that cannot be written");
     let again = checkpoint.encode().expect("a decoded checkpoint can be encoded");
     assert_eq!(Checkpoint::decode(&*again).as_ref(), Ok(&checkpoint));
-    let mut wrong = bytes.to_vec();
-    wrong[spot * 67 % SLOT_BYTES] ^= 1 << (spot % 8);
-    assert!(Checkpoint::decode(&wrong).is_err(), "a flipped bit goes unnoticed");
+    bytes[spot * 67 % SLOT_BYTES] ^= 1 << (spot % 8);
+    assert!(Checkpoint::decode(&*bytes).is_err(), "a flipped bit goes unnoticed");
 }
 
 fn checkpoint(script: &mut Script<'_>) -> Checkpoint {

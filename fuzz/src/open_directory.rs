@@ -198,8 +198,8 @@ fn generation(bytes: &[u8]) -> u64 {
 }
 
 fn forge_frame(script: &mut Script<'_>, bytes: &mut [u8]) {
-    let generation = generation(bytes);
-    let frames = walk(bytes, generation, 4096, true);
+    let salt = Salt::new(generation(bytes));
+    let frames: Vec<_> = walk(bytes, &salt, 4096, true).collect();
     if frames.is_empty() {
         return;
     }
@@ -207,7 +207,7 @@ fn forge_frame(script: &mut Script<'_>, bytes: &mut [u8]) {
     let start = usize::try_from(frame.offset).unwrap();
     let end = start + frame.header.frame_bytes();
     field(script, bytes, start + 4..end.min(start + 64));
-    repair_frame(&mut bytes[start..], &Salt::new(generation));
+    repair_frame(&mut bytes[start..], &salt);
 }
 
 fn forge_footer(script: &mut Script<'_>, bytes: &mut [u8]) {
@@ -219,13 +219,11 @@ fn forge_footer(script: &mut Script<'_>, bytes: &mut [u8]) {
 
 /// Goes on behind the last frame with frames that say what the input wants.
 fn forge_more_frames(script: &mut Script<'_>, bytes: &mut [u8]) {
-    let generation = generation(bytes);
-    let salt = Salt::new(generation);
-    let frames = walk(bytes, generation, 4096, true);
-    let mut at = frames
-        .last()
-        .map_or(4096, |last| usize::try_from(last.offset).unwrap() + last.header.frame_bytes());
-    let mut sequence = frames.last().map_or(1, |last| last.header.sequence.wrapping_add(1));
+    let salt = Salt::new(generation(bytes));
+    let last = walk(bytes, &salt, 4096, true).last();
+    let mut at =
+        last.map_or(4096, |last| usize::try_from(last.offset).unwrap() + last.header.frame_bytes());
+    let mut sequence = last.map_or(1, |last| last.header.sequence.wrapping_add(1));
     for _ in 0..=script.u8() % 4 {
         let shape = script.u8();
         let kind = Kind::ALL[usize::from(shape & 7)];
@@ -381,7 +379,9 @@ pub fn seeds() -> Vec<Seed> {
     let metadata = &IMAGES[0].files.iter().find(|(name, _)| name == "metadata").unwrap().1;
     raw.extend_from_slice(&8192_u16.to_le_bytes());
     raw.push(16);
-    raw.extend_from_slice(metadata);
+    // The file is filled up with zeros to its length.
+    let used = metadata.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    raw.extend_from_slice(&metadata[..used]);
     seeds.push(("raw".to_owned(), raw));
     seeds
 }

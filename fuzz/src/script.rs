@@ -1,16 +1,14 @@
 //! Reading structure out of raw bytes, front to back, so that a seed can be written by hand and a
 //! mutation stays local. When the bytes run out, zeros follow.
 
-use arbitrary::Unstructured;
-
 /// Reads the fields of an input.
 #[derive(Debug)]
-pub struct Script<'a>(Unstructured<'a>);
+pub struct Script<'a>(&'a [u8]);
 
 impl<'a> Script<'a> {
     /// Starts at the first byte.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self(Unstructured::new(bytes))
+        Self(bytes)
     }
 
     /// Whether all is read.
@@ -18,25 +16,33 @@ impl<'a> Script<'a> {
         self.0.is_empty()
     }
 
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let mut array = [0; N];
+        let taken = self.bytes(N);
+        array[..taken.len()].copy_from_slice(taken);
+        array
+    }
+
     /// One byte.
     pub fn u8(&mut self) -> u8 {
-        self.0.arbitrary().unwrap_or(0)
+        self.array::<1>()[0]
     }
 
     /// Two bytes.
     pub fn u16(&mut self) -> u16 {
-        self.0.arbitrary().unwrap_or(0)
+        u16::from_le_bytes(self.array())
     }
 
     /// Eight bytes.
     pub fn u64(&mut self) -> u64 {
-        self.0.arbitrary().unwrap_or(0)
+        u64::from_le_bytes(self.array())
     }
 
     /// Up to `count` bytes.
     pub fn bytes(&mut self, count: usize) -> &'a [u8] {
-        let count = count.min(self.0.len());
-        self.0.bytes(count).unwrap_or(&[])
+        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
+        self.0 = rest;
+        taken
     }
 
     /// A number that is small, near a power of two or near the top, as often as any other: two
@@ -58,6 +64,6 @@ impl<'a> Script<'a> {
 
     /// All the rest.
     pub fn rest(self) -> &'a [u8] {
-        self.0.take_rest()
+        self.0
     }
 }

@@ -16,38 +16,48 @@
 //!    indexes say.
 //! 6. Frames of a former generation are met by neither.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use indelible::format::Kind;
-use indelible::format::frame::{Flags, FrameHeader, Salt, decode_frame, encode_frame};
-use indelible::testing::hooks::{Frame, offsets, search, walk};
+use indelible::format::frame::{
+    FRAME_HEADER_BYTES, Flags, FrameHeader, Salt, decode_frame, encode_frame,
+};
+use indelible::testing::hooks::{Frame, scan, search, walk};
 
 use crate::Seed;
 use crate::script::Script;
 
 const BYTES_MAX: usize = 2 * 1024;
 const GENERATION: u64 = 0x1de1_1b1e;
-const FORMER: u64 = 0xdead;
+/// Entries of the longest hole that is not refused.
+const HOLE_MAX: u64 = 256;
+
+static SALT: LazyLock<Salt> = LazyLock::new(|| Salt::new(GENERATION));
+static FORMER: LazyLock<Salt> = LazyLock::new(|| Salt::new(0xdead));
+static UNKNOWN: LazyLock<Salt> = LazyLock::new(|| Salt::new(!GENERATION));
 
 /// One execution.
 pub fn run(input: &[u8]) {
     let mut script = Script::new(input);
     let raw = script.u8() & 1 == 1;
     let (base, bytes) = if raw {
-        (0, script.bytes(BYTES_MAX).to_vec())
+        (0, Cow::Borrowed(script.bytes(BYTES_MAX)))
     } else {
-        (script.number(), layout(&mut script))
+        (script.number(), Cow::Owned(layout(&mut script)))
     };
     check(base, &bytes);
 }
 
 /// The bytes that a script describes.
 fn layout(script: &mut Script<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let (salt, former) = (Salt::new(GENERATION), Salt::new(FORMER));
+    // What the last part may take beyond the limit is less than as much again.
+    let mut bytes = Vec::with_capacity(2 * BYTES_MAX + FRAME_HEADER_BYTES);
     let (mut sequence, mut index) = (1_u64, 0_u64);
     while !script.is_empty() && bytes.len() < BYTES_MAX {
         match script.u8() % 16 {
-            0..=7 => frame(script, &salt, &mut bytes, &mut sequence, &mut index),
-            8 => frame(script, &former, &mut bytes, &mut sequence, &mut index),
+            0..=7 => frame(script, &SALT, &mut bytes, &mut sequence, &mut index),
+            8 => frame(script, &FORMER, &mut bytes, &mut sequence, &mut index),
             9 => {
                 let count = usize::from(script.u8());
                 bytes.extend_from_slice(script.bytes(count));
@@ -86,18 +96,21 @@ fn frame(
     let flags = shape >> 3 & (Flags::FIRST | Flags::LAST);
     let lag = u32::from(script.u8());
     let length = usize::from(script.u8());
-    let named = [1, b'a'];
-    let payload = match kind {
-        Kind::Truncate | Kind::Trim | Kind::Reset => Vec::new(),
-        Kind::Hole => hole_end(script, *index).to_le_bytes().to_vec(),
-        Kind::Clear => named.to_vec(),
-        Kind::Attach => [&named[..], &[7; 20]].concat(),
-        Kind::Set => [&named, script.bytes(length)].concat(),
-        Kind::Entry => script.bytes(length).to_vec(),
+    let end;
+    let payload: [&[u8]; 2] = match kind {
+        Kind::Truncate | Kind::Trim | Kind::Reset => [&[], &[]],
+        Kind::Hole => {
+            end = hole_end(script, *index).to_le_bytes();
+            [&end, &[]]
+        }
+        Kind::Clear => [b"\x01a", &[]],
+        Kind::Attach => [b"\x01a", &[7; 20]],
+        Kind::Set => [b"\x01a", script.bytes(length)],
+        Kind::Entry => [script.bytes(length), &[]],
     };
-    let length = u32::try_from(payload.len()).unwrap();
+    let length = u32::try_from(payload[0].len() + payload[1].len()).unwrap();
     let header = FrameHeader { length, sequence: *sequence, index: *index, lag, kind, flags };
-    encode_frame(bytes, salt, &header, &[&payload]);
+    encode_frame(bytes, salt, &header, &payload);
     *sequence = sequence.wrapping_add(u64::from(flags & Flags::LAST != 0));
     *index = index.wrapping_add(u64::from(kind == Kind::Entry));
 }
@@ -105,42 +118,47 @@ fn frame(
 /// Holes that are refused cost nothing, others four bytes an entry: none between the two.
 fn hole_end(script: &mut Script<'_>, index: u64) -> u64 {
     let end = script.number();
-    if end > 1 << 40 { end } else { index.wrapping_add(end % 4096) }
+    if end > 1 << 40 { end } else { index.wrapping_add(end % HOLE_MAX) }
 }
 
 fn check(base: u64, bytes: &[u8]) {
-    let salt = Salt::new(GENERATION);
-    let whole = walk(bytes, GENERATION, 0, true);
-    let headers = walk(bytes, GENERATION, 0, false);
+    let found = scan(bytes, &SALT, base);
+    let whole = &found.frames;
     let mut at = 0;
-    for Frame { offset, header, .. } in &whole {
+    for Frame { offset, header, .. } in whole {
         assert_eq!(*offset, at, "frames do not touch");
-        let rest = &bytes[usize::try_from(at).unwrap()..];
-        let (alone, _, total) = decode_frame(rest, &salt).expect("a walked frame decodes");
+        let start = usize::try_from(at).unwrap();
+        let alone = bytes.get(start..start + header.frame_bytes()).expect("out of the bytes");
+        let (alone, _, total) = decode_frame(alone, &SALT).expect("a walked frame decodes");
         assert_eq!(alone, *header);
         at += total as u64;
     }
-    assert!(at <= bytes.len() as u64);
-    assert!(headers.len() >= whole.len() && headers[..whole.len()] == whole[..]);
-    assert!(walk(bytes, !GENERATION, 0, true).is_empty());
+    let mut headers = walk(bytes, &SALT, 0, false);
+    assert!(whole.iter().all(|frame| headers.next().as_ref() == Some(frame)));
+    let _further = headers.count();
+    assert!(walk(bytes, &UNKNOWN, 0, true).next().is_none());
+    check_search(bytes, whole, at);
+    check_offsets(&found.units, found.contradicted, whole, at);
+}
 
-    let found = search(bytes, GENERATION, 0..u64::MAX);
+fn check_search(bytes: &[u8], whole: &[Frame], at: u64) {
+    let found = search(bytes, &SALT, 0..u64::MAX);
     let newest = whole.iter().map(|frame| frame.header.sequence).max().unwrap_or(0);
     let durable = whole.iter().map(|frame| frame.header.durable_sequence()).max().unwrap_or(0);
     assert!(found.exhausted || (found.newest >= newest && found.durable >= durable));
     assert!(found.exhausted || found.end >= at);
     assert!(found.end <= bytes.len() as u64 && found.durable <= found.newest);
-    let behind = search(bytes, GENERATION, at..bytes.len() as u64);
+    let behind = search(bytes, &SALT, at..bytes.len() as u64);
     assert!(behind.end == 0 || behind.end > at);
+}
 
-    let (units, stopped) = offsets(bytes, GENERATION, base);
-    let places: Vec<u64> = units.iter().map(|unit| u64::from(*unit) * 8).collect();
-    assert!(places.is_sorted(), "offsets go back");
-    assert!(stopped || whole.is_empty() || places.iter().all(|place| *place < at));
-    for place in places {
+fn check_offsets(units: &[u32], contradicted: bool, whole: &[Frame], at: u64) {
+    assert!(units.is_sorted(), "offsets go back");
+    // All entries of a hole are at one place.
+    for place in units.chunk_by(|one, next| one == next).map(|run| u64::from(run[0]) * 8) {
+        assert!(contradicted || whole.is_empty() || place < at);
         let at = whole.binary_search_by_key(&place, |frame| frame.offset).expect("no frame here");
-        let frame = whole[at];
-        assert!(matches!(frame.header.kind, Kind::Entry | Kind::Hole));
+        assert!(matches!(whole[at].header.kind, Kind::Entry | Kind::Hole));
     }
 }
 

@@ -31,33 +31,47 @@ pub struct Findings {
 }
 
 /// The frames of a generation that follow each other from `from` on; `whole` checks payloads.
-pub fn walk(bytes: &[u8], generation: u64, from: u64, whole: bool) -> Vec<Frame> {
-    let salt = Salt::new(generation);
+pub fn walk<'a>(
+    bytes: &'a [u8],
+    salt: &'a Salt,
+    from: u64,
+    whole: bool,
+) -> impl Iterator<Item = Frame> + use<'a> {
     let depth = if whole { Depth::Whole } else { Depth::Header };
-    let mut walk = Walk::new(Part { bytes, start: 0 }, &salt, from, depth);
-    std::iter::from_fn(|| walk.step().ok())
+    let mut walk = Walk::new(Part { bytes, start: 0 }, salt, from, depth);
+    std::iter::from_fn(move || walk.step().ok())
         .map(|found| Frame { offset: found.offset, header: found.header })
-        .collect()
 }
 
 /// What a search for frames of a generation anywhere in `range` finds.
-pub fn search(bytes: &[u8], generation: u64, range: Range<u64>) -> Findings {
-    let found = walk::search(Part { bytes, start: 0 }, &Salt::new(generation), range, 1);
+pub fn search(bytes: &[u8], salt: &Salt, range: Range<u64>) -> Findings {
+    let found = walk::search(Part { bytes, start: 0 }, salt, range, 1);
     let (durable, newest) = (found.durable, found.newest);
     Findings { durable, newest, end: found.end, exhausted: found.exhausted }
 }
 
-/// The offsets, in units of eight bytes, that the frames from the first byte on build up for a
-/// segment that starts with entry `base`, and whether a frame stopped it that contradicts them.
-pub fn offsets(bytes: &[u8], generation: u64, base: u64) -> (Vec<u32>, bool) {
-    let salt = Salt::new(generation);
-    let mut walk = Walk::new(Part { bytes, start: 0 }, &salt, 0, Depth::Whole);
+/// What one walk from the first byte on comes by and builds up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Scan {
+    /// Its frames, payloads checked.
+    pub frames: Vec<Frame>,
+    /// The offsets of the entries, in units of eight bytes.
+    pub units: Vec<u32>,
+    /// A frame contradicted the offsets; what follows it was not added to them.
+    pub contradicted: bool,
+}
+
+/// Walks over the frames of a segment whose first entry is `base`.
+pub fn scan(bytes: &[u8], salt: &Salt, base: u64) -> Scan {
+    let mut walk = Walk::new(Part { bytes, start: 0 }, salt, 0, Depth::Whole);
+    let (mut frames, mut contradicted) = (Vec::new(), false);
     let mut offsets = Offsets::default();
-    let mut contradicts = false;
-    while !contradicts && let Ok(found) = walk.step() {
-        contradicts = offsets.apply(base, &found).is_err();
+    while let Ok(found) = walk.step() {
+        frames.push(Frame { offset: found.offset, header: found.header });
+        contradicted = contradicted || offsets.apply(base, &found).is_err();
     }
-    (offsets.units.all().unwrap_or_default().to_vec(), contradicts)
+    Scan { frames, units: offsets.units.all().unwrap_or_default().to_vec(), contradicted }
 }
 
 /// A value that the `OmniPaxos` adapter keeps in a state cell.
