@@ -140,7 +140,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> RaftLogStorage<C> for LogStore<C, K> {
     }
 
     async fn save_committed(&mut self, committed: Option<LogIdOf<C>>) -> Result<(), io::Error> {
-        self.log.save(COMMITTED, committed.as_ref())?;
+        self.log.save_lazily(COMMITTED, committed.as_ref())?;
         Ok(())
     }
 

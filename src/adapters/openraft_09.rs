@@ -139,8 +139,8 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> RaftLogStorage<C> for LogStore<C, K> {
         &mut self,
         committed: Option<LogId<C::NodeId>>,
     ) -> Result<(), StorageError<C::NodeId>> {
-        let ticket = self.log.save(COMMITTED, committed.as_ref());
-        ticket.map(drop).map_err(|failure| StorageIOError::write(any(&failure)).into())
+        let saved = self.log.save_lazily(COMMITTED, committed.as_ref());
+        saved.map_err(|failure| StorageIOError::write(any(&failure)).into())
     }
 
     async fn read_committed(

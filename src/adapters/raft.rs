@@ -145,6 +145,21 @@ impl<K> RaftLog<K> {
         Ok(self.log.submit(&batch)?)
     }
 
+    /// Sets a cell that the host can do without: it goes along with what is saved next.
+    pub(crate) fn save_lazily<T>(
+        &self,
+        cell: &'static str,
+        value: Option<&T>,
+    ) -> Result<(), Failure>
+    where
+        Postcard: Codec<T>,
+    {
+        match value {
+            Some(value) => Ok(self.log.set_lazily(cell, &encode::<Postcard, T>(cell, value)?)?),
+            None => self.save(cell, value).map(drop),
+        }
+    }
+
     /// The value of a cell.
     pub(crate) fn load<T>(&self, cell: &'static str) -> Result<Option<T>, Failure>
     where

@@ -5,6 +5,7 @@
 //! the calls that need it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -99,6 +100,13 @@ impl Shared {
         self.prepare_spares(&|| false)
     }
 
+    /// Whether anything was written or set since the newest checkpoint.
+    fn is_ahead_of_its_checkpoint(&self) -> bool {
+        let metadata = self.metadata.lock();
+        self.group.newest_written() > metadata.sequence
+            || self.lazy_version.load(Ordering::Acquire) > metadata.lazy_version
+    }
+
     fn prepare_spares(&self, stop: &dyn Fn() -> bool) -> Result<()> {
         self.spares.remove_leftovers().map_err(|error| self.poisoned_by(error))?;
         while self.spares.wanting() && !stop() {
@@ -145,7 +153,7 @@ fn maintain(shared: &Shared) {
         let syncs = shared.signals.syncs();
         let idle = !asked && syncs == syncs_before;
         syncs_before = syncs;
-        if idle && shared.group.newest_written() > shared.metadata.lock().sequence && !stop() {
+        if idle && shared.is_ahead_of_its_checkpoint() && !stop() {
             // The log went idle after a sync: a checkpoint records what became durable, so that
             // damage to the last acknowledged batch is never taken for a torn tail.
             shared.signals.want_checkpoint();

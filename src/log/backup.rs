@@ -149,6 +149,8 @@ impl Shared {
         // files are there.
         let (runs, _) = self.view.read().runs(&mut writer.dead.clone());
         let state = &writer.state;
+        let mut cells = (*state.cells).clone();
+        writer.lazy.merge_into(&mut cells);
         let position = writer.tail.position();
         let checkpoint = Checkpoint {
             uuid: *self.uuid.as_bytes(),
@@ -165,7 +167,7 @@ impl Shared {
             creating: false,
             holes: state.holes,
             runs,
-            cells: (*state.cells).clone(),
+            cells,
         };
         Ok(Stock { checkpoint, tail: writer.tail.segment.name })
     }

@@ -52,6 +52,7 @@ pub(crate) struct Stock {
 #[derive(Debug)]
 pub(crate) struct Captured {
     number: u64,
+    lazy_version: u64,
     checkpoint: Checkpoint,
     dead: Vec<Arc<Segment>>,
     dead_files: Vec<SideFileRef>,
@@ -177,6 +178,8 @@ impl Shared {
         let (runs, kept) = self.view.read().runs(&mut dead);
         writer.dead = kept;
         let state = &writer.state;
+        let mut cells = (*state.cells).clone();
+        writer.lazy.merge_into(&mut cells);
         let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
         let position = writer.tail.position();
         let reach = position.saturating_add(want.bytes.max(step.saturating_mul(2)));
@@ -195,10 +198,11 @@ impl Shared {
             creating: false,
             holes: state.holes,
             runs,
-            cells: (*state.cells).clone(),
+            cells,
         };
         Captured {
             number: writer.captures,
+            lazy_version: writer.lazy.version,
             checkpoint,
             dead,
             dead_files: std::mem::take(&mut writer.dead_files),
@@ -233,6 +237,7 @@ impl Shared {
             metadata.file.write(captured.checkpoint.clone())?;
             metadata.capture = captured.number;
             metadata.sequence = captured.checkpoint.sequence;
+            metadata.lazy_version = captured.lazy_version;
             add(&self.counters.checkpoints, 1);
         }
         captured.written = true;

@@ -1,13 +1,17 @@
 //! The common batch: entries alone, that fit the tail as it is.
 //!
-//! Owns: writing it without a plan, which is what a log does most. The frames, and every effect, are
+//! Owns: writing it without a plan, which is what a log does most, with the lazily set cells that ride
+//! along. The frames, and every effect, are
 //! those that `plan` and `write` have for the same batch; whatever they might refuse, or do in more
 //! than one step, is left to them.
+
+use std::sync::Arc;
 
 use super::shared::{Shared, Writer};
 use super::write::Written;
 use crate::batch::Record;
 use crate::error::Result;
+use crate::format::cell::{CellRecord, encode_cell};
 use crate::format::frame::{Flags, FrameHeader, Kind, encode_frame, frame_bytes, payload_length};
 use crate::format::number::to_u64;
 use crate::options::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
@@ -39,6 +43,9 @@ impl Shared {
             return None;
         }
         let mut batch = Entries { count: to_u64(records.len()), payload: 0, bytes: 0 };
+        for (name, value) in writer.lazy.iter() {
+            batch.bytes += to_u64(frame_bytes(CellRecord::Set { name, value }.payload_bytes()));
+        }
         for record in records {
             let Record::Append(entry) = record else { return None };
             batch.payload = batch.payload.saturating_add(to_u64(entry.len()));
@@ -60,33 +67,35 @@ impl Shared {
         batch: &Entries,
     ) -> Result<Written> {
         let (sequence, lag) = self.next_number(writer);
-        let start = writer.tail.position();
-        writer.dirty_from.get_or_insert(start);
-        let mut header = FrameHeader {
-            length: 0,
-            sequence,
-            index: writer.state.next,
-            lag,
-            kind: Kind::Entry,
-            flags: Flags::FIRST,
-        };
+        writer.dirty_from.get_or_insert(writer.tail.position());
+        let Writer { tail, lazy, state, .. } = writer;
+        let (kind, flags) = (Kind::Entry, Flags::FIRST);
+        let mut header = FrameHeader { length: 0, sequence, index: state.next, lag, kind, flags };
+        for (name, value) in lazy.iter() {
+            let record = CellRecord::Set { name, value };
+            encode_cell(&mut tail.pending, &tail.salt, &header, &record);
+            header.flags = 0;
+        }
+        let mut offset = tail.position();
         let last = records.len() - 1;
         for (at, entry) in entries(records).enumerate() {
             header.length = payload_length(entry);
             if at == last {
                 header.flags |= Flags::LAST;
             }
-            let tail = &mut writer.tail;
             encode_frame(&mut tail.pending, &tail.salt, &header, &[entry]);
             header.flags = 0;
             header.index += 1;
         }
         self.flush_unless_pending(writer)?;
         let mut view = self.view.write();
-        let mut offset = start;
         for entry in entries(records) {
             view.tail_units.push(in_units(offset));
             offset += to_u64(frame_bytes(entry.len()));
+        }
+        if !writer.lazy.is_empty() {
+            writer.lazy.merge_into(Arc::make_mut(&mut writer.state.cells));
+            writer.lazy.taken();
         }
         writer.state.next += batch.count;
         view.next = writer.state.next;

@@ -9,6 +9,7 @@ pub(crate) mod checkpoint;
 mod entries;
 mod hand_over;
 mod index;
+pub(crate) mod lazy;
 mod open;
 pub(crate) mod plan;
 pub(crate) mod scrub;
@@ -286,17 +287,48 @@ impl Log {
     ///
     /// As [`Self::commit`].
     pub fn submit(&self, batch: &Batch<'_>) -> Result<Ticket> {
+        if batch.is_empty() {
+            self.shared().usable()?;
+            return Ok(self.newest_ticket());
+        }
         let written = self.shared().write(&batch.records)?;
         Ok(Ticket::new(self.shared(), written))
     }
 
-    /// Makes everything written so far durable. Costs no I/O if it is already.
+    /// Sets a state cell whose value need not be durable by itself, and writes nothing now: it goes
+    /// along with the next batch that is written, at the latest with [`Self::sync`], with the
+    /// checkpoint of an idle log, or with [`Self::close`]. A crash before may bring back an older
+    /// value, never one ahead of the batches that were written before it. For what a host can find
+    /// again, such as a decided or a committed index.
+    ///
+    /// ```
+    /// # use indelible::{Log, Options};
+    /// # fn main() -> indelible::Result<()> {
+    /// let log = Log::in_memory(&Options::new())?;
+    /// log.append(b"decide me")?;
+    /// log.set_lazily("decided", &1_u64.to_le_bytes())?;
+    /// assert_eq!(log.cell("decided").as_deref(), Some(&1_u64.to_le_bytes()[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`], [`Error::InvalidArgument`] (a name that no cell has, or a cell that refers
+    /// to a side file): nothing was changed. [`Error::Poisoned`], [`Error::Closed`].
+    pub fn set_lazily(&self, cell: &str, value: &[u8]) -> Result<()> {
+        self.shared().set_lazily(cell, value)
+    }
+
+    /// Makes everything written so far durable, and what was set lazily. Costs no I/O if it is
+    /// already.
     ///
     /// # Errors
     ///
     /// [`Error::Io`], [`Error::Poisoned`], [`Error::Closed`].
     pub fn sync(&self) -> Result<()> {
         self.shared().usable()?;
+        self.shared().write_lazies()?;
         self.shared().wait_durable(self.shared().group.newest_written())
     }
 
@@ -383,8 +415,9 @@ impl Log {
 
     /// The value of a state cell; nothing if it is clear or refers to a side file.
     pub fn cell(&self, name: &str) -> Option<Arc<[u8]>> {
-        match self.shared().writer.lock().state.cells.get(name) {
-            Some(CellValue::Inline(bytes)) => Some(Arc::clone(bytes)),
+        let writer = self.shared().writer.lock();
+        match (writer.lazy.get(name), writer.state.cells.get(name)) {
+            (Some(bytes), _) | (None, Some(CellValue::Inline(bytes))) => Some(Arc::clone(bytes)),
             _ => None,
         }
     }

@@ -11,11 +11,12 @@
 //! point is (4); a crash before it leaves all as it was, a crash after it leaves junk.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::lazy::LazyCells;
 use super::shared::{Bounds, MetadataState, Shared, Writer};
 use super::signals::Signals;
 use super::view::View;
@@ -463,6 +464,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
     let bounds = Bounds::new(state.first, state.next);
     let writer = Writer {
         state,
+        lazy: LazyCells::default(),
         tail,
         sequence,
         reach: checkpoint.reach,
@@ -486,8 +488,14 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         view: RwLock::new(view),
         unindexed: Mutex::new(unindexed),
         bounds,
+        lazy_version: AtomicU64::new(0),
         group: Group::new(sequence),
-        metadata: Mutex::new(MetadataState { file: metadata, capture: 0, sequence }),
+        metadata: Mutex::new(MetadataState {
+            file: metadata,
+            capture: 0,
+            sequence,
+            lazy_version: 0,
+        }),
         settling: Mutex::new(()),
         spares,
         side_files: Arc::new(Mutex::new(known)),

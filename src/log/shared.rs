@@ -3,13 +3,13 @@
 //! Lock order: `settling`, then the turn to sync, then `writer`, then `handing_over` or `unindexed`, then
 //! `view` or `metadata`. The group's own lock is held only inside its methods.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::lazy::LazyCells;
 use super::plan::Op;
 use super::signals::Signals;
 use super::view::View;
@@ -28,7 +28,7 @@ use crate::segment::durable_part::DurablePart;
 use crate::segment::tail::Tail;
 use crate::side_file::KnownSideFiles;
 use crate::spares::Spares;
-use crate::state::State;
+use crate::state::{Cells, State};
 use crate::stats::Counters;
 use crate::sync::Group;
 
@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     /// What was durable in the tail at the open, until the offsets of its entries are looked up.
     pub(crate) unindexed: Mutex<Option<DurablePart>>,
     pub(crate) bounds: Bounds,
+    /// Counts the changes of lazily set cells.
+    pub(crate) lazy_version: AtomicU64,
     pub(crate) group: Group,
     pub(crate) metadata: Mutex<MetadataState>,
     pub(crate) settling: Mutex<()>,
@@ -75,12 +77,14 @@ pub(crate) struct MetadataState {
     pub(crate) file: Metadata,
     pub(crate) capture: u64,
     pub(crate) sequence: u64,
+    pub(crate) lazy_version: u64,
 }
 
 /// What only the one who appends may touch.
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) state: State,
+    pub(crate) lazy: LazyCells,
     pub(crate) tail: Tail,
     /// Sequence of the newest batch written.
     pub(crate) sequence: u64,
@@ -177,7 +181,12 @@ impl Shared {
     }
 
     /// The cell values as they are now.
-    pub(crate) fn cells(&self) -> Arc<BTreeMap<String, crate::state::CellValue>> {
-        Arc::clone(&self.writer.lock().state.cells)
+    pub(crate) fn cells(&self) -> Arc<Cells> {
+        let writer = self.writer.lock();
+        let mut cells = Arc::clone(&writer.state.cells);
+        if !writer.lazy.is_empty() {
+            writer.lazy.merge_into(Arc::make_mut(&mut cells));
+        }
+        cells
     }
 }

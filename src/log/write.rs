@@ -88,19 +88,57 @@ impl Shared {
     fn try_write(&self, writer: &mut Writer, records: &[Record<'_>]) -> Result<Attempt> {
         self.usable()?;
         let position = writer.tail.position();
-        let (written, rolls) = match self.append_entries(writer, records) {
-            Some(written) => (written, 0),
-            None => match self.plan(writer, records)? {
-                Planned::Not(attempt) => return Ok(attempt),
-                Planned::Batch { plan, mut spares } => {
-                    let (rolls, mut ops) = (plan.rolls, std::mem::take(&mut writer.ops));
-                    let written = self.carry_out(writer, records, plan, &mut ops, &mut spares);
-                    ops.clear();
-                    writer.ops = ops;
-                    (written, rolls)
+        if let Some(written) = self.append_entries(writer, records) {
+            return self.settle_attempt(writer, records, position, 0, written);
+        }
+        let riding = self.riding(writer, records)?;
+        let records = riding.as_deref().unwrap_or(records);
+        match self.plan(writer, records)? {
+            Planned::Not(attempt) => Ok(attempt),
+            Planned::Batch { plan, mut spares } => {
+                let (rolls, mut ops) = (plan.rolls, std::mem::take(&mut writer.ops));
+                let written = self.carry_out(writer, records, plan, &mut ops, &mut spares);
+                ops.clear();
+                writer.ops = ops;
+                if written.is_ok() {
+                    writer.lazy.taken();
                 }
-            },
-        };
+                self.settle_attempt(writer, records, position, rolls, written)
+            }
+        }
+    }
+
+    /// The records of a batch behind those of cells that were set lazily before it; nothing if none
+    /// was, or if the batch changes nothing and they can wait for another one.
+    fn riding<'a>(
+        &self,
+        writer: &mut Writer,
+        records: &'a [Record<'_>],
+    ) -> Result<Option<Vec<Record<'a>>>> {
+        if writer.lazy.is_empty() {
+            return Ok(None);
+        }
+        if !records.is_empty() {
+            let place = self.place(writer);
+            Plan::new(&writer.state, place, records, None, &mut writer.ops)?;
+            if writer.ops.is_empty() {
+                return Ok(None);
+            }
+        }
+        let mut all: Vec<Record<'a>> = writer.lazy.records();
+        all.extend(records.iter().map(Record::borrowed));
+        Ok(Some(all))
+    }
+
+    /// How an attempt ended, once its frames were written or not.
+    fn settle_attempt(
+        &self,
+        writer: &mut Writer,
+        records: &[Record<'_>],
+        position: u64,
+        rolls: u64,
+        written: Result<Written>,
+    ) -> Result<Attempt> {
         match written {
             Err(error @ Error::DiskFull { .. }) if rolls == 0 && !self.is_buffered() => {
                 // A copy-on-write file system refused a plain write. Nothing was published, but

@@ -135,7 +135,11 @@ impl Shared {
             *self.binding.lock() = Some(ticket);
         }
         let Effects { snapshot_bytes, entries_trimmed, entries_truncated, reset } = written.effects;
-        let add = |counter: &AtomicU64, count| counter.fetch_add(count, Ordering::Relaxed);
+        let add = |counter: &AtomicU64, count| {
+            if count > 0 {
+                counter.fetch_add(count, Ordering::Relaxed);
+            }
+        };
         if let Some(bytes) = snapshot_bytes {
             add(&self.snapshots, 1);
             self.snapshot_bytes.store(bytes, Ordering::Relaxed);

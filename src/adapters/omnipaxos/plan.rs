@@ -18,6 +18,17 @@ use crate::Ticket;
 use crate::error::Error;
 use crate::options::CELL_VALUE_BYTES_MAX;
 
+/// Largest buffers that are kept for the next write: bytes of encoded values, and changes.
+const SCRATCH_BYTES_KEPT: usize = 1024 * 1024;
+const STEPS_KEPT: usize = 4096;
+
+/// What a plan is made in.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    steps: Vec<Step>,
+    scratch: Vec<u8>,
+}
+
 /// One change, with its bytes in the scratch buffer.
 #[derive(Debug)]
 enum Step {
@@ -52,18 +63,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// An empty plan on the present state. `scratch` is a buffer to use again.
-    pub(super) fn new(state: State, log: &Log, mut scratch: Vec<u8>) -> Self {
+    /// An empty plan on the present state, in buffers to be used again.
+    pub(super) fn new(state: State, log: &Log, buffers: Buffers) -> Self {
+        let Buffers { mut steps, mut scratch } = buffers;
+        steps.clear();
         scratch.clear();
-        Self {
-            state,
-            first: log.first(),
-            next: log.next(),
-            steps: Vec::new(),
-            scratch,
-            binding: false,
-            effects: Effects::default(),
-        }
+        let (first, next) = (log.first(), log.next());
+        Self { state, first, next, steps, scratch, binding: false, effects: Effects::default() }
     }
 
     /// Appends what `encode` writes as one entry; it is told the entry's index.
@@ -204,33 +210,32 @@ impl Plan {
     }
 
     /// Checks what the plan leaves behind, then writes it as one batch. Only the decided index: it
-    /// rides along with the next sync. Anything else: durable as the log's policy has it.
+    /// rides along with the next batch. Anything else: durable as the log's policy has it.
     pub(super) fn write(&self, log: &Log) -> Result<Option<Written>, StorageError> {
         self.check()?;
         if self.steps.is_empty() {
             return Ok(None);
         }
-        let batch = self.batch(log)?;
-        let ticket = if self.binding { log.commit(&batch)? } else { log.submit(&batch)? };
-        let binding = self.binding.then_some(ticket);
+        let binding = match self.steps.as_slice() {
+            _ if !self.binding => {
+                self.state.write_decided(log)?;
+                None
+            }
+            [Step::Append(entry)] => Some(log.append(self.bytes(entry))?),
+            _ => Some(log.commit(&self.batch(log)?)?),
+        };
         Ok(Some(Written { state: self.state, binding, effects: self.effects }))
     }
 
-    /// The buffer, to be used again.
-    pub(super) fn into_scratch(self) -> Vec<u8> {
-        self.scratch
+    /// The buffers, to be used again unless they have become large.
+    pub(super) fn into_buffers(self) -> Buffers {
+        let Self { steps, scratch, .. } = self;
+        let large = scratch.capacity() > SCRATCH_BYTES_KEPT || steps.capacity() > STEPS_KEPT;
+        if large { Buffers::default() } else { Buffers { steps, scratch } }
     }
 
     fn check(&self) -> Result<(), StorageError> {
-        let State { decided, compacted, stopsign, .. } = self.state;
-        let next = self.next;
-        if compacted > next {
-            return Err(StorageError::CompactedBeyondEnd { compacted, next });
-        }
-        if decided > next && !stopsign {
-            return Err(StorageError::DecidedBeyondEnd { decided, next });
-        }
-        Ok(())
+        self.state.check(self.next)
     }
 
     fn batch(&self, log: &Log) -> Result<Batch<'_>, StorageError> {

@@ -17,6 +17,7 @@
 use omnipaxos::ballot_leader_election::Ballot;
 
 use super::encoding;
+use super::error::StorageError;
 use crate::Batch;
 use crate::Log;
 use crate::codec::{CodecError, Fields};
@@ -71,6 +72,23 @@ impl State {
             return Err(damaged(log, DECIDED, next, state.decided));
         }
         Ok(state)
+    }
+
+    /// Refuses what no host can mean when the log ends at `next`.
+    pub(super) fn check(&self, next: u64) -> Result<(), StorageError> {
+        let Self { decided, compacted, stopsign, .. } = *self;
+        if compacted > next {
+            return Err(StorageError::CompactedBeyondEnd { compacted, next });
+        }
+        if decided > next && !stopsign {
+            return Err(StorageError::DecidedBeyondEnd { decided, next });
+        }
+        Ok(())
+    }
+
+    /// Has the decided index go along with the next batch: alone it need not be durable.
+    pub(super) fn write_decided(&self, log: &Log) -> error::Result<()> {
+        log.set_lazily(DECIDED, &self.decided.to_le_bytes())
     }
 
     /// Whether nothing has been written yet.

@@ -17,16 +17,13 @@ use super::config::StorageConfig;
 use super::encoding;
 use super::error::{StorageError, Value};
 use super::handle::{Shared, StorageHandle};
-use super::plan::Plan;
+use super::plan::{Buffers, Plan};
 use super::state::{self, State};
 use crate::Log;
 use crate::codec::Codec;
 use crate::error::{self, Error};
 use crate::io::Directory;
 use crate::options::Options;
-
-/// Largest encoding buffer that is kept for the next write, in bytes.
-const SCRATCH_BYTES_KEPT: usize = 1024 * 1024;
 
 /// The storage to give to OmniPaxos. `C` is the codec of entries and snapshots.
 ///
@@ -38,7 +35,7 @@ pub struct LogStorage<T, C> {
     log: Log,
     state: State,
     shared: Arc<Shared>,
-    scratch: Vec<u8>,
+    buffers: Buffers,
     types: PhantomData<fn() -> (T, C)>,
 }
 
@@ -113,7 +110,7 @@ impl<T, C> LogStorage<T, C> {
     pub fn from_log(log: Log) -> error::Result<Self> {
         let state = State::load(&log)?;
         let shared = Arc::default();
-        Ok(Self { log, state, shared, scratch: Vec::new(), types: PhantomData })
+        Ok(Self { log, state, shared, buffers: Buffers::default(), types: PhantomData })
     }
 
     /// A handle that goes on working after the storage has been moved into OmniPaxos.
@@ -159,12 +156,9 @@ impl<T, C> LogStorage<T, C> {
         &mut self,
         fill: impl FnOnce(&mut Plan) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
-        let mut plan = Plan::new(self.state, &self.log, mem::take(&mut self.scratch));
+        let mut plan = Plan::new(self.state, &self.log, mem::take(&mut self.buffers));
         let written = fill(&mut plan).and_then(|()| plan.write(&self.log));
-        self.scratch = plan.into_scratch();
-        if self.scratch.capacity() > SCRATCH_BYTES_KEPT {
-            self.scratch = Vec::new();
-        }
+        self.buffers = plan.into_buffers();
         if let Some(written) = written? {
             self.state = written.state;
             self.shared.note(written);
@@ -289,8 +283,13 @@ where
         self.one(StorageOp::SetPromise(n_prom))
     }
 
+    /// Called for every message of a busy cluster, so it has no plan: nothing is written for it.
     fn set_decided_idx(&mut self, ld: usize) -> StorageResult<()> {
-        self.one(StorageOp::SetDecidedIndex(ld))
+        let state = State { decided: ld as u64, ..self.state };
+        state.check(self.log.next())?;
+        state.write_decided(&self.log).map_err(StorageError::from)?;
+        self.state = state;
+        Ok(())
     }
 
     fn get_decided_idx(&self) -> StorageResult<usize> {

@@ -1,0 +1,140 @@
+//! Lazily set cells: values that need not be durable by themselves.
+//!
+//! Owns: the newest value of each until a batch or a checkpoint takes it along. Does not own: when
+//! that is. A value is never durable ahead of a batch that was written before it was set, and never
+//! missing once a later batch is durable: it counts like a batch of its own between the two.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::shared::{Shared, Writer};
+use crate::batch::Record;
+use crate::error::{Error, Result};
+use crate::options::CELL_VALUE_BYTES_MAX;
+use crate::state::{CellValue, Cells, check_name, too_large};
+
+/// The lazily set cells of a log. Few: a host has one or two of them.
+#[derive(Debug, Default)]
+pub(crate) struct LazyCells {
+    /// Every cell that was ever set lazily, so that its name is allocated once.
+    cells: Vec<LazyCell>,
+    /// How many of them wait for a batch.
+    waiting: usize,
+    /// Counts the changes.
+    pub(crate) version: u64,
+}
+
+#[derive(Debug)]
+struct LazyCell {
+    name: String,
+    value: Arc<[u8]>,
+    waiting: bool,
+}
+
+impl LazyCells {
+    /// Whether no value waits for a batch.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// The values that wait, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Arc<[u8]>)> {
+        let waiting = self.cells.iter().filter(|cell| cell.waiting);
+        waiting.map(|cell| (cell.name.as_str(), &cell.value))
+    }
+
+    /// The value of a cell, if one waits.
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<[u8]>> {
+        self.iter().find(|(waiting, _)| *waiting == name).map(|(_, value)| value)
+    }
+
+    /// Records that set the waiting cells.
+    pub(crate) fn records(&self) -> Vec<Record<'static>> {
+        let set = |(name, value): (&str, &Arc<[u8]>)| {
+            Record::Set(name.to_owned().into(), value.to_vec().into())
+        };
+        self.iter().map(set).collect()
+    }
+
+    /// Puts the waiting values where a batch with them would.
+    pub(crate) fn merge_into(&self, cells: &mut Cells) {
+        for (name, value) in self.iter() {
+            let value = CellValue::Inline(Arc::clone(value));
+            match cells.get_mut(name) {
+                Some(cell) => *cell = value,
+                None => drop(cells.insert(name.to_owned(), value)),
+            }
+        }
+    }
+
+    /// A batch has taken the waiting values along.
+    pub(crate) fn taken(&mut self) {
+        self.cells.iter_mut().for_each(|cell| cell.waiting = false);
+        self.waiting = 0;
+    }
+
+    fn set(&mut self, name: &str, value: &[u8]) {
+        self.version += 1;
+        if let Some(cell) = self.cells.iter_mut().find(|cell| cell.name == name) {
+            self.waiting += usize::from(!cell.waiting);
+            (cell.value, cell.waiting) = (value.into(), true);
+        } else {
+            self.cells.push(LazyCell { name: name.into(), value: value.into(), waiting: true });
+            self.waiting += 1;
+        }
+    }
+}
+
+impl Shared {
+    /// Sets a cell without writing anything.
+    pub(crate) fn set_lazily(&self, name: &str, value: &[u8]) -> Result<()> {
+        self.usable()?;
+        let mut writer = self.writer.lock();
+        let is_same = |cell: &CellValue| matches!(cell, CellValue::Inline(old) if **old == *value);
+        let same = match writer.lazy.get(name) {
+            Some(waiting) => **waiting == *value,
+            None => writer.state.cells.get(name).is_some_and(is_same),
+        };
+        if same {
+            return Ok(());
+        }
+        let old = match writer.lazy.get(name) {
+            Some(waiting) => Some(waiting.len()),
+            None => writer.state.cells.get(name).and_then(|cell| match cell {
+                CellValue::Inline(old) => Some(old.len()),
+                CellValue::SideFile(_) => None,
+            }),
+        };
+        if old.is_none_or(|old| old < value.len()) {
+            check(&writer, name, value)?;
+        }
+        writer.lazy.set(name, value);
+        // The next idle checkpoint takes it along if no batch does.
+        self.lazy_version.store(writer.lazy.version, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes what waits as a batch of its own.
+    pub(crate) fn write_lazies(&self) -> Result<()> {
+        let waiting = !self.writer.lock().lazy.is_empty();
+        if waiting { self.write(&[]).map(drop) } else { Ok(()) }
+    }
+}
+
+/// Refuses what a batch with this cell would be refused for.
+fn check(writer: &Writer, name: &str, value: &[u8]) -> Result<()> {
+    check_name(name)?;
+    if value.len() > CELL_VALUE_BYTES_MAX {
+        return Err(too_large("cell value bytes", value.len(), CELL_VALUE_BYTES_MAX));
+    }
+    let mut state = writer.state.clone();
+    let cells = Arc::make_mut(&mut state.cells);
+    if matches!(cells.get(name), Some(CellValue::SideFile(_))) {
+        let reason = "it refers to a side file; use a batch";
+        return Err(Error::InvalidArgument { what: "cell", reason });
+    }
+    writer.lazy.merge_into(cells);
+    cells.insert(name.to_owned(), CellValue::Inline(value.into()));
+    state.check_cells()
+}
