@@ -54,6 +54,16 @@ impl Expected {
         Self { exists: true, allowed, acknowledged, closed: false }
     }
 
+    /// Takes the log's word that every entry before `durable` is durable. States that end before it
+    /// are out as long as one comes behind them that has it; one that drops entries is no such.
+    pub(super) fn heard(&mut self, durable: u64) {
+        let falls_short = |model: &&Arc<Model>| model.next() < durable;
+        let short = self.allowed.iter().take_while(falls_short).count();
+        if short < self.allowed.len() {
+            self.allowed.drain(..short);
+        }
+    }
+
     /// Opens what a crash left and holds it against the oracle. `None`: there is rightly no log.
     pub(super) fn check(
         &self,
@@ -222,9 +232,9 @@ impl Runner {
         self.read_back()
     }
 
-    /// Number of the newest batch that was acknowledged.
+    /// Number of the newest batch that was written, be it acknowledged or not.
     pub(super) fn newest_sequence(&self) -> u64 {
-        self.expected.lock().acknowledged
+        self.log.as_ref().map_or(0, |log| log.newest_ticket().sequence())
     }
 
     /// Stops the process; the disk goes on with what its cache holds.
