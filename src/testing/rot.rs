@@ -37,10 +37,12 @@ impl Density {
 }
 
 /// Names of the shapes, each of which is swept after a close and after a crash.
-pub const SHAPES: [&str; 9] = [
+pub const SHAPES: [&str; 11] = [
     "fresh",
     "cells",
+    "sector frames",
     "rolled",
+    "begun",
     "sealed",
     "truncated",
     "trimmed",
@@ -60,6 +62,12 @@ fn steps(shape: &str) -> Vec<Step> {
         "cells" => {
             vec![vec![Set { cell: 1, bytes: 900 }], vec![cell], vec![Change::Clear(0), small]]
         }
+        // Frames that can pass for each other when a sector goes astray.
+        "sector frames" => {
+            let sector = |cell| Set { cell, bytes: 470 };
+            steps = vec![Step::Commit(vec![sector(0), sector(1), sector(3)])];
+            vec![vec![Append { count: 3, bytes: 480 }], vec![small]]
+        }
         "sealed" => vec![vec![large], vec![large], vec![large, cell]],
         "truncated" => vec![vec![large], vec![Truncate(4), small], vec![cell, small]],
         "trimmed" => vec![vec![large], vec![large], vec![Trim(5)], vec![small]],
@@ -72,8 +80,16 @@ fn steps(shape: &str) -> Vec<Step> {
         _ => vec![vec![large], vec![small, cell]],
     };
     steps.extend(more.into_iter().map(Step::Commit));
-    if shape == "recycled" {
-        steps.insert(4, Step::Maintain);
+    match shape {
+        "recycled" => steps.insert(4, Step::Maintain),
+        // Only a segment that no checkpoint names states that the batch before it was durable.
+        "begun" => {
+            let one = Append { count: 1, bytes: 1200 };
+            steps.pop();
+            steps.push(Step::Commit(vec![one, one]));
+            steps.push(Step::Submit(vec![one]));
+        }
+        _ => {}
     }
     steps
 }
