@@ -32,7 +32,7 @@ fn side_file(log: &Log, bytes: &[u8]) -> SideFile {
 /// called damaged by the next open, which saw a batch with the next number begun behind a clean
 /// close; and frames of the dropped batch could have completed the one written over it.
 #[test]
-fn number_of_a_dropped_batch_is_never_given_again() {
+pub(crate) fn number_of_a_dropped_batch_is_never_given_again() {
     for seed in 0..200 {
         let disk = SimDisk::new(seed);
         let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
@@ -55,7 +55,7 @@ fn number_of_a_dropped_batch_is_never_given_again() {
 /// `small:29:0`, seed 1. A side file that two cells referred to was removed when the first of them
 /// let it go, and the log could not be opened any more.
 #[test]
-fn side_file_stays_as_long_as_any_cell_refers_to_it() {
+pub(crate) fn side_file_stays_as_long_as_any_cell_refers_to_it() {
     let disk = SimDisk::new(1);
     let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
     let file = side_file(&log, b"snapshot");
@@ -87,7 +87,7 @@ fn crash_keeping(disk: &SimDisk, survives: impl Fn(&Unit) -> bool) -> SimDisk {
 /// the medium. The segment went on as the tail and was sealed again; the next crash kept that batch
 /// and lost the footer. The old one was sound, and its offsets led to other frames.
 #[test]
-fn footer_of_a_dropped_seal_is_never_believed() {
+pub(crate) fn footer_of_a_dropped_seal_is_never_believed() {
     let disk = SimDisk::new(1);
     let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
     for length in [500, 600, 700] {
@@ -121,7 +121,7 @@ fn footer_of_a_dropped_seal_is_never_believed() {
 /// was taken over as a spare, header and frames and all. The next roll used it, and a crash that
 /// kept the new name and lost the new header brought the dropped batch back.
 #[test]
-fn spare_never_brings_a_dropped_batch_back() {
+pub(crate) fn spare_never_brings_a_dropped_batch_back() {
     let disk = SimDisk::new(1);
     let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
     log.append(&[1; 3500]).unwrap();
@@ -142,7 +142,7 @@ fn spare_never_brings_a_dropped_batch_back() {
 /// the numbers. From the 17th gap on a checkpoint named the removed segments as if they were there,
 /// and the log could not be opened any more.
 #[test]
-fn log_with_many_gaps_in_its_segments_opens() {
+pub(crate) fn log_with_many_gaps_in_its_segments_opens() {
     for maintain in [true, false] {
         let disk = SimDisk::new(1);
         let mut log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
@@ -176,7 +176,7 @@ fn log_with_many_gaps_in_its_segments_opens() {
 /// report and then did not look for side files any more, so a log whose snapshot was gone opened,
 /// and only the read of the snapshot failed, with a plain `NotFound`.
 #[test]
-fn missing_side_file_behind_a_torn_end_is_damage() {
+pub(crate) fn missing_side_file_behind_a_torn_end_is_damage() {
     let (disk, name) = torn_log_with_a_snapshot();
     disk.rot(&name, Rot::Remove).unwrap();
     match Log::open_in(Arc::new(disk), &options()) {
@@ -210,7 +210,7 @@ fn torn_log_with_a_snapshot() -> (SimDisk, String) {
 /// bytes. The batch was refused, and a killed process brought it back, because nothing on the disk
 /// said that it had been refused.
 #[test]
-fn batch_refused_by_a_full_disk_never_comes_back() {
+pub(crate) fn batch_refused_by_a_full_disk_never_comes_back() {
     for seed in 0..100 {
         let disk = SimDisk::new(seed);
         let options = options().write_mode(WriteMode::Pwrite);
@@ -222,6 +222,14 @@ fn batch_refused_by_a_full_disk_never_comes_back() {
         let after = disk.kill_copy();
         let (found, _) = Log::open_in(Arc::new(after), &options).unwrap();
         assert_eq!(found.next(), 1, "seed {seed}");
+    }
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let options = options().write_mode(WriteMode::Pwrite);
+        let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+        log.append(b"one").unwrap();
+        disk.fail_next(Op::Write, Fault::Full, Repeat::Once);
+        assert!(log.append(b"two").is_err());
         // State has its space in the metadata file.
         disk.fail_next(Op::Write, Fault::Full, Repeat::Once);
         log.commit(Batch::new().set("promise", b"7".as_slice())).unwrap();
@@ -236,7 +244,7 @@ fn batch_refused_by_a_full_disk_never_comes_back() {
 /// readers with half of what it was to change: durable entries were read wrong, or called damaged.
 /// And with a full disk in that place the failure came back as a refusal.
 #[test]
-fn readers_of_a_poisoned_log_see_what_was_there_before() {
+pub(crate) fn readers_of_a_poisoned_log_see_what_was_there_before() {
     let mut poisoned = 0;
     for (fault, call) in
         [Fault::Io, Fault::Full].into_iter().flat_map(|it| (1..40).map(move |n| (it, n)))

@@ -130,6 +130,9 @@ impl Shared {
         }
         {
             let writer = self.writer.lock();
+            if planted(Bug::StockTakenLate) {
+                (stock.sequence, stock.next) = (writer.sequence, writer.state.next);
+            }
             self.bounds.durable.store(stock.next.min(writer.lowest), Ordering::Release);
         }
         self.group.finish(turn, Some(stock.sequence), took);

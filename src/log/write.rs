@@ -360,7 +360,7 @@ impl Shared {
         let state = &writer.state;
         self.bounds.first.store(state.first, Ordering::Release);
         self.bounds.next.store(state.next, Ordering::Release);
-        if plan.lowest < u64::MAX {
+        if plan.lowest < u64::MAX && !planted(Bug::DurableEndNotLowered) {
             writer.lowest = writer.lowest.min(plan.lowest);
             self.bounds.durable.fetch_min(plan.lowest, Ordering::AcqRel);
         }
