@@ -58,7 +58,8 @@ const STORIES: &[(&str, fn())] = stories! {
         log_with_many_gaps_in_its_segments_opens
         missing_side_file_behind_a_torn_end_is_damage
         batch_refused_by_a_full_disk_never_comes_back
-        readers_of_a_poisoned_log_see_what_was_there_before;
+        readers_of_a_poisoned_log_see_what_was_there_before
+        many_crashes_at_one_place_are_never_called_damage;
 };
 
 fn crashes() -> Option<String> {
