@@ -167,7 +167,7 @@ impl Observed {
             Ok(replayed) => {
                 let expected = replayed.sequence + 1;
                 let durable = replayed.behind.durable;
-                self.facts.tail = if durable >= expected || replayed.behind.exhausted {
+                self.facts.tail = if durable >= expected {
                     TailFact::Acknowledged
                 } else if replayed.stopped.is_some() {
                     TailFact::Torn

@@ -186,8 +186,7 @@ fn first_pass(
                 let mut behind = behind.merge(Evidence { end: 0, ..beyond });
                 let begun = peek_header(part.from(to_usize(end)), &link.salt)
                     .is_ok_and(|header| header.sequence >= expected);
-                let unfinished =
-                    open_batch || begun || behind.newest >= expected || behind.exhausted;
+                let unfinished = open_batch || begun || behind.newest >= expected;
                 if open_batch {
                     // Its first frames stand before the place where the search began.
                     behind.claimed = behind.claimed.max(expected);

@@ -8,6 +8,7 @@
 //! base of the next segment that holds entries, or the end of the log for the tail.
 //! INV-2: bytes below `Region::published` never change while the segment is in use.
 
+pub(crate) mod probe;
 pub(crate) mod read;
 pub(crate) mod tail;
 pub(crate) mod walk;

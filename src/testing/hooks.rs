@@ -25,8 +25,6 @@ pub struct Findings {
     pub newest: u64,
     /// Exclusive end of the last frame; 0 if there is none.
     pub end: u64,
-    /// The search gave up.
-    pub exhausted: bool,
 }
 
 /// The frames of a generation that follow each other from `from` on; `whole` checks payloads.
@@ -43,7 +41,7 @@ pub fn walk(bytes: &[u8], generation: u64, from: u64, whole: bool) -> Vec<Frame>
 pub fn search(bytes: &[u8], generation: u64, range: Range<u64>) -> Findings {
     let found = walk::search(Part { bytes, start: 0 }, &Salt::new(generation), range, 1);
     let (durable, newest) = (found.durable, found.newest);
-    Findings { durable, newest, end: found.end, exhausted: found.exhausted }
+    Findings { durable, newest, end: found.end }
 }
 
 /// The offsets, in units of eight bytes, that the frames from the first byte on build up for a
