@@ -223,8 +223,6 @@ pub(super) fn guarded(
         Ok(Err(what)) => what,
         Err(_) => "a panic, printed above".to_owned(),
     };
-    let program = subject.program();
-    let what = format!("{what}; program {program:?}");
     (tally, Some(Violation { subject: subject.to_string(), seed, what }))
 }
 

@@ -66,37 +66,50 @@ enum Space {
 
 /// Lets every call of a program fail, once and for good, in every way; on a full disk too.
 pub fn sweep(subject: Subject, seed: u64) -> (Tally, Option<Violation>) {
-    guarded(&subject, seed, |tally| {
-        let program = subject.program();
+    swept(&subject, seed, |program, tally| {
         for space in [Space::Enough, Space::None] {
-            let calls = calls_of(&program, subject.config(), seed, space)?;
+            let calls = calls_of(program, subject.config(), seed, space)?;
             for kind in KINDS.iter().filter(|kind| kind.space == space) {
                 for call in calls.clone() {
-                    let mut run = Run { subject: &subject, program: &program, seed, tally };
+                    let mut run = Run { subject: &subject, program, seed, tally };
                     run.with_fault(kind, call).map_err(|what| {
                         format!("{what}; {} {:?} in call {call}", kind.name, kind.repeat)
                     })?;
                 }
             }
         }
-        let mut run = Run { subject: &subject, program: &program, seed, tally };
+        let mut run = Run { subject: &subject, program, seed, tally };
         run.with_failing_writeback()
     })
 }
 
 /// Runs a program on disks of every size in steps of 4 KiB.
 pub fn sweep_full_disk(subject: Subject, seed: u64) -> (Tally, Option<Violation>) {
-    guarded(&subject, seed, |tally| {
-        let program = subject.program();
+    swept(&subject, seed, |program, tally| {
         let mut runner = Runner::new(subject.config(), seed);
-        whole_program(&mut runner, &program, Space::Enough).map_err(said)?;
+        whole_program(&mut runner, program, Space::Enough).map_err(said)?;
         let needed = runner.disk.used() + 8 * subject.config().segment_bytes;
         for capacity in (0..=needed).step_by(4096) {
-            let mut run = Run { subject: &subject, program: &program, seed, tally };
+            let mut run = Run { subject: &subject, program, seed, tally };
             run.with_capacity(capacity).map_err(|what| format!("{what}; {capacity} bytes"))?;
         }
         Ok(())
     })
+}
+
+/// Runs a check of a program, and says which one with what is wrong.
+fn swept(
+    subject: &Subject,
+    seed: u64,
+    check: impl FnOnce(&Program, &mut Tally) -> Result<(), String>,
+) -> (Tally, Option<Violation>) {
+    let program = subject.program();
+    let (tally, violation) = guarded(subject, seed, |tally| check(&program, tally));
+    let violation = violation.map(|it| {
+        let what = format!("{}; program {program:?}", it.what);
+        Violation { what, ..it }
+    });
+    (tally, violation)
 }
 
 fn said(stop: Stop) -> String {
