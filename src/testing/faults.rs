@@ -255,7 +255,10 @@ impl Run<'_> {
         self.tally.count("reopened on a failing disk");
         let expected = runner.expected.lock().clone();
         match Log::open_in(Arc::new(disk), &runner.options) {
-            Ok((log, _)) => expected.check_state(&log).map(|_| ()),
+            Ok((log, _)) => match expected.check_state(&log) {
+                Ok(_) | Err(Stop::Failed(Error::Io { .. })) => Ok(()),
+                Err(stop) => Err(said(stop)),
+            },
             Err(Error::Damaged { .. }) => Err("a failing disk is called damaged".to_owned()),
             Err(_) => Ok(()),
         }

@@ -76,7 +76,10 @@ impl Expected {
             Ok(opened) => opened,
         };
         self.check_report(&report)?;
-        let model = self.check_state(&log)?;
+        let model = self.check_state(&log).map_err(|stop| match stop {
+            Stop::Violation(what) => what,
+            Stop::Failed(error) => format!("a read fails: {error}"),
+        })?;
         Ok(Some((log, model)))
     }
 
@@ -93,18 +96,19 @@ impl Expected {
         Ok(())
     }
 
-    /// Which of the allowed states the log has.
-    pub(super) fn check_state(&self, log: &Log) -> Result<Arc<Model>, String> {
+    /// Which of the allowed states the log has. A read that fails says nothing about it.
+    pub(super) fn check_state(&self, log: &Log) -> Result<Arc<Model>, Stop> {
         let mut closest = String::from("nothing is allowed");
         for model in &self.allowed {
             match model.difference(log) {
                 Ok(None) => return Ok(Arc::clone(model)),
                 Ok(Some(difference)) => closest = difference,
-                Err(error) => return Err(format!("a read fails: {error}")),
+                Err(error) => return Err(Stop::Failed(error)),
             }
         }
         let count = self.allowed.len();
-        Err(format!("none of {count} allowed states; compared with the newest: {closest}"))
+        let what = format!("none of {count} allowed states; compared with the newest: {closest}");
+        Err(Stop::Violation(what))
     }
 }
 
@@ -295,7 +299,10 @@ impl Runner {
             return Err(Stop::Violation(format!("{verdict:?} after a close")));
         }
         expected.check_report(&report).map_err(Stop::Violation)?;
-        self.model = expected.check_state(&log).map_err(Stop::Violation)?;
+        self.model = expected.check_state(&log).map_err(|stop| match stop {
+            Stop::Failed(error) => self.failed("a read", error),
+            violation @ Stop::Violation(_) => violation,
+        })?;
         let newest = expected.allowed.last();
         if self.strict && !self.lossy && newest.is_some_and(|newest| *newest != self.model) {
             return Err(Stop::Violation("a killed process took written batches along".to_owned()));
