@@ -25,6 +25,10 @@ macro_rules! bugs {
 bugs! {
     /// A sync puts nothing on the medium and says that it did.
     AcknowledgeBeforeSync,
+    /// A sync acknowledges what was written after it took stock.
+    StockTakenLate,
+    /// A truncation leaves the durable end where it was.
+    DurableEndNotLowered,
     /// A sync covers the newest range only, not the segments sealed before.
     SyncNewestRangeOnly,
     /// A new segment is synced from its first frame on, without its header.
@@ -53,8 +57,8 @@ bugs! {
     ReachIgnored,
     /// An open believes the page cache of segments that a failed sync left behind.
     CacheBelieved,
-    /// An open believes the page cache of the metadata file.
-    CachedSlotsBelieved,
+    /// A checkpoint counts as written although the sync of its slot failed.
+    SlotFailureIgnored,
     /// A failed write or sync does not poison the log.
     NoPoison,
     /// The numbers of dropped batches are given again.
@@ -71,6 +75,8 @@ bugs! {
     WatermarkAhead,
     /// Recovery does not look at the watermarks behind an unreadable frame.
     WatermarkIgnored,
+    /// Recovery does not look for watermarks in the segment that follows an unreadable frame.
+    NextSegmentNotSearched,
     /// A batch counts as whole without its last frame.
     LastFrameNotNeeded,
     /// A frame in the middle of a batch can follow on another one.

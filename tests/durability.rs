@@ -26,7 +26,7 @@ fn reopened_after_power_cut(disk: &SimDisk) -> Log {
 }
 
 #[test]
-fn always_is_durable_on_return() {
+pub(crate) fn always_is_durable_on_return() {
     let disk = SimDisk::new(1);
     let log = Log::create_in(Arc::new(disk.clone()), &options(Durability::Always)).unwrap();
     let ticket = log.append(b"kept").unwrap();
@@ -36,7 +36,7 @@ fn always_is_durable_on_return() {
 }
 
 #[test]
-fn barrier_is_durable_after_sync_and_costs_one() {
+pub(crate) fn barrier_is_durable_after_sync_and_costs_one() {
     let disk = SimDisk::new(2);
     let log = Log::create_in(Arc::new(disk.clone()), &options(Durability::Barrier)).unwrap();
     for _ in 0..20 {
@@ -79,7 +79,7 @@ fn batch_that_changes_nothing_costs_nothing() {
 }
 
 #[test]
-fn durable_end_follows_truncation() {
+pub(crate) fn durable_end_follows_truncation() {
     let disk = SimDisk::new(5);
     let log = Log::create_in(Arc::new(disk), &options(Durability::Barrier)).unwrap();
     for _ in 0..10 {
@@ -210,7 +210,7 @@ fn threads_share_syncs() {
 }
 
 #[test]
-fn failed_sync_poisons_and_only_a_reopen_clears_it() {
+pub(crate) fn failed_sync_poisons_and_only_a_reopen_clears_it() {
     for (seed, mode) in [(7, WriteMode::Mmap), (8, WriteMode::Pwrite), (11, WriteMode::Buffered)] {
         let disk = SimDisk::new(seed);
         let options = options(Durability::Always).write_mode(mode);
@@ -235,7 +235,7 @@ fn failed_sync_poisons_and_only_a_reopen_clears_it() {
 }
 
 #[test]
-fn failed_sync_fails_everyone_who_waits_for_it() {
+pub(crate) fn failed_sync_fails_everyone_who_waits_for_it() {
     let disk = SimDisk::new(9);
     let log = Log::create_in(Arc::new(disk.clone()), &options(Durability::Barrier)).unwrap();
     let answers = Arc::new(Mutex::new(Vec::new()));
@@ -252,7 +252,7 @@ fn failed_sync_fails_everyone_who_waits_for_it() {
 }
 
 #[test]
-fn watermark_moves_on_disk() {
+pub(crate) fn watermark_moves_on_disk() {
     // Each frame states the newest batch that was durable when it was written.
     let disk = SimDisk::new(10);
     let log = Log::create_in(Arc::new(disk.clone()), &options(Durability::Always)).unwrap();

@@ -30,7 +30,17 @@ fn every_failing_call_is_typed_or_poisons_and_nothing_acknowledged_is_lost() {
     let total = all(&[(1, 0), (5, 1), (11, 2), (19, 5), (27, 3), (31, 7)], sweep);
     assert_counted(
         &total,
-        &["EIO", "EIO half done", "EIO, then EROFS", "ENOSPC", "EIO in a write-back", "poisoned"],
+        &[
+            "EIO",
+            "EIO half done",
+            "EIO, then EROFS",
+            "EIO in every sync",
+            "EIO on a full disk",
+            "EIO in every sync on a full disk",
+            "ENOSPC",
+            "EIO in a write-back",
+            "poisoned",
+        ],
     );
 }
 

@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indelible::testing::config::CONFIGS;
 use indelible::testing::explore::{Effort, Subject, Tally, Violation, explore};
@@ -20,11 +20,19 @@ use indelible::testing::rot::{self, SHAPES};
 const USAGE: &str = "\
 usage: explore [--sweep KIND] [--states N] [--seed S] [--threads T] [--start N] [--only SUBJECT]
   --sweep KIND   crashes (default), faults, disks (full at every size) or rot
-  --states N     stop after N states (default 1000000; a sweep also stops at its end)
+  --states N     stop after N states (default 1000000 for crashes; a sweep goes on to its end)
   --seed S       everything follows from it (default 1)
   --threads T    default 1
-  --start N      begin with program number N (default 0)
-  --only SUBJECT explore one program: small:NUMBER:CONFIG or drawn:SEED:CONFIG";
+  --start N      begin with piece of work number N (default 0)
+  --only SUBJECT explore one program: small:NUMBER:CONFIG or drawn:SEED:CONFIG; of the rot sweep the
+                 log small:N:0, which is shape N / 2, closed if N is odd";
+
+/// How often progress is printed, at most.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// More pieces than any sweep has.
+const PIECES_MAX: u64 = 1 << 20;
+/// After so many violations there is enough to look at.
+const VIOLATIONS_MAX: usize = 20;
 
 /// What is done with each subject.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +45,7 @@ enum Sweep {
 
 struct Arguments {
     sweep: Sweep,
-    states: u64,
+    states: Option<u64>,
     seed: u64,
     threads: u64,
     start: u64,
@@ -45,7 +53,7 @@ struct Arguments {
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let (sweep, states) = (Sweep::Crashes, 1_000_000);
+    let (sweep, states) = (Sweep::Crashes, None);
     let mut parsed = Arguments { sweep, states, seed: 1, threads: 1, start: 0, only: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -61,7 +69,7 @@ fn arguments() -> Result<Arguments, String> {
                     _ => return Err(format!("{value} is no kind of sweep")),
                 }
             }
-            "--states" => parsed.states = number()?,
+            "--states" => parsed.states = Some(number()?),
             "--seed" => parsed.seed = number()?,
             "--threads" => parsed.threads = number()?,
             "--start" => parsed.start = number()?,
@@ -103,18 +111,48 @@ fn swept(number: u64, seed: u64) -> Option<Subject> {
     }
 }
 
-/// The subject with a number, if there is one.
-fn subject(arguments: &Arguments, number: u64) -> Option<Subject> {
-    match arguments.sweep {
-        _ if arguments.only.is_some() => arguments.only,
-        Sweep::Crashes => Some(explored(number, arguments.seed)),
+/// Parts of the rot sweep of one log: it is the longest work on one subject.
+const ROT_PARTS: u64 = 64;
+
+/// The piece of work with a number, if there is one: a subject, and which part of it.
+fn work(arguments: &Arguments, number: u64) -> Option<(Subject, u64)> {
+    match (arguments.sweep, arguments.only) {
+        (Sweep::Rot, Some(only)) => (number < ROT_PARTS).then_some((only, number)),
         // A log of one shape, after a close or after a crash.
-        Sweep::Rot => {
-            let shapes = 2 * SHAPES.len() as u64;
-            (number < shapes).then_some(Subject::Small(number, 0))
+        (Sweep::Rot, None) => {
+            let subject = Subject::Small(number / ROT_PARTS, 0);
+            (number < 2 * SHAPES.len() as u64 * ROT_PARTS).then_some((subject, number % ROT_PARTS))
         }
-        Sweep::Faults | Sweep::Disks => swept(number, arguments.seed),
+        (_, Some(only)) => (number == arguments.start).then_some((only, 0)),
+        (Sweep::Crashes, None) => Some((explored(number, arguments.seed), 0)),
+        (Sweep::Faults | Sweep::Disks, None) => swept(number, arguments.seed).map(|it| (it, 0)),
     }
+}
+
+fn carry_out(
+    sweep_kind: Sweep,
+    seed: u64,
+    (subject, part): (Subject, u64),
+) -> (Tally, Option<Violation>) {
+    match (sweep_kind, subject) {
+        (Sweep::Crashes, _) => explore(subject, seed, Effort::LARGE),
+        (Sweep::Faults, _) => sweep(subject, seed),
+        (Sweep::Disks, _) => sweep_full_disk(subject, seed),
+        (Sweep::Rot, Subject::Small(number, _)) => {
+            let shape = usize::try_from(number / 2).unwrap_or(0);
+            let part = rot::Share::new(part, ROT_PARTS);
+            rot::sweep_share(shape, number % 2 == 1, seed, rot::Density::FULL, part)
+        }
+        (Sweep::Rot, _) => (Tally::default(), None),
+    }
+}
+
+/// What all threads have done so far.
+struct Done {
+    tally: Tally,
+    violations: Vec<Violation>,
+    pieces: u64,
+    reported: Instant,
 }
 
 fn main() -> ExitCode {
@@ -126,47 +164,50 @@ fn main() -> ExitCode {
         }
     };
     let started = Instant::now();
-    let total = Mutex::new((Tally::default(), Vec::<Violation>::new()));
+    let unbounded = arguments.sweep == Sweep::Crashes;
+    let states_max = arguments.states.unwrap_or(if unbounded { 1_000_000 } else { u64::MAX });
+    let (tally, violations) = (Tally::default(), Vec::new());
+    let total = Mutex::new(Done { tally, violations, pieces: 0, reported: started });
     let (next, done) = (AtomicU64::new(arguments.start), AtomicBool::new(false));
-    let work = || {
+    let exists = |number: &u64| !unbounded && work(&arguments, *number).is_some();
+    let pieces = (arguments.start..PIECES_MAX).take_while(exists).count();
+    let run = || {
         while !done.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(subject) = subject(&arguments, number) else { return };
-            let seed = arguments.seed;
-            let (tally, violation) = match arguments.sweep {
-                Sweep::Crashes => explore(subject, seed, Effort::LARGE),
-                Sweep::Faults => sweep(subject, seed),
-                Sweep::Disks => sweep_full_disk(subject, seed),
-                Sweep::Rot => {
-                    let shape = usize::try_from(number / 2).unwrap_or(0);
-                    rot::sweep(shape, number.is_multiple_of(2), seed, rot::Density::FULL)
-                }
-            };
+            let Some(piece) = work(&arguments, number) else { return };
+            let (tally, violation) = carry_out(arguments.sweep, arguments.seed, piece);
             let Ok(mut total) = total.lock() else { return };
-            total.0.add(&tally);
+            total.tally.add(&tally);
+            total.pieces += 1;
             let failed = violation.is_some();
             if let Some(violation) = violation {
                 eprintln!("violation: {violation}");
-                total.1.push(violation);
+                total.violations.push(violation);
             }
-            let enough = total.0.states >= arguments.states || total.1.len() >= 20;
-            if failed || enough || total.0.programs % 256 == 0 {
-                let seconds = started.elapsed().as_secs();
-                let (states, programs) = (total.0.states, total.0.programs);
-                eprintln!("{seconds} s: {programs} programs, {states} states, at {subject}");
+            let enough =
+                total.tally.states >= states_max || total.violations.len() >= VIOLATIONS_MAX;
+            if failed || enough || total.reported.elapsed() >= REPORT_EVERY {
+                total.reported = Instant::now();
+                let (seconds, states) = (started.elapsed().as_secs(), total.tally.states);
+                let of = if pieces > 0 { format!(" of {pieces}") } else { String::new() };
+                let (count, subject) = (total.pieces, piece.0);
+                let rate = states / seconds.max(1);
+                eprintln!(
+                    "{seconds} s: {count}{of} pieces, {states} states ({rate}/s), at {subject}"
+                );
             }
-            if enough || arguments.only.is_some() {
+            if enough {
                 done.store(true, Ordering::Relaxed);
             }
         }
     };
     std::thread::scope(|scope| {
         for _ in 1..arguments.threads {
-            scope.spawn(work);
+            scope.spawn(run);
         }
-        work();
+        run();
     });
-    let Ok((tally, violations)) = total.into_inner() else { return ExitCode::FAILURE };
+    let Ok(Done { tally, violations, .. }) = total.into_inner() else { return ExitCode::FAILURE };
     let (seed, count) = (arguments.seed, violations.len());
     let name = match arguments.sweep {
         Sweep::Crashes => "crashes",

@@ -21,14 +21,13 @@ use crate::format::{Footer, SegmentHeader, SegmentName};
 use crate::identity::Uuid;
 use crate::io::Access;
 use crate::options::SEGMENT_BYTES_MAX;
+use crate::segment::probe::Probe;
 use crate::segment::{FRAMES_START, OFFSET_UNIT, Segment, in_units};
 
 /// Bytes read at a time; progress is reported as often.
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// Bytes in which a failing device is read piece by piece.
 const PIECE_BYTES: usize = 4096;
-/// Checksum bytes spent per byte searched, before bytes are taken for hostile.
-const SEARCH_BUDGET_FACTOR: usize = 4;
 /// The unit that stands for an entry which is not readable: no frame starts at offset zero.
 const MISSING: u32 = 0;
 
@@ -90,7 +89,7 @@ pub(crate) struct Steps<'a> {
     at: usize,
     /// Up to here everything is known to be frames: a gap at the very end counts.
     frames_to: usize,
-    budget: usize,
+    probe: Probe<'a>,
 }
 
 impl<'a> Steps<'a> {
@@ -99,19 +98,12 @@ impl<'a> Steps<'a> {
     pub(crate) fn new(bytes: &'a [u8], salt: &'a Salt, from: u64, limit: u64, exact: bool) -> Self {
         let bytes = bytes.get(..to_usize(limit)).unwrap_or(bytes);
         let frames_to = if exact { bytes.len() } else { 0 };
-        let budget = bytes.len().saturating_mul(SEARCH_BUDGET_FACTOR);
-        Self { bytes, salt, at: to_usize(from), frames_to, budget }
+        Self { bytes, salt, at: to_usize(from), frames_to, probe: Probe::new(bytes, salt) }
     }
 
     fn sound_at(&mut self, at: usize) -> bool {
         let rest = self.bytes.get(at..).unwrap_or(&[]);
-        let Ok(header) = peek_header(rest, self.salt) else { return false };
-        let cost = header.frame_bytes();
-        if cost > self.budget {
-            return false;
-        }
-        self.budget -= cost;
-        decode_frame(rest, self.salt).is_ok()
+        peek_header(rest, self.salt).is_ok_and(|header| self.probe.is_sound(at, &header))
     }
 }
 

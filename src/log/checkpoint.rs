@@ -129,6 +129,9 @@ impl Shared {
         }
         {
             let writer = self.writer.lock();
+            if planted(Bug::StockTakenLate) {
+                (stock.sequence, stock.next) = (writer.sequence, writer.state.next);
+            }
             self.bounds.durable.store(stock.next.min(writer.lowest), Ordering::Release);
         }
         if stock.rolled

@@ -198,7 +198,7 @@ impl Log {
         Ok((Self::start(shared)?, report))
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 

@@ -408,7 +408,7 @@ impl Shared {
                 writer.dead_files.push(*file);
             }
         }
-        if plan.lowest < u64::MAX {
+        if plan.lowest < u64::MAX && !planted(Bug::DurableEndNotLowered) {
             writer.lowest = writer.lowest.min(plan.lowest);
             self.bounds.durable.fetch_min(plan.lowest, Ordering::AcqRel);
         }

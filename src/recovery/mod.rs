@@ -1,11 +1,13 @@
 //! Recovery: what an open finds, what it means, and what is done about it.
 //!
-//! Owns: observing (`observe`), replaying the tail (`replay`), deciding (`table`). Does not own:
+//! Owns: observing (`observe`), replaying the tail (`replay`), counting what is missing (`holes`),
+//! deciding (`table`). Does not own:
 //! carrying the decision out, which is `log::open`.
 //!
 //! Observation changes nothing. It reads from the medium, never from what a former process may
 //! have left in the page cache after a failed sync.
 
+pub(crate) mod holes;
 pub(crate) mod observe;
 pub(crate) mod replay;
 pub(crate) mod table;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::holes::recount;
 use super::replay::{Link, Replayed, open_link, replay};
 use super::table::{Facts, MetadataFact, SegmentsFact, SideFilesFact, TailFact};
 use crate::dir::Dir;
@@ -130,6 +131,9 @@ impl Observed {
             }
         }
         self.look_at_tail(dir, &checkpoint)?;
+        if let Some(replayed) = self.replayed.as_mut().filter(|it| it.state.holes > 0) {
+            recount(dir, &checkpoint, &self.segments, replayed)?;
+        }
         // Behind a torn end the state is as good as any, and so must its side files be.
         if matches!(self.facts.tail, TailFact::Whole | TailFact::Torn)
             && let Some(replayed) = &self.replayed
@@ -167,7 +171,7 @@ impl Observed {
             Ok(replayed) => {
                 let expected = replayed.sequence + 1;
                 let durable = replayed.behind.durable;
-                self.facts.tail = if durable >= expected || replayed.behind.exhausted {
+                self.facts.tail = if durable >= expected {
                     TailFact::Acknowledged
                 } else if replayed.stopped.is_some() {
                     TailFact::Torn

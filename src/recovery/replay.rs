@@ -205,18 +205,17 @@ fn first_pass(
             Some(next) if fits(&next) && behind.newest < expected => links.push(next),
             next => {
                 let beyond = match next {
-                    Some(next) => {
+                    Some(next) if !planted(Bug::NextSegmentNotSearched) => {
                         let bytes = read_frames(dir, &next)?;
                         let part = Part { bytes: &bytes, start: next.from };
                         search(part, &next.salt, FRAMES_START..next.limit, expected)
                     }
-                    None => Evidence::default(),
+                    _ => Evidence::default(),
                 };
                 let mut behind = behind.merge(Evidence { end: 0, ..beyond });
                 let begun = peek_header(part.from(to_usize(end)), &link.salt)
                     .is_ok_and(|header| header.sequence >= expected);
-                let unfinished =
-                    open_batch || begun || behind.newest >= expected || behind.exhausted;
+                let unfinished = open_batch || begun || behind.newest >= expected;
                 if open_batch {
                     // Its first frames stand before the place where the search began.
                     behind.claimed = behind.claimed.max(expected);

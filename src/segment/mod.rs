@@ -10,6 +10,7 @@
 
 pub(crate) mod durable_part;
 pub(crate) mod offsets;
+pub(crate) mod probe;
 pub(crate) mod read;
 pub(crate) mod tail;
 pub(crate) mod walk;

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::offsets::Offsets;
+use super::probe::Probe;
 use super::{FRAMES_START, Opened, Segment};
 use crate::error::{Damage, Result};
 use crate::format::error::FrameError;
@@ -14,10 +15,6 @@ use crate::format::frame::{
 };
 use crate::format::number::{to_u64, to_usize};
 use crate::planted::{Bug, planted};
-
-/// Bytes that a search may run checksums over, per byte searched; past it the bytes are taken for
-/// hostile and the search reports what it cannot rule out.
-const SEARCH_BUDGET_FACTOR: usize = 4;
 
 /// How much of a frame a walk checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +106,6 @@ pub(crate) struct Evidence {
     pub(crate) claimed: u64,
     /// Exclusive end of the last frame found.
     pub(crate) end: u64,
-    /// The bytes were too costly to search: nothing can be ruled out.
-    pub(crate) exhausted: bool,
 }
 
 impl Evidence {
@@ -121,7 +116,6 @@ impl Evidence {
             newest: self.newest.max(other.newest),
             claimed: self.claimed.max(other.claimed),
             end: self.end.max(other.end),
-            exhausted: self.exhausted || other.exhausted,
         }
     }
 }
@@ -136,7 +130,7 @@ pub(crate) fn search(part: Part<'_>, salt: &Salt, range: Range<u64>, expected: u
     let mut evidence = Evidence::default();
     let end = to_usize(range.end).min(part.end());
     let mut at = to_usize(range.start).next_multiple_of(FRAME_ALIGN);
-    let mut budget = end.saturating_sub(at).saturating_mul(SEARCH_BUDGET_FACTOR);
+    let mut probe = Probe::new(part.bytes, salt);
     while at < end {
         let rest = part.from(at);
         // Most places hold zeros: one look at where a kind would be passes over them.
@@ -152,22 +146,16 @@ pub(crate) fn search(part: Part<'_>, salt: &Salt, range: Range<u64>, expected: u
         if header.sequence.saturating_sub(expected) < CLAIMS_MAX {
             evidence.claimed = evidence.claimed.max(header.sequence);
         }
-        let cost = header.frame_bytes();
-        if cost > budget {
-            return Evidence { exhausted: true, ..evidence };
-        }
-        budget -= cost;
-        if decode_frame(rest, salt).is_err() {
+        if !probe.is_sound(at.saturating_sub(to_usize(part.start)), &header) {
             at += FRAME_ALIGN;
             continue;
         }
-        at += cost;
+        at += header.frame_bytes();
         evidence = evidence.merge(Evidence {
             durable: if planted(Bug::WatermarkIgnored) { 0 } else { header.durable_sequence() },
             newest: header.sequence,
             claimed: header.sequence,
             end: to_u64(at),
-            exhausted: false,
         });
     }
     evidence

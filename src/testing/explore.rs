@@ -26,6 +26,7 @@ use crate::io::Directory;
 use crate::io::sim::rng::Rng;
 use crate::io::sim::{NameOrder, Op, Persistence, SimDisk};
 use crate::log::Log;
+use crate::log::shared::Shared;
 
 /// Which program is explored, and under which of the [`CONFIGS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,8 +189,11 @@ pub fn explore_program(
         violation: Mutex::default(),
         stopped: AtomicBool::new(false),
         place: Mutex::default(),
+        watched: Mutex::default(),
     });
     let ran = catch_unwind(AssertUnwindSafe(|| explorer.run(program, subject.mix(seed))));
+    // The log leads to the door, the door to the look, and the look to this.
+    *explorer.watched.lock() = None;
     match ran {
         Ok(Ok(())) => {}
         Ok(Err(Stop::Violation(what))) => explorer.report(&what),
@@ -219,8 +223,6 @@ pub(super) fn guarded(
         Ok(Err(what)) => what,
         Err(_) => "a panic, printed above".to_owned(),
     };
-    let program = subject.program();
-    let what = format!("{what}; program {program:?}");
     (tally, Some(Violation { subject: subject.to_string(), seed, what }))
 }
 
@@ -233,6 +235,9 @@ struct Explorer {
     stopped: AtomicBool,
     /// Where the exploration is, for people.
     place: Mutex<String>,
+    /// The log, to hear at every call what it calls durable: another thread could. No handle of it,
+    /// so its end is where it would be without.
+    watched: Mutex<Option<Arc<Shared>>>,
 }
 
 /// What survives a crash.
@@ -270,6 +275,7 @@ impl Explorer {
             runner.look_with(self.look(&runner.expected, 0));
         }
         runner.create()?;
+        self.watch(&runner);
         for (at, step) in program.steps.iter().enumerate() {
             if at == program.prelude && at > 0 {
                 // From here on every call is explored. The look is part of the door, so the log
@@ -280,6 +286,7 @@ impl Explorer {
             }
             *self.place.lock() = format!("in step {at}");
             runner.step(step)?;
+            self.watch(&runner);
             if at >= program.prelude {
                 let expected = runner.expected.lock().clone();
                 self.crash(&runner.disk, None, &expected, 0);
@@ -292,11 +299,20 @@ impl Explorer {
         Ok(())
     }
 
+    fn watch(&self, runner: &Runner) {
+        *self.watched.lock() = runner.log.as_ref().map(|log| Arc::clone(log.shared()));
+    }
+
     /// Has the exploration look before each call.
     fn look(self: &Arc<Self>, expected: &Arc<Mutex<Expected>>, depth: u32) -> Look {
         let (explorer, expected) = (Arc::clone(self), Arc::clone(expected));
         Arc::new(move |disk, op| {
-            let expected = expected.lock().clone();
+            let mut expected = expected.lock().clone();
+            if depth == 0 {
+                let watched = explorer.watched.lock();
+                let durable = |log: &Arc<Shared>| log.bounds.durable.load(Ordering::Acquire);
+                expected.heard(watched.as_ref().map_or(0, durable));
+            }
             explorer.crash(disk, Some(op), &expected, depth);
         })
     }
@@ -422,6 +438,16 @@ impl Explorer {
                 runner.step(&Step::Commit(vec![large, Change::Trim(2)]))?;
                 runner.step(&Step::Sync)?;
                 self.cut(runner, self.random())
+            }
+            5 => {
+                // Batches of one length: what is written next ends where a dropped one begins.
+                for _ in 0..2 {
+                    for _ in 0..3 {
+                        runner.step(&Step::Submit(vec![grow]))?;
+                    }
+                    self.cut(runner, self.random())?;
+                }
+                runner.step(&Step::Reopen)
             }
             _ => Ok(()),
         }

@@ -4,6 +4,7 @@
 //! a failure poisons the log or is typed and changes nothing; what was durable stays readable; and
 //! a reopen answers with what was acknowledged, also when the page cache says more.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::config::Config;
@@ -12,50 +13,103 @@ use super::program::{Change, Program, Step};
 use super::run::{Expected, Runner, Stop};
 use crate::batch::Batch;
 use crate::error::Error;
-use crate::io::sim::{Fault, Persistence, Repeat, SimDisk};
+use crate::io::sim::{Fault, Op, Persistence, Repeat, SimDisk};
 use crate::log::Log;
 use crate::recovery::Verdict;
 
-/// The kinds of faults of a sweep.
-const FAULTS: [(Fault, &str); 4] = [
-    (Fault::Io, "EIO"),
-    (Fault::IoPartial, "EIO half done"),
-    (Fault::ReadOnly, "EIO, then EROFS"),
-    (Fault::Full, "ENOSPC"),
-];
+/// A kind of fault, and which calls it meets.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    fault: Fault,
+    repeat: Repeat,
+    /// Calls of this kind only.
+    op: Option<Op>,
+    space: Space,
+}
 
-/// Lets every call of a program fail, once and for good, in every way.
+/// The kinds of a sweep.
+const KINDS: [Kind; 12] = {
+    use Repeat::{Forever, Once};
+    const fn any(name: &'static str, fault: Fault, repeat: Repeat) -> Kind {
+        Kind { name, fault, repeat, op: None, space: Space::Enough }
+    }
+    const fn in_syncs(name: &'static str, space: Space) -> Kind {
+        Kind { name, fault: Fault::Io, repeat: Forever, op: Some(Op::Sync), space }
+    }
+    const fn full(repeat: Repeat) -> Kind {
+        Kind { space: Space::None, ..any("EIO on a full disk", Fault::Io, repeat) }
+    }
+    [
+        any("EIO", Fault::Io, Once),
+        any("EIO", Fault::Io, Forever),
+        any("EIO half done", Fault::IoPartial, Once),
+        any("EIO half done", Fault::IoPartial, Forever),
+        any("EIO, then EROFS", Fault::ReadOnly, Once),
+        any("EIO, then EROFS", Fault::ReadOnly, Forever),
+        any("ENOSPC", Fault::Full, Once),
+        any("ENOSPC", Fault::Full, Forever),
+        in_syncs("EIO in every sync", Space::Enough),
+        full(Once),
+        full(Forever),
+        in_syncs("EIO in every sync on a full disk", Space::None),
+    ]
+};
+
+/// Whether there is space for more than the empty log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Space {
+    Enough,
+    /// State goes into the slots of the metadata file, entries are refused.
+    None,
+}
+
+/// Lets every call of a program fail, once and for good, in every way; on a full disk too.
 pub fn sweep(subject: Subject, seed: u64) -> (Tally, Option<Violation>) {
-    guarded(&subject, seed, |tally| {
-        let program = subject.program();
-        let calls = calls_of(&program, subject.config(), seed)?;
-        for (fault, kind) in FAULTS {
-            for repeat in [Repeat::Once, Repeat::Forever] {
-                for call in 1..=calls {
-                    let mut run = Run { subject: &subject, program: &program, seed, tally };
-                    run.with_fault(fault, kind, repeat, call)
-                        .map_err(|what| format!("{what}; {kind} {repeat:?} in call {call}"))?;
+    swept(&subject, seed, |program, tally| {
+        for space in [Space::Enough, Space::None] {
+            let calls = calls_of(program, subject.config(), seed, space)?;
+            for kind in KINDS.iter().filter(|kind| kind.space == space) {
+                for call in calls.clone() {
+                    let mut run = Run { subject: &subject, program, seed, tally };
+                    run.with_fault(kind, call).map_err(|what| {
+                        format!("{what}; {} {:?} in call {call}", kind.name, kind.repeat)
+                    })?;
                 }
             }
         }
-        let mut run = Run { subject: &subject, program: &program, seed, tally };
+        let mut run = Run { subject: &subject, program, seed, tally };
         run.with_failing_writeback()
     })
 }
 
 /// Runs a program on disks of every size in steps of 4 KiB.
 pub fn sweep_full_disk(subject: Subject, seed: u64) -> (Tally, Option<Violation>) {
-    guarded(&subject, seed, |tally| {
-        let program = subject.program();
+    swept(&subject, seed, |program, tally| {
         let mut runner = Runner::new(subject.config(), seed);
-        whole_program(&mut runner, &program).map_err(said)?;
+        whole_program(&mut runner, program, Space::Enough).map_err(said)?;
         let needed = runner.disk.used() + 8 * subject.config().segment_bytes;
         for capacity in (0..=needed).step_by(4096) {
-            let mut run = Run { subject: &subject, program: &program, seed, tally };
+            let mut run = Run { subject: &subject, program, seed, tally };
             run.with_capacity(capacity).map_err(|what| format!("{what}; {capacity} bytes"))?;
         }
         Ok(())
     })
+}
+
+/// Runs a check of a program, and says which one with what is wrong.
+fn swept(
+    subject: &Subject,
+    seed: u64,
+    check: impl FnOnce(&Program, &mut Tally) -> Result<(), String>,
+) -> (Tally, Option<Violation>) {
+    let program = subject.program();
+    let (tally, violation) = guarded(subject, seed, |tally| check(&program, tally));
+    let violation = violation.map(|it| {
+        let what = format!("{}; program {program:?}", it.what);
+        Violation { what, ..it }
+    });
+    (tally, violation)
 }
 
 fn said(stop: Stop) -> String {
@@ -65,16 +119,50 @@ fn said(stop: Stop) -> String {
     }
 }
 
-fn whole_program(runner: &mut Runner, program: &Program) -> Result<(), Stop> {
+/// Creates a log, and leaves it no space if so it is to be: not for another segment, and not in the
+/// first one either.
+fn begin(runner: &mut Runner, space: Space) -> Result<(), Stop> {
+    const ENTRIES_MAX: u64 = 200;
     runner.create()?;
+    if space == Space::Enough {
+        return Ok(());
+    }
+    runner.disk.set_capacity(Some(runner.disk.used()));
+    for bytes in [900, 0] {
+        let refused = runner.refused;
+        for _ in 0..ENTRIES_MAX {
+            if runner.refused == refused {
+                runner.step(&Step::Commit(vec![Change::Append { count: 1, bytes }]))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn whole_program(runner: &mut Runner, program: &Program, space: Space) -> Result<(), Stop> {
+    begin(runner, space)?;
     program.steps.iter().try_for_each(|step| runner.step(step))
 }
 
-/// How many calls a program makes when nothing fails; a kill starts a new count, so the largest.
-fn calls_of(program: &Program, config: &Config, seed: u64) -> Result<u64, String> {
+/// The calls that are to fail in turn: all that a program makes when nothing else fails, without
+/// those that fill the disk. A kill starts a new count, so the largest.
+fn calls_of(
+    program: &Program,
+    config: &Config,
+    seed: u64,
+    space: Space,
+) -> Result<RangeInclusive<u64>, String> {
     let mut runner = Runner::new(config, seed);
-    whole_program(&mut runner, program).map_err(said)?;
-    Ok(runner.disk.calls())
+    let mut first = 1;
+    if space == Space::None {
+        runner.lenient();
+        begin(&mut runner, space).map_err(said)?;
+        first = runner.disk.calls() + 1;
+        runner = Runner::new(config, seed);
+        runner.lenient();
+    }
+    whole_program(&mut runner, program, space).map_err(said)?;
+    Ok(first..=runner.disk.calls())
 }
 
 struct Run<'a> {
@@ -85,19 +173,17 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn with_fault(
-        &mut self,
-        fault: Fault,
-        kind: &'static str,
-        repeat: Repeat,
-        call: u64,
-    ) -> Result<(), String> {
+    fn with_fault(&mut self, kind: &Kind, call: u64) -> Result<(), String> {
+        let (fault, repeat) = (kind.fault, kind.repeat);
         let mut runner = Runner::new(self.subject.config(), self.seed);
         runner.lenient();
-        runner.disk.fail_call(call, fault, repeat);
-        let ended = whole_program(&mut runner, self.program);
+        match kind.op {
+            None => runner.disk.fail_call(call, fault, repeat),
+            Some(op) => runner.disk.fail_from(call, op, fault, repeat),
+        }
+        let ended = whole_program(&mut runner, self.program, kind.space);
         if runner.disk.counts().faults > 0 {
-            self.tally.count(kind);
+            self.tally.count(kind.name);
         }
         let failed = match ended {
             Ok(()) => false,
@@ -110,7 +196,7 @@ impl Run<'_> {
         if runner.refused > 0 {
             self.tally.count("refused, and went on");
         }
-        if repeat == Repeat::Forever && failed {
+        if repeat == Repeat::Forever && kind.op.is_none() && failed {
             self.reopen_on_failing_disk(&runner, fault)?;
         }
         self.reopen_every_way(&runner)
@@ -169,7 +255,10 @@ impl Run<'_> {
         self.tally.count("reopened on a failing disk");
         let expected = runner.expected.lock().clone();
         match Log::open_in(Arc::new(disk), &runner.options) {
-            Ok((log, _)) => expected.check_state(&log).map(|_| ()),
+            Ok((log, _)) => match expected.check_state(&log) {
+                Ok(_) | Err(Stop::Failed(Error::Io { .. })) => Ok(()),
+                Err(stop) => Err(said(stop)),
+            },
             Err(Error::Damaged { .. }) => Err("a failing disk is called damaged".to_owned()),
             Err(_) => Ok(()),
         }
@@ -212,6 +301,7 @@ impl Run<'_> {
         else {
             return Err("the log is gone".to_owned());
         };
+        after.set_capacity(None);
         log.append(b"onward").and_then(|ticket| ticket.wait()).map_err(|it| it.to_string())?;
         log.close().map_err(|error| error.to_string())
     }
@@ -263,7 +353,7 @@ impl Run<'_> {
         runner.lenient();
         runner.disk.set_capacity(Some(capacity));
         self.tally.count("disk sizes");
-        match whole_program(&mut runner, self.program) {
+        match whole_program(&mut runner, self.program, Space::Enough) {
             Ok(()) => {}
             Err(Stop::Violation(what)) => return Err(what),
             Err(Stop::Failed(Error::DiskFull { .. })) if runner.log.is_none() => {

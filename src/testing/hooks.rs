@@ -26,8 +26,6 @@ pub struct Findings {
     pub newest: u64,
     /// Exclusive end of the last frame; 0 if there is none.
     pub end: u64,
-    /// The search gave up.
-    pub exhausted: bool,
 }
 
 /// The frames of a generation that follow each other from `from` on; `whole` checks payloads.
@@ -47,7 +45,7 @@ pub fn walk<'a>(
 pub fn search(bytes: &[u8], salt: &Salt, range: Range<u64>) -> Findings {
     let found = walk::search(Part { bytes, start: 0 }, salt, range, 1);
     let (durable, newest) = (found.durable, found.newest);
-    Findings { durable, newest, end: found.end, exhausted: found.exhausted }
+    Findings { durable, newest, end: found.end }
 }
 
 /// What one walk from the first byte on comes by and builds up.

@@ -13,7 +13,7 @@ pub mod operations;
 pub mod program;
 pub mod rot;
 mod run;
-mod tap;
+pub mod tap;
 
 /// Bugs that can be planted into the engine (feature `sabotage`).
 #[cfg(feature = "sabotage")]

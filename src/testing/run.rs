@@ -57,6 +57,16 @@ impl Expected {
         Self { exists: true, allowed, acknowledged, closed: false }
     }
 
+    /// Takes the log's word that every entry before `durable` is durable. States that end before it
+    /// are out as long as one comes behind them that has it; one that drops entries is no such.
+    pub(super) fn heard(&mut self, durable: u64) {
+        let falls_short = |model: &&Arc<Model>| model.next() < durable;
+        let short = self.allowed.iter().take_while(falls_short).count();
+        if short < self.allowed.len() {
+            self.allowed.drain(..short);
+        }
+    }
+
     /// Opens what a crash left and holds it against the oracle. `None`: there is rightly no log.
     pub(super) fn check(
         &self,
@@ -69,7 +79,10 @@ impl Expected {
             Ok(opened) => opened,
         };
         self.check_report(&report)?;
-        let model = self.check_state(&log)?;
+        let model = self.check_state(&log).map_err(|stop| match stop {
+            Stop::Violation(what) => what,
+            Stop::Failed(error) => format!("a read fails: {error}"),
+        })?;
         Ok(Some((log, model)))
     }
 
@@ -86,18 +99,19 @@ impl Expected {
         Ok(())
     }
 
-    /// Which of the allowed states the log has.
-    pub(super) fn check_state(&self, log: &Log) -> Result<Arc<Model>, String> {
+    /// Which of the allowed states the log has. A read that fails says nothing about it.
+    pub(super) fn check_state(&self, log: &Log) -> Result<Arc<Model>, Stop> {
         let mut closest = String::from("nothing is allowed");
         for model in &self.allowed {
             match model.difference(log) {
                 Ok(None) => return Ok(Arc::clone(model)),
                 Ok(Some(difference)) => closest = difference,
-                Err(error) => return Err(format!("a read fails: {error}")),
+                Err(error) => return Err(Stop::Failed(error)),
             }
         }
         let count = self.allowed.len();
-        Err(format!("none of {count} allowed states; compared with the newest: {closest}"))
+        let what = format!("none of {count} allowed states; compared with the newest: {closest}");
+        Err(Stop::Violation(what))
     }
 }
 
@@ -233,9 +247,9 @@ impl Runner {
         self.options.write_mode_in_force() == WriteMode::Buffered
     }
 
-    /// Number of the newest batch that was acknowledged.
+    /// Number of the newest batch that was written, be it acknowledged or not.
     pub(super) fn newest_sequence(&self) -> u64 {
-        self.expected.lock().acknowledged
+        self.log.as_ref().map_or(0, |log| log.newest_ticket().sequence())
     }
 
     /// Stops the process; the disk goes on with what its cache holds.
@@ -298,7 +312,10 @@ impl Runner {
             return Err(Stop::Violation(format!("{verdict:?} after a close")));
         }
         expected.check_report(&report).map_err(Stop::Violation)?;
-        self.model = expected.check_state(&log).map_err(Stop::Violation)?;
+        self.model = expected.check_state(&log).map_err(|stop| match stop {
+            Stop::Failed(error) => self.failed("a read", error),
+            violation @ Stop::Violation(_) => violation,
+        })?;
         let newest = expected.allowed.last();
         if self.strict && !self.lossy && newest.is_some_and(|newest| *newest != self.model) {
             return Err(Stop::Violation("a killed process took written batches along".to_owned()));

@@ -1,4 +1,7 @@
 //! A door in front of a simulated disk that lets somebody look before each call that changes it.
+//!
+//! Owns: the moment. Does not own: what is done in it. A look may crash copies of the disk, or call
+//! the very log that is making the call, as another thread could at that moment.
 
 use std::fmt;
 use std::io;
@@ -9,18 +12,19 @@ use crate::io::sim::{Op, SimDisk};
 use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, Region};
 use crate::options::SyncMethod;
 
-/// Sees the disk before each call that changes it.
-pub(super) type Look = Arc<dyn Fn(&SimDisk, Op) + Send + Sync>;
+/// Sees the disk before each call that changes it, and which kind of call it is.
+pub type Look = Arc<dyn Fn(&SimDisk, Op) + Send + Sync>;
 
 /// The door.
 #[derive(Clone)]
-pub(super) struct Tap {
+pub struct Tap {
     disk: SimDisk,
     look: Look,
 }
 
 impl Tap {
-    pub(super) fn new(disk: &SimDisk, look: Look) -> Self {
+    /// A door to `disk`; `look` is called before each call through it that changes the disk.
+    pub fn new(disk: &SimDisk, look: Look) -> Self {
         Self { disk: disk.clone(), look }
     }
 

@@ -164,7 +164,13 @@ impl SimDisk {
 
     /// Lets the next call of one kind fail.
     pub fn fail_next(&self, op: Op, fault: Fault, repeat: Repeat) {
-        self.machine.lock().script.plan(0, Some(op), fault, repeat);
+        self.fail_from(0, op, fault, repeat);
+    }
+
+    /// As [`Self::fail_call`], for calls of one kind: a device that takes no more writes lets the
+    /// page cache go on, and only syncs tell.
+    pub fn fail_from(&self, call: u64, op: Op, fault: Fault, repeat: Repeat) {
+        self.machine.lock().script.plan(call, Some(op), fault, repeat);
     }
 
     /// Forgets every planned fault and crash, and ends `EROFS`.

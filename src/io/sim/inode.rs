@@ -279,6 +279,17 @@ impl Inode {
         }
     }
 
+    /// Ends the file early, on the medium and for reads alike.
+    fn cut(&mut self, len: usize) -> io::Result<()> {
+        if len > self.media_len {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "past the end of the file"));
+        }
+        self.media.cut(len);
+        self.clean.cut(len);
+        (self.media_len, self.len, self.cache) = (len, len, None);
+        Ok(())
+    }
+
     /// Everything, as reads see it.
     pub(super) fn cached_bytes(&self) -> Vec<u8> {
         match &self.cache {
@@ -308,6 +319,7 @@ impl Inode {
             Rot::Misdirected { from, to } => {
                 (position(to)?, self.media.sector(position(from)?).to_vec())
             }
+            Rot::Cut { bytes } => return self.cut(position(bytes)?),
             Rot::Remove => return Ok(()),
         };
         if sector >= self.media_len.div_ceil(SECTOR_BYTES) {

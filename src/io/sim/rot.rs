@@ -32,6 +32,11 @@ pub enum Rot {
         /// The sector that now has them.
         to: u64,
     },
+    /// The file ends before this byte.
+    Cut {
+        /// Its length from now on; not longer than it was.
+        bytes: u64,
+    },
     /// The file is gone.
     Remove,
 }

@@ -1,0 +1,255 @@
+//! Promises that need one exact moment: a crash that keeps these sectors and loses those, a call
+//! that comes between two steps of another, a look at what was acknowledged when it was.
+//!
+//! Each runs on the simulated disk without threads, so that `tests/planted.rs` can ask which of
+//! them notices a bug.
+#![cfg(feature = "testing")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "the engine's own names have one case"
+)]
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use indelible::format::frame::{Salt, decode_frame, encode_frame};
+use indelible::format::{FrameHeader, Kind};
+use indelible::io::Directory;
+use indelible::io::sim::{Fault, Op, Persistence, Repeat, Rot, SimDisk, Unit};
+use indelible::testing::tap::Tap;
+use indelible::{Batch, Damage, Durability, Error, Log, Options, Verdict, WriteMode};
+
+fn options() -> Options {
+    Options::new().background(false).tiny_segments(8 * 1024)
+}
+
+fn door(disk: &SimDisk) -> Arc<dyn Directory> {
+    Arc::new(disk.clone())
+}
+
+fn create(disk: &SimDisk) -> Log {
+    Log::create_in(door(disk), &options()).unwrap()
+}
+
+fn open(disk: &SimDisk) -> Log {
+    Log::open_in(door(disk), &options()).unwrap().0
+}
+
+/// The power fails, and of what is not durable exactly the units that `survives` names are kept.
+fn crash_keeping(disk: &SimDisk, survives: impl Fn(&Unit) -> bool) -> SimDisk {
+    let units = disk.units();
+    assert!(units.len() < 64);
+    let mask = units.iter().enumerate().filter(|(_, unit)| survives(unit));
+    disk.crash_with(Persistence::Mask(mask.fold(0, |mask, (at, _)| mask | 1 << at)))
+}
+
+#[test]
+pub(crate) fn second_handle_is_refused() {
+    let disk = SimDisk::new(1);
+    let _log = create(&disk);
+    let second = Log::open_in(door(&disk), &options());
+    assert!(matches!(second, Err(Error::Locked { .. })), "it is not");
+}
+
+#[test]
+pub(crate) fn log_is_never_created_over_another_one() {
+    let disk = SimDisk::new(1);
+    create(&disk).close().unwrap();
+    let again = Log::create_in(door(&disk), &options());
+    assert!(matches!(again, Err(Error::AlreadyExists { .. })), "it is");
+}
+
+#[test]
+pub(crate) fn unchanged_promise_costs_no_call() {
+    let disk = SimDisk::new(1);
+    let log = create(&disk);
+    log.commit(Batch::new().set("promise", b"7".as_slice())).unwrap();
+    let calls = disk.calls();
+    log.commit(Batch::new().set("promise", b"7".as_slice())).unwrap();
+    assert_eq!(disk.calls() - calls, 0, "calls for nothing");
+}
+
+#[test]
+pub(crate) fn frame_of_another_generation_is_not_read() {
+    let header =
+        FrameHeader { length: 3, sequence: 1, index: 0, lag: 0, kind: Kind::Entry, flags: 3 };
+    let mut bytes = Vec::new();
+    encode_frame(&mut bytes, &Salt::new(1), &header, &[b"ink"]);
+    assert!(decode_frame(&bytes, &Salt::new(1)).is_ok());
+    assert!(decode_frame(&bytes, &Salt::new(2)).is_err(), "it is read");
+}
+
+/// A batch that a crash dropped stands whole behind the place where the next one is written. If
+/// that one has just the length of what was lost, both touch. The number tells them apart.
+#[test]
+pub(crate) fn dropped_batch_that_touches_the_next_one_stays_dropped() {
+    const FRAME: usize = 512 - 32;
+    let disk = SimDisk::new(1);
+    let log = create(&disk);
+    log.append(&[1; FRAME]).unwrap();
+    log.submit(Batch::new().append(vec![2; FRAME])).unwrap();
+    log.submit(Batch::new().append(vec![3; FRAME])).unwrap();
+    let third = (4096 + 2 * 512) / 512;
+    let disk = crash_keeping(
+        &disk,
+        |unit| matches!(unit, Unit::Sector { sector, .. } if *sector == third),
+    );
+    let log = open(&disk);
+    assert!(matches!(log.recovery().verdict, Verdict::TornTail { .. }));
+    assert_eq!(log.next(), 1);
+    log.append(&[4; FRAME]).unwrap();
+    let log = open(&disk.crash_with(Persistence::Nothing));
+    assert_eq!(log.next(), 2, "entries; a dropped batch came back");
+    assert_eq!(log.entry(1).unwrap(), [4; FRAME]);
+}
+
+/// Two frames of one batch, each a sector long, and the first sector was written over with the
+/// second: frames in order as far as their numbers go, but the batch has lost its first change.
+#[test]
+pub(crate) fn batch_without_its_first_frame_is_not_whole() {
+    let disk = SimDisk::new(1);
+    let log = create(&disk);
+    let value = |byte| vec![byte; 512 - 32 - 8];
+    log.commit(Batch::new().set("promise", value(1)).set("decided", value(2))).unwrap();
+    log.append(b"states that the batch before was durable").unwrap();
+    let disk = disk.crash_with(Persistence::Nothing);
+    let name = segments(&disk).remove(0);
+    disk.rot(&name, Rot::Misdirected { from: 4096 / 512 + 1, to: 4096 / 512 }).unwrap();
+    match Log::open_in(door(&disk), &options()) {
+        Err(Error::Damaged { .. }) => {}
+        Err(other) => panic!("the open answers {other}"),
+        Ok((_, report)) => panic!("it is taken for whole: {:?}", report.verdict),
+    }
+}
+
+fn segments(disk: &SimDisk) -> Vec<String> {
+    let names = disk.image().into_iter().map(|(name, _)| name);
+    names.filter(|name| name.ends_with(".seg")).collect()
+}
+
+/// What the log calls durable survives a power cut in that very moment, whatever it is doing. A
+/// batch goes past the reach that the checkpoint states: it is not to be called durable, by whoever
+/// syncs it, before another checkpoint reaches as far.
+#[test]
+pub(crate) fn what_is_called_durable_survives_at_every_call() {
+    let options = options().tiny_segments(16 * 1024).checkpoint_bytes(4096);
+    let disk = SimDisk::new(1);
+    let watched = Arc::new(Mutex::new(None::<Log>));
+    let (looking, same) = (Arc::clone(&watched), options.clone());
+    let looks = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&looks);
+    let look = move |disk: &SimDisk, _: Op| {
+        let Some(durable) = looking.lock().unwrap().as_ref().map(Log::durable) else { return };
+        let after = disk.crash_copy(Persistence::Nothing);
+        let found = Log::open_in(door(&after), &same).unwrap().0;
+        assert!(found.next() >= durable, "{durable} entries are durable, {} survive", found.next());
+        *counted.lock().unwrap() += 1;
+    };
+    let log = Log::create_in(Arc::new(Tap::new(&disk, Arc::new(look))), &options).unwrap();
+    *watched.lock().unwrap() = Some(log.clone());
+    for _ in 0..4 {
+        let mut batch = Batch::new();
+        (0..7).for_each(|byte| {
+            batch.append(vec![byte; 1300]);
+        });
+        log.commit(&batch).unwrap();
+    }
+    // The log leads to the door, the door to the look, and the look to the log.
+    *watched.lock().unwrap() = None;
+    assert!(*looks.lock().unwrap() > 20);
+    let log = Log::open_in(door(&disk.crash_with(Persistence::Nothing)), &options).unwrap().0;
+    assert_eq!(log.next(), 28);
+}
+
+/// The moment of an acknowledgement, as a callback sees it: from then on a segment that the batch
+/// began must be missed if it is gone. Nobody but a checkpoint says that it was ever there.
+#[test]
+pub(crate) fn segment_is_missed_from_the_acknowledgement_on() {
+    for mode in [WriteMode::Mmap, WriteMode::Pwrite] {
+        let options = options().write_mode(mode);
+        let disk = SimDisk::new(1);
+        let log = Log::create_in(door(&disk), &options).unwrap();
+        log.append(&[1; 3000]).unwrap();
+        let ticket = log.submit(Batch::new().append(vec![2; 3000])).unwrap();
+        assert_eq!(log.stats().rolls, 1);
+        let then = Arc::new(OnceLock::new());
+        let (noted, at) = (Arc::clone(&then), disk.clone());
+        ticket.on_durable(move |result| {
+            result.unwrap();
+            noted.set(at.crash_copy(Persistence::Nothing)).unwrap();
+        });
+        let then = then.get().unwrap();
+        let found = then.crash_copy(Persistence::Nothing);
+        assert_eq!(Log::open_in(door(&found), &options).unwrap().0.next(), 2);
+        for name in segments(then) {
+            let disk = then.crash_copy(Persistence::Nothing);
+            disk.rot(&name, Rot::Remove).unwrap();
+            match Log::open_in(door(&disk), &options) {
+                Err(Error::Damaged { reason: Damage::MissingFile, .. }) => {}
+                Err(other) => panic!("without {name} the open answers {other}"),
+                Ok((log, _)) => panic!("without {name} the log ends at {}", log.next()),
+            }
+        }
+    }
+}
+
+/// A sync that has taken stock covers what was written before, and nothing that came while it ran.
+#[test]
+pub(crate) fn batch_written_while_a_sync_runs_is_not_acknowledged_by_it() {
+    let disk = SimDisk::new(1);
+    let late = Arc::new(Mutex::new((None::<Log>, None)));
+    let meddler = Arc::clone(&late);
+    // A roll syncs the directory behind its segments: what is written at that moment came too late.
+    let look = move |_: &SimDisk, op: Op| {
+        if op == Op::SyncDirectory {
+            let log = meddler.lock().unwrap().0.take();
+            // Its own calls come by here again.
+            if let Some(log) = log {
+                let ticket = log.submit(Batch::new().append(b"late".as_slice())).unwrap();
+                meddler.lock().unwrap().1 = Some(ticket);
+            }
+        }
+    };
+    let options = options().durability(Durability::Barrier).write_mode(WriteMode::Pwrite);
+    let log = Log::create_in(Arc::new(Tap::new(&disk, Arc::new(look))), &options).unwrap();
+    log.append(&[1; 3000]).unwrap();
+    log.sync().unwrap();
+    log.maintain().unwrap();
+    let ticket = log.append(&[2; 3000]).unwrap();
+    late.lock().unwrap().0 = Some(log.clone());
+    log.sync().unwrap();
+    let later = late.lock().unwrap().1.take().unwrap();
+    assert!(ticket.is_durable());
+    let found = Log::open_in(door(&disk.crash_copy(Persistence::Nothing)), &options).unwrap().0;
+    assert_eq!(found.next(), 2, "entries are durable");
+    assert!(!later.is_durable(), "the sync acknowledges what it did not cover");
+    assert_eq!(log.durable(), 2, "the durable end");
+    later.wait().unwrap();
+    let found = Log::open_in(door(&disk.crash_copy(Persistence::Nothing)), &options).unwrap().0;
+    assert_eq!(found.next(), 3);
+}
+
+/// On a full disk a promise is committed in the metadata file alone. If its sync fails, it is not.
+#[test]
+pub(crate) fn promise_in_a_slot_whose_sync_failed_is_not_acknowledged() {
+    for repeat in [Repeat::Once, Repeat::Forever] {
+        let disk = SimDisk::new(1);
+        let log = create(&disk);
+        disk.set_capacity(Some(disk.used()));
+        while log.commit(Batch::new().append(vec![1; 900])).is_ok() {}
+        // As many as the tail still takes, then one that it does not.
+        let before = log.stats().slot_commits;
+        let mut promise = 0_u64;
+        while log.stats().slot_commits == before {
+            promise += 1;
+            log.commit(Batch::new().set("promise", promise.to_le_bytes().to_vec())).unwrap();
+        }
+        disk.fail_next(Op::Sync, Fault::Io, repeat);
+        let outcome = log.commit(Batch::new().set("promise", b"later".as_slice()));
+        assert!(outcome.is_err(), "it is, {repeat:?}");
+        assert!(log.stats().poisoned);
+        let found = open(&disk.crash_with(Persistence::Nothing));
+        let promised = found.cell("promise").unwrap();
+        assert_eq!(promised[..], promise.to_le_bytes(), "{repeat:?}");
+    }
+}
