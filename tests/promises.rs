@@ -20,7 +20,8 @@ use indelible::testing::tap::Tap;
 use indelible::{Batch, Damage, Durability, Error, Log, Options, Verdict, WriteMode};
 
 fn options() -> Options {
-    Options::new().background(false).tiny_segments(8 * 1024)
+    // Written at once, so that a crash may keep what was not synced.
+    Options::new().background(false).tiny_segments(8 * 1024).write_mode(WriteMode::Pwrite)
 }
 
 fn door(disk: &SimDisk) -> Arc<dyn Directory> {

@@ -234,7 +234,7 @@ mod tests {
             let header =
                 FrameHeader { length, sequence: 1, index: 0, lag: 0, kind: Kind::Entry, flags: 3 };
             let mut frame = Vec::new();
-            encode_frame(&mut frame, &salt, &header, &[&vec![0; total - bytes.len() - 32]]);
+            encode_frame(&mut frame, &salt, &header, &[&vec![1; total - bytes.len() - 32]]);
             bytes.extend_from_slice(&frame[..32]);
         }
         bytes.resize(total, 0);
