@@ -44,7 +44,11 @@ impl Shared {
     /// publishes it.
     pub(super) fn flush(&self, writer: &mut Writer) -> Result<()> {
         let bytes = to_u64(writer.tail.pending.len());
-        let _in_order = self.is_buffered().then(|| self.handing_over.lock());
+        let in_order = self.is_buffered().then(|| self.handing_over.lock());
+        if in_order.is_some() {
+            // Frames that failed to be handed over meanwhile are missing in front of these.
+            self.not_poisoned()?;
+        }
         writer.tail.flush(self.group.epoch()).map_err(|source| {
             self.dir.full_or_io("write", &writer.tail.segment.name.to_string(), bytes, source)
         })

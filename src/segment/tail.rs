@@ -28,6 +28,9 @@ const STORE_BYTES_MAX: usize = 8 * 1024;
 /// Most bytes that are populated ahead of need.
 const AHEAD_BYTES_MAX: u64 = 64 * 1024;
 
+/// Most bytes of memory that are kept for pending frames while there are none.
+const PENDING_KEPT: usize = 2 * 1024 * 1024;
+
 /// The page size populate calls are rounded to; larger pages only make them redundant.
 const PAGE: u64 = 4096;
 
@@ -83,7 +86,7 @@ impl Tail {
         }
         let mut bytes = std::mem::take(&mut self.pending);
         let written = self.write(&bytes, epoch);
-        bytes.clear();
+        clear(&mut bytes);
         self.pending = bytes;
         written
     }
@@ -204,10 +207,16 @@ impl Pending {
         if written.is_ok() {
             self.segment.publish(self.offset + to_u64(self.bytes.len()));
         }
-        self.bytes.clear();
+        clear(&mut self.bytes);
         let failed = |source| Error::io("write", self.segment.path(), source);
         (self.bytes, written.map_err(failed))
     }
+}
+
+/// Empties a buffer for the next frames; the memory of a very large batch is given back.
+fn clear(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.shrink_to(PENDING_KEPT);
 }
 
 /// What a seal states of a segment.
