@@ -23,6 +23,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use byteorder::{ByteOrder, LittleEndian};
 use parking_lot::Mutex;
 
+use self::offsets::Offsets;
+use self::walk::{Depth, Part, Walk};
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::{FOOTER_BYTES, FOOTER_COMPRESSED, FOOTER_HOLES, TABLE_ENTRY_BYTES};
@@ -149,7 +151,7 @@ impl Segment {
         let opened = Opened::new(region, Salt::new(header.generation), self.bytes);
         let table = match self.read_footer(&opened, live) {
             Some(table) => table,
-            None => Table::Rebuilt(walk::rebuild_table(self, &opened, live)?),
+            None => Table::Rebuilt(rebuild_table(self, &opened, live)?),
         };
         let _first = opened.table.set(table);
         Ok(opened)
@@ -277,6 +279,45 @@ pub(crate) const fn block_of(offset: u64) -> u64 {
 /// Where a 64 KiB block starts.
 pub(crate) const fn block_start(block: u64) -> u64 {
     block << BLOCK_SHIFT
+}
+
+/// The offset table of a sealed segment whose footer is unreadable, from its frames. The frames
+/// must reach at least the entries that the log expects here.
+fn rebuild_table(segment: &Segment, opened: &Opened, live: &Range<u64>) -> Result<Vec<u32>> {
+    let region = &opened.region;
+    let everything = 0..region.len();
+    region
+        .populate_read(everything.clone())
+        .map_err(|source| Error::io("read", segment.path(), source))?;
+    let bytes = region.bytes(everything).unwrap_or(&[]);
+    let part = Part { bytes, start: 0 };
+    let mut walk = Walk::new(part, &opened.salt, FRAMES_START, Depth::Header);
+    let mut offsets = Offsets::default();
+    let base = segment.name.base;
+    let mut newest = 0;
+    let stop = loop {
+        match walk.step() {
+            Ok(found) => {
+                // A lower number is that of a dropped batch: its frames stand behind the last one.
+                if found.header.sequence < newest {
+                    let got = found.header.sequence;
+                    break Damage::Field { field: "batch sequence", expected: newest, got };
+                }
+                newest = found.header.sequence;
+                if let Err(reason) = offsets.apply(base, &found) {
+                    break reason;
+                }
+            }
+            Err(error) => break error.damage(),
+        }
+    };
+    if base + to_u64(offsets.units.len()) < live.end {
+        let missing = base + to_u64(offsets.units.len())..live.end;
+        return Err(segment.damaged(walk.position(), Some(missing), stop));
+    }
+    opened.compressed.store(offsets.compressed, Ordering::Relaxed);
+    opened.holes.store(offsets.holes, Ordering::Relaxed);
+    Ok(offsets.units.all().unwrap_or_default().to_vec())
 }
 
 /// An offset as the tables store it.

@@ -5,10 +5,7 @@
 
 use std::ops::Range;
 
-use super::offsets::Offsets;
 use super::probe::Probe;
-use super::{FRAMES_START, Opened, Segment};
-use crate::error::{Damage, Result};
 use crate::format::error::FrameError;
 use crate::format::frame::{
     FRAME_ALIGN, FRAME_KIND_OFFSET, FrameHeader, Kind, Salt, decode_frame, peek_header,
@@ -159,47 +156,4 @@ pub(crate) fn search(part: Part<'_>, salt: &Salt, range: Range<u64>, expected: u
         });
     }
     evidence
-}
-
-/// The offset table of a sealed segment whose footer is unreadable, from its frames. The frames
-/// must reach at least the entries that the log expects here.
-pub(super) fn rebuild_table(
-    segment: &Segment,
-    opened: &Opened,
-    live: &Range<u64>,
-) -> Result<Vec<u32>> {
-    let region = &opened.region;
-    let everything = 0..region.len();
-    region
-        .populate_read(everything.clone())
-        .map_err(|source| crate::Error::io("read", segment.path(), source))?;
-    let bytes = region.bytes(everything).unwrap_or(&[]);
-    let part = Part { bytes, start: 0 };
-    let mut walk = Walk::new(part, &opened.salt, FRAMES_START, Depth::Header);
-    let mut offsets = Offsets::default();
-    let base = segment.name.base;
-    let mut newest = 0;
-    let stop = loop {
-        match walk.step() {
-            Ok(found) => {
-                // A lower number is that of a dropped batch: its frames stand behind the last one.
-                if found.header.sequence < newest {
-                    let got = found.header.sequence;
-                    break Damage::Field { field: "batch sequence", expected: newest, got };
-                }
-                newest = found.header.sequence;
-                if let Err(reason) = offsets.apply(base, &found) {
-                    break reason;
-                }
-            }
-            Err(error) => break error.damage(),
-        }
-    };
-    if base + to_u64(offsets.units.len()) < live.end {
-        let missing = base + to_u64(offsets.units.len())..live.end;
-        return Err(segment.damaged(walk.position(), Some(missing), stop));
-    }
-    opened.compressed.store(offsets.compressed, std::sync::atomic::Ordering::Relaxed);
-    opened.holes.store(offsets.holes, std::sync::atomic::Ordering::Relaxed);
-    Ok(offsets.units.all().unwrap_or_default().to_vec())
 }
