@@ -69,7 +69,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The next frame; the walk stays where it is if there is none.
-    pub(crate) fn step(&mut self) -> std::result::Result<Found<'a>, FrameError> {
+    pub(crate) fn step(&mut self) -> Result<Found<'a>, FrameError> {
         let rest = self.part.from(self.position);
         let (header, payload) = match self.depth {
             Depth::Whole => {
