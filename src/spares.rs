@@ -24,7 +24,7 @@ use crate::options::{Preparation, SyncMethod};
 const FILL_BYTES: u64 = 4 * 1024;
 
 /// Bytes after which filling waits for the device, so that it never has much of it in its queue.
-const FILL_SYNC_BYTES: u64 = 2 * 1024 * 1024;
+const FILL_SYNC_BYTES: u64 = 512 * 1024;
 
 /// A file ready to become a segment.
 #[derive(Debug)]
