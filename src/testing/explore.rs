@@ -19,8 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::config::{CONFIGS, Config};
-use super::program::{Change, Program, Step};
-use super::run::{Expected, Runner, Stop};
+use super::expected::Expected;
+use super::program::{Change, Lazily, Program, Step};
+use super::run::{Runner, Stop};
 use super::tap::{Look, Tap};
 use crate::io::Directory;
 use crate::io::sim::rng::Rng;
@@ -447,6 +448,15 @@ impl Explorer {
                     }
                     self.cut(runner, self.random())?;
                 }
+                runner.step(&Step::Reopen)
+            }
+            6 => {
+                let lazily = |cell| Lazily::New { cell, bytes: 16 };
+                runner.step(&Step::SetLazily(vec![lazily(0), lazily(4)]))?;
+                runner.step(&Step::Submit(vec![grow]))?;
+                runner.step(&Step::SetLazily(vec![lazily(4)]))?;
+                self.cut(runner, self.random())?;
+                runner.step(&Step::SetLazily(vec![lazily(4)]))?;
                 runner.step(&Step::Reopen)
             }
             _ => Ok(()),
