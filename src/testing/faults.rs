@@ -194,6 +194,9 @@ impl Run<'_> {
                 true
             }
         };
+        // Whatever is called durable now is held against what a reopen finds.
+        runner.note_durable();
+        runner.in_memory.add_to(self.tally);
         if runner.refused > 0 {
             self.tally.count("refused, and went on");
         }

@@ -10,11 +10,13 @@ pub mod explore;
 pub mod faults;
 #[doc(hidden)]
 pub mod hooks;
+mod memory;
 pub mod model;
 pub mod operations;
 pub mod program;
 pub mod rot;
 mod run;
+mod tally;
 pub mod tap;
 
 /// Bugs that can be planted into the engine (feature `sabotage`).

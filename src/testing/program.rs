@@ -5,6 +5,7 @@
 
 use super::config::Config;
 use crate::io::sim::rng::Rng;
+use crate::options::WriteMode;
 
 /// One change in a batch. Positions are relative, so that every program fits every log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +97,13 @@ pub enum Step {
     Reopen,
     /// Kills the process and opens the log again.
     Kill,
+}
+
+impl Step {
+    /// Whether it writes a batch.
+    pub(super) fn is_batch(&self) -> bool {
+        matches!(self, Self::Commit(_) | Self::Submit(_))
+    }
 }
 
 /// Steps, and how many of them only prepare the ground.
@@ -207,7 +215,10 @@ impl Program {
 }
 
 fn draw_step(rng: &mut Rng, config: &Config) -> Step {
+    let buffered = config.write_mode == WriteMode::Buffered;
     match rng.below(24) {
+        // More that leaves frames in memory, and less that drives them out.
+        0..=4 if buffered && rng.coin() => Step::Submit(draw_batch(rng, config)),
         0 => Step::Sync,
         1 | 2 => Step::Maintain,
         3 => Step::Reopen,
@@ -260,7 +271,10 @@ fn draw_change(rng: &mut Rng, config: &Config) -> Change {
 
 fn draw_append(rng: &mut Rng, config: &Config) -> Change {
     let limit = u32::try_from(config.segment_bytes).unwrap_or(u32::MAX);
+    let small = config.write_mode == WriteMode::Buffered && rng.coin();
     let bytes = match rng.below(8) {
+        // So that several batches fit a buffer of a quarter of a segment.
+        _ if small => rng.below(200),
         0 => 0,
         1 | 2 => rng.below(64),
         3 | 4 => rng.below(600),

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::build::{Built, inline};
 use super::config::Config;
 use super::expected::Expected;
+use super::memory::{Frames, InMemory};
 use super::model::{Model, Value, is_refusal};
 use super::program::{Change, Lazily, Step};
 use super::tap::{Look, Tap};
@@ -49,6 +50,7 @@ pub(super) struct Runner {
     /// The cells that were set lazily since.
     pub(super) waiting: BTreeSet<String>,
     pub(super) expected: Arc<Mutex<Expected>>,
+    pub(super) in_memory: InMemory,
     /// Batches that a capacity limit refused.
     pub(super) refused: u64,
     look: Option<Look>,
@@ -78,6 +80,7 @@ impl Runner {
             waiting: BTreeSet::new(),
             model,
             expected: Arc::new(Mutex::new(expected)),
+            in_memory: InMemory::default(),
             refused: 0,
             fatal: false,
             look: None,
@@ -150,32 +153,41 @@ impl Runner {
 
     /// Carries out a step, then reads everything back, unless that is to stay in a buffer.
     pub(super) fn step(&mut self, step: &Step) -> Result<(), Stop> {
+        let before = self.log.as_ref().filter(|_| self.buffered()).map(Frames::of);
+        self.carry_out(step)?;
+        self.note_durable();
+        let Some(before) = before else { return self.read_back() };
+        let (after, is_batch) = (Frames::of(self.log()?), step.is_batch());
+        self.in_memory.after_step(before, after, is_batch);
+        // A read has pending frames handed to the file, so some are left there for a while.
+        if !self.tickets.len().is_multiple_of(READ_EVERY) {
+            return Ok(());
+        }
+        self.read_back()?;
+        let read = Frames::of(self.log()?);
+        self.in_memory.after_read(after, read);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, step: &Step) -> Result<(), Stop> {
         let always = self.options.durability == Durability::Always;
         match step {
-            Step::Commit(changes) => self.write(changes, always)?,
-            Step::Submit(changes) => self.write(changes, false)?,
-            Step::SetLazily(cells) => {
-                cells.iter().try_for_each(|lazily| self.set_lazily(*lazily))?;
-            }
-            Step::Sync => self.sync()?,
-            Step::Maintain => self.whole("maintain", Log::maintain)?,
+            Step::Commit(changes) => self.write(changes, always),
+            Step::Submit(changes) => self.write(changes, false),
+            Step::SetLazily(cells) => cells.iter().try_for_each(|it| self.set_lazily(*it)),
+            Step::Sync => self.sync(),
+            Step::Maintain => self.whole("maintain", Log::maintain),
             Step::Reopen => {
                 self.whole("close", Log::close)?;
                 self.expected.lock().closed = true;
                 self.log = None;
-                self.open()?;
+                self.open()
             }
             Step::Kill => {
                 self.kill();
-                self.open()?;
+                self.open()
             }
         }
-        self.note_durable();
-        // A read has pending frames handed to the file, so some are left there for a while.
-        if self.buffered() && !self.tickets.len().is_multiple_of(READ_EVERY) {
-            return Ok(());
-        }
-        self.read_back()
     }
 
     fn buffered(&self) -> bool {
@@ -230,7 +242,10 @@ impl Runner {
     /// Something that makes everything durable.
     fn whole(&mut self, what: &str, act: fn(&Log) -> crate::Result<()>) -> Result<(), Stop> {
         self.fatal = true;
-        act(self.log()?).map_err(|error| self.failed(what, error))?;
+        if let Err(error) = act(self.log()?) {
+            self.failed_to_hand_over(&error, "hand-over failed for a sync");
+            return Err(self.failed(what, error));
+        }
         self.fatal = false;
         let newest = self.log()?.newest_ticket();
         if !newest.is_durable() {
@@ -244,7 +259,7 @@ impl Runner {
     }
 
     /// Notes which batches the log reports to be durable.
-    fn note_durable(&mut self) {
+    pub(super) fn note_durable(&mut self) {
         let durable = |ticket: &Option<Ticket>| ticket.as_ref().is_some_and(Ticket::is_durable);
         if let Some(last) = self.tickets.iter().rposition(durable) {
             let mut expected = self.expected.lock();
@@ -283,8 +298,19 @@ impl Runner {
         Ok(())
     }
 
-    /// Everything in the log is what the model says, as long as it can be read.
-    pub(super) fn read_back(&self) -> Result<(), Stop> {
+    /// Everything in the log is what the model says, as long as it can be read. A read has to hand
+    /// over what is still in memory, and to poison the log if it cannot.
+    pub(super) fn read_back(&mut self) -> Result<(), Stop> {
+        let read = self.read_all();
+        if let Err(Stop::Failed(error)) = &read
+            && self.failed_to_hand_over(error, "hand-over failed for a reader")
+        {
+            self.fatal = true;
+        }
+        read
+    }
+
+    fn read_all(&self) -> Result<(), Stop> {
         let log = self.log()?;
         match self.model.difference(log) {
             Ok(None) => {}
@@ -299,6 +325,19 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Whether an error came from handing frames to the tail. Counts it.
+    fn failed_to_hand_over(&mut self, error: &Error, kind: &'static str) -> bool {
+        let Error::Io { op: "write" | "write to", path, source } = error else { return false };
+        let failed = self.buffered() && path.extension().is_some_and(|it| it == "seg");
+        if failed {
+            self.in_memory.count(kind);
+            if source.kind() == std::io::ErrorKind::StorageFull {
+                self.in_memory.count("hand-over met a full disk");
+            }
+        }
+        failed
     }
 
     /// Sets a cell lazily: readers see it at once, and the disk hears nothing of it.
@@ -377,7 +416,10 @@ impl Runner {
                 }
                 Ok(())
             }
-            Err(error) => Err(self.failed("a batch", error)),
+            Err(error) => {
+                self.failed_to_hand_over(&error, "hand-over failed for a batch");
+                Err(self.failed("a batch", error))
+            }
         }
     }
 
