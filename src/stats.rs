@@ -130,7 +130,8 @@ counters!(
 impl Counters {
     pub(crate) fn synced(&self, took: Duration) {
         add(&self.syncs, 1);
-        self.sync_latency.lock().saturating_record(nanoseconds(took));
+        let took = nanoseconds(took).min(HIGHEST_NS);
+        self.sync_latency.lock().saturating_record(took);
     }
 }
 
@@ -146,10 +147,28 @@ pub(crate) fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
 
-/// An empty histogram of latencies from 1 ns to 100 s.
+/// Longest latency that is told from longer ones: 100 s.
+const HIGHEST_NS: u64 = 100_000_000_000;
+
+/// An empty histogram of latencies. It grows with the longest one it gets: with room for all of them
+/// from the start it took a quarter of a megabyte, and the time to clear it, at every open.
 fn latencies() -> Histogram<u64> {
-    const HIGHEST_NS: u64 = 100_000_000_000;
-    Histogram::new_with_bounds(1, HIGHEST_NS, 3)
-        .or_else(|_| Histogram::new(3))
-        .unwrap_or_else(|_| unreachable!("three significant digits are always valid"))
+    Histogram::new(3).unwrap_or_else(|_| unreachable!("three significant digits are always valid"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_of_any_length_are_counted() {
+        let counters = Counters::new();
+        for took in [0, 1, 1_000_000, 2 * HIGHEST_NS, u64::MAX] {
+            counters.synced(Duration::from_nanos(took));
+        }
+        let latencies = counters.read().sync_latency;
+        assert_eq!((counters.read().syncs, latencies.len()), (5, 5));
+        assert!(latencies.equivalent(latencies.max(), HIGHEST_NS));
+        assert!(latencies.equivalent(latencies.value_at_quantile(0.5), 1_000_000));
+    }
 }

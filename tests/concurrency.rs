@@ -61,6 +61,8 @@ struct Tally {
     replaced: AtomicU64,
     read: AtomicU64,
     held: AtomicU64,
+    fresh: AtomicU64,
+    set_lazily: AtomicU64,
     trimmed: AtomicU64,
     called_back: AtomicU64,
 }
@@ -132,6 +134,28 @@ impl Stage {
         self.tally.trimmed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Reads what is not durable yet: under `Buffered` it may still be in memory.
+    fn read_newest(&self) {
+        let (durable, next) = (self.log.durable().max(self.log.first()), self.log.next());
+        match self.log.read(durable..next.max(durable)) {
+            Ok(entries) => {
+                check_all(&entries);
+                let fresh = entries.len() > 0 && self.log.durable() <= durable;
+                self.tally.fresh.fetch_add(u64::from(fresh), Ordering::Relaxed);
+            }
+            Err(Error::Trimmed { .. } | Error::BeyondEnd { .. }) => {}
+            Err(error) => panic!("{durable}..{next}: {error}"),
+        }
+    }
+
+    /// Counts in a cell; it shows at once, whoever takes it along.
+    fn set_lazily(&self) {
+        let count = self.tally.set_lazily.fetch_add(1, Ordering::Relaxed) + 1;
+        self.log.set_lazily("count", &count.to_le_bytes()).unwrap();
+        assert_eq!(self.log.cell("count").as_deref(), Some(&count.to_le_bytes()[..]));
+        std::thread::sleep(Duration::from_micros(100));
+    }
+
     /// Reads, holds what was read across many trims, and looks at it again before it lets go.
     fn read(&self, dice: &mut Dice) {
         let mut held: VecDeque<Entries> = VecDeque::new();
@@ -192,6 +216,8 @@ fn stress(mode: WriteMode, method: SyncMethod, durability: Durability) {
             stage.trim();
             std::thread::sleep(Duration::from_millis(2));
         });
+        each(23, |stage, _, _| stage.read_newest());
+        each(24, |stage, _, _| stage.set_lazily());
         each(22, |stage, _, _| {
             let before = stage.log.newest_ticket();
             stage.log.sync().unwrap();
@@ -218,6 +244,8 @@ fn stress(mode: WriteMode, method: SyncMethod, durability: Durability) {
         ("appends", appended),
         ("replacements", tally.replaced.load(Ordering::SeqCst)),
         ("reads", tally.read.load(Ordering::SeqCst)),
+        ("reads of what was not durable", tally.fresh.load(Ordering::SeqCst)),
+        ("lazily set values", tally.set_lazily.load(Ordering::SeqCst)),
         ("trims", tally.trimmed.load(Ordering::SeqCst)),
         ("rolls", stats.rolls),
         ("reclaimed segments", stats.recycled + stats.removed),
@@ -226,14 +254,18 @@ fn stress(mode: WriteMode, method: SyncMethod, durability: Durability) {
         println!("{mode:?} {method:?} {durability:?}: {count} {what}");
     }
     drop(stage);
+    let count = log.cell("count");
+    assert_eq!(count.as_deref(), Some(&tally.set_lazily.load(Ordering::SeqCst).to_le_bytes()[..]));
     check_reopened(log, &path, &options);
 }
 
 fn check_reopened(log: Log, path: &Path, options: &Options) {
+    let cells = log.cells();
     let (first, next) = (log.first(), log.next());
     drop(log);
     let (log, _) = Log::open(path, options).unwrap();
     assert_eq!((log.first(), log.next()), (first, next));
+    assert_eq!(log.cells(), cells);
     check_all(&log.read(first..next).unwrap());
 }
 

@@ -3,8 +3,11 @@
 #![cfg(feature = "testing")]
 #![expect(clippy::panic, clippy::print_stdout, reason = "a test fails, and says how far it went")]
 
+use indelible::WriteMode;
+use indelible::testing::config::CONFIGS;
 use indelible::testing::explore::{Subject, Tally, Violation};
 use indelible::testing::faults::{sweep, sweep_full_disk};
+use indelible::testing::program::{WORDS, count_of};
 
 fn all(subjects: &[(u64, usize)], run: fn(Subject, u64) -> (Tally, Option<Violation>)) -> Tally {
     let mut total = Tally::default();
@@ -17,6 +20,10 @@ fn all(subjects: &[(u64, usize)], run: fn(Subject, u64) -> (Tally, Option<Violat
     }
     println!("{total}");
     total
+}
+
+fn buffered() -> impl Iterator<Item = usize> {
+    (0..CONFIGS.len()).filter(|config| CONFIGS[*config].write_mode == WriteMode::Buffered)
 }
 
 fn assert_counted(total: &Tally, kinds: &[&str]) {
@@ -42,6 +49,41 @@ fn every_failing_call_is_typed_or_poisons_and_nothing_acknowledged_is_lost() {
             "poisoned",
         ],
     );
+}
+
+/// Frames that wait in memory may fail to get out of it: for a batch that fills the buffer or rolls,
+/// for a sync, for a reader who only wants to see them.
+#[test]
+fn every_failing_hand_over_poisons_and_nothing_acknowledged_is_lost() {
+    // A large batch; a small one, and a sync.
+    let [small, sync] = [15, 18];
+    let numbers = [5, count_of(1) + 2 * (small + WORDS * sync)];
+    let subjects: Vec<_> = buffered().flat_map(|config| numbers.map(|n| (n, config))).collect();
+    let total = all(&subjects, sweep);
+    assert_counted(
+        &total,
+        &[
+            "full buffers handed over",
+            "rolls with frames in memory",
+            "frames handed over for a reader",
+            "hand-over failed for a batch",
+            "hand-over failed for a sync",
+            "hand-over failed for a reader",
+            "hand-over met a full disk",
+            "poisoned",
+        ],
+    );
+}
+
+/// Cells that are set lazily, through failing calls and on a full disk.
+#[test]
+fn lazily_set_cells_survive_every_failing_call_or_count_as_unset() {
+    // Two of them, then a batch that repeats one; and one that waits through a close.
+    let two = count_of(1);
+    let [set, again, batch, reopen] = [22, 23, 25, 20];
+    let subjects = [(two + 2 * (set + WORDS * batch), 1), (two + 2 * (again + WORDS * reopen), 9)];
+    let total = all(&subjects, sweep);
+    assert_counted(&total, &["EIO", "EIO on a full disk", "poisoned"]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ enum Operation {
     Trim(u64),
     Reset(u64),
     Set(u8, u8),
+    SetLazily(u8, u8),
     Clear(u8),
     TruncateAndAppend(u64, u16),
     Sync,
@@ -34,7 +35,9 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (0..40_u64).prop_map(O::Truncate),
         2 => (0..40_u64).prop_map(O::Trim),
         1 => (0..60_u64).prop_map(O::Reset),
-        2 => (0..3_u8, any::<u8>()).prop_map(|(cell, value)| O::Set(cell, value)),
+        2 => (0..3_u8, 0..4_u8).prop_map(|(cell, value)| O::Set(cell, value)),
+        // Few values, so that they come back.
+        3 => (0..3_u8, 0..4_u8).prop_map(|(cell, value)| O::SetLazily(cell, value)),
         1 => (0..3_u8).prop_map(O::Clear),
         2 => (0..40_u64, 0..3000_u16).prop_map(|(to, bytes)| O::TruncateAndAppend(to, bytes)),
         1 => Just(O::Sync),
@@ -153,27 +156,53 @@ impl Place {
 fn run(mut place: Place, options: &Options, operations: &[Operation]) {
     let mut model = Model::default();
     let mut log = Log::create_in(place.door(), options).unwrap();
+    // The cells before each time one was set lazily since the last batch.
+    let mut lazy: Vec<BTreeMap<String, Vec<u8>>> = Vec::new();
     for operation in operations {
+        let mut killed = false;
         match operation {
-            Operation::Sync => log.sync().unwrap(),
-            Operation::Maintain => log.maintain().unwrap(),
+            Operation::Sync | Operation::Maintain => {
+                let whole =
+                    if matches!(operation, Operation::Sync) { Log::sync } else { Log::maintain };
+                whole(&log).unwrap();
+                lazy.clear();
+            }
             Operation::Reopen | Operation::Kill => {
                 match (&mut place, operation) {
                     (Place::Disk(disk), Operation::Kill) => {
                         if options.write_mode_in_force() == WriteMode::Buffered {
                             // What is not synced goes with the process.
                             log.sync().unwrap();
+                            lazy.clear();
                         }
                         *disk = disk.kill();
+                        killed = true;
                     }
                     _ => log.close().unwrap(),
                 }
                 log = Log::open_in(place.door(), options).unwrap().0;
+                if killed {
+                    // Of what was set lazily since the last batch, the newest values may be gone.
+                    let all = lazy.iter().chain([&model.cells]);
+                    let found = all.rev().find(|cells| cells_of(&log) == **cells);
+                    model.cells = found.unwrap_or(&model.cells).clone();
+                }
+                lazy.clear();
+            }
+            Operation::SetLazily(cell, value) => {
+                let name = format!("cell{cell}");
+                log.set_lazily(&name, &[*value]).unwrap();
+                lazy.push(model.cells.clone());
+                model.cells.insert(name, vec![*value]);
             }
             _ => {
                 let before = model.clone();
                 let (batch, refused) = model.batch(operation);
+                let newest = log.newest_ticket().sequence();
                 let result = log.commit(&batch);
+                if log.newest_ticket().sequence() > newest {
+                    lazy.clear();
+                }
                 assert_eq!(result.is_err(), refused, "{operation:?}: {result:?}");
                 if refused {
                     model = Model { counter: model.counter, ..before };
@@ -182,6 +211,11 @@ fn run(mut place: Place, options: &Options, operations: &[Operation]) {
         }
         model.check(&log);
     }
+}
+
+fn cells_of(log: &Log) -> BTreeMap<String, Vec<u8>> {
+    let cells = log.cells().into_iter().map(|(name, _)| name);
+    cells.map(|name| (name.clone(), log.cell(&name).unwrap().to_vec())).collect()
 }
 
 fn options() -> Options {

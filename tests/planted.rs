@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use indelible::testing::explore::{Effort, Subject, explore};
 use indelible::testing::faults::{sweep, sweep_full_disk};
-use indelible::testing::program::count_of;
+use indelible::testing::program::{WORDS, count_of};
 use indelible::testing::rot::{self, SHAPES};
 use indelible::testing::sabotage::{BUGS, Bug, enable};
 
@@ -77,7 +77,7 @@ fn crashes() -> Option<String> {
 
 fn faults() -> Option<String> {
     let two = count_of(1);
-    let numbers = [3, 5, 11, 19, 31, 29, two + 11 + 44 * 15];
+    let numbers = [3, 5, 11, 19, 31, 29, two + 11 + 2 * WORDS * 15];
     let subjects = numbers.iter().zip([1, 5, 1, 7, 0, 3, 4].iter().cycle());
     let mut found = subjects.map(|(&n, &c)| sweep(Subject::Small(n, c), 1).1);
     found.find_map(|it| it).map(|it| it.what)

@@ -486,3 +486,71 @@ fn log_that_dropped_its_missing_entries_is_whole() {
         }
     }
 }
+
+/// `drawn:6018027440424183778:0`, seed 7. A batch that changed nothing of what was written was taken
+/// to change nothing at all, although a cell had been set lazily meanwhile: it was not written, and
+/// readers went on seeing what it had replaced.
+#[test]
+pub(crate) fn batch_that_takes_a_lazy_value_back_is_written() {
+    let disk = SimDisk::new(1);
+    let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
+    log.commit(Batch::new().set("decided", b"1".as_slice())).unwrap();
+    for cell in ["decided", "other"] {
+        log.set_lazily(cell, b"2").unwrap();
+    }
+    log.commit(Batch::new().set("decided", b"1".as_slice()).clear("other")).unwrap();
+    let (after, _) = open(&disk.crash_with(Persistence::Nothing));
+    for log in [log, after] {
+        assert_eq!(log.cell("decided").as_deref(), Some(&b"1"[..]));
+        assert_eq!(log.cell("other"), None);
+    }
+}
+
+/// Found by reading, with the one above. A checkpoint stated a lazily set value, and then the cell was
+/// lazily set back to what the last batch had left: later batches and syncs saw nothing to write,
+/// and what the checkpoint said came back.
+#[test]
+pub(crate) fn lazy_value_that_is_put_back_replaces_the_one_in_the_checkpoint() {
+    for batch in [Batch::new(), {
+        let mut batch = Batch::new();
+        batch.set("other", b"x".as_slice());
+        batch
+    }] {
+        let disk = SimDisk::new(1);
+        let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
+        log.commit(Batch::new().set("decided", b"1".as_slice())).unwrap();
+        log.set_lazily("decided", b"2").unwrap();
+        log.maintain().unwrap();
+        log.set_lazily("decided", b"1").unwrap();
+        log.commit(&batch).unwrap();
+        log.sync().unwrap();
+        let (after, _) = open(&disk.crash_with(Persistence::Nothing));
+        assert_eq!(after.cell("decided").as_deref(), Some(&b"1"[..]));
+    }
+}
+
+/// Found by reading, with the two above. A batch that a full disk had committed in the slots came
+/// before the cells that had been set lazily before it, and left them waiting.
+#[test]
+pub(crate) fn batch_in_the_slots_comes_behind_what_was_set_lazily_before() {
+    let disk = SimDisk::new(1);
+    let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
+    disk.set_capacity(Some(disk.used()));
+    for bytes in [900, 0] {
+        while log.commit(Batch::new().append(vec![1; bytes])).is_ok() {}
+    }
+    let before = log.stats().slot_commits;
+    let mut number = 0_u64;
+    while log.stats().slot_commits < before + 3 {
+        number += 1;
+        log.set_lazily("decided", &number.to_le_bytes()).unwrap();
+        log.set_lazily("other", &number.to_le_bytes()).unwrap();
+        let promise = [1_u8; 8];
+        log.commit(Batch::new().set("decided", promise.to_vec()).clear("other")).unwrap();
+        let found = open(&disk.crash_copy(Persistence::Nothing)).0;
+        for log in [&log, &found] {
+            assert_eq!(log.cell("decided").as_deref(), Some(&promise[..]));
+            assert_eq!(log.cell("other"), None);
+        }
+    }
+}

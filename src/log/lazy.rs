@@ -1,12 +1,16 @@
 //! Lazily set cells: values that need not be durable by themselves.
 //!
-//! Owns: the newest value of each until a batch or a checkpoint takes it along. Does not own: when
-//! that is. A value is never durable ahead of a batch that was written before it was set, and never
-//! missing once a later batch is durable: it counts like a batch of its own between the two.
+//! Owns: the newest value of each until a batch or a checkpoint takes it along, and which batches do.
+//! Does not own: when they come.
+//!
+//! A value is never durable ahead of a batch that was written before it was set, and never missing
+//! once a later batch is durable: it counts like a batch of its own between the two. A checkpoint
+//! states it and leaves it waiting all the same: the next batch may be durable first.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::plan::Plan;
 use super::shared::{Shared, Writer};
 use crate::batch::Record;
 use crate::error::{Error, Result};
@@ -57,6 +61,16 @@ impl LazyCells {
         self.iter().map(set).collect()
     }
 
+    /// Whether any of these records is about a cell that waits.
+    pub(crate) fn is_named_by(&self, records: &[Record<'_>]) -> bool {
+        records.iter().any(|record| match record {
+            Record::Set(name, _) | Record::Clear(name) | Record::Attach(name, _) => {
+                self.get(name).is_some()
+            }
+            _ => false,
+        })
+    }
+
     /// Puts the waiting values where a batch with them would.
     pub(crate) fn merge_into(&self, cells: &mut Cells) {
         for (name, value) in self.iter() {
@@ -86,11 +100,30 @@ impl LazyCells {
     }
 }
 
+/// A batch, with the lazily set cells that go along with it in front.
+pub(super) struct Loaded<'a> {
+    own: &'a [Record<'a>],
+    /// All of them, if any cell goes along.
+    all: Option<Vec<Record<'a>>>,
+}
+
+impl<'a> Loaded<'a> {
+    pub(super) fn records(&self) -> &[Record<'a>] {
+        self.all.as_deref().unwrap_or(self.own)
+    }
+
+    /// How many of the records are cells that go along.
+    pub(super) fn riders(&self) -> usize {
+        self.records().len() - self.own.len()
+    }
+}
+
 impl Shared {
     /// Sets a cell without writing anything.
     pub(crate) fn set_lazily(&self, name: &str, value: &[u8]) -> Result<()> {
-        self.usable()?;
         let mut writer = self.writer.lock();
+        // With the lock held: a close that comes after it takes the value along.
+        self.usable()?;
         let is_same = |cell: &CellValue| matches!(cell, CellValue::Inline(old) if **old == *value);
         let same = match writer.lazy.get(name) {
             Some(waiting) => **waiting == *value,
@@ -113,6 +146,30 @@ impl Shared {
         // The next idle checkpoint takes it along if no batch does.
         self.lazy_version.store(writer.lazy.version, Ordering::Release);
         Ok(())
+    }
+
+    /// A batch behind the cells that were set lazily before it. They stay where they are if it
+    /// changes nothing, neither what readers see nor what was written.
+    pub(super) fn with_riders<'a>(
+        &self,
+        writer: &mut Writer,
+        records: &'a [Record<'a>],
+    ) -> Result<Loaded<'a>> {
+        let alone = Loaded { own: records, all: None };
+        if writer.lazy.is_empty() {
+            return Ok(alone);
+        }
+        if !records.is_empty() && !writer.lazy.is_named_by(records) {
+            let (place, mut seen) = (self.place(writer), writer.state.clone());
+            writer.lazy.merge_into(Arc::make_mut(&mut seen.cells));
+            Plan::new(&seen, place, (records, 0), None, &mut writer.ops)?;
+            if writer.ops.is_empty() {
+                return Ok(alone);
+            }
+        }
+        let mut all: Vec<Record<'a>> = writer.lazy.records();
+        all.extend(records.iter().map(Record::borrowed));
+        Ok(Loaded { own: records, all: Some(all) })
     }
 
     /// Writes what waits as a batch of its own.

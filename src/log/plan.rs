@@ -42,6 +42,7 @@ pub(crate) struct Place {
 pub(crate) struct Plan {
     pub(crate) state: State,
     pub(crate) place: Place,
+    riders: usize,
     /// Bytes of all frames.
     pub(crate) bytes: u64,
     pub(crate) entry_bytes: u64,
@@ -56,21 +57,25 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Plans a batch of these records; the frames go into `ops`, which is empty if the batch changes nothing.
+    /// Plans a batch of these records; the frames go into `ops`, which is empty if the batch changes
+    /// nothing. The first so many of the records are cells that were set lazily. They get a frame
+    /// each whatever the state says: a checkpoint may have stated another value meanwhile.
     pub(crate) fn new(
         state: &State,
         place: Place,
-        records: &[Record<'_>],
+        (records, riders): (&[Record<'_>], usize),
         compress_above: Option<usize>,
         ops: &mut Vec<Op>,
     ) -> Result<Self> {
         ops.clear();
-        if records.len() > BATCH_RECORDS_MAX {
-            return Err(too_large("records in a batch", records.len(), BATCH_RECORDS_MAX));
+        let own = records.len() - riders;
+        if own > BATCH_RECORDS_MAX {
+            return Err(too_large("records in a batch", own, BATCH_RECORDS_MAX));
         }
         let mut plan = Self {
             state: state.clone(),
             place,
+            riders,
             bytes: 0,
             entry_bytes: 0,
             entries: 0,
@@ -183,7 +188,7 @@ impl Plan {
         length: usize,
         ops: &mut Vec<Op>,
     ) -> Result<()> {
-        if self.state.set(name, value)? {
+        if self.state.set(name, value)? || at < self.riders {
             self.put(at, 0, length, None, ops);
         }
         Ok(())

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::RwLockWriteGuard;
 
 use super::checkpoint::{Captured, Want};
+use super::lazy::Loaded;
 use super::plan::{Op, Place, Plan};
 use super::shared::{Shared, Writer};
 use super::view::View;
@@ -91,9 +92,9 @@ impl Shared {
         if let Some(written) = self.append_entries(writer, records) {
             return self.settle_attempt(writer, records, position, 0, written);
         }
-        let riding = self.riding(writer, records)?;
-        let records = riding.as_deref().unwrap_or(records);
-        match self.plan(writer, records)? {
+        let batch = self.with_riders(writer, records)?;
+        let records = batch.records();
+        match self.plan(writer, &batch)? {
             Planned::Not(attempt) => Ok(attempt),
             Planned::Batch { plan, mut spares } => {
                 let (rolls, mut ops) = (plan.rolls, std::mem::take(&mut writer.ops));
@@ -106,28 +107,6 @@ impl Shared {
                 self.settle_attempt(writer, records, position, rolls, written)
             }
         }
-    }
-
-    /// The records of a batch behind those of cells that were set lazily before it; nothing if none
-    /// was, or if the batch changes nothing and they can wait for another one.
-    fn riding<'a>(
-        &self,
-        writer: &mut Writer,
-        records: &'a [Record<'_>],
-    ) -> Result<Option<Vec<Record<'a>>>> {
-        if writer.lazy.is_empty() {
-            return Ok(None);
-        }
-        if !records.is_empty() {
-            let place = self.place(writer);
-            Plan::new(&writer.state, place, records, None, &mut writer.ops)?;
-            if writer.ops.is_empty() {
-                return Ok(None);
-            }
-        }
-        let mut all: Vec<Record<'a>> = writer.lazy.records();
-        all.extend(records.iter().map(Record::borrowed));
-        Ok(Some(all))
     }
 
     /// How an attempt ended, once its frames were written or not.
@@ -156,11 +135,13 @@ impl Shared {
     }
 
     /// Plans a batch and gets every segment it needs. Up to here nothing has changed.
-    fn plan(&self, writer: &mut Writer, records: &[Record<'_>]) -> Result<Planned> {
+    fn plan(&self, writer: &mut Writer, batch: &Loaded<'_>) -> Result<Planned> {
+        let records = batch.records();
         self.check_side_files(records)?;
         let place = self.place(writer);
         let (compress_above, ops) = (self.options.compress_above, &mut writer.ops);
-        let plan = Plan::new(&writer.state, place, records, compress_above, ops)?;
+        let records_and_riders = (records, batch.riders());
+        let plan = Plan::new(&writer.state, place, records_and_riders, compress_above, ops)?;
         if ops.is_empty() {
             let (sequence, next) = (writer.sequence, writer.state.next);
             return Ok(Planned::Not(Attempt::Done(Written { sequence, next })));
@@ -182,7 +163,7 @@ impl Shared {
         }
     }
 
-    fn place(&self, writer: &Writer) -> Place {
+    pub(super) fn place(&self, writer: &Writer) -> Place {
         let base = writer.tail.base();
         Place {
             base,
@@ -466,7 +447,9 @@ impl Shared {
         self.usable()?;
         let mut ops = Vec::new();
         let place = self.place(writer);
-        let plan = Plan::new(&writer.state, place, records, None, &mut ops)?;
+        let batch = self.with_riders(writer, records)?;
+        let batch = (batch.records(), batch.riders());
+        let plan = Plan::new(&writer.state, place, batch, None, &mut ops)?;
         if plan.must_roll {
             return Err(self.full());
         }
@@ -483,6 +466,7 @@ impl Shared {
         }
         self.finish(writer, &mut view, plan, sequence);
         drop(view);
+        writer.lazy.taken();
         before.give_back(writer);
         let mut captured = self.put_together(writer, Want::default());
         self.write_slots(&mut captured).map_err(|error| self.poisoned_by(error))?;

@@ -22,7 +22,7 @@ pub struct Config {
 
 /// Every combination that is explored: every write mode and both policies, each with every sync
 /// method that applies, in segments that roll after a few entries.
-pub const CONFIGS: [Config; 10] = {
+pub const CONFIGS: [Config; 12] = {
     const KIB: u64 = 1024;
     const fn config(
         kib: u64,
@@ -49,6 +49,8 @@ pub const CONFIGS: [Config; 10] = {
         config(16, Pwrite, Dsync, Barrier, 4, true),
         config(8, Buffered, Fdatasync, Always, 8, true),
         config(16, Buffered, Fdatasync, Barrier, 4, true),
+        config(16, Buffered, Dsync, Barrier, 16, true),
+        config(8, Buffered, Fsync, Barrier, 8, false),
     ]
 };
 

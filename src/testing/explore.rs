@@ -9,7 +9,6 @@
 //! opens, and what follows them, are themselves explored, so that crashes inside recovery and
 //! crashes after crashes are met. Everything follows from one seed and the identity of the program.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
@@ -19,8 +18,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::config::{CONFIGS, Config};
-use super::program::{Change, Program, Step};
-use super::run::{Expected, Runner, Stop};
+use super::expected::Expected;
+use super::program::{Change, Lazily, Program, Step};
+use super::run::{Runner, Stop};
+pub(super) use super::tally::guarded;
+pub use super::tally::{Tally, Violation};
 use super::tap::{Look, Tap};
 use crate::io::Directory;
 use crate::io::sim::rng::Rng;
@@ -114,61 +116,6 @@ impl Effort {
     pub const LARGE: Self = Self { exhaustive_units: 4, random: 4, nested_one_in: 24 };
 }
 
-/// What was done, in numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Tally {
-    /// Programs.
-    pub programs: u64,
-    /// Crash states that were recovered and checked.
-    pub states: u64,
-    /// Those by what happened: the call that the crash came before, and what survived.
-    pub kinds: BTreeMap<&'static str, u64>,
-}
-
-impl Tally {
-    /// Adds another tally.
-    pub fn add(&mut self, other: &Self) {
-        self.programs += other.programs;
-        self.states += other.states;
-        for (kind, count) in &other.kinds {
-            *self.kinds.entry(kind).or_default() += count;
-        }
-    }
-
-    pub(super) fn count(&mut self, kind: &'static str) {
-        *self.kinds.entry(kind).or_default() += 1;
-    }
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} programs, {} states", self.programs, self.states)?;
-        for (kind, count) in &self.kinds {
-            write!(f, ", {kind} {count}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A broken promise.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Violation {
-    /// The program, in the form that replays it.
-    pub subject: String,
-    /// The seed of the exploration.
-    pub seed: u64,
-    /// What went wrong, and where.
-    pub what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (subject {}, seed {})", self.what, self.subject, self.seed)
-    }
-}
-
 /// Explores one program.
 pub fn explore(subject: Subject, seed: u64, effort: Effort) -> (Tally, Option<Violation>) {
     explore_program(&subject.program(), &subject, seed, effort)
@@ -208,22 +155,6 @@ pub fn explore_program(
     let mut tally = explorer.tally.lock().clone();
     tally.programs = 1;
     (tally, violation)
-}
-
-/// Runs a check, panics included, and makes a violation of what it says.
-pub(super) fn guarded(
-    subject: &Subject,
-    seed: u64,
-    check: impl FnOnce(&mut Tally) -> Result<(), String>,
-) -> (Tally, Option<Violation>) {
-    let mut tally = Tally { programs: 1, ..Tally::default() };
-    let ran = catch_unwind(AssertUnwindSafe(|| check(&mut tally)));
-    let what = match ran {
-        Ok(Ok(())) => return (tally, None),
-        Ok(Err(what)) => what,
-        Err(_) => "a panic, printed above".to_owned(),
-    };
-    (tally, Some(Violation { subject: subject.to_string(), seed, what }))
 }
 
 struct Explorer {
@@ -289,12 +220,19 @@ impl Explorer {
             self.watch(&runner);
             if at >= program.prelude {
                 let expected = runner.expected.lock().clone();
+                let before = self.tally.lock().states;
                 self.crash(&runner.disk, None, &expected, 0);
+                if runner.in_memory.batches() > 1 {
+                    let mut tally = self.tally.lock();
+                    let states = tally.states - before;
+                    tally.count_many("with several batches in memory", states);
+                }
             }
             if self.stopped() {
                 break;
             }
         }
+        runner.in_memory.add_to(&mut self.tally.lock());
         stop_quietly(&runner.disk);
         Ok(())
     }
@@ -447,6 +385,15 @@ impl Explorer {
                     }
                     self.cut(runner, self.random())?;
                 }
+                runner.step(&Step::Reopen)
+            }
+            6 => {
+                let lazily = |cell| Lazily::New { cell, bytes: 16 };
+                runner.step(&Step::SetLazily(vec![lazily(0), lazily(4)]))?;
+                runner.step(&Step::Submit(vec![grow]))?;
+                runner.step(&Step::SetLazily(vec![lazily(4)]))?;
+                self.cut(runner, self.random())?;
+                runner.step(&Step::SetLazily(vec![lazily(4)]))?;
                 runner.step(&Step::Reopen)
             }
             _ => Ok(()),

@@ -8,9 +8,10 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::config::Config;
+use super::expected::Expected;
 use super::explore::{Subject, Tally, Violation, guarded};
-use super::program::{Change, Program, Step};
-use super::run::{Expected, Runner, Stop};
+use super::program::{Change, Lazily, Program, Step};
+use super::run::{Runner, Stop};
 use crate::batch::Batch;
 use crate::error::Error;
 use crate::io::sim::{Fault, Op, Persistence, Repeat, SimDisk};
@@ -193,6 +194,9 @@ impl Run<'_> {
                 true
             }
         };
+        // Whatever is called durable now is held against what a reopen finds.
+        runner.note_durable();
+        runner.in_memory.add_to(self.tally);
         if runner.refused > 0 {
             self.tally.count("refused, and went on");
         }
@@ -219,9 +223,10 @@ impl Run<'_> {
         if !log.stats().poisoned {
             return Err(format!("not poisoned after {error}"));
         }
-        let later: [(&str, crate::Result<()>); 3] = [
+        let later: [(&str, crate::Result<()>); 4] = [
             ("append", log.append(b"late").map(|_| ())),
             ("set", log.commit(Batch::new().set("late", b"late".as_slice())).map(|_| ())),
+            ("set lazily", log.set_lazily("late", b"late")),
             ("maintain", log.maintain()),
         ];
         for (call, result) in later {
@@ -365,9 +370,15 @@ impl Run<'_> {
         if runner.refused > 0 {
             self.tally.count("refused, and went on");
         }
+        let lazily = Lazily::New { cell: 0, bytes: 16 };
         let state = [
             Step::Commit(vec![Change::Set { cell: 0, bytes: 16 }]),
             Step::Commit(vec![Change::Trim(1)]),
+            Step::SetLazily(vec![lazily]),
+            Step::Sync,
+            Step::SetLazily(vec![lazily]),
+            Step::Commit(vec![Change::SetAgain { cell: 0, value: 1 }]),
+            Step::SetLazily(vec![lazily]),
             Step::Reopen,
             Step::Commit(vec![Change::Set { cell: 0, bytes: 16 }, Change::Trim(2)]),
             Step::Commit(vec![Change::Clear(3)]),

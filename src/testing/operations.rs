@@ -11,7 +11,7 @@
 //! disk that is full.
 
 use super::config::CONFIGS;
-use super::program::{Change, Step};
+use super::program::{Change, Lazily, Step};
 use super::run::{Runner, Stop};
 use crate::io::sim::{Fault, Moment, Persistence, Repeat};
 
@@ -34,6 +34,8 @@ pub struct Done {
     pub faults: u64,
     /// Batches that a full disk refused.
     pub refused: u64,
+    /// Times cells were set lazily.
+    pub set_lazily: u64,
 }
 
 impl Done {
@@ -44,6 +46,7 @@ impl Done {
         self.crashes_in_recovery += other.crashes_in_recovery;
         self.faults += other.faults;
         self.refused += other.refused;
+        self.set_lazily += other.set_lazily;
     }
 }
 
@@ -83,7 +86,12 @@ struct Course {
 impl Course {
     fn step(&mut self, script: &mut Script<'_>) -> Result<(), String> {
         self.done.steps += 1;
-        let step = match script.byte() % 20 {
+        // The last kind is outside of the count, so that programs from before it mean the same.
+        let kind = match script.byte() {
+            240.. => 20,
+            byte => byte % 20,
+        };
+        let step = match kind {
             0..=5 => Step::Commit(script.batch()),
             6..=8 => Step::Submit(script.batch()),
             9 => Step::Sync,
@@ -111,9 +119,13 @@ impl Course {
                 self.roughen();
                 return Ok(());
             }
-            _ => {
+            19 => {
                 self.calm();
                 return Ok(());
+            }
+            _ => {
+                self.done.set_lazily += 1;
+                Step::SetLazily(script.lazily())
             }
         };
         let outcome = self.runner.step(&step);
@@ -250,6 +262,19 @@ impl Script<'_> {
         (0..=self.byte() % 4).map(|_| self.change()).collect()
     }
 
+    fn lazily(&mut self) -> Vec<Lazily> {
+        let draw = |script: &mut Self| {
+            let (cell, number) = (script.byte() % 5, script.byte());
+            match number {
+                // The big ones share a cell, so that all together fit.
+                128.. if cell == 1 => Lazily::New { cell, bytes: u16::from(number) * 4 },
+                128.. => Lazily::New { cell, bytes: u16::from(number % 32) },
+                _ => Lazily::Again { cell, value: number % 3 },
+            }
+        };
+        (0..=self.byte() % 3).map(|_| draw(self)).collect()
+    }
+
     fn change(&mut self) -> Change {
         let kind = self.byte();
         let number = self.byte();
@@ -262,6 +287,7 @@ impl Script<'_> {
             10 | 11 => Change::Trim(u64::from(number % 12)),
             12 if number.is_multiple_of(2) => Change::ResetAhead(u64::from(number)),
             12 => Change::ResetBack(u64::from(number % 8)),
+            13 if number >= 224 => Change::SetAgain { cell, value: number % 3 },
             // The big ones share a cell, so that all together fit.
             13 if cell == 1 => Change::Set { cell, bytes: u16::from(number) * 4 },
             13 => Change::Set { cell, bytes: u16::from(number % 32) },

@@ -5,6 +5,7 @@
 
 use super::config::Config;
 use crate::io::sim::rng::Rng;
+use crate::options::WriteMode;
 
 /// One change in a batch. Positions are relative, so that every program fits every log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,14 @@ pub enum Change {
         /// Length of the value.
         bytes: u16,
     },
+    /// Sets a cell to a short value that follows from this number, so that it may have it already,
+    /// or have it again.
+    SetAgain {
+        /// Which one.
+        cell: u8,
+        /// Which value.
+        value: u8,
+    },
     /// Clears a cell.
     Clear(u8),
     /// Writes a side file of some length and attaches it.
@@ -50,6 +59,26 @@ pub enum Change {
     },
 }
 
+/// A cell that is set lazily, and to what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lazily {
+    /// A new value.
+    New {
+        /// Which cell.
+        cell: u8,
+        /// Length of the value.
+        bytes: u16,
+    },
+    /// A value that it may have already, or had before; see [`Change::SetAgain`].
+    Again {
+        /// Which cell.
+        cell: u8,
+        /// Which value.
+        value: u8,
+    },
+}
+
 /// One step of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -58,6 +87,8 @@ pub enum Step {
     Commit(Vec<Change>),
     /// Submits a batch without waiting for it.
     Submit(Vec<Change>),
+    /// Sets cells lazily, one after the other.
+    SetLazily(Vec<Lazily>),
     /// Syncs.
     Sync,
     /// Does what background threads would do.
@@ -66,6 +97,13 @@ pub enum Step {
     Reopen,
     /// Kills the process and opens the log again.
     Kill,
+}
+
+impl Step {
+    /// Whether it writes a batch.
+    pub(super) fn is_batch(&self) -> bool {
+        matches!(self, Self::Commit(_) | Self::Submit(_))
+    }
 }
 
 /// Steps, and how many of them only prepare the ground.
@@ -79,12 +117,14 @@ pub struct Program {
 }
 
 /// Number of words in the alphabet.
-pub const WORDS: u64 = 22;
+pub const WORDS: u64 = 27;
 
 /// The alphabet of the exhaustive exploration: one of each kind of mutation, and the shapes of it
 /// that take different ways through the engine.
 fn word(number: u64) -> Step {
-    use Change::{Append, Attach, Clear, ResetAhead, ResetBack, Set, Share, Trim, Truncate};
+    use Change::{
+        Append, Attach, Clear, ResetAhead, ResetBack, Set, SetAgain, Share, Trim, Truncate,
+    };
     let small = Append { count: 1, bytes: 40 };
     match number {
         0 => Step::Commit(vec![small]),
@@ -108,7 +148,16 @@ fn word(number: u64) -> Step {
         18 => Step::Sync,
         19 => Step::Maintain,
         20 => Step::Reopen,
-        _ => Step::Kill,
+        21 => Step::Kill,
+        22 => Step::SetLazily(vec![Lazily::New { cell: 0, bytes: 16 }]),
+        23 => Step::SetLazily(vec![Lazily::Again { cell: 0, value: 1 }]),
+        24 => {
+            let long = Lazily::New { cell: 1, bytes: 700 };
+            Step::SetLazily(vec![long, Lazily::New { cell: 4, bytes: 0 }])
+        }
+        25 => Step::Commit(vec![SetAgain { cell: 0, value: 1 }]),
+        // Changes nothing, unless another step has set it.
+        _ => Step::Commit(vec![Clear(4)]),
     }
 }
 
@@ -166,14 +215,28 @@ impl Program {
 }
 
 fn draw_step(rng: &mut Rng, config: &Config) -> Step {
-    match rng.below(20) {
+    let buffered = config.write_mode == WriteMode::Buffered;
+    match rng.below(24) {
+        // More that leaves frames in memory, and less that drives them out.
+        0..=4 if buffered && rng.coin() => Step::Submit(draw_batch(rng, config)),
         0 => Step::Sync,
         1 | 2 => Step::Maintain,
         3 => Step::Reopen,
         4 => Step::Kill,
         5..=9 => Step::Submit(draw_batch(rng, config)),
+        20..=23 => Step::SetLazily((0..=rng.below(3)).map(|_| draw_lazily(rng)).collect()),
         _ => Step::Commit(draw_batch(rng, config)),
     }
+}
+
+fn draw_lazily(rng: &mut Rng) -> Lazily {
+    let cell = u8::try_from(rng.below(5)).unwrap_or(0);
+    if rng.coin() {
+        return Lazily::Again { cell, value: u8::try_from(rng.below(3)).unwrap_or(0) };
+    }
+    let bytes = [0, 1, 8, 16, 24, 600].get(rng.up_to(5)).copied().unwrap_or(0);
+    // The big ones share a cell, so that all together fit.
+    Lazily::New { cell: if bytes > 100 { 1 } else { cell }, bytes }
 }
 
 fn draw_batch(rng: &mut Rng, config: &Config) -> Vec<Change> {
@@ -182,7 +245,7 @@ fn draw_batch(rng: &mut Rng, config: &Config) -> Vec<Change> {
 
 fn draw_change(rng: &mut Rng, config: &Config) -> Change {
     let cell = |rng: &mut Rng| u8::try_from(rng.below(4)).unwrap_or(0);
-    match rng.below(16) {
+    match rng.below(17) {
         0..=5 => draw_append(rng, config),
         6 | 7 => Change::Truncate(rng.below(9)),
         8 | 9 => Change::Trim(rng.below(9)),
@@ -198,13 +261,20 @@ fn draw_change(rng: &mut Rng, config: &Config) -> Change {
             let bytes = [0, 1, 511, 512, 513, 3000].get(rng.up_to(5)).copied().unwrap_or(0);
             Change::Attach { cell: cell(rng), bytes }
         }
+        15 => {
+            let value = u8::try_from(rng.below(3)).unwrap_or(0);
+            Change::SetAgain { cell: cell(rng), value }
+        }
         _ => Change::Share { from: cell(rng), to: cell(rng) },
     }
 }
 
 fn draw_append(rng: &mut Rng, config: &Config) -> Change {
     let limit = u32::try_from(config.segment_bytes).unwrap_or(u32::MAX);
+    let small = config.write_mode == WriteMode::Buffered && rng.coin();
     let bytes = match rng.below(8) {
+        // So that several batches fit a buffer of a quarter of a segment.
+        _ if small => rng.below(200),
         0 => 0,
         1 | 2 => rng.below(64),
         3 | 4 => rng.below(600),

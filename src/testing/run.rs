@@ -1,27 +1,28 @@
 //! Carrying out a program, and knowing at every moment what a crash may leave.
 //!
-//! Owns: the oracle. `Expected` holds the states that a recovery may answer with: the one that was
-//! last acknowledged, and each one that was submitted since, in order. Does not own: where crashes
-//! happen (`explore`) or faults (`faults`).
+//! Owns: a log, the model of what readers see, and the states that lead from what was acknowledged to
+//! it. Does not own: what a recovery is held against (`expected`), the making of batches (`build`),
+//! where crashes happen (`explore`) or faults (`faults`).
 
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::build::{Built, inline};
 use super::config::Config;
+use super::expected::Expected;
+use super::memory::{Frames, InMemory};
 use super::model::{Model, Value, is_refusal};
-use super::program::{Change, Step};
+use super::program::{Change, Lazily, Step};
 use super::tap::{Look, Tap};
-use crate::batch::Batch;
 use crate::error::Error;
 use crate::format::CellValue;
 use crate::io::Directory;
 use crate::io::sim::{Persistence, SimDisk};
 use crate::log::Log;
 use crate::options::{Durability, Options, WriteMode};
-use crate::recovery::{RecoveryReport, Verdict};
+use crate::recovery::Verdict;
 use crate::side_file::SideFile;
 use crate::ticket::Ticket;
 
@@ -37,91 +38,19 @@ pub(super) enum Stop {
     Failed(Error),
 }
 
-/// What a recovery may answer with.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Expected {
-    /// Whether the creation was acknowledged.
-    pub(super) exists: bool,
-    /// The acknowledged state, then what was submitted behind it.
-    pub(super) allowed: Vec<Arc<Model>>,
-    /// Number of the last acknowledged batch.
-    pub(super) acknowledged: u64,
-    /// The log was closed, and that was acknowledged.
-    pub(super) closed: bool,
-}
-
-impl Expected {
-    /// Exactly this state, acknowledged.
-    pub(super) fn exactly(model: &Arc<Model>, acknowledged: u64) -> Self {
-        let allowed = vec![Arc::clone(model)];
-        Self { exists: true, allowed, acknowledged, closed: false }
-    }
-
-    /// Takes the log's word that every entry before `durable` is durable. States that end before it
-    /// are out as long as one comes behind them that has it; one that drops entries is no such.
-    pub(super) fn heard(&mut self, durable: u64) {
-        let falls_short = |model: &&Arc<Model>| model.next() < durable;
-        let short = self.allowed.iter().take_while(falls_short).count();
-        if short < self.allowed.len() {
-            self.allowed.drain(..short);
-        }
-    }
-
-    /// Opens what a crash left and holds it against the oracle. `None`: there is rightly no log.
-    pub(super) fn check(
-        &self,
-        directory: Arc<dyn Directory>,
-        options: &Options,
-    ) -> Result<Option<(Log, Arc<Model>)>, String> {
-        let (log, report) = match Log::open_in(directory, options) {
-            Err(Error::Missing { .. }) if !self.exists => return Ok(None),
-            Err(error) => return Err(format!("the open is refused: {error}")),
-            Ok(opened) => opened,
-        };
-        self.check_report(&report)?;
-        let model = self.check_state(&log).map_err(|stop| match stop {
-            Stop::Violation(what) => what,
-            Stop::Failed(error) => format!("a read fails: {error}"),
-        })?;
-        Ok(Some((log, model)))
-    }
-
-    fn check_report(&self, report: &RecoveryReport) -> Result<(), String> {
-        if let Verdict::TornTail { sequence, .. } = report.verdict {
-            if sequence <= self.acknowledged {
-                let newest = self.acknowledged;
-                return Err(format!("batch {sequence} is called torn; {newest} is acknowledged"));
-            }
-            if self.closed {
-                return Err(format!("batch {sequence} is called torn after a close"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Which of the allowed states the log has. A read that fails says nothing about it.
-    pub(super) fn check_state(&self, log: &Log) -> Result<Arc<Model>, Stop> {
-        let mut closest = String::from("nothing is allowed");
-        for model in &self.allowed {
-            match model.difference(log) {
-                Ok(None) => return Ok(Arc::clone(model)),
-                Ok(Some(difference)) => closest = difference,
-                Err(error) => return Err(Stop::Failed(error)),
-            }
-        }
-        let count = self.allowed.len();
-        let what = format!("none of {count} allowed states; compared with the newest: {closest}");
-        Err(Stop::Violation(what))
-    }
-}
-
 /// A log that a program is carried out on.
 pub(super) struct Runner {
     pub(super) options: Options,
     pub(super) disk: SimDisk,
     pub(super) log: Option<Log>,
+    /// What readers see.
     pub(super) model: Arc<Model>,
+    /// What the last batch left.
+    written: Arc<Model>,
+    /// The cells that were set lazily since.
+    pub(super) waiting: BTreeSet<String>,
     pub(super) expected: Arc<Mutex<Expected>>,
+    pub(super) in_memory: InMemory,
     /// Batches that a capacity limit refused.
     pub(super) refused: u64,
     look: Option<Look>,
@@ -131,11 +60,12 @@ pub(super) struct Runner {
     strict: bool,
     /// The power was cut since the log was open, or a process killed that had a buffer.
     lossy: bool,
-    /// The ticket that led to each state in `expected.allowed` but the first; none for a batch that
-    /// changed nothing, whose ticket is another one's.
+    /// The ticket that led to each state in `expected.allowed` but the first; none for a cell that
+    /// was set lazily, and for a batch that changed nothing, whose ticket is another one's.
     tickets: Vec<Option<Ticket>>,
-    side_files: BTreeMap<String, SideFile>,
-    counter: u64,
+    pub(super) side_files: BTreeMap<String, SideFile>,
+    /// Numbers the contents of entries and cells.
+    pub(super) counter: u64,
 }
 
 impl Runner {
@@ -146,8 +76,11 @@ impl Runner {
             options: config.options(),
             disk: SimDisk::new(seed),
             log: None,
+            written: Arc::clone(&model),
+            waiting: BTreeSet::new(),
             model,
             expected: Arc::new(Mutex::new(expected)),
+            in_memory: InMemory::default(),
             refused: 0,
             fatal: false,
             look: None,
@@ -168,7 +101,9 @@ impl Runner {
         expected: Arc<Mutex<Expected>>,
         life: u64,
     ) -> Self {
-        let mut runner = Self { disk: disk.clone(), model, expected, ..Self::new(config, 0) };
+        let written = Arc::clone(&model);
+        let mut runner =
+            Self { disk: disk.clone(), model, written, expected, ..Self::new(config, 0) };
         runner.counter = 1_000_000 * (1 + life);
         runner.adopt(log);
         runner
@@ -201,7 +136,7 @@ impl Runner {
         }
     }
 
-    fn failed(&self, what: &str, error: Error) -> Stop {
+    pub(super) fn failed(&self, what: &str, error: Error) -> Stop {
         if self.strict || matches!(error, Error::Damaged { .. }) {
             return Stop::Violation(format!("{what} fails: {error}"));
         }
@@ -218,29 +153,41 @@ impl Runner {
 
     /// Carries out a step, then reads everything back, unless that is to stay in a buffer.
     pub(super) fn step(&mut self, step: &Step) -> Result<(), Stop> {
+        let before = self.log.as_ref().filter(|_| self.buffered()).map(Frames::of);
+        self.carry_out(step)?;
+        self.note_durable();
+        let Some(before) = before else { return self.read_back() };
+        let (after, is_batch) = (Frames::of(self.log()?), step.is_batch());
+        self.in_memory.after_step(before, after, is_batch);
+        // A read has pending frames handed to the file, so some are left there for a while.
+        if !self.tickets.len().is_multiple_of(READ_EVERY) {
+            return Ok(());
+        }
+        self.read_back()?;
+        let read = Frames::of(self.log()?);
+        self.in_memory.after_read(after, read);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, step: &Step) -> Result<(), Stop> {
         let always = self.options.durability == Durability::Always;
         match step {
-            Step::Commit(changes) => self.write(changes, always)?,
-            Step::Submit(changes) => self.write(changes, false)?,
-            Step::Sync => self.whole("sync", Log::sync)?,
-            Step::Maintain => self.whole("maintain", Log::maintain)?,
+            Step::Commit(changes) => self.write(changes, always),
+            Step::Submit(changes) => self.write(changes, false),
+            Step::SetLazily(cells) => cells.iter().try_for_each(|it| self.set_lazily(*it)),
+            Step::Sync => self.sync(),
+            Step::Maintain => self.whole("maintain", Log::maintain),
             Step::Reopen => {
                 self.whole("close", Log::close)?;
                 self.expected.lock().closed = true;
                 self.log = None;
-                self.open()?;
+                self.open()
             }
             Step::Kill => {
                 self.kill();
-                self.open()?;
+                self.open()
             }
         }
-        self.note_durable();
-        // A read has pending frames handed to the file, so some are left there for a while.
-        if self.buffered() && !self.tickets.len().is_multiple_of(READ_EVERY) {
-            return Ok(());
-        }
-        self.read_back()
     }
 
     fn buffered(&self) -> bool {
@@ -256,9 +203,9 @@ impl Runner {
     pub(super) fn kill(&mut self) {
         self.disk = self.disk.kill();
         self.log = None;
+        self.tickets.clear();
         // Frames that were still in memory went with the process.
         self.lossy |= self.buffered();
-        self.tickets.clear();
     }
 
     /// Cuts the power; the disk goes on with what survives.
@@ -270,28 +217,49 @@ impl Runner {
         self.tickets.clear();
     }
 
-    fn log(&self) -> Result<&Log, Stop> {
+    pub(super) fn log(&self) -> Result<&Log, Stop> {
         self.log.as_ref().ok_or(Stop::Failed(Error::Closed))
+    }
+
+    /// Syncs, which costs nothing if everything is durable and nothing waits.
+    fn sync(&mut self) -> Result<(), Stop> {
+        let idle = self.log()?.newest_ticket().is_durable() && self.waiting.is_empty();
+        let calls = self.disk.calls();
+        self.whole("sync", Log::sync)?;
+        if idle && self.disk.calls() != calls {
+            return Err(Stop::Violation("a sync of nothing makes calls".to_owned()));
+        }
+        self.nothing_waits();
+        Ok(())
+    }
+
+    /// Everything up to now was written.
+    fn nothing_waits(&mut self) {
+        self.written = Arc::clone(&self.model);
+        self.waiting.clear();
     }
 
     /// Something that makes everything durable.
     fn whole(&mut self, what: &str, act: fn(&Log) -> crate::Result<()>) -> Result<(), Stop> {
         self.fatal = true;
-        act(self.log()?).map_err(|error| self.failed(what, error))?;
+        if let Err(error) = act(self.log()?) {
+            self.failed_to_hand_over(&error, "hand-over failed for a sync");
+            return Err(self.failed(what, error));
+        }
         self.fatal = false;
-        if !self.log()?.newest_ticket().is_durable() {
+        let newest = self.log()?.newest_ticket();
+        if !newest.is_durable() {
             return Err(Stop::Violation(format!("not durable after {what}")));
         }
         let mut expected = self.expected.lock();
         expected.allowed = vec![Arc::clone(&self.model)];
-        for ticket in self.tickets.drain(..).flatten() {
-            expected.acknowledged = ticket.sequence();
-        }
+        expected.acknowledged = newest.sequence();
+        self.tickets.clear();
         Ok(())
     }
 
     /// Notes which batches the log reports to be durable.
-    fn note_durable(&mut self) {
+    pub(super) fn note_durable(&mut self) {
         let durable = |ticket: &Option<Ticket>| ticket.as_ref().is_some_and(Ticket::is_durable);
         if let Some(last) = self.tickets.iter().rposition(durable) {
             let mut expected = self.expected.lock();
@@ -316,19 +284,33 @@ impl Runner {
             Stop::Failed(error) => self.failed("a read", error),
             violation @ Stop::Violation(_) => violation,
         })?;
-        let newest = expected.allowed.last();
-        if self.strict && !self.lossy && newest.is_some_and(|newest| *newest != self.model) {
+        let mut states = expected.allowed.iter();
+        let written = states.rposition(|it| Arc::ptr_eq(it, &self.written));
+        let kept = expected.allowed.get(written.unwrap_or(0)..).unwrap_or_default();
+        if self.strict && !self.lossy && !kept.contains(&self.model) {
             return Err(Stop::Violation("a killed process took written batches along".to_owned()));
         }
         *expected = Expected::exactly(&self.model, log.newest_ticket().sequence());
         drop(expected);
-        self.adopt(log);
         self.lossy = false;
+        self.nothing_waits();
+        self.adopt(log);
         Ok(())
     }
 
-    /// Everything in the log is what the model says, as long as it can be read.
-    pub(super) fn read_back(&self) -> Result<(), Stop> {
+    /// Everything in the log is what the model says, as long as it can be read. A read has to hand
+    /// over what is still in memory, and to poison the log if it cannot.
+    pub(super) fn read_back(&mut self) -> Result<(), Stop> {
+        let read = self.read_all();
+        if let Err(Stop::Failed(error)) = &read
+            && self.failed_to_hand_over(error, "hand-over failed for a reader")
+        {
+            self.fatal = true;
+        }
+        read
+    }
+
+    fn read_all(&self) -> Result<(), Stop> {
         let log = self.log()?;
         match self.model.difference(log) {
             Ok(None) => {}
@@ -345,6 +327,50 @@ impl Runner {
         Ok(())
     }
 
+    /// Whether an error came from handing frames to the tail. Counts it.
+    fn failed_to_hand_over(&mut self, error: &Error, kind: &'static str) -> bool {
+        let Error::Io { op: "write" | "write to", path, source } = error else { return false };
+        let failed = self.buffered() && path.extension().is_some_and(|it| it == "seg");
+        if failed {
+            self.in_memory.count(kind);
+            if source.kind() == std::io::ErrorKind::StorageFull {
+                self.in_memory.count("hand-over met a full disk");
+            }
+        }
+        failed
+    }
+
+    /// Sets a cell lazily: readers see it at once, and the disk hears nothing of it.
+    fn set_lazily(&mut self, lazily: Lazily) -> Result<(), Stop> {
+        let (name, value) = self.lazy_value(lazily);
+        let calls = self.disk.calls();
+        let refused = matches!(self.model.cells.get(&name), Some(Value::Side(_)));
+        match self.log()?.set_lazily(&name, &value) {
+            Ok(()) if refused => {
+                return Err(Stop::Violation(format!("{name} is set over its side file")));
+            }
+            Ok(()) => {
+                let mut model = (*self.model).clone();
+                model.set(&name, Value::Inline(value.into()));
+                if model != *self.model {
+                    self.waiting.insert(name.clone());
+                    self.model = Arc::new(model);
+                    self.expected.lock().allowed.push(Arc::clone(&self.model));
+                    self.tickets.push(None);
+                }
+            }
+            Err(error) if refused && is_refusal(&error) => {}
+            Err(error) => return Err(self.failed("setting a cell lazily", error)),
+        }
+        if self.disk.calls() != calls {
+            return Err(Stop::Violation(format!("setting {name} lazily makes calls")));
+        }
+        if self.log()?.cell(&name).as_ref() != inline(&self.model, &name) {
+            return Err(Stop::Violation(format!("{name} does not show what was set lazily")));
+        }
+        Ok(())
+    }
+
     fn write(&mut self, changes: &[Change], wait: bool) -> Result<(), Stop> {
         let built = match self.build(changes) {
             Err(Stop::Failed(error)) if is_refusal(&error) => {
@@ -354,11 +380,12 @@ impl Runner {
             other => other?,
         };
         self.fatal = true;
-        let (batch, model, side_files) = built;
-        let model = Arc::new(model);
+        let model = Arc::new(built.model.clone());
         self.expected.lock().allowed.push(Arc::clone(&model));
         let log = self.log()?;
-        let written = if wait { log.commit(&batch) } else { log.submit(&batch) };
+        let (before, calls) = (log.newest_ticket(), self.disk.calls());
+        let settled = before.is_durable();
+        let written = if wait { log.commit(&built.batch) } else { log.submit(&built.batch) };
         match written {
             Ok(ticket) => {
                 if wait && !ticket.is_durable() {
@@ -369,9 +396,14 @@ impl Runner {
                     return Err(Stop::Violation(format!("the next index is {}", ticket.next())));
                 }
                 self.fatal = false;
-                let is_new = self.model != model;
+                let is_new = ticket.sequence() > before.sequence();
+                let free = !settled || self.disk.calls() == calls;
+                self.check_need(&built, is_new, free)?;
                 self.model = model;
-                self.side_files = side_files;
+                if is_new {
+                    self.nothing_waits();
+                }
+                self.side_files = built.side_files;
                 self.tickets.push(is_new.then_some(ticket));
                 Ok(())
             }
@@ -384,111 +416,25 @@ impl Runner {
                 }
                 Ok(())
             }
-            Err(error) => Err(self.failed("a batch", error)),
-        }
-    }
-
-    /// The batch for these changes, and what it leads to.
-    fn build(
-        &mut self,
-        changes: &[Change],
-    ) -> Result<(Batch<'static>, Model, BTreeMap<String, SideFile>), Stop> {
-        let mut model = (*self.model).clone();
-        let mut side_files = self.side_files.clone();
-        let mut batch = Batch::new();
-        for change in changes {
-            match *change {
-                Change::Append { count, bytes } => {
-                    for _ in 0..count {
-                        let limit = self.log()?.entry_bytes_max();
-                        let entry = self.content(u64::from(bytes).min(limit));
-                        batch.append(entry.clone());
-                        model.append(entry);
-                    }
-                }
-                Change::Truncate(back) => {
-                    let to = model.next().saturating_sub(back).max(model.first);
-                    batch.truncate(to);
-                    model.truncate(to);
-                }
-                Change::Trim(count) => {
-                    let to = model.first.saturating_add(count).min(model.next());
-                    batch.trim(to);
-                    model.trim(to);
-                }
-                Change::ResetAhead(by) => {
-                    let base = model.next() + by;
-                    batch.reset(base);
-                    model.reset(base);
-                }
-                Change::ResetBack(by) => {
-                    let base = model.first.saturating_sub(by);
-                    batch.reset(base);
-                    model.reset(base);
-                }
-                Change::Set { cell, bytes } => {
-                    let value = self.content(u64::from(bytes));
-                    batch.set(name(cell), value.clone());
-                    model.set(&name(cell), Value::Inline(value.into()));
-                    side_files.remove(&name(cell));
-                }
-                Change::Clear(cell) => {
-                    batch.clear(name(cell));
-                    model.clear(&name(cell));
-                    side_files.remove(&name(cell));
-                }
-                Change::Attach { cell, bytes } => {
-                    let value = self.content(u64::from(bytes));
-                    let file = self.side_file(&value)?;
-                    batch.attach(name(cell), file);
-                    model.set(&name(cell), Value::Side(value.into()));
-                    side_files.insert(name(cell), file);
-                }
-                Change::Share { from, to } => {
-                    if let (Some(file), Some(value)) = (
-                        side_files.get(&name(from)).copied(),
-                        model.cells.get(&name(from)).cloned(),
-                    ) {
-                        batch.attach(name(to), file);
-                        model.set(&name(to), value);
-                        side_files.insert(name(to), file);
-                    }
-                }
+            Err(error) => {
+                self.failed_to_hand_over(&error, "hand-over failed for a batch");
+                Err(self.failed("a batch", error))
             }
         }
-        Ok((batch, model, side_files))
     }
 
-    fn side_file(&self, bytes: &[u8]) -> Result<SideFile, Stop> {
-        let failed = |error: Error| {
-            if is_refusal(&error) { Stop::Failed(error) } else { self.failed("a side file", error) }
+    /// A batch is written if it changes anything, and only then; what it says of a cell that was set
+    /// lazily is to be durable with it, so that is written too. Everything else is `free` of cost.
+    fn check_need(&self, built: &Built, is_new: bool, free: bool) -> Result<(), Stop> {
+        let what = match (built.changes, built.confirms, is_new) {
+            (true, _, false) => "a batch that changes something is not written",
+            (false, false, true) => "a batch that changes nothing is written",
+            (false, false, false) if !free => "a batch that changes nothing makes calls",
+            (false, true, false) if self.expected.lock().allowed.len() > 2 => {
+                "a batch with the value of a lazily set cell is not written"
+            }
+            _ => return Ok(()),
         };
-        let mut writer = self.log()?.side_file_writer().map_err(failed)?;
-        writer.write_all(bytes).map_err(|source| failed(Error::io("write", "", source)))?;
-        writer.finish().map_err(failed)
-    }
-
-    /// Bytes that no other entry has. Half of them differ in their first eight bytes only, so that
-    /// sectors of one can pass for those of another.
-    fn content(&mut self, len: u64) -> Vec<u8> {
-        self.counter += 1;
-        let len = crate::format::number::to_usize(len);
-        let fill =
-            if self.counter.is_multiple_of(2) { 0xa5 } else { self.counter.wrapping_mul(31) };
-        let mut bytes: Vec<u8> = Vec::with_capacity(len);
-        bytes.extend(self.counter.to_le_bytes().iter().take(len));
-        let [fill, ..] = fill.to_le_bytes();
-        bytes.resize(len, fill);
-        bytes
-    }
-}
-
-/// The cells that programs use.
-fn name(cell: u8) -> String {
-    match cell {
-        0 => "promise".to_owned(),
-        1 => "stopsign".to_owned(),
-        2 => "snapshot".to_owned(),
-        other => format!("cell-{other}"),
+        Err(Stop::Violation(what.to_owned()))
     }
 }
