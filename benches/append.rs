@@ -3,17 +3,25 @@
 //! `cargo bench --bench append`
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::allow_attributes_without_reason)]
-#![allow(clippy::allow_attributes, clippy::cast_precision_loss, clippy::disallowed_methods)]
-#![allow(clippy::print_stdout)]
+#![allow(clippy::allow_attributes, clippy::indexing_slicing)]
 
 #[path = "support/mod.rs"]
 mod support;
 
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use indelible::{Batch, Durability, Log, Options, WriteMode};
-use support::{Contender, Floor, directory, is_test, print_table, take_turns};
+use support::{Contender, Floor, directory, is_test, print_table, rounds, settle, take_turns};
+
+/// Payload bytes of one unsynced burst: several times what is gathered in memory, and far less than
+/// a segment, so that no roll is in it.
+const BURST_BYTES: usize = 8 * 1024 * 1024;
+
+/// The size of a segment by default; a small one where nothing is measured.
+fn segment_bytes() -> u64 {
+    if is_test() { 1 << 20 } else { 64 << 20 }
+}
 
 fn batch(entry: &[u8], count: usize) -> Batch<'_> {
     let mut batch = Batch::new();
@@ -23,97 +31,113 @@ fn batch(entry: &[u8], count: usize) -> Batch<'_> {
     batch
 }
 
-/// Trims everything, untimed, so that the disk does not fill up.
-fn trim(log: &Log) {
+/// Lets everything go, so that the disk does not fill up, and puts what was written on the medium.
+fn start_over(log: &Log) {
     let mut batch = Batch::new();
-    batch.trim(log.next());
+    batch.reset(log.next() + 1);
     log.commit(&batch).unwrap();
+    log.sync().unwrap();
     log.maintain().unwrap();
 }
 
-/// Entries per second that are not synced, in bursts that end before the tail does.
-fn unsynced(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("append/unsynced");
-    for (mode, name) in [(WriteMode::Mmap, "mmap"), (WriteMode::Pwrite, "pwrite")] {
-        for (bytes, count) in [(64, 1), (256, 1), (4096, 1), (65536, 1), (256, 10), (256, 100)] {
-            let place = directory();
-            let options = Options::new()
-                .durability(Durability::Os)
-                .write_mode(mode)
-                .preparation(indelible::Preparation::ZeroFill)
-                .checkpoint_bytes(64 * 1024 * 1024);
-            let log = Log::create(place.path().join("log"), &options).unwrap();
-            let entry = vec![0xa5; bytes];
-            let batch = batch(&entry, count);
-            // What is written in one burst: the most of a segment, so no roll is in it.
-            let burst = (48 * 1024 * 1024 / ((bytes + 40) * count)) as u64;
-            group.throughput(Throughput::Elements(count as u64));
-            let id = BenchmarkId::new(name, format!("{bytes}B x {count}"));
-            group.bench_function(id, |bencher| {
-                bencher.iter_custom(|iterations| {
-                    let mut left = iterations;
-                    let mut took = Duration::ZERO;
-                    while left > 0 {
-                        let now = left.min(burst);
-                        let start = Instant::now();
-                        for _ in 0..now {
-                            log.commit(&batch).unwrap();
-                        }
-                        took += start.elapsed();
-                        left -= now;
-                        // The burst leaves a segment behind; the next one starts in a fresh one.
-                        let mut reset = Batch::new();
-                        reset.reset(log.next() + 1);
-                        log.commit(&reset).unwrap();
-                        log.maintain().unwrap();
+/// The policies under which a commit waits for no sync, with their write modes; what is written may
+/// be lost with the process under the first, and survives it under the others.
+fn unsynced_logs(place: &Path) -> Vec<(&'static str, Log)> {
+    let log = |number: usize, options: Options| {
+        let options = options.segment_bytes(segment_bytes());
+        Log::create(place.join(number.to_string()), &options).unwrap()
+    };
+    let (barrier, os) = (Options::new().durability(Durability::Barrier), Options::new());
+    let os = os.durability(Durability::Os);
+    vec![
+        ("Barrier (Buffered)", log(0, barrier.clone())),
+        ("Barrier, Mmap", log(1, barrier.write_mode(WriteMode::Mmap))),
+        ("Os (Mmap)", log(2, os.clone())),
+        ("Os, Pwrite", log(3, os.write_mode(WriteMode::Pwrite))),
+        ("in memory", Log::in_memory(&Options::new()).unwrap()),
+    ]
+}
+
+/// What an entry costs that is not synced, in bursts that end before the tail does. Between bursts,
+/// and not timed, everything is synced and dropped; the next burst starts in a fresh segment.
+fn unsynced(_: &mut Criterion) {
+    let place = directory();
+    let logs = unsynced_logs(place.path());
+    let mut floor = Floor::new(place.path(), segment_bytes());
+    settle();
+    for (bytes, count) in [(64, 1), (256, 1), (4096, 1), (65536, 1), (256, 10), (256, 100)] {
+        let (entry, same_bytes) = (vec![0xa5; bytes], vec![0xa5; bytes * count]);
+        let batch = batch(&entry, count);
+        let commits = if is_test() { 2 } else { BURST_BYTES / same_bytes.len() };
+        let mut memory = vec![1; 64 * 1024 * 1024];
+        let mut at = 0;
+        let mut contenders = vec![
+            Contender::new("pwrite: the same bytes, no sync", || {
+                (0..commits).for_each(|_| floor.write(&same_bytes));
+            })
+            .units(commits * count),
+            Contender::new("memcpy: the same bytes, no file", || {
+                for _ in 0..commits {
+                    if at + same_bytes.len() > memory.len() {
+                        at = 0;
                     }
-                    took
-                });
-            });
+                    memory[at..at + same_bytes.len()].copy_from_slice(&same_bytes);
+                    at += same_bytes.len();
+                }
+                std::hint::black_box(&memory);
+            })
+            .units(commits * count),
+        ];
+        for (name, log) in &logs {
+            let burst = || {
+                for _ in 0..commits {
+                    log.commit(&batch).unwrap();
+                }
+            };
+            let contender = Contender::new(*name, burst).units(commits * count);
+            contenders.push(contender.rest(|| start_over(log)));
         }
+        let times = take_turns(&mut contenders, rounds(30), 1);
+        let title = format!("append/unsynced/{bytes} B x {count}, by entry");
+        print_table(&title, &contenders, &times, 2);
     }
-    group.finish();
 }
 
 /// Durable appends in turns with the floor.
 fn synced(_: &mut Criterion) {
-    let rounds = if is_test() { 1 } else { 60 };
+    let place = directory();
+    let modes = [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite];
+    let logs = modes.map(|mode| {
+        let options = Options::new().write_mode(mode).segment_bytes(segment_bytes());
+        Log::create(place.path().join(format!("{mode:?}")), &options).unwrap()
+    });
+    let mut floor = Floor::new(place.path(), segment_bytes());
+    settle();
     for bytes in [64, 256, 1024, 4096, 65536] {
         for count in [1, 10, 100] {
             if bytes * count > 1024 * 1024 {
                 continue;
             }
-            let place = directory();
-            let log = |name: &str, mode| {
-                let options = Options::new().write_mode(mode);
-                Log::create(place.path().join(name), &options).unwrap()
-            };
-            let (mmap, pwrite) = (log("mmap", WriteMode::Mmap), log("pwrite", WriteMode::Pwrite));
-            let entry = vec![0xa5; bytes];
-            let same_bytes = vec![0xa5; bytes * count];
+            let (entry, same_bytes) = (vec![0xa5; bytes], vec![0xa5; bytes * count]);
             let batch = batch(&entry, count);
-            let mut floor = Floor::new(place.path(), 64 * 1024 * 1024);
-            let mut contenders = [
-                Contender::new("floor: pwrite + fdatasync", || floor.append(&same_bytes)),
-                Contender::new("indelible, Mmap, fdatasync", || {
-                    mmap.commit(&batch).unwrap();
-                }),
-                Contender::new("indelible, Pwrite, fdatasync", || {
-                    pwrite.commit(&batch).unwrap();
-                }),
-            ];
-            let times = take_turns(&mut contenders, rounds, 10);
-            print_table(&format!("append/synced/{bytes}B x {count}"), &contenders, &times);
-            drop(contenders);
-            trim(&mmap);
-            trim(&pwrite);
+            let mut contenders =
+                vec![Contender::new("floor: pwrite + fdatasync", || floor.append(&same_bytes))];
+            for (log, mode) in logs.iter().zip(modes) {
+                contenders.push(Contender::new(format!("{mode:?}, fdatasync"), || {
+                    log.commit(&batch).unwrap();
+                }));
+            }
+            let times = take_turns(&mut contenders, rounds(60), 10);
+            let title = format!("append/synced/{bytes} B x {count}, by commit");
+            print_table(&title, &contenders, &times, 1);
+            logs.iter().for_each(start_over);
         }
     }
 }
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().measurement_time(Duration::from_secs(2)).sample_size(20);
+    config = Criterion::default();
     targets = unsynced, synced
 }
 criterion_main!(benches);

@@ -4,7 +4,6 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::allow_attributes_without_reason)]
 #![allow(clippy::allow_attributes, clippy::disallowed_methods, clippy::print_stdout)]
-#![allow(clippy::indexing_slicing)]
 #![allow(clippy::cast_precision_loss)]
 
 #[path = "support/mod.rs"]
@@ -15,11 +14,14 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use indelible::{Log, Options, WriteMode};
-use support::{Floor, directory, is_test};
+use support::{Floor, directory, is_test, median, rate, rounds, settle};
 
-/// Entries per second that `threads` threads append durably to `log` in about `time`.
-fn rate(log: &Log, threads: usize, time: Duration) -> f64 {
+const THREADS: [usize; 4] = [1, 4, 16, 64];
+
+/// Entries that `threads` threads append durably to `log`, by second and by sync, in about `time`.
+fn together(log: &Log, threads: usize, time: Duration) -> (f64, f64) {
     let (stop, appended) = (AtomicBool::new(false), AtomicU64::new(0));
+    let before = log.stats();
     let start = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -34,51 +36,68 @@ fn rate(log: &Log, threads: usize, time: Duration) -> f64 {
         std::thread::sleep(time);
         stop.store(true, Ordering::Relaxed);
     });
-    appended.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
+    let took = start.elapsed().as_secs_f64();
+    let after = log.stats();
+    let appended = appended.load(Ordering::Relaxed) as f64;
+    (appended / took, appended / (after.syncs - before.syncs).max(1) as f64)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+/// What one thread writes a second without any log.
+fn alone(floor: &mut Floor, time: Duration) -> f64 {
+    let (start, mut appends) = (Instant::now(), 0_u32);
+    while start.elapsed() < time {
+        floor.append(&[0xa5; 256]);
+        appends += 1;
+    }
+    f64::from(appends) / start.elapsed().as_secs_f64()
 }
 
+/// What the rounds gave for one mode and number of threads.
+#[derive(Default)]
+struct Row {
+    rates: Vec<f64>,
+    of_floor: Vec<f64>,
+    of_one: Vec<f64>,
+    per_sync: Vec<f64>,
+}
+
+/// Modes and numbers of threads in turns, each round with a floor of its own.
 fn threads(_: &mut Criterion) {
     let place = directory();
-    let (rounds, time) =
-        if is_test() { (1, Duration::from_millis(20)) } else { (9, Duration::from_millis(300)) };
+    let time = Duration::from_millis(if is_test() { 20 } else { 300 });
     let mut floor = Floor::new(place.path(), 16 << 20);
-    let counts = [1, 4, 16, 64];
-    for mode in [WriteMode::Mmap, WriteMode::Pwrite] {
-        let options = Options::new().write_mode(mode);
-        let log = Log::create(place.path().join(format!("{mode:?}")), &options).unwrap();
-        let mut rates = vec![Vec::new(); counts.len()];
-        let mut floors = Vec::new();
-        let mut per_sync = vec![0.0; counts.len()];
-        for _ in 0..rounds {
-            let (start, mut appends) = (Instant::now(), 0_u32);
-            while start.elapsed() < time {
-                floor.append(&[1; 256]);
-                appends += 1;
-            }
-            floors.push(f64::from(appends) / start.elapsed().as_secs_f64());
-            for ((threads, rates), per_sync) in counts.iter().zip(&mut rates).zip(&mut per_sync) {
-                let before = log.stats();
-                rates.push(rate(&log, *threads, time));
-                let after = log.stats();
-                *per_sync =
-                    (after.appends - before.appends) as f64 / (after.syncs - before.syncs) as f64;
+    let modes = [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite];
+    let logs = modes.map(|mode| {
+        let path = place.path().join(format!("{mode:?}"));
+        Log::create(path, &Options::new().write_mode(mode)).unwrap()
+    });
+    settle();
+    let mut rows: Vec<Row> = (0..modes.len() * THREADS.len()).map(|_| Row::default()).collect();
+    let mut floors = Vec::new();
+    for _ in 0..rounds(9) {
+        for (log, rows) in logs.iter().zip(rows.chunks_mut(THREADS.len())) {
+            let floor = alone(&mut floor, time / 2);
+            floors.push(floor);
+            let mut one = None;
+            for (threads, row) in THREADS.into_iter().zip(rows) {
+                let (rate, per_sync) = together(log, threads, time);
+                row.rates.push(rate);
+                row.of_floor.push(rate / floor);
+                row.of_one.push(rate / *one.get_or_insert(rate));
+                row.per_sync.push(per_sync);
             }
         }
-        println!("\ngroup_commit, {mode:?}: durable appends of 256 B");
-        let (floor, one) = (median(floors), median(rates[0].clone()));
-        println!("  {:<12} {floor:>10.0} /s", "floor");
-        for ((threads, rates), per_sync) in counts.iter().zip(rates).zip(per_sync) {
-            let rate = median(rates);
+    }
+    println!("\ngroup_commit: durable appends of 256 B (floor: {} /s)", rate(median(floors)));
+    for (mode, rows) in modes.iter().zip(rows.chunks(THREADS.len())) {
+        for (threads, row) in THREADS.iter().zip(rows) {
             println!(
-                "  {:<12} {rate:>10.0} /s {:>6.1} x floor {:>6.1} x one thread {per_sync:>6.1} a sync",
-                format!("{threads} threads"),
-                rate / floor,
-                rate / one,
+                "  {:<22} {:>9} /s {:>7.2} x floor {:>7.2} x one thread {:>7.2} a sync",
+                format!("{mode:?}, {threads} threads"),
+                rate(median(row.rates.clone())),
+                median(row.of_floor.clone()),
+                median(row.of_one.clone()),
+                median(row.per_sync.clone()),
             );
         }
     }

@@ -3,59 +3,84 @@
 //! `cargo bench --bench sync_strategies`
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::allow_attributes_without_reason)]
-#![allow(clippy::allow_attributes, clippy::indexing_slicing)]
+#![allow(clippy::allow_attributes, clippy::print_stdout, clippy::panic)]
 
 #[path = "support/mod.rs"]
 mod support;
 
+use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use indelible::{Batch, Durability, Log, Options, Preparation, SyncMethod, WriteMode};
-use support::{Contender, Floor, directory, is_test, print_table, take_turns};
+use indelible::{Batch, Durability, Error, Log, Options, Preparation, SyncMethod, WriteMode};
+use support::{Contender, Floor, directory, is_test, print_table, rounds, settle, take_turns};
 
-const SEGMENT_BYTES: u64 = 16 << 20;
+const MODES: [WriteMode; 3] = [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite];
+const METHODS: [SyncMethod; 4] =
+    [SyncMethod::Fdatasync, SyncMethod::Fsync, SyncMethod::Msync, SyncMethod::Dsync];
+const PREPARATIONS: [Preparation; 3] =
+    [Preparation::ZeroFill, Preparation::Fallocate, Preparation::Sparse];
+/// Appends between two syncs of a barrier.
+const TURN: usize = 16;
+/// Appends in one turn where none is synced.
+const APPENDS: usize = 4096;
 
-fn matrix() -> Vec<(String, Options)> {
-    let mut matrix = Vec::new();
-    for mode in [WriteMode::Mmap, WriteMode::Pwrite] {
-        for method in
-            [SyncMethod::Fdatasync, SyncMethod::Fsync, SyncMethod::Msync, SyncMethod::Dsync]
-        {
-            for preparation in [Preparation::ZeroFill, Preparation::Fallocate, Preparation::Sparse]
-            {
-                if mode == WriteMode::Mmap && preparation == Preparation::Sparse {
-                    // Refused: a store into a sparse map kills the process on a full disk.
-                    continue;
-                }
+/// Small, because there are many logs; smaller still where nothing is measured.
+fn segment_bytes() -> u64 {
+    if is_test() { 1 << 20 } else { 16 << 20 }
+}
+
+/// The strategies under one durability, each with its log. What the engine refuses is left out, and
+/// said why.
+fn matrix(place: &Path, durability: Durability, methods: &[SyncMethod]) -> Vec<(String, Log)> {
+    let mut logs = Vec::new();
+    for mode in MODES {
+        for preparation in PREPARATIONS {
+            for &method in methods {
                 let options = Options::new()
-                    .segment_bytes(SEGMENT_BYTES)
+                    .segment_bytes(segment_bytes())
+                    .durability(durability)
                     .write_mode(mode)
                     .sync_method(method)
                     .preparation(preparation);
-                matrix.push((format!("{mode:?} {method:?} {preparation:?}"), options));
+                match Log::create(place.join(logs.len().to_string()), &options) {
+                    Ok(log) if methods.len() == 1 => {
+                        logs.push((format!("{mode:?}, {preparation:?}"), log));
+                    }
+                    Ok(log) => logs.push((format!("{mode:?}, {method:?}, {preparation:?}"), log)),
+                    Err(Error::InvalidOption { reason, .. }) => {
+                        println!("left out: {mode:?}, {method:?}, {preparation:?}: {reason}");
+                    }
+                    Err(error) => panic!("{error}"),
+                }
             }
         }
     }
-    matrix
+    logs
 }
 
-/// A log that has been through a segment already and goes on in a recycled one.
-fn recycled(path: &std::path::Path, options: &Options) -> Log {
-    let log = Log::create(path, options).unwrap();
-    for _ in 0..2 {
-        let mut batch = Batch::new();
-        batch.reset(log.next() + 1);
-        log.commit(&batch).unwrap();
-        log.maintain().unwrap();
-    }
-    assert!(log.stats().recycled > 0);
-    log
+/// Logs that have been through a segment already and go on in a recycled one, whose blocks need no
+/// preparation whatever the options say.
+fn recycled(place: &Path, durability: Durability) -> Vec<(String, Log)> {
+    let recycle = |mode: WriteMode| {
+        let options = Options::new().segment_bytes(segment_bytes()).durability(durability);
+        let path = place.join(format!("recycled {mode:?}"));
+        let log = Log::create(path, &options.write_mode(mode)).unwrap();
+        for _ in 0..2 {
+            let mut batch = Batch::new();
+            batch.reset(log.next() + 1);
+            log.commit(&batch).unwrap();
+            log.sync().unwrap();
+            log.maintain().unwrap();
+        }
+        assert!(log.stats().recycled > 0);
+        (format!("{mode:?}, Fdatasync, recycled"), log)
+    };
+    MODES.into_iter().map(recycle).collect()
 }
 
 /// Durable appends of one and of a hundred entries, every strategy in turns with the floor.
-fn durable(_: &mut Criterion) {
-    let rounds = if is_test() { 1 } else { 40 };
+fn always(_: &mut Criterion) {
     for count in [1, 100] {
         let place = directory();
         let entry = [0xa5; 256];
@@ -64,65 +89,80 @@ fn durable(_: &mut Criterion) {
         for _ in 0..count {
             batch.append(&entry);
         }
-        let mut floor = Floor::new(place.path(), SEGMENT_BYTES);
+        let mut floor = Floor::new(place.path(), segment_bytes());
+        let mut logs = matrix(place.path(), Durability::Always, &METHODS);
+        logs.extend(recycled(place.path(), Durability::Always));
+        settle();
         let mut contenders =
             vec![Contender::new("floor: pwrite + fdatasync", || floor.append(&bytes))];
-        let batch = &batch;
-        for (number, (name, options)) in matrix().into_iter().enumerate() {
-            let log = Log::create(place.path().join(number.to_string()), &options).unwrap();
-            contenders.push(Contender::new(name, move || {
-                log.commit(batch).unwrap();
+        for (name, log) in &logs {
+            contenders.push(Contender::new(name, || {
+                log.commit(&batch).unwrap();
             }));
         }
-        for mode in [WriteMode::Mmap, WriteMode::Pwrite] {
-            let options = Options::new().segment_bytes(SEGMENT_BYTES).write_mode(mode);
-            let log = recycled(&place.path().join(format!("recycled {mode:?}")), &options);
-            contenders.push(Contender::new(format!("{mode:?} Fdatasync recycled"), move || {
-                log.commit(batch).unwrap();
-            }));
-        }
-        let times = take_turns(&mut contenders, rounds, 4);
-        let title = format!("sync_strategies/Always, {count} x 256 B");
-        print_table(&title, &contenders, &times);
+        let times = take_turns(&mut contenders, rounds(60), 4);
+        let title = format!("sync_strategies/Always, {count} x 256 B, by commit");
+        print_table(&title, &contenders, &times, 1);
     }
 }
 
-/// The policies: what a commit costs under each, the sync of a barrier included every 16th time.
-fn policies(_: &mut Criterion) {
+/// Turns of a host that appends sixteen entries one by one and then syncs once. The floor writes the
+/// same bytes at once.
+fn barrier(_: &mut Criterion) {
     let place = directory();
     let entry = [0xa5; 256];
-    let mut floor = Floor::new(place.path(), SEGMENT_BYTES);
-    let mut contenders = vec![Contender::new("floor: pwrite + fdatasync", || floor.append(&entry))];
-    let policies = [
-        Durability::Always,
-        Durability::Barrier,
-        Durability::Interval(Duration::from_millis(10)),
-        Durability::Os,
-    ];
-    for policy in policies {
-        let options = Options::new().segment_bytes(SEGMENT_BYTES).durability(policy);
-        let log = Log::create(place.path().join(format!("{policy:?}")), &options).unwrap();
-        let mut turn = 0;
-        let name = match policy {
-            Durability::Barrier => "Barrier, one sync for 16 appends".to_owned(),
-            other => format!("{other:?}"),
-        };
-        contenders.push(Contender::new(name, move || {
-            log.append(&entry).unwrap();
-            turn += 1;
-            if policy == Durability::Barrier && turn % 16 == 0 {
-                log.sync().unwrap();
+    let bytes = [0xa5; 256 * TURN];
+    let mut floor = Floor::new(place.path(), segment_bytes());
+    let mut logs = matrix(place.path(), Durability::Barrier, &METHODS);
+    logs.extend(recycled(place.path(), Durability::Barrier));
+    settle();
+    let mut contenders = vec![Contender::new("floor: pwrite + fdatasync", || floor.append(&bytes))];
+    for (name, log) in &logs {
+        contenders.push(Contender::new(name, || {
+            for _ in 0..TURN {
+                log.append(&entry).unwrap();
             }
+            log.sync().unwrap();
         }));
     }
-    let rounds = if is_test() { 1 } else { 40 };
-    let times = take_turns(&mut contenders, rounds, 16);
-    print_table("sync_strategies/policies, 1 x 256 B", &contenders, &times);
+    let times = take_turns(&mut contenders, rounds(60), 4);
+    let title = format!("sync_strategies/Barrier, {TURN} appends of 256 B and a sync");
+    print_table(&title, &contenders, &times, 1);
+}
+
+/// What an append costs where no commit waits for a sync; the method of the sync is no part of it.
+/// `Barrier` is here without its syncs, to be compared.
+fn unsynced(_: &mut Criterion) {
+    let policies =
+        [Durability::Barrier, Durability::Interval(Duration::from_millis(10)), Durability::Os];
+    for policy in policies {
+        let place = directory();
+        let entry = [0xa5; 256];
+        let mut floor = Floor::new(place.path(), segment_bytes());
+        let logs = matrix(place.path(), policy, &[SyncMethod::Fdatasync]);
+        settle();
+        let floor_turn = || (0..APPENDS).for_each(|_| floor.write(&entry));
+        let mut contenders =
+            vec![Contender::new("pwrite: 256 B, no sync", floor_turn).units(APPENDS)];
+        for (name, log) in &logs {
+            let appends = || {
+                for _ in 0..APPENDS {
+                    log.append(&entry).unwrap();
+                }
+            };
+            // Untimed, so that the next turn of anybody finds nothing to be written back.
+            let rest = || log.sync().unwrap();
+            contenders.push(Contender::new(name, appends).units(APPENDS).rest(rest));
+        }
+        let times = take_turns(&mut contenders, rounds(10), 1);
+        let title = format!("sync_strategies/{policy:?}, 256 B, by append, not synced");
+        print_table(&title, &contenders, &times, 1);
+    }
 }
 
 criterion_group! {
     name = benches;
     config = Criterion::default();
-    targets = durable, policies
+    targets = always, barrier, unsynced
 }
 criterion_main!(benches);

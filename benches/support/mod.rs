@@ -2,14 +2,16 @@
 //!
 //! The floor is the least a durable append can cost on this disk: `pwrite` onto space that was
 //! zero-filled in small writes before, then `fdatasync`. Absolute times of a shared machine mean
-//! little, so every figure is also given as a ratio to the floor of the same rounds: contenders
-//! take turns round by round, and drift hits all of them alike.
+//! little, so every figure is also given as a ratio to the floor: contenders take turns round by
+//! round, a ratio is formed inside a round, and the median of the rounds' ratios is printed. What
+//! slows the machine down for a while slows both.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::print_stdout)]
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 #![allow(clippy::allow_attributes, clippy::allow_attributes_without_reason)]
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -18,10 +20,15 @@ use std::time::{Duration, Instant};
 /// A directory on the disk under test: `INDELIBLE_BENCH_DIR`, or the target directory. The system's
 /// temporary directory may be memory, where a sync costs nothing.
 pub fn directory() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("bench-").tempdir_in(base()).unwrap()
+}
+
+/// Where the directories of the benches go, created if need be.
+pub fn base() -> PathBuf {
     let base = std::env::var_os("INDELIBLE_BENCH_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
     std::fs::create_dir_all(&base).unwrap();
-    tempfile::Builder::new().prefix("bench-").tempdir_in(base).unwrap()
+    base
 }
 
 /// Whether this is not `cargo bench`: then every path runs once, and nothing is measured.
@@ -70,65 +77,162 @@ impl Floor {
     }
 }
 
-/// Times of one contender, one per operation.
+/// Times of one contender: of each operation, and which of them belong to one round.
 #[derive(Default, Clone)]
-pub struct Times(pub Vec<Duration>);
+pub struct Times {
+    /// In seconds: a `Duration` would round what takes a nanosecond or two.
+    all: Vec<f64>,
+    per_round: usize,
+}
 
 impl Times {
-    pub fn percentile(&self, share: f64) -> Duration {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable();
-        let at = (sorted.len().saturating_sub(1) as f64 * share) as usize;
-        sorted.get(at).copied().unwrap_or_default()
+    /// Takes in the times of a round.
+    pub fn add(&mut self, round: &[Duration]) {
+        self.add_by_unit(round, 1);
     }
 
-    pub fn median(&self) -> Duration {
+    /// The same, of operations that are so many units each.
+    fn add_by_unit(&mut self, round: &[Duration], units: usize) {
+        self.per_round = round.len();
+        self.all.extend(round.iter().map(|time| time.as_secs_f64() / units as f64));
+    }
+
+    /// In seconds.
+    pub fn percentile(&self, share: f64) -> f64 {
+        percentile(&self.all, share)
+    }
+
+    /// In seconds.
+    pub fn median(&self) -> f64 {
         self.percentile(0.5)
     }
+
+    /// The median of the rounds' ratios to what another one took in the same rounds, both by unit.
+    pub fn ratio(&self, floor: &Self) -> f64 {
+        let rounds = |times: &Self| {
+            let rounds = times.all.chunks(times.per_round.max(1));
+            rounds.map(|round| percentile(round, 0.5)).collect::<Vec<_>>()
+        };
+        let ratios = rounds(self).into_iter().zip(rounds(floor)).map(|(own, floor)| own / floor);
+        median(ratios.collect())
+    }
+}
+
+fn percentile(times: &[f64], share: f64) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = (sorted.len().saturating_sub(1) as f64 * share) as usize;
+    sorted.get(at).copied().unwrap_or_default()
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 /// One thing to be measured: a name and an operation.
 pub struct Contender<'a> {
     pub name: String,
-    pub operation: Box<dyn FnMut() + 'a>,
+    operation: Box<dyn FnMut() + 'a>,
+    /// What an operation consists of: its time is given by unit.
+    units: usize,
+    /// What follows a turn, untimed.
+    rest: Box<dyn FnMut() + 'a>,
 }
 
 impl<'a> Contender<'a> {
     pub fn new(name: impl Into<String>, operation: impl FnMut() + 'a) -> Self {
-        Self { name: name.into(), operation: Box::new(operation) }
+        Self { name: name.into(), operation: Box::new(operation), units: 1, rest: Box::new(|| {}) }
+    }
+
+    /// The operation is so many of what the table is about.
+    pub fn units(self, units: usize) -> Self {
+        Self { units, ..self }
+    }
+
+    /// What is done after each turn, and not timed.
+    pub fn rest(self, rest: impl FnMut() + 'a) -> Self {
+        Self { rest: Box::new(rest), ..self }
     }
 }
 
-/// Runs the contenders in turns, `per_round` operations each, and answers their times.
+/// Runs the contenders in turns, `per_round` operations each, and answers their times by unit. One
+/// more round goes before, for caches and first files, and is not kept.
 pub fn take_turns(contenders: &mut [Contender<'_>], rounds: usize, per_round: usize) -> Vec<Times> {
     let mut times = vec![Times::default(); contenders.len()];
-    for round in 0..rounds {
+    for round in 0..=rounds {
         for turn in 0..contenders.len() {
             // Another one begins each time, so that nobody always follows the same neighbour.
             let at = (turn + round) % contenders.len();
+            let contender = &mut contenders[at];
+            let mut taken = Vec::with_capacity(per_round);
             for _ in 0..per_round {
                 let start = Instant::now();
-                (contenders[at].operation)();
-                times[at].0.push(start.elapsed());
+                (contender.operation)();
+                taken.push(start.elapsed());
+            }
+            (contender.rest)();
+            if round > 0 {
+                times[at].add_by_unit(&taken, contender.units);
             }
         }
     }
     times
 }
 
-/// Prints a table: median and p99 of each contender, and its median as a ratio to the first one.
-pub fn print_table(title: &str, contenders: &[Contender<'_>], times: &[Times]) {
+/// Prints a table: median and p99 of each contender, and ratios to the first `floors` of them. The
+/// part of a floor's name before its colon heads the column.
+pub fn print_table(title: &str, contenders: &[Contender<'_>], times: &[Times], floors: usize) {
     println!("\n{title}");
-    println!("  {:<44} {:>12} {:>12} {:>8}", "", "p50", "p99", "x floor");
-    let floor = times[0].median().as_secs_f64();
-    for (contender, times) in contenders.iter().zip(times) {
-        let median = times.median();
-        println!(
-            "  {:<44} {:>12} {:>12} {:>8.2}",
-            contender.name,
-            format!("{median:.1?}"),
-            format!("{:.1?}", times.percentile(0.99)),
-            median.as_secs_f64() / floor
-        );
+    let mut head = format!("  {:<46} {:>11} {:>11} {:>11}", "", "p50", "p99", "a second");
+    for floor in &contenders[..floors] {
+        let name = floor.name.split(':').next().unwrap_or_default();
+        let _ = write!(head, " {:>9}", format!("x {name}"));
     }
+    println!("{head}");
+    for (contender, own) in contenders.iter().zip(times) {
+        let mut line = format!(
+            "  {:<46} {:>11} {:>11} {:>11}",
+            contender.name,
+            time(own.median()),
+            time(own.percentile(0.99)),
+            rate(1.0 / own.median().max(1e-10)),
+        );
+        for floor in &times[..floors] {
+            let _ = write!(line, " {:>9.2}", own.ratio(floor));
+        }
+        println!("{line}");
+    }
+}
+
+/// A number of seconds in the unit that suits it.
+pub fn time(seconds: f64) -> String {
+    match seconds {
+        _ if seconds < 1e-6 => format!("{:.1} ns", seconds * 1e9),
+        _ if seconds < 1e-3 => format!("{:.1} us", seconds * 1e6),
+        _ if seconds < 1.0 => format!("{:.1} ms", seconds * 1e3),
+        _ => format!("{seconds:.1} s"),
+    }
+}
+
+/// A number in three digits.
+pub fn rate(value: f64) -> String {
+    match value {
+        _ if value >= 1e6 => format!("{:.2} M", value / 1e6),
+        _ if value >= 1e4 => format!("{:.1} k", value / 1e3),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// Waits until what was begun by creating logs is over: segments being prepared, blocks being
+/// written. None of it belongs to the time of whoever comes first.
+pub fn settle() {
+    if !is_test() {
+        std::thread::sleep(Duration::from_secs(2));
+    }
+}
+
+/// So many rounds, or one if nothing is measured.
+pub fn rounds(rounds: usize) -> usize {
+    if is_test() { 1 } else { rounds }
 }

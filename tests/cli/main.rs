@@ -11,6 +11,7 @@
 )]
 
 mod backup;
+mod bench;
 mod damage;
 mod looking;
 mod repair;

@@ -42,12 +42,23 @@ pub struct Table {
     pub rows: Vec<Row>,
     /// Rows that only look as durable as the others; see `syncs`.
     pub not_on_device: Vec<String>,
+    /// Peers that were asked for and lack the mode that this work needs.
+    pub absent: Vec<String>,
+}
+
+impl Table {
+    /// Whether the base took part, so that there is something to divide by.
+    pub fn has_ratios(&self) -> bool {
+        self.rows.iter().flat_map(|row| &row.cells).flatten().any(|cell| cell.ratio.is_some())
+    }
 }
 
 /// One contestant's line.
 #[derive(Serialize)]
 pub struct Row {
     pub name: String,
+    /// What an entry survives once its append has returned; empty if that is no matter here.
+    pub survives: String,
     /// One a column; `None` where the contestant cannot do the work.
     pub cells: Vec<Option<Cell>>,
 }
@@ -105,7 +116,7 @@ impl Grid {
         let rows = names.iter().filter_map(|name| {
             let row = self.names.iter().position(|known| known == name)?;
             let cells = (0..self.columns.len()).map(|column| self.cell(row, column)).collect();
-            Some(Row { name: (*name).to_owned(), cells })
+            Some(Row { name: (*name).to_owned(), survives: String::new(), cells })
         });
         Table {
             title: self.title.clone(),
@@ -115,6 +126,7 @@ impl Grid {
             columns: self.columns.clone(),
             rows: rows.collect(),
             not_on_device: Vec::new(),
+            absent: Vec::new(),
         }
     }
 
@@ -124,7 +136,7 @@ impl Grid {
         let base = base.and_then(|base| self.cells.get(&(base, column)));
         let ratios = samples.iter().filter_map(|sample| {
             let base = base?.iter().find(|base| base.round == sample.round)?;
-            Some(sample.median / base.median)
+            (base.median > 0.0).then(|| sample.median / base.median)
         });
         let mut all: Vec<f64> = samples.iter().flat_map(|sample| &sample.all).copied().collect();
         all.sort_by(f64::total_cmp);

@@ -5,6 +5,7 @@
 
 mod grid;
 mod omni;
+mod owned;
 mod peer;
 mod peers;
 mod picture;
@@ -46,7 +47,7 @@ struct Arguments {
     appends: usize,
     json: Option<PathBuf>,
     svg: Option<PathBuf>,
-    /// What `load` and `child` are to write into.
+    /// What the children `load`, `load-unsynced` and `child` are to write into.
     target: Option<PathBuf>,
     keep_dir: bool,
 }
@@ -77,7 +78,9 @@ fn parse(mut words: impl Iterator<Item = String>) -> Outcome<Arguments> {
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
-            "run" | "syncs" | "list" | "load" | "child" => arguments.command = word,
+            "run" | "syncs" | "list" | "load" | "load-unsynced" | "child" => {
+                arguments.command = word;
+            }
             "--help" | "-h" => "help".clone_into(&mut arguments.command),
             "--dir" => {
                 plan.dir = value()?.into();
@@ -117,8 +120,10 @@ fn dispatch(arguments: &Arguments) -> Outcome<()> {
             }
             let plan = Plan { dir: root, only: arguments.plan.only.clone(), ..arguments.plan };
             match command {
-                "load" => {
-                    work::reopen::load(&the_one(&plan)?, target(arguments)?, arguments.appends)?;
+                "load" | "load-unsynced" => {
+                    let mode = if command == "load" { Mode::Synced } else { Mode::Unsynced };
+                    let (kind, target) = (the_one(&plan)?, target(arguments)?);
+                    work::reopen::load(&kind, target, arguments.appends, mode)?;
                 }
                 "child" => syncs::child(&the_one(&plan)?, target(arguments)?, arguments.appends)?,
                 _ => measure(arguments, &plan)?,
@@ -201,9 +206,15 @@ fn run(arguments: &Arguments, plan: &Plan, report: &mut Report) -> Outcome<()> {
     for table in &mut *tables {
         let absent = report.syncs.iter().filter(|syncs| !syncs.on_device());
         table.not_on_device = absent.map(|syncs| syncs.name.to_owned()).collect();
+        for row in &mut table.rows {
+            let syncs = report.syncs.iter().find(|syncs| syncs.name == row.name);
+            row.survives = syncs.map_or("", syncs::Syncs::survives).to_owned();
+        }
     }
     if wanted("unsynced") {
-        tables.push(work::unsynced::run(plan)?);
+        let mut table = work::unsynced::run(plan)?;
+        work::survival::run(plan, &mut table)?;
+        tables.push(table);
     }
     if wanted("reads") {
         tables.push(work::reads::run(plan)?);

@@ -10,6 +10,7 @@
 //! knows it decided.
 
 pub mod stores;
+mod syncs;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -64,18 +65,39 @@ pub trait Cluster {
     fn read_decided(&mut self) -> Outcome<()>;
     /// Drops the decided prefix on all nodes.
     fn trim(&mut self) -> Outcome<()>;
+    /// How often the leader has synced so far, and all nodes together, if that is counted.
+    fn syncs(&self) -> (u64, u64);
+}
+
+/// What a cluster is to be like.
+#[derive(Clone, Copy)]
+pub struct Setting {
+    /// Entries OmniPaxos gathers before it sends.
+    pub batch_size: usize,
+    /// Whether syncs are to be counted, which RocksDB does not do unless it is asked.
+    #[cfg_attr(not(feature = "rocksdb"), expect(dead_code, reason = "the others always count"))]
+    pub counted: bool,
 }
 
 /// A storage that the comparison knows how to make.
 pub struct Store {
     pub name: &'static str,
-    /// Makes a cluster with this `batch_size`, its files below the directory.
-    pub cluster: fn(&std::path::Path, usize) -> Outcome<Box<dyn Cluster>>,
+    /// Makes a cluster, its files below the directory.
+    pub cluster: fn(&std::path::Path, Setting) -> Outcome<Box<dyn Cluster>>,
+}
+
+/// One node's storage, and what stays with the host.
+pub struct Node<B> {
+    pub storage: B,
+    pub before_send: BeforeSend,
+    /// How often the storage has synced so far.
+    pub syncs: Box<dyn Fn() -> u64>,
 }
 
 pub struct Nodes<B: Storage<Command>> {
     members: Vec<OmniPaxos<Command, B>>,
     before_send: Vec<BeforeSend>,
+    syncs: Vec<Box<dyn Fn() -> u64>>,
     leader: usize,
     /// How far each node has read.
     read: [usize; NODES.len()],
@@ -84,22 +106,22 @@ pub struct Nodes<B: Storage<Command>> {
 
 impl<B: Storage<Command>> Nodes<B> {
     /// Builds the nodes and waits for a leader.
-    pub fn new(storages: Vec<(B, BeforeSend)>, batch_size: usize) -> Outcome<Self> {
+    pub fn new(nodes: Vec<Node<B>>, batch_size: usize) -> Outcome<Self> {
         let cluster = ClusterConfig {
             configuration_id: 1,
             nodes: NODES.to_vec(),
             ..ClusterConfig::default()
         };
-        let mut members = Vec::new();
-        let mut before_send = Vec::new();
-        for (pid, (storage, barrier)) in NODES.into_iter().zip(storages) {
+        let (mut members, mut before_send, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
+        for (pid, node) in NODES.into_iter().zip(nodes) {
             let server = ServerConfig { pid, batch_size, ..ServerConfig::default() };
-            let node = cluster.clone().build_for_server(server, storage);
-            members.push(node.map_err(|error| format!("{error:?}"))?);
-            before_send.push(barrier);
+            let member = cluster.clone().build_for_server(server, node.storage);
+            members.push(member.map_err(|error| format!("{error:?}"))?);
+            before_send.push(node.before_send);
+            syncs.push(node.syncs);
         }
-        let mut cluster =
-            Self { members, before_send, leader: 0, read: [0; NODES.len()], taken: Vec::new() };
+        let (read, taken) = ([0; NODES.len()], Vec::new());
+        let mut cluster = Self { members, before_send, syncs, leader: 0, read, taken };
         for _ in 0..10_000 {
             cluster.members.iter_mut().for_each(OmniPaxos::tick);
             cluster.deliver()?;
@@ -165,10 +187,14 @@ impl<B: Storage<Command>> Cluster for Nodes<B> {
         self.members[self.leader].trim(Some(decided)).map_err(|error| format!("{error:?}"))?;
         self.deliver()
     }
+
+    fn syncs(&self) -> (u64, u64) {
+        (self.syncs[self.leader](), self.syncs.iter().map(|syncs| syncs()).sum())
+    }
 }
 
-/// The tables of rates and of latencies.
-pub fn run(plan: &Plan) -> Outcome<[Table; 2]> {
+/// The tables of rates, of latencies, and of syncs.
+pub fn run(plan: &Plan) -> Outcome<[Table; 4]> {
     let stores = stores::all();
     let payloads = Payloads::new();
     let commands: Vec<Command> =
@@ -177,17 +203,11 @@ pub fn run(plan: &Plan) -> Outcome<[Table; 2]> {
     let mut times = Grid::new("OmniPaxos, append to decided", "µs", false, BASE);
     let slice = Duration::from_millis(if plan.quick { 50 } else { 200 });
     for (burst, batch_size, read) in SHAPES {
-        let gathered = (batch_size > 1).then(|| format!(", batch_size {batch_size}"));
-        let column = [
-            format!("{burst} a turn"),
-            gathered.unwrap_or_default(),
-            if read { ", read back".to_owned() } else { String::new() },
-        ]
-        .concat();
+        let column = column(burst, batch_size, read);
         let mut clusters = Vec::new();
         for store in &stores {
             let dir = plan.fresh("omnipaxos", &store.name.replace([' ', ','], "-"))?;
-            clusters.push(Some((store.cluster)(&dir, batch_size)?));
+            clusters.push(Some((store.cluster)(&dir, Setting { batch_size, counted: false })?));
         }
         plan.settle()?;
         for round in 0..=plan.rounds {
@@ -216,7 +236,15 @@ pub fn run(plan: &Plan) -> Outcome<[Table; 2]> {
         }
     }
     let names: Vec<&str> = stores.iter().map(|store| store.name).collect();
-    Ok([rates.table(&names), times.table(&names)])
+    let [leader, all] = syncs::run(plan, &stores, &commands)?;
+    Ok([rates.table(&names), times.table(&names), leader, all])
+}
+
+/// The name of a shape.
+fn column(burst: usize, batch_size: usize, read: bool) -> String {
+    let gathered = (batch_size > 1).then(|| format!(", batch_size {batch_size}"));
+    let read = if read { ", read back" } else { "" };
+    format!("{burst} a turn{}{read}", gathered.unwrap_or_default())
 }
 
 /// Decided entries a second, and microseconds from append to decided of one entry a turn.

@@ -4,19 +4,20 @@
 //! peer does it (`peers::*`).
 //!
 //! A peer is opened the way its own documentation recommends, with its default options, except
-//! where a comment at the option says why. What one peer cannot do it answers with `None`; that
-//! is shown as a dash and never as a time.
+//! where a comment at the option says why. A peer without a mode takes no part in the works that
+//! need it, and is named below their tables.
 
 use std::error::Error;
 use std::path::Path;
 
+use crate::owned::{Owned, Seen};
 use crate::peers;
 
 /// The result of whatever a peer does; each has an error type of its own.
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// An open peer, or `None` if it has no such mode.
-pub type Opened = Outcome<Option<Box<dyn Peer>>>;
+/// An open peer.
+pub type Opened = Outcome<Box<dyn Peer>>;
 
 /// When an append may return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +37,12 @@ pub trait Peer: Send + Sync {
     /// Makes everything appended so far as durable as the peer can.
     fn flush(&self) -> Outcome<()>;
 
-    /// Owned copies of `count` entries of lane 0 from the `first`-th on.
-    fn read(&self, first: u64, count: usize) -> Outcome<Vec<Vec<u8>>>;
+    /// `count` entries of lane 0 from the `first`-th on, in the cheapest form in which the reader can
+    /// keep them.
+    fn read(&self, first: u64, count: usize) -> Outcome<Box<dyn Owned>>;
 
-    /// Shows the same entries without copying them, where the peer can. Returns the bytes seen.
-    fn read_borrowed(&self, first: u64, count: usize) -> Option<Outcome<usize>> {
+    /// Looks at the same entries without copying them, where the peer can.
+    fn look(&self, first: u64, count: usize) -> Option<Outcome<Seen>> {
         let _ = (first, count);
         None
     }
@@ -57,9 +59,19 @@ pub struct Kind {
     pub name: &'static str,
     /// What a reader of the table has to know.
     pub note: &'static str,
+    /// The modes it has.
+    pub modes: &'static [Mode],
     /// Opens it in a directory that exists.
     pub open: fn(&Path, Mode) -> Opened,
 }
+
+impl Kind {
+    pub fn has(&self, mode: Mode) -> bool {
+        self.modes.contains(&mode)
+    }
+}
+
+const BOTH: &[Mode] = &[Mode::Synced, Mode::Unsynced];
 
 /// The name of the peer that all others are divided by.
 pub const FLOOR: &str = "floor";
@@ -69,68 +81,87 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: FLOOR,
         note: "pwrite onto zero-filled space, fdatasync; no framing, no checksum, no index",
+        modes: BOTH,
         open: peers::floor::open,
     },
     Kind {
         name: "indelible",
-        note: "mmap + fdatasync; Always when synced, Os when not",
+        note: "as it comes: Always when synced; Barrier when not, whose appends wait in memory",
+        modes: BOTH,
+        open: peers::indelible::open,
+    },
+    Kind {
+        name: "indelible-os",
+        note: "Os, as it comes: appends that are not synced and survive the process",
+        modes: &[Mode::Unsynced],
+        open: peers::indelible::open_os,
+    },
+    Kind {
+        name: "indelible-mmap",
+        note: "Always, stored through the map; when not synced that is indelible-os",
+        modes: &[Mode::Synced],
         open: peers::indelible::open_mmap,
     },
     Kind {
         name: "indelible-pwrite",
-        note: "the same, written with pwrite",
+        note: "one pwrite a batch; Always when synced, Os when not",
+        modes: BOTH,
         open: peers::indelible::open_pwrite,
-    },
-    Kind {
-        name: "indelible-barrier",
-        note: "Barrier: commit, then sync() when synced; unsynced without the sync",
-        open: peers::indelible::open_barrier,
     },
     Kind {
         name: "raft-engine",
         note: "one raft group a thread (one group takes no concurrent appends)",
+        modes: BOTH,
         open: peers::raft_engine::open,
     },
     Kind {
         name: "raft-log",
         note: "default 1 ms gather; unsynced appends stay in the process's memory",
+        modes: BOTH,
         open: peers::raft_log::open,
     },
     Kind {
         name: "raft-log-nowait",
         note: "without the gather",
+        modes: BOTH,
         open: peers::raft_log::open_nowait,
     },
     #[cfg(feature = "rocksdb")]
-    Kind { name: "rocksdb", note: "WAL, sync on or off", open: peers::rocks::open },
+    Kind { name: "rocksdb", note: "WAL, sync on or off", modes: BOTH, open: peers::rocks::open },
     Kind {
         name: "okaywal",
         note: "no unsynced appends; the host keeps the index (24 bytes an entry)",
+        modes: &[Mode::Synced],
         open: peers::okaywal::open,
     },
     Kind {
         name: "fjall",
         note: "journal, PersistMode::SyncData or none",
+        modes: BOTH,
         open: peers::fjall::open,
     },
     Kind {
         name: "sled",
         note: "flush() after each batch; unsynced appends stay in the process's memory",
+        modes: BOTH,
         open: peers::sled::open,
     },
     Kind {
         name: "redb",
         note: "a transaction a batch; Durability::Immediate or None",
+        modes: BOTH,
         open: peers::redb::open,
     },
     Kind {
         name: "commitlog",
         note: "flush() after each batch: see the sync calls",
+        modes: BOTH,
         open: peers::commitlog::open,
     },
     Kind {
         name: "walrus",
         note: "SyncEach or NoFsync; reads move one cursor forward and cannot start at an index",
+        modes: BOTH,
         open: peers::walrus::open,
     },
 ];

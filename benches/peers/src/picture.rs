@@ -63,10 +63,12 @@ fn draw_column(panel: &Panel<'_>, table: &Table, column: usize) -> Outcome<()> {
     let bold = ("sans-serif", 14).into_font().style(FontStyle::Bold).color(&BLACK);
     panel.draw(&Text::new(title, (8, 6), bold))?;
     let better = if table.more_is_better { "more" } else { "less" };
-    let unit = format!("{}, {better} is better, log scale, (x {})", table.unit, table.base);
+    let base = if table.has_ratios() { format!(", (x {})", table.base) } else { String::new() };
+    let unit = format!("{}, {better} is better, log scale{base}", table.unit);
     panel.draw(&Text::new(unit, (8, 24), ("sans-serif", 11).into_font().color(&BLACK.mix(0.6))))?;
 
-    let medians = bars.iter().map(|(_, cell)| cell.median.max(f64::MIN_POSITIVE));
+    // Nothing has no logarithm: its bar has no length.
+    let medians = bars.iter().map(|(_, cell)| cell.median).filter(|median| *median > 0.0);
     let least = medians.clone().fold(f64::INFINITY, f64::min).log10() - 0.5;
     let most = medians.fold(f64::NEG_INFINITY, f64::max).log10();
     let room = f64::from(i32::try_from(PANEL_WIDTH)? - NAME_WIDTH - VALUE_WIDTH);
@@ -74,7 +76,7 @@ fn draw_column(panel: &Panel<'_>, table: &Table, column: usize) -> Outcome<()> {
         let top = TITLE_HEIGHT + BAR_HEIGHT * number;
         let share = (cell.median.log10() - least) / (most - least).max(0.1);
         #[expect(clippy::cast_possible_truncation, reason = "pixels of a panel")]
-        let end = NAME_WIDTH + (room * share) as i32;
+        let end = NAME_WIDTH + (room * share.max(0.0)) as i32;
         draw_bar(panel, table, name, *cell, (top, end))?;
     }
     Ok(())

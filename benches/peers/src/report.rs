@@ -99,19 +99,27 @@ pub fn table_text(table: &Table) -> String {
     let better = if table.more_is_better { "more" } else { "less" };
     let _ = writeln!(
         text,
-        "**{}**, {}, {better} is better; in brackets x {}\n",
-        table.title, table.unit, table.base
+        "**{}**, {}, {better} is better{}\n",
+        table.title,
+        table.unit,
+        if table.has_ratios() { format!("; in brackets x {}", table.base) } else { String::new() },
     );
-    let _ = writeln!(text, "| | {} |", table.columns.join(" | "));
-    let _ = writeln!(text, "|---|{}", "---:|".repeat(table.columns.len()));
+    let claims = table.rows.iter().any(|row| !row.survives.is_empty());
+    let (head, line) = if claims { ("| survives ", "---|") } else { ("", "") };
+    let _ = writeln!(text, "| {head}| {} |", table.columns.join(" | "));
+    let _ = writeln!(text, "|---|{line}{}", "---:|".repeat(table.columns.len()));
     for row in &table.rows {
         let cells: Vec<String> =
             row.cells.iter().map(|cell| cell.map_or("-".to_owned(), cell_text)).collect();
         let mark = if table.not_on_device.contains(&row.name) { " †" } else { "" };
-        let _ = writeln!(text, "| {}{mark} | {} |", row.name, cells.join(" | "));
+        let survives = if claims { format!("| {} ", row.survives) } else { String::new() };
+        let _ = writeln!(text, "| {}{mark} {survives}| {} |", row.name, cells.join(" | "));
     }
     if !table.not_on_device.is_empty() {
         text.push_str("\n† does not reach the device: see the sync calls\n");
+    }
+    if !table.absent.is_empty() {
+        let _ = writeln!(text, "\nWithout this mode: {}.", table.absent.join(", "));
     }
     text
 }
@@ -131,7 +139,7 @@ fn cell_text(cell: Cell) -> String {
 pub fn ratio_text(ratio: f64) -> String {
     match ratio {
         _ if ratio >= 20.0 => format!("{ratio:.0}"),
-        _ if ratio >= 0.095 => format!("{ratio:.2}"),
+        _ if ratio >= 0.095 || ratio == 0.0 => format!("{ratio:.2}"),
         _ => format!("{ratio:.4}"),
     }
 }
@@ -146,7 +154,8 @@ pub fn short(value: f64) -> String {
     let digits = match value {
         _ if value >= 100.0 => 0,
         _ if value >= 10.0 => 1,
-        _ => 2,
+        _ if value >= 0.095 || value == 0.0 => 2,
+        _ => 4,
     };
     format!("{value:.digits$}{suffix}")
 }
@@ -166,6 +175,7 @@ mod tests {
     #[test]
     fn numbers_keep_three_digits() {
         assert_eq!(short(0.123), "0.12");
+        assert_eq!(short(0.012_34), "0.0123");
         assert_eq!(short(12.34), "12.3");
         assert_eq!(short(1234.0), "1234");
         assert_eq!(short(56_789.0), "56.8 k");

@@ -45,13 +45,13 @@ type Calls = BTreeMap<(String, String), usize>;
 
 /// Traces every peer of the plan.
 pub fn run(plan: &Plan, appends: usize) -> Outcome<Vec<Syncs>> {
-    plan.kinds().iter().map(|kind| one_peer(plan, kind, appends)).collect()
+    plan.kinds(Mode::Synced).iter().map(|kind| one_peer(plan, kind, appends)).collect()
 }
 
 /// The traced child: `appends` durable appends of one entry, then an orderly close.
 pub fn child(kind: &Kind, dir: &Path, appends: usize) -> Outcome<()> {
     let payloads = Payloads::new();
-    let peer = (kind.open)(dir, Mode::Synced)?.ok_or("has no synced mode")?;
+    let peer = (kind.open)(dir, Mode::Synced)?;
     (0..appends).try_for_each(|index| peer.append(0, &[payloads.get(index)]))
 }
 
@@ -88,6 +88,11 @@ fn one_peer(plan: &Plan, kind: &Kind, appends: usize) -> Outcome<Syncs> {
 }
 
 impl Syncs {
+    /// What an entry survives once its append has returned.
+    pub fn survives(&self) -> &'static str {
+        if self.on_device() { "a power cut" } else { "no power cut" }
+    }
+
     /// Whether each durable append waits for the device to have its entry.
     pub fn on_device(&self) -> bool {
         self.on_entries >= 0.9

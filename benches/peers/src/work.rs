@@ -2,6 +2,7 @@
 
 pub mod reads;
 pub mod reopen;
+pub mod survival;
 pub mod synced;
 pub mod threads;
 pub mod unsynced;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ENTRY_BYTES;
+use crate::grid::Table;
 use crate::peer::{KINDS, Kind, Mode, Outcome, Peer};
 
 /// What a run was asked to do.
@@ -24,7 +26,18 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn kinds(&self) -> Vec<Kind> {
+    /// The peers that take part in what needs `mode`.
+    pub fn kinds(&self, mode: Mode) -> Vec<Kind> {
+        self.all_kinds().into_iter().filter(|kind| kind.has(mode)).collect()
+    }
+
+    /// The peers that were asked for and lack `mode`.
+    pub fn without(&self, mode: Mode) -> Vec<String> {
+        let kinds = self.all_kinds().into_iter().filter(|kind| !kind.has(mode));
+        kinds.map(|kind| kind.name.to_owned()).collect()
+    }
+
+    fn all_kinds(&self) -> Vec<Kind> {
         let wanted = |kind: &&Kind| {
             // The floor always takes part: everything is divided by it.
             kind.name == crate::peer::FLOOR
@@ -97,17 +110,28 @@ pub struct Contestant {
     dir: PathBuf,
 }
 
+/// The table of a work that needs `mode`, and the end of those who took part.
+pub fn finish(
+    plan: &Plan,
+    mode: Mode,
+    grid: &crate::grid::Grid,
+    contestants: Vec<Contestant>,
+) -> Outcome<Table> {
+    let names: Vec<&str> = contestants.iter().map(|contestant| contestant.name).collect();
+    contestants.into_iter().try_for_each(Contestant::dismiss)?;
+    Ok(Table { absent: plan.without(mode), ..grid.table(&names) })
+}
+
 impl Contestant {
     /// Opens every peer of the plan that has `mode`, each in a fresh directory.
     pub fn all(plan: &Plan, work: &str, mode: Mode) -> Outcome<Vec<Self>> {
         let mut contestants = Vec::new();
-        for kind in plan.kinds() {
+        for kind in plan.kinds(mode) {
             let dir = plan.fresh(work, kind.name)?;
-            let peer = (kind.open)(&dir, mode).unwrap_or_else(|error| {
+            let peer = (kind.open)(&dir, mode).inspect_err(|error| {
                 eprintln!("{work}: {} cannot be opened: {error}", kind.name);
-                None
             });
-            contestants.push(Self { name: kind.name, peer, dir });
+            contestants.push(Self { name: kind.name, peer: peer.ok(), dir });
         }
         plan.settle()?;
         Ok(contestants)

@@ -4,7 +4,8 @@
 //! library, so a host program can do the same. No subcommand but `repair --apply`, `refill` and
 //! `backup` writes a byte into the log's directory.
 //!
-//! Exit codes: 0 all is well, 1 something is wrong with the log or the call failed, 2 wrong usage.
+//! Exit codes: 0 all is well, 1 something is wrong with the log or the call failed, 2 wrong usage, 130
+//! interrupted.
 
 mod backup;
 mod bench;
@@ -67,6 +68,8 @@ pub(crate) enum Failure {
     Output(io::Error),
     /// It was said already: only the exit code is left.
     Said,
+    /// The user had enough of it.
+    Interrupted,
 }
 
 impl From<indelible::Error> for Failure {
@@ -80,6 +83,9 @@ impl From<io::Error> for Failure {
         Self::Output(error)
     }
 }
+
+/// What shells say of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
 
 pub(crate) type Outcome = Result<(), Failure>;
 
@@ -97,7 +103,10 @@ fn main() -> ExitCode {
             // What was printed so far comes before the reason for stopping.
             let _unheard = out.flush();
             complain(&failure);
-            ExitCode::FAILURE
+            match failure {
+                Failure::Interrupted => ExitCode::from(INTERRUPTED),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -126,6 +135,7 @@ fn complain(failure: &Failure) {
             write!(err, "indelible: {error}\n{advice}")
         }
         Failure::Output(error) => writeln!(err, "indelible: cannot write the output: {error}"),
+        Failure::Interrupted => writeln!(err, "indelible: interrupted; everything is as it was"),
         Failure::Said => Ok(()),
     };
 }

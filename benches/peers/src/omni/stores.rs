@@ -4,11 +4,11 @@ use std::path::Path;
 
 use indelible::codec::{Codec, CodecError};
 use indelible::omnipaxos::{LogStorage, StorageConfig};
-use indelible::{Durability, Options};
+use indelible::{Durability, Options, Stats};
 use omnipaxos::storage::NoSnapshot;
 use omnipaxos_storage::memory_storage::MemoryStorage;
 
-use super::{BeforeSend, Cluster, Command, NODES, Nodes, Store};
+use super::{BeforeSend, Cluster, Command, NODES, Node, Nodes, Setting, Store};
 use crate::peer::Outcome;
 
 pub const MEMORY: &str = "MemoryStorage";
@@ -36,31 +36,53 @@ fn nothing() -> BeforeSend {
     Box::new(|| Ok(()))
 }
 
-fn memory(_dir: &Path, batch_size: usize) -> Outcome<Box<dyn Cluster>> {
-    let storages = NODES.map(|_| (MemoryStorage::default(), nothing()));
-    Ok(Box::new(Nodes::new(storages.into(), batch_size)?))
+fn memory(_dir: &Path, setting: Setting) -> Outcome<Box<dyn Cluster>> {
+    let node = || Node {
+        storage: MemoryStorage::default(),
+        before_send: nothing(),
+        syncs: Box::new(|| 0),
+    };
+    Ok(Box::new(Nodes::new(NODES.map(|_| node()).into(), setting.batch_size)?))
 }
 
 #[cfg(feature = "rocksdb")]
-fn upstream_sync(dir: &Path, batch_size: usize) -> Outcome<Box<dyn Cluster>> {
-    upstream(dir, batch_size, true)
+fn upstream_sync(dir: &Path, setting: Setting) -> Outcome<Box<dyn Cluster>> {
+    upstream(dir, setting, true)
 }
 
 #[cfg(feature = "rocksdb")]
-fn upstream_no_sync(dir: &Path, batch_size: usize) -> Outcome<Box<dyn Cluster>> {
-    upstream(dir, batch_size, false)
+fn upstream_no_sync(dir: &Path, setting: Setting) -> Outcome<Box<dyn Cluster>> {
+    upstream(dir, setting, false)
 }
 
 #[cfg(feature = "rocksdb")]
-fn upstream(dir: &Path, batch_size: usize, sync: bool) -> Outcome<Box<dyn Cluster>> {
+fn upstream(dir: &Path, setting: Setting, sync: bool) -> Outcome<Box<dyn Cluster>> {
     use omnipaxos_storage::persistent_storage::{PersistentStorage, PersistentStorageConfig};
-    let storages = NODES.map(|pid| {
+    let nodes = NODES.map(|pid| {
         let path = dir.join(pid.to_string()).to_string_lossy().into_owned();
         let mut config = PersistentStorageConfig::with_path(path);
         config.set_sync_writes(sync);
-        (PersistentStorage::new(config), nothing())
+        let mut options = config.get_database_options();
+        if setting.counted {
+            options.enable_statistics();
+        }
+        config.set_database_options(options.clone());
+        Node {
+            storage: PersistentStorage::new(config),
+            before_send: nothing(),
+            syncs: Box::new(move || {
+                synced_by_rocksdb(&options.get_statistics().unwrap_or_default())
+            }),
+        }
     });
-    Ok(Box::new(Nodes::new(storages.into(), batch_size)?))
+    Ok(Box::new(Nodes::new(nodes.into(), setting.batch_size)?))
+}
+
+/// How often the database has synced its log, from its own statistics.
+#[cfg(feature = "rocksdb")]
+fn synced_by_rocksdb(statistics: &str) -> u64 {
+    let line = statistics.lines().find_map(|line| line.strip_prefix("rocksdb.wal.synced COUNT : "));
+    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 /// The bytes are the entry.
@@ -87,20 +109,20 @@ impl Codec<NoSnapshot> for Plain {
     }
 }
 
-fn always(dir: &Path, batch_size: usize) -> Outcome<Box<dyn Cluster>> {
-    on_disk(dir, batch_size, Durability::Always)
+fn always(dir: &Path, setting: Setting) -> Outcome<Box<dyn Cluster>> {
+    on_disk(dir, setting, Durability::Always)
 }
 
-fn barrier(dir: &Path, batch_size: usize) -> Outcome<Box<dyn Cluster>> {
-    on_disk(dir, batch_size, Durability::Barrier)
+fn barrier(dir: &Path, setting: Setting) -> Outcome<Box<dyn Cluster>> {
+    on_disk(dir, setting, Durability::Barrier)
 }
 
-fn os(dir: &Path, batch_size: usize) -> Outcome<Box<dyn Cluster>> {
-    on_disk(dir, batch_size, Durability::Os)
+fn os(dir: &Path, setting: Setting) -> Outcome<Box<dyn Cluster>> {
+    on_disk(dir, setting, Durability::Os)
 }
 
-fn on_disk(dir: &Path, batch_size: usize, durability: Durability) -> Outcome<Box<dyn Cluster>> {
-    let mut storages = Vec::new();
+fn on_disk(dir: &Path, setting: Setting, durability: Durability) -> Outcome<Box<dyn Cluster>> {
+    let mut nodes = Vec::new();
     for pid in NODES {
         let path = dir.join(pid.to_string());
         let config = StorageConfig::with_path(&path).durability(durability);
@@ -111,18 +133,34 @@ fn on_disk(dir: &Path, batch_size: usize, durability: Durability) -> Outcome<Box
             Durability::Barrier => Box::new(move || Ok(handle.barrier()?)),
             _ => nothing(),
         };
-        storages.push((storage, before_send));
+        let handle = storage.handle();
+        let syncs = Box::new(move || synced_by_log(&handle.stats().log));
+        nodes.push(Node { storage, before_send, syncs });
     }
-    Ok(Box::new(Nodes::new(storages, batch_size)?))
+    Ok(Box::new(Nodes::new(nodes, setting.batch_size)?))
 }
 
-fn in_memory(_dir: &Path, batch_size: usize) -> Outcome<Box<dyn Cluster>> {
-    let mut storages = Vec::new();
-    // There is nothing to sync.
-    let options = Options::new().durability(Durability::Os);
+/// How often a log has synced anything, the two slots of each checkpoint included.
+fn synced_by_log(stats: &Stats) -> u64 {
+    stats.syncs + 2 * stats.checkpoints
+}
+
+fn in_memory(_dir: &Path, setting: Setting) -> Outcome<Box<dyn Cluster>> {
+    let mut nodes = Vec::new();
     for _ in NODES {
-        let storage: LogStorage<Command, Plain> = LogStorage::in_memory(&options)?;
-        storages.push((storage, nothing()));
+        let storage: LogStorage<Command, Plain> = LogStorage::in_memory(&Options::new())?;
+        nodes.push(Node { storage, before_send: nothing(), syncs: Box::new(|| 0) });
     }
-    Ok(Box::new(Nodes::new(storages, batch_size)?))
+    Ok(Box::new(Nodes::new(nodes, setting.batch_size)?))
+}
+
+#[cfg(all(test, feature = "rocksdb"))]
+mod tests {
+    use super::synced_by_rocksdb;
+
+    #[test]
+    fn syncs_are_read_from_the_statistics() {
+        let said = "rocksdb.block.cache.miss COUNT : 9\nrocksdb.wal.synced COUNT : 12\n";
+        assert_eq!(synced_by_rocksdb(said), 12);
+    }
 }

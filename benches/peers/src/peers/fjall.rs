@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use crate::owned::Owned;
 use crate::peer::{Mode, Opened, Outcome, Peer};
 
 struct Fjall {
@@ -19,12 +20,12 @@ pub fn open(dir: &Path, mode: Mode) -> Opened {
     let log = db.keyspace("log", KeyspaceCreateOptions::default)?;
     let last = log.last_key_value().map(fjall::Guard::key).transpose()?;
     let next = last.and_then(|key| Some(u64::from_be_bytes(*key.first_chunk()?) + 1));
-    Ok(Some(Box::new(Fjall {
+    Ok(Box::new(Fjall {
         db,
         log,
         durability: (mode == Mode::Synced).then_some(PersistMode::SyncData),
         next: AtomicU64::new(next.unwrap_or(0)),
-    })))
+    }))
 }
 
 impl Peer for Fjall {
@@ -41,10 +42,11 @@ impl Peer for Fjall {
         Ok(self.db.persist(PersistMode::SyncAll)?)
     }
 
-    fn read(&self, first: u64, count: usize) -> Outcome<Vec<Vec<u8>>> {
+    fn read(&self, first: u64, count: usize) -> Outcome<Box<dyn Owned>> {
         let range = first.to_be_bytes()..(first + count as u64).to_be_bytes();
-        let values = self.log.range(range).map(|pair| pair.value().map(|value| value.to_vec()));
-        Ok(values.collect::<Result<_, _>>()?)
+        // Counted references into its cache: they live on their own.
+        let values = self.log.range(range).map(fjall::Guard::value);
+        Ok(Box::new(values.collect::<Result<Vec<_>, _>>()?))
     }
 
     fn entries(&self) -> Outcome<Option<u64>> {

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::ENTRY_BYTES;
+use crate::owned::{Joined, Owned};
 use crate::peer::{Mode, Opened, Outcome, Peer};
 
 const FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -39,7 +40,7 @@ pub fn open(dir: &Path, mode: Mode) -> Opened {
         }
         file.sync_all()?;
     }
-    Ok(Some(Box::new(Floor { file, durable: mode == Mode::Synced, tail: Mutex::default() })))
+    Ok(Box::new(Floor { file, durable: mode == Mode::Synced, tail: Mutex::default() }))
 }
 
 impl Peer for Floor {
@@ -70,11 +71,11 @@ impl Peer for Floor {
         Ok(self.file.sync_data()?)
     }
 
-    fn read(&self, first: u64, count: usize) -> Outcome<Vec<Vec<u8>>> {
+    fn read(&self, first: u64, count: usize) -> Outcome<Box<dyn Owned>> {
         let mut bytes = vec![0; count * ENTRY_BYTES];
         let offset = (first * ENTRY_BYTES as u64).min(FILE_BYTES - bytes.len() as u64);
         self.file.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes.chunks_exact(ENTRY_BYTES).map(<[u8]>::to_vec).collect())
+        Ok(Box::new(Joined::packed(bytes, ENTRY_BYTES)))
     }
 
     fn entries(&self) -> Outcome<Option<u64>> {

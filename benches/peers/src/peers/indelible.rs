@@ -1,72 +1,85 @@
-//! indelible in its two write modes, and with the host deciding when to sync.
+//! indelible as it comes, and in the write modes that are not its default.
 
 use std::path::Path;
 
-use indelible::{Batch, Durability, Log, Options, WriteMode};
+use indelible::{Batch, Durability, Log, Options, OwnedEntries, WriteMode};
 
+use crate::owned::{Owned, Seen};
 use crate::peer::{Mode, Opened, Outcome, Peer};
 
-struct Indelible {
-    log: Log,
-    /// Under `Barrier` a durable append is a commit and a sync.
-    sync: bool,
+struct Indelible(Log);
+
+/// The defaults. Its fastest unsynced policy is `Barrier`, whose appends wait in memory for a sync.
+pub fn open(dir: &Path, mode: Mode) -> Opened {
+    let durability = match mode {
+        Mode::Synced => Durability::Always,
+        Mode::Unsynced => Durability::Barrier,
+    };
+    open_with(dir, &Options::new().durability(durability))
 }
 
-pub fn open_mmap(dir: &Path, mode: Mode) -> Opened {
-    open(dir, &Options::new().write_mode(WriteMode::Mmap).durability(durability(mode)), false)
+/// The policy whose unsynced appends survive the process, with its defaults.
+pub fn open_os(dir: &Path, _mode: Mode) -> Opened {
+    open_with(dir, &Options::new().durability(Durability::Os))
+}
+
+pub fn open_mmap(dir: &Path, _mode: Mode) -> Opened {
+    open_with(dir, &Options::new().write_mode(WriteMode::Mmap))
 }
 
 pub fn open_pwrite(dir: &Path, mode: Mode) -> Opened {
-    open(dir, &Options::new().write_mode(WriteMode::Pwrite).durability(durability(mode)), false)
-}
-
-pub fn open_barrier(dir: &Path, mode: Mode) -> Opened {
-    open(dir, &Options::new().durability(Durability::Barrier), mode == Mode::Synced)
-}
-
-fn durability(mode: Mode) -> Durability {
-    match mode {
+    let durability = match mode {
         Mode::Synced => Durability::Always,
         Mode::Unsynced => Durability::Os,
-    }
+    };
+    open_with(dir, &Options::new().durability(durability).write_mode(WriteMode::Pwrite))
 }
 
-fn open(dir: &Path, options: &Options, sync: bool) -> Opened {
+fn open_with(dir: &Path, options: &Options) -> Opened {
     let (log, _) = Log::open_or_create(dir, options)?;
-    Ok(Some(Box::new(Indelible { log, sync })))
+    Ok(Box::new(Indelible(log)))
+}
+
+impl Owned for OwnedEntries {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn each(&self, look: &mut dyn FnMut(&[u8])) {
+        self.iter().for_each(look);
+    }
 }
 
 impl Peer for Indelible {
     fn append(&self, _lane: usize, entries: &[&[u8]]) -> Outcome<()> {
         if let [entry] = entries {
-            self.log.append(entry)?;
+            self.0.append(entry)?;
         } else {
             let mut batch = Batch::new();
             for entry in entries {
                 batch.append(*entry);
             }
-            self.log.commit(&batch)?;
-        }
-        if self.sync {
-            self.log.sync()?;
+            self.0.commit(&batch)?;
         }
         Ok(())
     }
 
     fn flush(&self) -> Outcome<()> {
-        Ok(self.log.sync()?)
+        Ok(self.0.sync()?)
     }
 
-    fn read(&self, first: u64, count: usize) -> Outcome<Vec<Vec<u8>>> {
-        Ok(self.log.read_to_vec(first..first + count as u64)?)
+    fn read(&self, first: u64, count: usize) -> Outcome<Box<dyn Owned>> {
+        Ok(Box::new(self.0.read_owned(first..first + count as u64)?))
     }
 
-    fn read_borrowed(&self, first: u64, count: usize) -> Option<Outcome<usize>> {
-        let read = self.log.read(first..first + count as u64);
-        Some(read.map(|entries| entries.iter().map(<[u8]>::len).sum()).map_err(Into::into))
+    fn look(&self, first: u64, count: usize) -> Option<Outcome<Seen>> {
+        let mut seen = Seen::default();
+        let read = self.0.read(first..first + count as u64);
+        let read = read.map(|entries| entries.iter().for_each(|entry| seen.look(entry)));
+        Some(read.map(|()| seen).map_err(Into::into))
     }
 
     fn entries(&self) -> Outcome<Option<u64>> {
-        Ok(Some(self.log.next() - self.log.first()))
+        Ok(Some(self.0.next() - self.0.first()))
     }
 }

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use okaywal::WriteAheadLog;
 use okaywal::{ChunkRecord, Configuration, Entry, EntryId, LogManager, SegmentReader};
 
+use crate::ENTRY_BYTES;
+use crate::owned::{Joined, Owned};
 use crate::peer::{Mode, Opened, Outcome, Peer};
 
 /// It reuses a file as soon as a checkpoint has taken it in. Entries are to stay readable here, so
@@ -43,16 +45,13 @@ impl LogManager for Counting {
     }
 }
 
-pub fn open(dir: &Path, mode: Mode) -> Opened {
-    if mode == Mode::Unsynced {
-        return Ok(None);
-    }
+pub fn open(dir: &Path, _mode: Mode) -> Opened {
     let recovered = Arc::new(AtomicU64::new(0));
     let log = Configuration::default_for(dir)
         .preallocate_bytes(FILE_BYTES)
         .checkpoint_after_bytes(u64::from(FILE_BYTES) - 1024 * 1024)
         .open(Counting(Arc::clone(&recovered)))?;
-    Ok(Some(Box::new(Positions { log, records: Mutex::default(), recovered })))
+    Ok(Box::new(Positions { log, records: Mutex::default(), recovered }))
 }
 
 impl Peer for Positions {
@@ -71,17 +70,18 @@ impl Peer for Positions {
         Ok(())
     }
 
-    fn read(&self, first: u64, count: usize) -> Outcome<Vec<Vec<u8>>> {
+    fn read(&self, first: u64, count: usize) -> Outcome<Box<dyn Owned>> {
         let records = self.records.lock().map_err(|_| "poisoned")?;
         let first = usize::try_from(first)?;
         let wanted = records.get(first..first + count).ok_or("not in this handle's index")?;
-        let mut entries = Vec::with_capacity(count);
+        let mut entries = Joined::with_capacity(count, count * ENTRY_BYTES);
+        let mut entry = Vec::new();
         for record in wanted {
-            let mut entry = vec![0; usize::try_from(record.length)?];
+            entry.resize(usize::try_from(record.length)?, 0);
             self.log.read_at(record.position)?.read_exact(&mut entry)?;
-            entries.push(entry);
+            entries.push(&entry);
         }
-        Ok(entries)
+        Ok(Box::new(entries))
     }
 
     fn entries(&self) -> Outcome<Option<u64>> {

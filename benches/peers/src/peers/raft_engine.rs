@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use protobuf::well_known_types::BytesValue;
 use raft_engine::{Config, Engine, LogBatch, MessageExt};
 
+use crate::owned::Owned;
 use crate::peer::{Mode, Opened, Outcome, Peer};
 
 const LANES: usize = 128;
@@ -37,12 +38,25 @@ pub fn open(dir: &Path, mode: Mode) -> Opened {
     let next = (0..LANES as u64)
         .map(|lane| AtomicU64::new(engine.last_index(lane).map_or(0, |last| last + 1)))
         .collect();
-    Ok(Some(Box::new(RaftEngine {
+    Ok(Box::new(RaftEngine {
         engine,
         durable: mode == Mode::Synced,
         next,
         batches: Mutex::default(),
-    })))
+    }))
+}
+
+/// What it decodes into.
+struct Messages(Vec<BytesValue>);
+
+impl Owned for Messages {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn each(&self, look: &mut dyn FnMut(&[u8])) {
+        self.0.iter().for_each(|message| look(&message.value));
+    }
 }
 
 impl Peer for RaftEngine {
@@ -68,11 +82,11 @@ impl Peer for RaftEngine {
         Ok(self.engine.sync()?)
     }
 
-    fn read(&self, first: u64, count: usize) -> Outcome<Vec<Vec<u8>>> {
+    fn read(&self, first: u64, count: usize) -> Outcome<Box<dyn Owned>> {
         let mut messages = Vec::with_capacity(count);
         let end = first + count as u64;
         self.engine.fetch_entries_to::<Indexed>(0, first, end, None, &mut messages)?;
-        Ok(messages.into_iter().map(|message| message.value).collect())
+        Ok(Box::new(Messages(messages)))
     }
 
     fn entries(&self) -> Outcome<Option<u64>> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use raft_log::api::raft_log_writer::RaftLogWriter;
 use raft_log::{Config, RaftLog, Types};
 
+use crate::owned::Owned;
 use crate::peer::{Mode, Opened, Outcome, Peer};
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,7 +49,7 @@ fn open_with(dir: &Path, mode: Mode, gather: Option<Duration>) -> Opened {
     let mut config = Config::new(dir.to_string_lossy());
     config.wal.flush_batch_wait = gather;
     let log = Mutex::new(RaftLog::open(Arc::new(config))?);
-    Ok(Some(Box::new(Flushed { log, durable: mode == Mode::Synced })))
+    Ok(Box::new(Flushed { log, durable: mode == Mode::Synced }))
 }
 
 impl Flushed {
@@ -78,10 +79,11 @@ impl Peer for Flushed {
         Ok(wait.recv()??)
     }
 
-    fn read(&self, first: u64, count: usize) -> Outcome<Vec<Vec<u8>>> {
+    fn read(&self, first: u64, count: usize) -> Outcome<Box<dyn Owned>> {
         let log = self.log.lock().map_err(|_| "poisoned")?;
         let entries = log.read(first, first + count as u64);
-        Ok(entries.map(|entry| entry.map(|(_, payload)| payload)).collect::<Result<_, _>>()?)
+        let payloads = entries.map(|entry| entry.map(|(_, payload)| payload));
+        Ok(Box::new(payloads.collect::<Result<Vec<_>, _>>()?))
     }
 
     fn entries(&self) -> Outcome<Option<u64>> {

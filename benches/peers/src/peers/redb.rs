@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
+use crate::ENTRY_BYTES;
+use crate::owned::{Joined, Owned};
 use crate::peer::{Mode, Opened, Outcome, Peer};
 
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -24,7 +26,7 @@ pub fn open(dir: &Path, mode: Mode) -> Opened {
         Mode::Synced => Durability::Immediate,
         Mode::Unsynced => Durability::None,
     };
-    Ok(Some(Box::new(Redb { db, durability, next: AtomicU64::new(next) })))
+    Ok(Box::new(Redb { db, durability, next: AtomicU64::new(next) }))
 }
 
 impl Redb {
@@ -51,11 +53,13 @@ impl Peer for Redb {
         self.write(Durability::Immediate, &[])
     }
 
-    fn read(&self, first: u64, count: usize) -> Outcome<Vec<Vec<u8>>> {
+    fn read(&self, first: u64, count: usize) -> Outcome<Box<dyn Owned>> {
         let table = self.db.begin_read()?.open_table(LOG)?;
-        let range = table.range(first..first + count as u64)?;
-        let values = range.map(|pair| pair.map(|(_, value)| value.value().to_vec()));
-        Ok(values.collect::<Result<_, _>>()?)
+        let mut entries = Joined::with_capacity(count, count * ENTRY_BYTES);
+        for pair in table.range(first..first + count as u64)? {
+            entries.push(pair?.1.value());
+        }
+        Ok(Box::new(entries))
     }
 
     fn entries(&self) -> Outcome<Option<u64>> {

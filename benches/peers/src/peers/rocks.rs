@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{DB, IteratorMode, Options, WriteBatch, WriteOptions};
 
+use crate::ENTRY_BYTES;
+use crate::owned::{Joined, Owned};
 use crate::peer::{Mode, Opened, Outcome, Peer};
 
 struct Rocks {
@@ -19,11 +21,11 @@ pub fn open(dir: &Path, mode: Mode) -> Opened {
     let db = DB::open(&options, dir)?;
     let last = db.iterator(IteratorMode::End).next().transpose()?;
     let next = last.and_then(|(key, _)| Some(u64::from_be_bytes(*key.first_chunk()?) + 1));
-    Ok(Some(Box::new(Rocks {
+    Ok(Box::new(Rocks {
         db,
         durable: mode == Mode::Synced,
         next: AtomicU64::new(next.unwrap_or(0)),
-    })))
+    }))
 }
 
 impl Peer for Rocks {
@@ -45,11 +47,19 @@ impl Peer for Rocks {
         Ok(self.db.flush_wal(true)?)
     }
 
-    fn read(&self, first: u64, count: usize) -> Outcome<Vec<Vec<u8>>> {
-        let from = first.to_be_bytes();
-        let entries = self.db.iterator(IteratorMode::From(&from, Direction::Forward));
-        let values = entries.take(count).map(|pair| pair.map(|(_, value)| value.into_vec()));
-        Ok(values.collect::<Result<_, _>>()?)
+    fn read(&self, first: u64, count: usize) -> Outcome<Box<dyn Owned>> {
+        let mut entries = Joined::with_capacity(count, count * ENTRY_BYTES);
+        // The raw iterator lends its values; the other one allocates key and value of each entry.
+        let mut iterator = self.db.raw_iterator();
+        iterator.seek(first.to_be_bytes());
+        while entries.len() < count
+            && let Some(value) = iterator.value()
+        {
+            entries.push(value);
+            iterator.next();
+        }
+        iterator.status()?;
+        Ok(Box::new(entries))
     }
 
     fn entries(&self) -> Outcome<Option<u64>> {

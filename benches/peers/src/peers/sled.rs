@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sled::{Batch, Config, Db};
 
+use crate::owned::Owned;
 use crate::peer::{Mode, Opened, Outcome, Peer};
 
 struct Sled {
@@ -18,11 +19,11 @@ pub fn open(dir: &Path, mode: Mode) -> Opened {
     let db = Config::new().path(dir).flush_every_ms(None).open()?;
     let last = db.last()?;
     let next = last.and_then(|(key, _)| Some(u64::from_be_bytes(*key.first_chunk()?) + 1));
-    Ok(Some(Box::new(Sled {
+    Ok(Box::new(Sled {
         db,
         durable: mode == Mode::Synced,
         next: AtomicU64::new(next.unwrap_or(0)),
-    })))
+    }))
 }
 
 impl Peer for Sled {
@@ -48,10 +49,11 @@ impl Peer for Sled {
         Ok(())
     }
 
-    fn read(&self, first: u64, count: usize) -> Outcome<Vec<Vec<u8>>> {
+    fn read(&self, first: u64, count: usize) -> Outcome<Box<dyn Owned>> {
         let range = first.to_be_bytes()..(first + count as u64).to_be_bytes();
-        let values = self.db.range(range).map(|pair| pair.map(|(_, value)| value.to_vec()));
-        Ok(values.collect::<Result<_, _>>()?)
+        // Counted references into its cache: they live on their own.
+        let values = self.db.range(range).map(|pair| pair.map(|(_, value)| value));
+        Ok(Box::new(values.collect::<Result<Vec<_>, _>>()?))
     }
 
     fn entries(&self) -> Outcome<Option<u64>> {

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use walrus_rust::{FsyncSchedule, ReadConsistency, Walrus};
 
+use crate::owned::Owned;
 use crate::peer::{Mode, Opened, Outcome, Peer};
 
 /// The variable that says where its files go, and the one that silences its prints. Both are set
@@ -31,7 +32,7 @@ pub fn open(dir: &Path, mode: Mode) -> Opened {
     };
     let consistency = ReadConsistency::AtLeastOnce { persist_every: u32::MAX };
     let log = Walrus::with_consistency_and_schedule_for_key(&key, consistency, schedule)?;
-    Ok(Some(Box::new(Topic(log))))
+    Ok(Box::new(Topic(log)))
 }
 
 impl Peer for Topic {
@@ -47,7 +48,7 @@ impl Peer for Topic {
         Ok(())
     }
 
-    fn read(&self, _first: u64, count: usize) -> Outcome<Vec<Vec<u8>>> {
+    fn read(&self, _first: u64, count: usize) -> Outcome<Box<dyn Owned>> {
         let mut entries = Vec::with_capacity(count);
         while entries.len() < count {
             let read = self.0.batch_read_for_topic(TOPIC, READ_BYTES_MAX, true)?;
@@ -56,7 +57,7 @@ impl Peer for Topic {
             }
             entries.extend(read.into_iter().map(|entry| entry.data));
         }
-        Ok(entries)
+        Ok(Box::new(entries))
     }
 
     fn entries(&self) -> Outcome<Option<u64>> {

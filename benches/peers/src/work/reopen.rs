@@ -6,7 +6,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::{Payloads, Plan, files, remove, sync_files};
@@ -17,20 +17,27 @@ use crate::peer::{FLOOR, Kind, Mode, Outcome};
 const ENTRIES: [usize; 2] = [50_000, 200_000];
 const BATCH: usize = 100;
 
-/// The tables of times and of space.
-pub fn run(plan: &Plan) -> Outcome<[Table; 2]> {
-    let kinds: Vec<Kind> = plan.kinds().into_iter().filter(|kind| kind.name != FLOOR).collect();
+/// The tables of times, of space, and of the memory that the writing took.
+pub fn run(plan: &Plan) -> Outcome<[Table; 3]> {
+    let kinds = plan.kinds(Mode::Synced);
     let mut times = Grid::new("reopen after a kill", "ms", false, FLOOR);
     let mut space = Grid::new("space on disk after a kill", "MB", false, "payload");
+    let mut memory = Grid::new("memory of the process that wrote", "MB", false, FLOOR);
     for entries in ENTRIES {
         let column = format!("{entries} entries");
         space.record("payload", &column, vec![megabytes((entries * ENTRY_BYTES) as u64)]);
         let mut killed = Vec::new();
         for kind in &kinds {
             let dir = plan.fresh(&format!("killed{entries}"), kind.name)?;
-            load_and_die(&plan.dir, &dir, kind.name, entries)?;
-            space.record(kind.name, &column, vec![megabytes(allocated(&dir)?)]);
-            killed.push(Some(dir));
+            let used = load_and_die(&plan.dir, &dir, kind.name, entries, Mode::Synced)?;
+            memory.record(kind.name, &format!("{column}, peak"), vec![used.peak]);
+            memory.record(kind.name, &format!("{column}, own at the end"), vec![used.own]);
+            // The floor has nothing to open: it keeps no entries.
+            let opens = kind.name != FLOOR;
+            if opens {
+                space.record(kind.name, &column, vec![megabytes(allocated(&dir)?)]);
+            }
+            killed.push(opens.then_some(dir));
         }
         for round in 0..plan.rounds.min(9) {
             times.next_round();
@@ -50,9 +57,9 @@ pub fn run(plan: &Plan) -> Outcome<[Table; 2]> {
         }
     }
     let mut names: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
-    let times = times.table(&names);
+    let (times, memory) = (times.table(&names), memory.table(&names));
     names.insert(0, "payload");
-    Ok([times, space.table(&names)])
+    Ok([times, space.table(&names), memory])
 }
 
 /// Milliseconds to open a copy of `killed` and to know how many entries it has.
@@ -67,7 +74,7 @@ fn reopen(kind: &Kind, killed: &Path, entries: usize) -> Outcome<f64> {
     // Nothing of the copying is left to be written while the clock runs.
     sync_files(&copy)?;
     let start = Instant::now();
-    let peer = (kind.open)(&copy, Mode::Synced)?.ok_or("has no synced mode")?;
+    let peer = (kind.open)(&copy, Mode::Synced)?;
     let found = peer.entries()?;
     let elapsed = start.elapsed();
     drop(peer);
@@ -81,28 +88,63 @@ fn reopen(kind: &Kind, killed: &Path, entries: usize) -> Outcome<f64> {
 }
 
 /// Runs this program again as the child that [`load`]s and is killed.
-fn load_and_die(root: &Path, dir: &Path, peer: &str, entries: usize) -> Outcome<()> {
-    let status = Command::new(std::env::current_exe()?)
-        .arg("load")
+pub fn load_and_die(
+    root: &Path,
+    dir: &Path,
+    peer: &str,
+    entries: usize,
+    mode: Mode,
+) -> Outcome<Memory> {
+    let child = Command::new(std::env::current_exe()?)
+        .arg(match mode {
+            Mode::Synced => "load",
+            Mode::Unsynced => "load-unsynced",
+        })
         .args(["--only", peer, "--appends", &entries.to_string()])
         .arg("--dir")
         .arg(root)
         .arg(dir)
-        .status()?;
+        .stderr(Stdio::inherit())
+        .output()?;
     // Killed means no exit code.
-    if status.code().is_some() {
-        return Err(format!("loading {peer} ended with {status}").into());
+    if child.status.code().is_some() {
+        return Err(format!("loading {peer} ended with {}", child.status).into());
     }
-    Ok(())
+    Memory::parse(&String::from_utf8_lossy(&child.stdout))
+        .ok_or("it did not tell its memory".into())
 }
 
-/// The child: writes `entries` durably into `dir`, then kills itself.
-pub fn load(kind: &Kind, dir: &Path, entries: usize) -> Outcome<()> {
-    let payloads = Payloads::new();
-    let peer = (kind.open)(dir, Mode::Synced)?.ok_or("has no synced mode")?;
-    for first in (0..entries).step_by(BATCH) {
-        peer.append(0, &payloads.batch(first, BATCH.min(entries - first)))?;
+/// What a process takes, in megabytes.
+#[derive(Debug, PartialEq)]
+pub struct Memory {
+    /// The most that was resident, pages of mapped files and the program itself included.
+    peak: f64,
+    /// What was resident at the end and belongs to no file: the heap and the stacks.
+    own: f64,
+}
+
+impl Memory {
+    /// Takes it from the last lines of this form in what a child said.
+    fn parse(said: &str) -> Option<Self> {
+        let kilobytes = |name: &str| {
+            let line = said.lines().rev().find_map(|line| line.strip_prefix(name))?;
+            line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()
+        };
+        let megabytes = |name| Some(kilobytes(name)? * 1024.0 / 1e6);
+        Some(Self { peak: megabytes("VmHWM:")?, own: megabytes("RssAnon:")? })
     }
+}
+
+/// The child: writes `entries` into `dir`, durably and in batches or one by one without a sync, says
+/// what memory it has, and kills itself.
+pub fn load(kind: &Kind, dir: &Path, entries: usize, mode: Mode) -> Outcome<()> {
+    let payloads = Payloads::new();
+    let peer = (kind.open)(dir, mode)?;
+    let batch = if mode == Mode::Synced { BATCH } else { 1 };
+    for first in (0..entries).step_by(batch) {
+        peer.append(0, &payloads.batch(first, batch.min(entries - first)))?;
+    }
+    println!("{}", std::fs::read_to_string("/proc/self/status")?);
     Command::new("kill").arg("-KILL").arg(std::process::id().to_string()).status()?;
     Err("still alive".into())
 }
@@ -114,4 +156,16 @@ fn allocated(dir: &Path) -> Outcome<u64> {
 
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Memory;
+
+    #[test]
+    fn memory_is_read_from_the_status_of_a_process() {
+        let said = "noise\nVmHWM:\t   1000 kB\nRssAnon:\t    500 kB\nRssFile:\t 1 kB\n";
+        assert_eq!(Memory::parse(said), Some(Memory { peak: 1.024, own: 0.512 }));
+        assert_eq!(Memory::parse("noise"), None);
+    }
 }

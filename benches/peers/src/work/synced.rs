@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Contestant, Payloads, Plan};
+use super::{Contestant, Payloads, Plan, finish};
 use crate::grid::{Grid, Table, order};
 use crate::peer::{FLOOR, Mode, Outcome};
 
@@ -36,7 +36,5 @@ pub fn run(plan: &Plan) -> Outcome<Table> {
             }
         }
     }
-    let names: Vec<&str> = contestants.iter().map(|contestant| contestant.name).collect();
-    contestants.into_iter().try_for_each(Contestant::dismiss)?;
-    Ok(grid.table(&names))
+    finish(plan, Mode::Synced, &grid, contestants)
 }

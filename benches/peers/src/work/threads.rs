@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use super::{Contestant, Payloads, Plan};
+use super::{Contestant, Payloads, Plan, finish};
 use crate::grid::{Grid, Table, order};
 use crate::peer::{FLOOR, Mode, Outcome, Peer};
 
@@ -27,9 +27,7 @@ pub fn run(plan: &Plan) -> Outcome<Table> {
             }
         }
     }
-    let names: Vec<&str> = contestants.iter().map(|contestant| contestant.name).collect();
-    contestants.into_iter().try_for_each(Contestant::dismiss)?;
-    Ok(grid.table(&names))
+    finish(plan, Mode::Synced, &grid, contestants)
 }
 
 /// Entries a second of `threads` threads that append one entry after another for `slice`.

@@ -1,8 +1,12 @@
 //! Appends that wait for no disk: how many entries a second one thread gets rid of.
+//!
+//! What such an append survives differs from peer to peer; `survival` finds out. After its turn each
+//! peer puts what it wrote on the device and has a moment for what it does in the background, untimed,
+//! so that nobody's turn pays for what another one left behind.
 
 use std::time::{Duration, Instant};
 
-use super::{Contestant, Payloads, Plan};
+use super::{Contestant, Payloads, Plan, finish};
 use crate::grid::{Grid, Table, order};
 use crate::peer::{FLOOR, Mode, Outcome};
 
@@ -14,6 +18,7 @@ pub fn run(plan: &Plan) -> Outcome<Table> {
     let payloads = Payloads::new();
     let mut contestants = Contestant::all(plan, "unsynced", Mode::Unsynced)?;
     let mut grid = Grid::new("unsynced append, one thread", "entries/s", true, FLOOR);
+    let rest = Duration::from_millis(if plan.quick { 10 } else { 100 });
     let slice = Duration::from_millis(if plan.quick { 5 } else { 25 });
     for round in 0..=plan.rounds {
         grid.next_round();
@@ -33,13 +38,13 @@ pub fn run(plan: &Plan) -> Outcome<Table> {
                     }
                     Ok(count as f64 / start.elapsed().as_secs_f64())
                 });
+                contestant.turn(|peer| peer.flush());
+                std::thread::sleep(rest);
                 if round > 0 {
                     grid.record(contestant.name, &column, rate.into_iter().collect());
                 }
             }
         }
     }
-    let names: Vec<&str> = contestants.iter().map(|contestant| contestant.name).collect();
-    contestants.into_iter().try_for_each(Contestant::dismiss)?;
-    Ok(grid.table(&names))
+    finish(plan, Mode::Unsynced, &grid, contestants)
 }

@@ -4,14 +4,19 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
+use super::cannot;
+use super::contenders::Role;
 use super::measure::{Measured, Report};
 use crate::Failure;
 
-/// Columns of the terminal's picture: five decades from 1 us to 100 ms.
-const COLUMNS: usize = 25;
-const COLUMNS_PER_DECADE: f64 = 5.0;
+/// Columns of the terminal's picture: six decades from 100 ns to 100 ms.
+const COLUMNS: usize = 24;
+const COLUMNS_PER_DECADE: f64 = 4.0;
+const FIRST_NS: u64 = 100;
+/// What stands above the pictures: a mark where each decade begins.
+pub(super) const SCALE: &str = "'100ns  '10us   '1ms";
 
-/// How often each latency occurred, on a logarithmic scale from 1 us to 100 ms.
+/// How often each latency occurred, on a logarithmic scale.
 pub(super) fn sparkline(measured: &Measured) -> String {
     const BLOCKS: [char; 9] = [
         ' ', '\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2585}', '\u{2586}', '\u{2587}',
@@ -39,25 +44,37 @@ pub(super) fn sparkline(measured: &Measured) -> String {
     reason = "a column of a picture"
 )]
 fn column(nanoseconds: u64) -> usize {
-    let decades = (nanoseconds.max(1000) as f64 / 1000.0).log10();
+    let decades = (nanoseconds.max(FIRST_NS) as f64 / FIRST_NS as f64).log10();
     ((decades * COLUMNS_PER_DECADE) as usize).min(COLUMNS - 1)
+}
+
+/// Refuses a file that no picture can be drawn into: its directory has to be there.
+pub(super) fn can_be_drawn(file: &Path) -> Result<(), Failure> {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let parent = std::fs::metadata(parent).map_err(|source| cannot("draw into", file, source))?;
+    if !parent.is_dir() || file.is_dir() {
+        let source = std::io::Error::other("no file can be made there");
+        return Err(cannot("draw into", file, source));
+    }
+    Ok(())
 }
 
 /// Draws p50 and p99 of every strategy as multiples of the floor's median.
 pub(super) fn svg(report: &Report, file: &Path) -> Result<(), Failure> {
-    draw(report, file).map_err(|error| Failure::Output(std::io::Error::other(error.to_string())))
+    draw(report, file)
+        .map_err(|error| cannot("draw into", file, std::io::Error::other(error.to_string())))
 }
 
 fn draw(report: &Report, file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     const ROW: u32 = 44;
-    let measured: Vec<_> = report.all().collect();
+    let measured: Vec<_> = report.of(&[Role::Floor, Role::Default, Role::Strategy]).collect();
     let rows = u32::try_from(measured.len())?;
     let size = (900, 110 + rows * ROW);
     let root = SVGBackend::new(file, size).into_drawing_area();
     root.fill(&WHITE)?;
-    let median = |measured: &Measured| report.ratio(measured);
     let high = |measured: &Measured| {
-        median(measured) * scale(measured.percentile(0.99), measured.percentile(0.5))
+        measured.ratio * scale(measured.percentile(0.99), measured.percentile(0.5))
     };
     let most = measured.iter().map(|measured| high(measured)).fold(2.0, f64::max).min(50.0);
     let title = format!("Durable append of {} bytes, as a multiple of the floor", report.bytes);
@@ -92,7 +109,7 @@ fn draw(report: &Report, file: &Path) -> Result<(), Box<dyn std::error::Error>> 
         };
         chart.draw_series([
             bar(high(measured), BLUE.mix(0.25)),
-            bar(median(measured), BLUE.mix(0.8)),
+            bar(measured.ratio, BLUE.mix(0.8)),
         ])?;
     }
     root.present()?;
