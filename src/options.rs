@@ -341,11 +341,12 @@ impl Options {
     }
 
     /// The preparation in force.
-    pub(crate) fn preparation_in_force(&self) -> Preparation {
-        self.preparation.unwrap_or(match self.durability {
-            Durability::Always | Durability::Barrier => Preparation::ZeroFill,
-            Durability::Interval(_) | Durability::Os => Preparation::Fallocate,
-        })
+    pub const fn preparation_in_force(&self) -> Preparation {
+        match (self.preparation, self.durability) {
+            (Some(preparation), _) => preparation,
+            (None, Durability::Always | Durability::Barrier) => Preparation::ZeroFill,
+            (None, Durability::Interval(_) | Durability::Os) => Preparation::Fallocate,
+        }
     }
 
     /// Bytes of log between two background checkpoints.
