@@ -115,6 +115,34 @@ bugs! {
     CreateOverALog,
     /// Setting a cell to the value it has is written.
     UnchangedCellsWritten,
+    /// A batch of entries lets go of the lazily set cells without having written them.
+    LazyValueDropped,
+    /// A lazily set cell goes along only if its value is not the one that was written last.
+    LazyValueCompared,
+    /// Whether a batch changes anything is asked of what was written, not of what was set lazily.
+    LazyValueOverlooked,
+    /// A batch that is committed in the slots leaves the lazily set cells to be set after it.
+    LazyValueOutlivesSlots,
+    /// A checkpoint does not take the lazily set cells along.
+    LazyValueNotInCheckpoint,
+    /// What is unsynced is counted without the frames that are still in memory.
+    PendingNotDirty,
+    /// A sync hands frames over behind its syncs instead of before them.
+    SyncBeforeHandOver,
+    /// Readers are shown frames before they are in the file.
+    ShownBeforeWritten,
+    /// Two threads hand frames over at the same time, each its own.
+    HandedOverOutOfOrder,
+    /// A roll does not wait for frames that another thread is handing over.
+    RollOvertakesHandOver,
+    /// Frames that could not be handed over are taken to be in the file.
+    HandOverFailureForgotten,
+    /// A roll does not look up the offsets of what was in the tail at the open.
+    SealedUnlooked,
+    /// An unreadable frame in the durable part of a tail ends the look at it.
+    UnreadableFrameEndsTheLook,
+    /// Whoever waits for the sync after the one in flight is not woken.
+    WakeUpLost,
 }
 
 #[cfg(feature = "sabotage")]

@@ -1,6 +1,11 @@
 //! A bounded crash exploration. The unbounded one is the program `explore`; docs/TESTING.md.
 #![cfg(feature = "testing")]
-#![expect(clippy::panic, clippy::print_stdout, reason = "a test fails, and says how far it went")]
+#![expect(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test fails, and says how far it went"
+)]
 
 use indelible::WriteMode;
 use indelible::testing::config::CONFIGS;

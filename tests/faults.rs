@@ -23,7 +23,8 @@ fn all(subjects: &[(u64, usize)], run: fn(Subject, u64) -> (Tally, Option<Violat
 }
 
 fn buffered() -> impl Iterator<Item = usize> {
-    (0..CONFIGS.len()).filter(|config| CONFIGS[*config].write_mode == WriteMode::Buffered)
+    let all = CONFIGS.iter().enumerate();
+    all.filter(|(_, it)| it.write_mode == WriteMode::Buffered).map(|(config, _)| config)
 }
 
 fn assert_counted(total: &Tally, kinds: &[&str]) {

@@ -63,7 +63,7 @@ fn lazy_value_costs_no_sync_of_its_own() {
 type Persists = (&'static str, fn(&Log));
 
 #[test]
-fn lazy_value_is_durable_after_whatever_takes_it_along() {
+pub(crate) fn lazy_value_is_durable_after_whatever_takes_it_along() {
     let ways: [Persists; 6] = [
         ("append", |log| drop(log.append(b"x").unwrap())),
         ("batch with a plan", |log| drop(log.commit(Batch::new().set("y", b"y")).unwrap())),
@@ -100,7 +100,7 @@ fn sync_writes_a_lazy_value_once() {
 }
 
 #[test]
-fn batch_goes_behind_the_lazy_values_before_it() {
+pub(crate) fn batch_goes_behind_the_lazy_values_before_it() {
     let disk = SimDisk::new(1);
     let log = create(&disk, &options());
     log.set_lazily("a", b"lazy").unwrap();
@@ -174,7 +174,7 @@ fn closed_log_takes_no_lazy_value() {
 }
 
 #[test]
-fn poisoned_log_takes_no_lazy_value_and_forgets_what_waited() {
+pub(crate) fn poisoned_log_takes_no_lazy_value_and_forgets_what_waited() {
     let disk = SimDisk::new(1);
     let log = create(&disk, &options());
     log.append(b"durable").unwrap();
@@ -188,7 +188,7 @@ fn poisoned_log_takes_no_lazy_value_and_forgets_what_waited() {
 }
 
 #[test]
-fn lazy_value_goes_into_the_slots_on_a_full_disk() {
+pub(crate) fn lazy_value_goes_into_the_slots_on_a_full_disk() {
     for take_along in [Log::sync, Log::maintain] {
         let disk = SimDisk::new(1);
         let log = create(&disk, &options());

@@ -3,7 +3,8 @@
 //! notices. The printed table says which did; docs/TESTING.md has it.
 //!
 //! A story that only looks for one bug would prove nothing: those driven here stand in
-//! `tests/promises.rs`, `tests/regressions.rs` and `tests/durability.rs` for promises of their own.
+//! `tests/promises.rs`, `tests/meetings.rs`, `tests/lazily.rs`, `tests/regressions.rs` and
+//! `tests/durability.rs` for promises of their own.
 #![cfg(feature = "sabotage")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails, and prints its table")]
 
@@ -11,6 +12,7 @@ use std::panic::catch_unwind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use indelible::testing::config::CONFIGS;
 use indelible::testing::explore::{Effort, Subject, explore};
 use indelible::testing::faults::{sweep, sweep_full_disk};
 use indelible::testing::program::{WORDS, count_of};
@@ -19,6 +21,10 @@ use indelible::testing::sabotage::{BUGS, Bug, enable};
 
 #[path = "durability.rs"]
 mod durability;
+#[path = "lazily.rs"]
+mod lazily;
+#[path = "meetings.rs"]
+mod meetings;
 #[path = "promises.rs"]
 mod promises;
 #[path = "regressions.rs"]
@@ -30,7 +36,7 @@ macro_rules! stories {
     };
 }
 
-/// Tests without threads, each of which says something else.
+/// Tests that bring about the moment they are about, each of which says something else.
 const STORIES: &[(&str, fn())] = stories! {
     promises:
         second_handle_is_refused
@@ -50,6 +56,16 @@ const STORIES: &[(&str, fn())] = stories! {
         failed_sync_poisons_and_only_a_reopen_clears_it
         failed_sync_fails_everyone_who_waits_for_it
         watermark_moves_on_disk;
+    meetings:
+        frames_are_read_once_they_are_in_the_file
+        roll_waits_for_frames_on_their_way
+        writer_behind_a_sync_is_woken_by_its_end
+        tail_that_cannot_be_looked_up_is_never_sealed;
+    lazily:
+        lazy_value_is_durable_after_whatever_takes_it_along
+        batch_goes_behind_the_lazy_values_before_it
+        poisoned_log_takes_no_lazy_value_and_forgets_what_waited
+        lazy_value_goes_into_the_slots_on_a_full_disk;
     regressions:
         number_of_a_dropped_batch_is_never_given_again
         side_file_stays_as_long_as_any_cell_refers_to_it
@@ -59,7 +75,10 @@ const STORIES: &[(&str, fn())] = stories! {
         missing_side_file_behind_a_torn_end_is_damage
         batch_refused_by_a_full_disk_never_comes_back
         readers_of_a_poisoned_log_see_what_was_there_before
-        many_crashes_at_one_place_are_never_called_damage;
+        many_crashes_at_one_place_are_never_called_damage
+        batch_that_takes_a_lazy_value_back_is_written
+        lazy_value_that_is_put_back_replaces_the_one_in_the_checkpoint
+        batch_in_the_slots_comes_behind_what_was_set_lazily_before;
 };
 
 fn crashes() -> Option<String> {
@@ -70,16 +89,20 @@ fn crashes() -> Option<String> {
         small.iter().zip(configs.iter().cycle()).map(|(&n, &c)| Subject::Small(n, c)).collect();
     // A batch larger than what may be written before another checkpoint.
     subjects.extend((4..8).map(|config| Subject::Small(4, config)));
-    subjects.extend((0..8).map(|config| Subject::Drawn(7, config)));
-    subjects.extend((0..40).map(|seed| Subject::Drawn(seed, usize::try_from(seed % 8).unwrap())));
+    let configs = CONFIGS.len();
+    subjects.extend((0..configs).map(|config| Subject::Drawn(7, config)));
+    let spread = |seed| usize::try_from(seed).unwrap() % configs;
+    subjects.extend((0..48).map(|seed| Subject::Drawn(seed, spread(seed))));
     subjects.into_iter().find_map(|it| explore(it, 1, effort).1).map(|it| it.what)
 }
 
 fn faults() -> Option<String> {
     let two = count_of(1);
     let numbers = [3, 5, 11, 19, 31, 29, two + 11 + 2 * WORDS * 15];
-    let subjects = numbers.iter().zip([1, 5, 1, 7, 0, 3, 4].iter().cycle());
-    let mut found = subjects.map(|(&n, &c)| sweep(Subject::Small(n, c), 1).1);
+    let subjects = numbers.into_iter().zip([1, 5, 1, 7, 0, 3, 4].into_iter().cycle());
+    // A batch that waits in memory, and a sync that hands it over.
+    let waits = (0..CONFIGS.len()).map(|config| (two + 2 * (15 + WORDS * 18), config));
+    let mut found = subjects.chain(waits).map(|(n, c)| sweep(Subject::Small(n, c), 1).1);
     found.find_map(|it| it).map(|it| it.what)
 }
 
@@ -120,6 +143,8 @@ fn likely(bug: Bug) -> usize {
         | Bug::SlotFailureIgnored
         | Bug::NoPoison
         | Bug::RefusalNotRecorded
+        | Bug::HandOverFailureForgotten
+        | Bug::LazyValueOutlivesSlots
         | Bug::HalfABatchLeftToReaders => 2,
         _ => 0,
     }

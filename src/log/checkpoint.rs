@@ -148,8 +148,14 @@ impl Shared {
     /// Hands over what is pending, while others go on behind it, syncs everything in stock, and
     /// writes the checkpoint that has to come with it.
     fn put_stock_on_media(&self, writer: MutexGuard<'_, Writer>, stock: &mut Stock) -> Result<()> {
-        self.hand_over_from(writer)?;
-        self.put_on_media(stock)?;
+        if planted(Bug::SyncBeforeHandOver) {
+            drop(writer);
+            self.put_on_media(stock)?;
+            self.hand_over()?;
+        } else {
+            self.hand_over_from(writer)?;
+            self.put_on_media(stock)?;
+        }
         match stock.captured.as_mut() {
             Some(captured) if stock.rolled && !planted(Bug::NoCheckpointOnRoll) => {
                 self.write_slots(captured)
@@ -182,7 +188,9 @@ impl Shared {
         writer.dead = kept;
         let state = &writer.state;
         let mut cells = (*state.cells).clone();
-        writer.lazy.merge_into(&mut cells);
+        if !planted(Bug::LazyValueNotInCheckpoint) {
+            writer.lazy.merge_into(&mut cells);
+        }
         let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
         let position = writer.tail.position();
         let reach = position.saturating_add(want.bytes.max(step.saturating_mul(2)));

@@ -15,6 +15,7 @@ use crate::format::cell::{CellRecord, encode_cell};
 use crate::format::frame::{Flags, FrameHeader, Kind, encode_frame, frame_bytes, payload_length};
 use crate::format::number::to_u64;
 use crate::options::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+use crate::planted::{Bug, planted};
 use crate::segment::in_units;
 use crate::segment::tail::footer_space;
 
@@ -72,6 +73,9 @@ impl Shared {
         let (kind, flags) = (Kind::Entry, Flags::FIRST);
         let mut header = FrameHeader { length: 0, sequence, index: state.next, lag, kind, flags };
         for (name, value) in lazy.iter() {
+            if planted(Bug::LazyValueDropped) {
+                continue;
+            }
             let record = CellRecord::Set { name, value };
             encode_cell(&mut tail.pending, &tail.salt, &header, &record);
             header.flags = 0;

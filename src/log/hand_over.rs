@@ -13,6 +13,7 @@ use super::shared::{Shared, Writer};
 use crate::error::Result;
 use crate::format::number::{to_u64, to_usize};
 use crate::options::WriteMode;
+use crate::planted::{Bug, planted};
 
 /// Pending bytes at which they are handed over without being asked for.
 const PENDING_BYTES: usize = 256 * 1024;
@@ -35,8 +36,15 @@ impl Shared {
         let pending = writer.tail.take_pending(std::mem::take(&mut buffer));
         drop(writer);
         self.not_poisoned()?;
+        if planted(Bug::HandedOverOutOfOrder) {
+            drop(buffer);
+            return pending.hand_over().1;
+        }
         let (empty, handed) = pending.hand_over();
         *buffer = empty;
+        if planted(Bug::HandOverFailureForgotten) {
+            return Ok(());
+        }
         handed.map_err(|error| self.poisoned_by(error))
     }
 
@@ -44,7 +52,8 @@ impl Shared {
     /// publishes it.
     pub(super) fn flush(&self, writer: &mut Writer) -> Result<()> {
         let bytes = to_u64(writer.tail.pending.len());
-        let in_order = self.is_buffered().then(|| self.handing_over.lock());
+        let in_order = self.is_buffered() && !planted(Bug::RollOvertakesHandOver);
+        let in_order = in_order.then(|| self.handing_over.lock());
         if in_order.is_some() {
             // Frames that failed to be handed over meanwhile are missing in front of these.
             self.not_poisoned()?;

@@ -15,6 +15,7 @@ use super::shared::{Shared, Writer};
 use crate::batch::Record;
 use crate::error::{Error, Result};
 use crate::options::CELL_VALUE_BYTES_MAX;
+use crate::planted::{Bug, planted};
 use crate::state::{CellValue, Cells, check_name, too_large};
 
 /// The lazily set cells of a log. Few: a host has one or two of them.
@@ -159,9 +160,12 @@ impl Shared {
         if writer.lazy.is_empty() {
             return Ok(alone);
         }
-        if !records.is_empty() && !writer.lazy.is_named_by(records) {
+        let overlooked = planted(Bug::LazyValueOverlooked);
+        if !records.is_empty() && (overlooked || !writer.lazy.is_named_by(records)) {
             let (place, mut seen) = (self.place(writer), writer.state.clone());
-            writer.lazy.merge_into(Arc::make_mut(&mut seen.cells));
+            if !overlooked {
+                writer.lazy.merge_into(Arc::make_mut(&mut seen.cells));
+            }
             Plan::new(&seen, place, (records, 0), None, &mut writer.ops)?;
             if writer.ops.is_empty() {
                 return Ok(alone);

@@ -9,6 +9,7 @@ use crate::format::cell::{CellRecord, is_cell_name};
 use crate::format::frame::{FRAME_HEADER_BYTES, frame_bytes};
 use crate::format::number::{to_u64, to_usize};
 use crate::options::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+use crate::planted::{Bug, planted};
 use crate::segment::{FRAMES_START, tail::footer_space};
 use crate::state::{CellValue, State, check_name, too_large};
 
@@ -188,7 +189,7 @@ impl Plan {
         length: usize,
         ops: &mut Vec<Op>,
     ) -> Result<()> {
-        if self.state.set(name, value)? || at < self.riders {
+        if self.state.set(name, value)? || at < self.riders && !planted(Bug::LazyValueCompared) {
             self.put(at, 0, length, None, ops);
         }
         Ok(())

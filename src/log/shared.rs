@@ -16,6 +16,7 @@ use super::view::View;
 use super::watch::Watch;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::format::number::to_u64;
 use crate::format::{SegmentName, SideFileRef};
 use crate::identity::Uuid;
 use crate::io::{File, Lock};
@@ -121,7 +122,10 @@ pub(crate) struct Dirty {
 impl Writer {
     /// Moves the unsynced part of the tail to the list of unsynced ranges.
     pub(crate) fn note_tail_dirty(&mut self) {
-        let end = self.tail.position();
+        let mut end = self.tail.position();
+        if planted(Bug::PendingNotDirty) {
+            end -= to_u64(self.tail.pending.len());
+        }
         if let Some(from) = self.dirty_from.take()
             && from < end
         {

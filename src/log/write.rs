@@ -151,7 +151,7 @@ impl Shared {
             let bytes = end - writer.tail.position();
             return Ok(Planned::Not(Attempt::NeedsCheckpoint { bytes }));
         }
-        if plan.rolls > 0 {
+        if plan.rolls > 0 && !planted(Bug::SealedUnlooked) {
             // The seal states the offset of every entry.
             self.index_tail().map_err(|error| self.poisoned_by(error))?;
         }
@@ -447,8 +447,9 @@ impl Shared {
         self.usable()?;
         let mut ops = Vec::new();
         let place = self.place(writer);
+        let outlives = planted(Bug::LazyValueOutlivesSlots);
         let batch = self.with_riders(writer, records)?;
-        let batch = (batch.records(), batch.riders());
+        let batch = if outlives { (records, 0) } else { (batch.records(), batch.riders()) };
         let plan = Plan::new(&writer.state, place, batch, None, &mut ops)?;
         if plan.must_roll {
             return Err(self.full());
@@ -466,7 +467,9 @@ impl Shared {
         }
         self.finish(writer, &mut view, plan, sequence);
         drop(view);
-        writer.lazy.taken();
+        if !outlives {
+            writer.lazy.taken();
+        }
         before.give_back(writer);
         let mut captured = self.put_together(writer, Want::default());
         self.write_slots(&mut captured).map_err(|error| self.poisoned_by(error))?;

@@ -17,6 +17,7 @@ use crate::format::SegmentName;
 use crate::format::frame::{FRAME_HEADER_BYTES, HOLE_PAYLOAD_BYTES, Salt, peek_header};
 use crate::format::number::{to_u64, to_usize};
 use crate::io::File;
+use crate::planted::{Bug, planted};
 
 /// Bytes that are looked at together: few enough to stay in the processor's cache from the copy to
 /// the look.
@@ -52,15 +53,17 @@ impl DurablePart {
                     .map_err(|source| Error::io("read", self.path(), source))?;
                 continue;
             }
-            let header =
-                peek_header(rest, &self.salt).map_err(|error| self.damaged(at, error.damage()))?;
+            let header = match peek_header(rest, &self.salt) {
+                Err(_) if planted(Bug::UnreadableFrameEndsTheLook) => break,
+                header => header.map_err(|error| self.damaged(at, error.damage()))?,
+            };
             let payload = rest.get(FRAME_HEADER_BYTES..seen).unwrap_or(&[]);
             offsets
                 .apply(self.name.base, &Found { offset: at, header, payload })
                 .map_err(|reason| self.damaged(at, reason))?;
             at += to_u64(header.frame_bytes());
         }
-        if at != self.end {
+        if at != self.end && !planted(Bug::UnreadableFrameEndsTheLook) {
             let (field, expected, got) = ("end of a frame", self.end, at);
             return Err(self.damaged(at, Damage::Field { field, expected, got }));
         }

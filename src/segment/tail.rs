@@ -20,6 +20,7 @@ use crate::format::number::{to_u64, to_usize};
 use crate::format::{Footer, SegmentHeader};
 use crate::io::File;
 use crate::options::WriteMode;
+use crate::planted::{Bug, planted};
 
 /// Writes of this many bytes and more go through the file also where small ones are stored through
 /// the map: one call costs less than the page faults. Both meet in the page cache.
@@ -199,6 +200,9 @@ impl Pending {
     /// Hands the frames over and lets readers see them. Answers the buffer, empty, and how it went:
     /// on an error any part of the frames may be in the file. Nothing is durable yet.
     pub(crate) fn hand_over(mut self) -> (Vec<u8>, Result<()>) {
+        if planted(Bug::ShownBeforeWritten) {
+            self.segment.publish(self.offset + to_u64(self.bytes.len()));
+        }
         let written = if self.bytes.is_empty() {
             Ok(())
         } else {
