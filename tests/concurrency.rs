@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use indelible::{Batch, Durability, Entries, Error, Log, Options, SyncMethod, WriteMode};
+use indelible::{Batch, Durability, Entries, Error, Log, Options, Stats, SyncMethod, WriteMode};
 
 const RUN: Duration = Duration::from_secs(1);
 const RUN_MAX: Duration = Duration::from_secs(30);
@@ -65,6 +65,27 @@ struct Tally {
     set_lazily: AtomicU64,
     trimmed: AtomicU64,
     called_back: AtomicU64,
+}
+
+impl Tally {
+    /// Everything happened, and every batch has called back.
+    fn check(&self, stats: &Stats, what: &str) {
+        let count = |of: &AtomicU64| of.load(Ordering::SeqCst);
+        assert_eq!(count(&self.called_back), count(&self.appended), "a callback is missing");
+        for (kind, count) in [
+            ("appends", count(&self.appended)),
+            ("replacements", count(&self.replaced)),
+            ("reads", count(&self.read)),
+            ("reads of what was not durable", count(&self.fresh)),
+            ("lazily set values", count(&self.set_lazily)),
+            ("trims", count(&self.trimmed)),
+            ("rolls", stats.rolls),
+            ("reclaimed segments", stats.recycled + stats.removed),
+        ] {
+            assert!(count > 0, "no {kind}");
+            println!("{what}: {count} {kind}");
+        }
+    }
 }
 
 struct Stage {
@@ -140,7 +161,7 @@ impl Stage {
         match self.log.read(durable..next.max(durable)) {
             Ok(entries) => {
                 check_all(&entries);
-                let fresh = entries.len() > 0 && self.log.durable() <= durable;
+                let fresh = !entries.is_empty() && self.log.durable() <= durable;
                 self.tally.fresh.fetch_add(u64::from(fresh), Ordering::Relaxed);
             }
             Err(Error::Trimmed { .. } | Error::BeyondEnd { .. }) => {}
@@ -238,21 +259,7 @@ fn stress(mode: WriteMode, method: SyncMethod, durability: Durability) {
     log.sync().unwrap();
     let stats = log.stats();
     log.close().unwrap();
-    let appended = tally.appended.load(Ordering::SeqCst);
-    assert_eq!(tally.called_back.load(Ordering::SeqCst), appended, "a callback is missing");
-    for (what, count) in [
-        ("appends", appended),
-        ("replacements", tally.replaced.load(Ordering::SeqCst)),
-        ("reads", tally.read.load(Ordering::SeqCst)),
-        ("reads of what was not durable", tally.fresh.load(Ordering::SeqCst)),
-        ("lazily set values", tally.set_lazily.load(Ordering::SeqCst)),
-        ("trims", tally.trimmed.load(Ordering::SeqCst)),
-        ("rolls", stats.rolls),
-        ("reclaimed segments", stats.recycled + stats.removed),
-    ] {
-        assert!(count > 0, "no {what}");
-        println!("{mode:?} {method:?} {durability:?}: {count} {what}");
-    }
+    tally.check(&stats, &format!("{mode:?} {method:?} {durability:?}"));
     drop(stage);
     let count = log.cell("count");
     assert_eq!(count.as_deref(), Some(&tally.set_lazily.load(Ordering::SeqCst).to_le_bytes()[..]));

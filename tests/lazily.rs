@@ -127,13 +127,13 @@ fn refused_lazy_value_changes_nothing() {
     let file = writer.finish().unwrap();
     log.commit(Batch::new().attach("snapshot", file).set("old", [1; 1000].as_slice())).unwrap();
     log.set_lazily("new", &[2; 1000]).unwrap();
-    let (cells, calls) = (log.cells(), disk.calls());
+    let (before, calls) = (log.cells().len(), disk.calls());
     let refused = |name: &str, bytes: usize| log.set_lazily(name, &vec![3; bytes]).unwrap_err();
-    let long = "n".repeat(CELL_NAME_BYTES_MAX + 1);
+    let too_long = "n".repeat(CELL_NAME_BYTES_MAX + 1);
     for name in ["", "Upper", "sp ace"] {
         assert!(matches!(refused(name, 1), Error::InvalidArgument { what: "cell name", .. }));
     }
-    assert!(matches!(refused(&long, 1), Error::TooLarge { what: "cell name bytes", .. }));
+    assert!(matches!(refused(&too_long, 1), Error::TooLarge { what: "cell name bytes", .. }));
     for name in ["old", "new", "other"] {
         let error = refused(name, CELL_VALUE_BYTES_MAX + 1);
         assert!(matches!(error, Error::TooLarge { what: "cell value bytes", .. }), "{error}");
@@ -146,7 +146,7 @@ fn refused_lazy_value_changes_nothing() {
     let batch = log.commit(Batch::new().set("fourth", [5; 1000].as_slice()));
     assert!(matches!(batch, Err(Error::TooLarge { what: "bytes of all state cells", .. })));
     assert_eq!(disk.calls(), calls);
-    assert_eq!(log.cells().len(), cells.len() + 1);
+    assert_eq!(log.cells().len(), before + 1);
     log.sync().unwrap();
     assert_eq!(after_power_cut(&disk).cells(), log.cells());
 }
