@@ -230,7 +230,10 @@ pub const fn frame_bytes(payload_len: usize) -> usize {
 /// `header.length` bytes; `out` grows by [`frame_bytes`] of that and is not allocated beyond it.
 #[inline]
 pub fn encode_frame(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, payload: &[&[u8]]) {
-    debug_assert_eq!(u32_to_usize(header.length), payload.iter().map(|part| part.len()).sum());
+    debug_assert_eq!(
+        u32_to_usize(header.length),
+        payload.iter().map(|part| part.len()).sum::<usize>()
+    );
     debug_assert!(
         header.flags & !Flags::ALL == 0 && header.kind.allows(header.length, header.flags)
     );

@@ -8,7 +8,9 @@ pub(crate) mod backup;
 pub(crate) mod checkpoint;
 mod entries;
 mod hand_over;
+mod in_slots;
 mod index;
+mod iter;
 pub(crate) mod lazy;
 mod open;
 pub(crate) mod plan;
@@ -24,6 +26,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+pub use self::iter::Iter;
 
 use self::background::Threads;
 use self::shared::Shared;
@@ -43,9 +47,6 @@ use crate::side_file::{SideFileReader, SideFileWriter};
 use crate::state::CellValue;
 use crate::stats::Stats;
 use crate::ticket::Ticket;
-
-/// Entries that [`Iter`] reads at a time.
-const ITER_ENTRIES: u64 = 256;
 
 /// An open log. Clones are handles of the same log; the last one to go closes it as well as it
 /// can, so call [`Self::close`] to hear of errors.
@@ -410,7 +411,7 @@ impl Log {
 
     /// The entries from `from` on, to the end the log has at each step.
     pub fn iter(&self, from: u64) -> Iter {
-        Iter { log: self.clone(), next: from, chunk: Entries::default(), at: 0, failed: false }
+        Iter::new(self.clone(), from)
     }
 
     /// The value of a state cell; nothing if it is clear or refers to a side file.
@@ -527,43 +528,5 @@ fn for_system(door: &OsDirectory, options: &Options) -> Options {
         options.clone().write_mode(WriteMode::Pwrite)
     } else {
         options.clone()
-    }
-}
-
-/// Walks over the entries of a log, copying each. Made by [`Log::iter`].
-#[derive(Debug)]
-pub struct Iter {
-    log: Log,
-    next: u64,
-    chunk: Entries,
-    at: usize,
-    failed: bool,
-}
-
-impl Iterator for Iter {
-    type Item = Result<(u64, Vec<u8>)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
-        }
-        if self.at >= self.chunk.len() {
-            let end = self.log.next().min(self.next.saturating_add(ITER_ENTRIES));
-            if self.next >= end {
-                return None;
-            }
-            match self.log.read(self.next..end) {
-                Ok(chunk) => (self.chunk, self.at) = (chunk, 0),
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
-            }
-        }
-        let entry = self.chunk.get(self.at)?.to_vec();
-        let index = self.next;
-        self.at += 1;
-        self.next += 1;
-        Some(Ok((index, entry)))
     }
 }

@@ -13,7 +13,6 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::RwLockWriteGuard;
 
-use super::checkpoint::{Captured, Want};
 use super::lazy::Loaded;
 use super::plan::{Op, Place, Plan};
 use super::shared::{Shared, Writer};
@@ -369,7 +368,7 @@ impl Shared {
     }
 
     /// Takes over what the batch changed, for writers and for readers.
-    fn finish(&self, writer: &mut Writer, view: &mut View, plan: Plan, sequence: u64) {
+    pub(super) fn finish(&self, writer: &mut Writer, view: &mut View, plan: Plan, sequence: u64) {
         let before = std::mem::replace(&mut writer.state, plan.state);
         let state = &writer.state;
         view.next = state.next;
@@ -423,64 +422,6 @@ impl Shared {
         add_alone(&self.counters.appends, entries);
         add_alone(&self.counters.bytes_appended, entry_bytes);
         add_alone(&self.counters.bytes_written, bytes);
-    }
-
-    /// Commits a batch without entries although no segment can be had for it: the checkpoint is
-    /// its commit point, and the metadata file has had its space since the log was created.
-    fn commit_in_slots(&self, records: &[Record<'_>]) -> Result<Written> {
-        let turn = self.group.turn();
-        let written = self.commit_in_slots_in_turn(records);
-        let durable = written.as_ref().ok().map(|(written, _)| written.sequence);
-        self.group.finish(turn, durable, std::time::Duration::ZERO);
-        self.group.call_back();
-        if written.is_err() {
-            self.fail_callbacks();
-        }
-        let (written, captured) = written?;
-        self.settle(captured)?;
-        Ok(written)
-    }
-
-    fn commit_in_slots_in_turn(&self, records: &[Record<'_>]) -> Result<(Written, Captured)> {
-        let mut writer = self.writer.lock();
-        let writer = &mut *writer;
-        self.usable()?;
-        let mut ops = Vec::new();
-        let place = self.place(writer);
-        let outlives = planted(Bug::LazyValueOutlivesSlots);
-        let batch = self.with_riders(writer, records)?;
-        let batch = if outlives { (records, 0) } else { (batch.records(), batch.riders()) };
-        let plan = Plan::new(&writer.state, place, batch, None, &mut ops)?;
-        if plan.must_roll {
-            return Err(self.full());
-        }
-        // Everything before it first: a checkpoint states what is durable.
-        let before = self.capture(writer, None);
-        self.flush(writer)
-            .and_then(|()| self.put_on_media(&before))
-            .map_err(|error| self.poisoned_by(error))?;
-        let sequence = writer.sequence + 1;
-        let mut view = self.view.write();
-        if plan.truncates {
-            let kept = plan.state.next.saturating_sub(writer.tail.base());
-            view.tail_units.truncate(to_usize(kept));
-        }
-        self.finish(writer, &mut view, plan, sequence);
-        drop(view);
-        if !outlives {
-            writer.lazy.taken();
-        }
-        before.give_back(writer);
-        let mut captured = self.put_together(writer, Want::default());
-        self.write_slots(&mut captured).map_err(|error| self.poisoned_by(error))?;
-        self.bounds.durable.store(writer.state.next, Ordering::Release);
-        add(&self.counters.slot_commits, 1);
-        Ok((Written { sequence, next: writer.state.next }, captured))
-    }
-
-    /// There is no space for another segment.
-    fn full(&self) -> Error {
-        Error::DiskFull { path: self.dir.path().to_path_buf(), needed: self.segment_bytes }
     }
 }
 

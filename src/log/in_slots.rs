@@ -1,0 +1,76 @@
+//! Committing a batch in the metadata file, when the disk is full and it has no entries.
+//!
+//! Owns: that way of a batch, which writes no frame. Does not own: which batch goes this way
+//! (`write`), the slots (`metadata`).
+
+use std::sync::atomic::Ordering;
+
+use super::checkpoint::{Captured, Want};
+use super::plan::Plan;
+use super::shared::Shared;
+use super::write::Written;
+use crate::batch::Record;
+use crate::error::{Error, Result};
+use crate::format::number::to_usize;
+use crate::planted::{Bug, planted};
+use crate::stats::add;
+
+impl Shared {
+    /// Commits a batch without entries although no segment can be had for it: the checkpoint is
+    /// its commit point, and the metadata file has had its space since the log was created.
+    pub(super) fn commit_in_slots(&self, records: &[Record<'_>]) -> Result<Written> {
+        let turn = self.group.turn();
+        let written = self.commit_in_slots_in_turn(records);
+        let durable = written.as_ref().ok().map(|(written, _)| written.sequence);
+        self.group.finish(turn, durable, std::time::Duration::ZERO);
+        self.group.call_back();
+        if written.is_err() {
+            self.fail_callbacks();
+        }
+        let (written, captured) = written?;
+        self.settle(captured)?;
+        Ok(written)
+    }
+
+    fn commit_in_slots_in_turn(&self, records: &[Record<'_>]) -> Result<(Written, Captured)> {
+        let mut writer = self.writer.lock();
+        let writer = &mut *writer;
+        self.usable()?;
+        let mut ops = Vec::new();
+        let place = self.place(writer);
+        let outlives = planted(Bug::LazyValueOutlivesSlots);
+        let batch = self.with_riders(writer, records)?;
+        let batch = if outlives { (records, 0) } else { (batch.records(), batch.riders()) };
+        let plan = Plan::new(&writer.state, place, batch, None, &mut ops)?;
+        if plan.must_roll {
+            return Err(self.full());
+        }
+        // Everything before it first: a checkpoint states what is durable.
+        let before = self.capture(writer, None);
+        self.flush(writer)
+            .and_then(|()| self.put_on_media(&before))
+            .map_err(|error| self.poisoned_by(error))?;
+        let sequence = writer.sequence + 1;
+        let mut view = self.view.write();
+        if plan.truncates {
+            let kept = plan.state.next.saturating_sub(writer.tail.base());
+            view.tail_units.truncate(to_usize(kept));
+        }
+        self.finish(writer, &mut view, plan, sequence);
+        drop(view);
+        if !outlives {
+            writer.lazy.taken();
+        }
+        before.give_back(writer);
+        let mut captured = self.put_together(writer, Want::default());
+        self.write_slots(&mut captured).map_err(|error| self.poisoned_by(error))?;
+        self.bounds.durable.store(writer.state.next, Ordering::Release);
+        add(&self.counters.slot_commits, 1);
+        Ok((Written { sequence, next: writer.state.next }, captured))
+    }
+
+    /// There is no space for another segment.
+    fn full(&self) -> Error {
+        Error::DiskFull { path: self.dir.path().to_path_buf(), needed: self.segment_bytes }
+    }
+}
