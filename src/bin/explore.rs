@@ -52,11 +52,15 @@ struct Arguments {
     only: Option<Subject>,
 }
 
-fn arguments() -> Result<Arguments, String> {
+/// What was asked for; nothing if it was how to ask.
+fn arguments() -> Result<Option<Arguments>, String> {
     let (sweep, states) = (Sweep::Crashes, None);
     let mut parsed = Arguments { sweep, states, seed: 1, threads: 1, start: 0, only: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
+        if matches!(word.as_str(), "--help" | "-h") {
+            return Ok(None);
+        }
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
         let number = || value.parse().map_err(|_| format!("{value} is no number"));
         match word.as_str() {
@@ -77,7 +81,7 @@ fn arguments() -> Result<Arguments, String> {
             _ => return Err(format!("{word} is not known")),
         }
     }
-    Ok(parsed)
+    Ok(Some(parsed))
 }
 
 /// The subjects of an exploration in turn: small programs and drawn ones alternate; small ones of up
@@ -157,7 +161,11 @@ struct Done {
 
 fn main() -> ExitCode {
     let arguments = match arguments() {
-        Ok(arguments) => arguments,
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             eprintln!("{error}\n{USAGE}");
             return ExitCode::from(2);
