@@ -36,14 +36,6 @@ fn open(disk: &SimDisk) -> Log {
     Log::open_in(door(disk), &options()).unwrap().0
 }
 
-/// The power fails, and of what is not durable exactly the units that `survives` names are kept.
-fn crash_keeping(disk: &SimDisk, survives: impl Fn(&Unit) -> bool) -> SimDisk {
-    let units = disk.units();
-    assert!(units.len() < 64);
-    let mask = units.iter().enumerate().filter(|(_, unit)| survives(unit));
-    disk.crash_with(Persistence::Mask(mask.fold(0, |mask, (at, _)| mask | 1 << at)))
-}
-
 #[test]
 pub(crate) fn second_handle_is_refused() {
     let disk = SimDisk::new(1);
@@ -91,10 +83,8 @@ pub(crate) fn dropped_batch_that_touches_the_next_one_stays_dropped() {
     log.submit(Batch::new().append(vec![2; FRAME])).unwrap();
     log.submit(Batch::new().append(vec![3; FRAME])).unwrap();
     let third = (4096 + 2 * 512) / 512;
-    let disk = crash_keeping(
-        &disk,
-        |unit| matches!(unit, Unit::Sector { sector, .. } if *sector == third),
-    );
+    let disk =
+        disk.crash_keeping(|unit| matches!(unit, Unit::Sector { sector, .. } if *sector == third));
     let log = open(&disk);
     assert!(matches!(log.recovery().verdict, Verdict::TornTail { .. }));
     assert_eq!(log.next(), 1);

@@ -83,14 +83,6 @@ pub(crate) fn side_file_stays_as_long_as_any_cell_refers_to_it() {
     assert!(disk.image().iter().all(|(name, _)| !name.contains(".side")));
 }
 
-/// The power fails, and of what is not durable exactly the units that `survives` names are kept.
-fn crash_keeping(disk: &SimDisk, survives: impl Fn(&Unit) -> bool) -> SimDisk {
-    let units = disk.units();
-    assert!(units.len() < 64);
-    let mask = units.iter().enumerate().filter(|(_, unit)| survives(unit));
-    disk.crash_with(Persistence::Mask(mask.fold(0, |mask, (at, _)| mask | 1 << at)))
-}
-
 /// `drawn:11400714819323199172:0`, seed 1. A roll was dropped by a crash, but its footer had got to
 /// the medium. The segment went on as the tail and was sealed again; the next crash kept that batch
 /// and lost the footer. The old one was sound, and its offsets led to other frames.
@@ -104,8 +96,7 @@ pub(crate) fn footer_of_a_dropped_seal_is_never_believed() {
     log.submit(Batch::new().append(vec![2; 3000])).unwrap();
     assert_eq!(log.stats().rolls, 1);
     let first = |name: &str| name.starts_with("0000000000000001-");
-    let disk =
-        crash_keeping(&disk, |unit| matches!(unit, Unit::Sector { name, .. } if first(name)));
+    let disk = disk.crash_keeping(|unit| matches!(unit, Unit::Sector { name, .. } if first(name)));
     let (log, _) = open(&disk);
     assert_eq!(log.next(), 3);
     let mut batch = Batch::new();
@@ -114,8 +105,7 @@ pub(crate) fn footer_of_a_dropped_seal_is_never_believed() {
     log.submit(&batch).unwrap();
     assert_eq!(log.stats().rolls, 1);
     let footer = 8192 / 512 - 1;
-    let disk = crash_keeping(
-        &disk,
+    let disk = disk.crash_keeping(
         |unit| !matches!(unit, Unit::Sector { name, sector } if first(name) && *sector == footer),
     );
     let (log, _) = open(&disk);
@@ -136,12 +126,12 @@ pub(crate) fn spare_never_brings_a_dropped_batch_back() {
     log.submit(Batch::new().set("old", vec![1; 1000])).unwrap();
     assert_eq!(log.stats().rolls, 1);
     let is_name = |unit: &Unit| matches!(unit, Unit::Link { .. } | Unit::Unlink { .. });
-    let disk = crash_keeping(&disk, |unit| !is_name(unit));
+    let disk = disk.crash_keeping(|unit| !is_name(unit));
     let (log, _) = open(&disk);
     assert!(log.cell("old").is_none());
     log.submit(Batch::new().set("new", vec![1; 1000])).unwrap();
     assert_eq!(log.stats().rolls, 1);
-    let disk = crash_keeping(&disk, is_name);
+    let disk = disk.crash_keeping(is_name);
     let (log, _) = open(&disk);
     assert!(log.cell("old").is_none(), "a batch came back that was dropped before");
 }

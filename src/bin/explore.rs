@@ -216,6 +216,16 @@ fn main() -> ExitCode {
         run();
     });
     let Ok(Done { tally, violations, .. }) = total.into_inner() else { return ExitCode::FAILURE };
+    summarise(&arguments, &tally, &violations, started)
+}
+
+/// Prints the last line, and how to see each violation again.
+fn summarise(
+    arguments: &Arguments,
+    tally: &Tally,
+    violations: &[Violation],
+    started: Instant,
+) -> ExitCode {
     let (seed, count) = (arguments.seed, violations.len());
     let name = match arguments.sweep {
         Sweep::Crashes => "crashes",
@@ -224,7 +234,7 @@ fn main() -> ExitCode {
         Sweep::Rot => "rot",
     };
     println!("{name}: {tally}; violations {count} (seed {seed}, {:?})", started.elapsed());
-    for violation in &violations {
+    for violation in violations {
         println!(
             "replay: cargo run --release --features testing --bin explore -- --sweep {name} --seed {seed} --only {}",
             violation.subject

@@ -76,6 +76,19 @@ impl SimDisk {
         self.crash_copy(persistence)
     }
 
+    /// As [`Self::crash_with`]: of what is not durable exactly the units survive that `survives` names.
+    ///
+    /// # Panics
+    ///
+    /// If there are more units than a [`Persistence::Mask`] holds.
+    #[must_use = "the disk after the crash is another one"]
+    pub fn crash_keeping(&self, survives: impl Fn(&Unit) -> bool) -> Self {
+        let units = self.units();
+        assert!(units.len() <= 64, "{} units are not durable", units.len());
+        let kept = units.iter().enumerate().filter(|(_, unit)| survives(unit));
+        self.crash_with(Persistence::Mask(kept.fold(0, |mask, (at, _)| mask | 1 << at)))
+    }
+
     /// As [`Self::crash_with`], with every decision taken by `choose`, which answers with a number
     /// below its argument: for fuzzers and property tests. 0 is always the older state. It must
     /// not use this disk.
