@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::grid::{Grid, Table, order};
 use crate::peer::Outcome;
-use crate::work::{Payloads, Plan};
+use crate::work::{Payloads, Plan, sync_files};
 
 const NODES: [NodeId; 3] = [1, 2, 3];
 /// Entries appended a turn, entries OmniPaxos gathers before it sends (its `batch_size`), and
@@ -217,6 +217,8 @@ pub fn run(plan: &Plan) -> Outcome<[Table; 4]> {
                 let Some(cluster) = &mut clusters[at] else {
                     continue;
                 };
+                // What the one before left to the page cache is not written in the time of this one.
+                sync_files(&plan.dir)?;
                 match measure(cluster.as_mut(), &commands[..burst], read, slice) {
                     Ok((rate, latencies)) if round > 0 => {
                         rates.record(stores[at].name, &column, vec![rate]);
