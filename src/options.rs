@@ -317,12 +317,11 @@ impl Options {
         self
     }
 
-    /// These options for a log in memory: stored at once, no threads, no syncs, as few checkpoints as
-    /// can be.
+    /// These options for a log in memory: no threads, no syncs, as few checkpoints as can be.
     pub(crate) fn volatile(&self) -> Self {
         Self {
             durability: Durability::Os,
-            write_mode: Some(WriteMode::Mmap),
+            write_mode: Some(WriteMode::Buffered),
             preparation: Some(Preparation::Fallocate),
             checkpoint_bytes: Some(self.segment_bytes),
             background: false,
