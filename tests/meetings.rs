@@ -306,31 +306,28 @@ pub(crate) fn poisoned_log_keeps_its_directory_while_it_is_being_written() {
     let scene = Scene::new(&options);
     let log = scene.log.clone();
     log.append(b"first").unwrap();
-    let (writer, closer, reopens) = (log.clone(), log.clone(), options.clone());
-    let (kept, opened) = channel();
-    scene.within(Op::Write, move |disk| {
-        disk.fail_next(Op::Write, Fault::IoPartial, Repeat::Once);
-        aside(move || writer.append(&[1; 700]).map(drop))
-            .recv_timeout(FOR_EVER)
-            .unwrap()
-            .unwrap_err();
-        let closing = aside(move || closer.close());
-        if closing.recv_timeout(A_WHILE).is_ok() {
-            let next = Log::open_in(Arc::new(disk.clone()), &reopens).unwrap().0;
-            next.commit(Batch::new().set("promise", b"7")).unwrap();
-            next.append(b"acknowledged").unwrap();
-            kept.send(next).unwrap();
-        }
+    let (started, start) = channel();
+    let (resume, resumed) = channel();
+    // The first slot of a checkpoint.
+    scene.within(Op::Write, move |_| {
+        started.send(()).unwrap();
+        let _either_way = resumed.recv_timeout(A_WHILE);
     });
-    // The checkpoint itself says nothing that is not so.
-    drop(log.maintain());
-    assert!(matches!(log.close(), Err(Error::Poisoned { .. } | Error::Closed)));
-    let next = opened.try_recv();
+    let maintainer = log.clone();
+    let maintained = aside(move || maintainer.maintain());
+    start.recv_timeout(FOR_EVER).unwrap();
+    scene.disk.fail_next(Op::Write, Fault::IoPartial, Repeat::Once);
+    log.append(&[1; 700]).unwrap_err();
+    assert!(matches!(log.close(), Err(Error::Poisoned { .. })));
+    let next = Log::open_in(Arc::new(scene.disk.clone()), &options).unwrap().0;
+    next.commit(Batch::new().set("promise", b"7")).unwrap();
+    next.append(b"acknowledged").unwrap();
+    // Too late, if all is well.
+    let _nobody_waits = resume.send(());
+    drop(maintained.recv_timeout(FOR_EVER).unwrap());
     let disk = scene.disk.crash_with(Persistence::Nothing);
     let found = Log::open_in(Arc::new(disk), &options).unwrap().0;
-    if let Ok(next) = next {
-        assert_eq!((found.next(), found.cell("promise")), (next.next(), next.cell("promise")));
-    }
+    assert_eq!((found.next(), found.cell("promise")), (next.next(), next.cell("promise")));
 }
 
 /// A backup has begun when the log is closed, and the directory is opened and trimmed by somebody

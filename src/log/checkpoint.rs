@@ -82,12 +82,11 @@ impl Shared {
                 Next::Durable => return Ok(()),
                 Next::LookAgain => {}
                 Next::Lead(turn) => {
-                    let led = self.lead(turn, None).and_then(|captured| match captured {
-                        Some(captured) => self.settle(captured),
-                        None => Ok(()),
-                    });
+                    let led = self.lead(turn, None);
                     self.call_back();
-                    led?;
+                    if let Some(captured) = led? {
+                        self.settle(captured).inspect_err(|_| self.call_back())?;
+                    }
                 }
             }
         }
