@@ -146,6 +146,7 @@ impl<K> RaftLog<K> {
     }
 
     /// Sets a cell that the host can do without: it goes along with what is saved next.
+    #[cfg(any(feature = "openraft-09", feature = "openraft-010"))]
     pub(crate) fn save_lazily<T>(
         &self,
         cell: &'static str,
