@@ -118,7 +118,8 @@ impl View {
             };
             from = part.end;
             let decompressed = std::collections::HashMap::new();
-            pieces.push(Piece { segment: Arc::clone(segment), offsets, range: part, decompressed });
+            let segment = Arc::clone(segment);
+            pieces.push(Piece { segment, offsets, range: part, live_end: end, decompressed });
             at += 1;
         }
         Some(pieces)
