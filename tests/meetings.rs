@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use indelible::io::sim::{Op, Persistence, Rot, SimDisk};
+use indelible::io::sim::{Fault, Op, Persistence, Repeat, Rot, SimDisk};
 use indelible::testing::tap::Tap;
 use indelible::{Batch, Durability, Error, Log, Options, WriteMode};
 
@@ -34,6 +34,7 @@ type Act = Box<dyn FnOnce() + Send>;
 /// A log in which something can be done in the middle of its next call of one kind.
 struct Scene {
     log: Log,
+    disk: SimDisk,
     act: Arc<Mutex<Option<(Op, Act)>>>,
 }
 
@@ -47,8 +48,9 @@ impl Scene {
                 act();
             }
         };
-        let door = Tap::new(&SimDisk::new(1), Arc::new(look));
-        Self { log: Log::create_in(Arc::new(door), options).unwrap(), act }
+        let disk = SimDisk::new(1);
+        let door = Tap::new(&disk, Arc::new(look));
+        Self { log: Log::create_in(Arc::new(door), options).unwrap(), disk, act }
     }
 
     fn within(&self, op: Op, act: impl FnOnce() + Send + 'static) {
@@ -155,4 +157,29 @@ pub(crate) fn tail_that_cannot_be_looked_up_is_never_sealed() {
     for index in 0..6 {
         assert!(matches!(log.entry(index), Err(Error::Damaged { .. })), "entry {index}");
     }
+}
+
+/// Found by review. A batch is written between the checkpoint of a backup and its stock, and cannot be
+/// handed to the file. Its frames were gone and the log went on: a sync called them durable.
+#[test]
+fn backup_that_cannot_hand_frames_over_poisons_the_log() {
+    let scene = Scene::new(&options());
+    let (log, disk) = (scene.log.clone(), scene.disk.clone());
+    log.append(b"first").unwrap();
+    log.sync().unwrap();
+    let (writer, act) = (log.clone(), Arc::clone(&scene.act));
+    // The checkpoint syncs one slot, then the other.
+    scene.within(Op::Sync, move || {
+        let last: Act = Box::new(move || {
+            let written = aside(move || writer.append(b"second").map(drop));
+            written.recv_timeout(FOR_EVER).unwrap().unwrap();
+            disk.fail_next(Op::Write, Fault::Io, Repeat::Once);
+        });
+        *act.lock().unwrap() = Some((Op::Sync, last));
+    });
+    let backup = log.backup_in(Arc::new(SimDisk::new(2)));
+    assert!(matches!(backup, Err(Error::Io { .. })), "{backup:?}");
+    assert!(log.stats().poisoned);
+    assert!(matches!(log.sync(), Err(Error::Poisoned { .. })));
+    assert_eq!(log.durable(), 1);
 }

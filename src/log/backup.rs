@@ -113,24 +113,11 @@ impl Shared {
         }
         // Makes durable what is there, and lets go of what is not needed any more.
         self.checkpoint(false, 0)?;
-        let mut backup = {
-            let _nothing_goes = self.settling.lock();
-            let stock = self.take_stock()?;
-            let (linked, copied, bytes, made) = (0, 0, 0, Vec::new());
-            let mut copy = Copy { from: &self.dir, to, links, linked, copied, bytes, made };
-            let copying = copy.segments(&stock).and_then(|()| copy.side_files(&stock.checkpoint));
-            if let Err(error) = copying {
-                copy.undo();
-                return Err(error);
-            }
-            // Makes the names durable before the metadata file says that they are there.
-            to.sync()?;
-            let Copy { linked, copied, bytes, .. } = copy;
-            let Checkpoint { first, next, sequence, .. } = stock.checkpoint;
-            Metadata::create(to, stock.checkpoint, SyncMethod::Fdatasync)?;
-            let (uuid, bytes_copied, entries_verified) = (self.uuid, bytes, 0);
-            Backup { uuid, first, next, sequence, linked, copied, bytes_copied, entries_verified }
-        };
+        let copied = self.copy(to, links);
+        if copied.is_err() {
+            self.fail_callbacks();
+        }
+        let mut backup = copied?;
         let seen = verify_in(to.shared_door(), &mut |_| ())?;
         let lost = |finding: &&Finding| finding.meaning.is_loss();
         if let Some(finding) = seen.findings.iter().find(lost) {
@@ -140,11 +127,32 @@ impl Shared {
         Ok(backup)
     }
 
+    /// Everything but the check of the copy.
+    fn copy(&self, to: &Dir, links: &Links) -> Result<Backup> {
+        let _nothing_goes = self.settling.lock();
+        let stock = self.take_stock()?;
+        let (linked, copied, bytes, made) = (0, 0, 0, Vec::new());
+        let mut copy = Copy { from: &self.dir, to, links, linked, copied, bytes, made };
+        let copying = copy.segments(&stock).and_then(|()| copy.side_files(&stock.checkpoint));
+        if let Err(error) = copying {
+            copy.undo();
+            return Err(error);
+        }
+        // Makes the names durable before the metadata file says that they are there.
+        to.sync()?;
+        let Copy { linked, copied, bytes, .. } = copy;
+        let Checkpoint { first, next, sequence, .. } = stock.checkpoint;
+        Metadata::create(to, stock.checkpoint, SyncMethod::Fdatasync)?;
+        let (uuid, bytes_copied, entries_verified) = (self.uuid, bytes, 0);
+        Ok(Backup { uuid, first, next, sequence, linked, copied, bytes_copied, entries_verified })
+    }
+
     /// Everything written so far, be it durable or not: the copy is.
     fn take_stock(&self) -> Result<Stock> {
         let mut writer = self.writer.lock();
         self.usable()?;
-        self.flush(&mut writer)?;
+        // On a failure frames are gone that others count on.
+        self.flush(&mut writer).map_err(|error| self.poisoned_by(error))?;
         // Named as a checkpoint would name them; with too many gaps that includes dead ones, whose
         // files are there.
         let (runs, _) = self.view.read().runs(&mut writer.dead.clone());
