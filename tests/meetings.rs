@@ -183,3 +183,43 @@ fn backup_that_cannot_hand_frames_over_poisons_the_log() {
     assert!(matches!(log.sync(), Err(Error::Poisoned { .. })));
     assert_eq!(log.durable(), 1);
 }
+
+/// A backup copies the log of one moment. While it does, the log goes on, drops every file that is still
+/// to be copied, and would use each again.
+#[test]
+fn writers_go_on_while_a_backup_copies() {
+    let log = Scene::new(&options()).log;
+    for byte in 0..20 {
+        log.append(&[byte; 1000]).unwrap();
+    }
+    let mut writer = log.side_file_writer().unwrap();
+    std::io::Write::write_all(&mut writer, &[7; 5000]).unwrap();
+    log.commit(Batch::new().attach("snapshot", writer.finish().unwrap())).unwrap();
+    let (other, meets) = (log.clone(), AtomicBool::new(true));
+    let look = move |_: &SimDisk, op: Op| {
+        if op != Op::Write || !meets.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        let other = other.clone();
+        let gone_on = aside(move || {
+            other.commit(Batch::new().trim(other.next()).clear("snapshot")).unwrap();
+            other.maintain().unwrap();
+            for _ in 0..40 {
+                other.append(&[0xff; 1000]).unwrap();
+            }
+            other.commit(Batch::new().trim(other.next())).unwrap();
+            other.maintain().unwrap();
+        });
+        assert!(gone_on.recv_timeout(FOR_EVER).is_ok(), "they wait");
+    };
+    let disk = SimDisk::new(2);
+    let backup = log.backup_in(Arc::new(Tap::new(&disk, Arc::new(look)))).unwrap();
+    assert_eq!((backup.entries_verified, log.first()), (20, 60));
+    assert!(log.stats().rolls > 10);
+    let copy = Log::open_in(Arc::new(disk), &options()).unwrap().0;
+    for byte in 0..20 {
+        assert_eq!(copy.entry(byte.into()).unwrap(), [byte; 1000]);
+    }
+    let snapshot = copy.side_file("snapshot").unwrap().unwrap();
+    assert_eq!(snapshot.read_all().unwrap(), [7; 5000]);
+}

@@ -125,6 +125,11 @@ impl View {
         Some(pieces)
     }
 
+    /// Every segment, the tail last.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.segments.iter()
+    }
+
     /// The tail segment.
     pub(crate) fn tail(&self) -> Option<&Arc<Segment>> {
         self.segments.back()
