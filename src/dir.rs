@@ -106,7 +106,18 @@ impl Dir {
     /// under the same name; the rest of it is zero. Its bytes are durable on return, its name
     /// after a sync of that directory.
     pub(crate) fn copy_to(&self, to: &Self, name: &str, length: u64, used: u64) -> Result<()> {
-        let from = self.open(name, Access::Read)?;
+        self.copy_open(&*self.open(name, Access::Read)?, to, name, length, used)
+    }
+
+    /// As [`Self::copy_to`], of a file that is open already, whatever has become of its name.
+    pub(crate) fn copy_open(
+        &self,
+        from: &dyn File,
+        to: &Self,
+        name: &str,
+        length: u64,
+        used: u64,
+    ) -> Result<()> {
         let (temporary, file) = to.create(length, length > 0)?;
         let copy = || {
             let mut buffer = vec![0; COPY_BYTES];

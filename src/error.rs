@@ -246,6 +246,10 @@ pub enum Damage {
         /// The entry that should be here.
         expected: u64,
     },
+    /// The footer is unreadable and no other segment states where the frames end; whether the frame
+    /// here counts, and replaced entries before it, cannot be told.
+    #[error("the footer is unreadable, and whether the frame here counts cannot be told")]
+    UnknownEnd,
     /// A compressed entry does not decompress.
     #[error("the compressed entry does not decompress")]
     Compression,

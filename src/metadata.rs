@@ -27,6 +27,8 @@ pub(crate) struct Metadata {
     file: Arc<dyn File>,
     sync_method: SyncMethod,
     generation: u64,
+    /// The tail that the newest checkpoint in both slots names.
+    tail_number: u64,
 }
 
 /// What was found in the metadata file.
@@ -47,9 +49,9 @@ impl Metadata {
         sync_method: SyncMethod,
     ) -> Result<Self> {
         let (temporary, file) = dir.create(to_u64(METADATA_BYTES), true)?;
-        let generation = checkpoint.generation;
-        let mut metadata =
-            Self { dir: dir.clone(), file, sync_method: for_slots(sync_method), generation };
+        let (generation, tail_number) = (checkpoint.generation, checkpoint.tail_number);
+        let (dir, sync_method) = (dir.clone(), for_slots(sync_method));
+        let mut metadata = Self { dir: dir.clone(), file, sync_method, generation, tail_number };
         metadata.write(checkpoint)?;
         dir.rename(&temporary, METADATA)?;
         // Makes the name durable: the commit point of `create`.
@@ -61,9 +63,9 @@ impl Metadata {
     pub(crate) fn open(dir: &Dir, bytes: u64, sync_method: SyncMethod) -> Result<(Self, Slots)> {
         let file = dir.open(METADATA, Access::Distrust { from: 0, to: u64::MAX })?;
         let slots = read_slots(dir, file.as_ref(), bytes)?;
-        let generation = slots.newest.generation;
-        let metadata =
-            Self { dir: dir.clone(), file, sync_method: for_slots(sync_method), generation };
+        let (generation, tail_number) = (slots.newest.generation, slots.newest.tail_number);
+        let (dir, sync_method) = (dir.clone(), for_slots(sync_method));
+        let metadata = Self { dir, file, sync_method, generation, tail_number };
         Ok((metadata, slots))
     }
 
@@ -92,7 +94,14 @@ impl Metadata {
             }
             synced.map_err(|source| Error::io("sync", path(), source))?;
         }
+        self.tail_number = checkpoint.tail_number;
         Ok(())
+    }
+
+    /// The tail of the newest checkpoint that is in both slots: no crash makes a log go on in a
+    /// segment with a lower number.
+    pub(crate) fn tail_number(&self) -> u64 {
+        self.tail_number
     }
 }
 

@@ -128,23 +128,28 @@ impl Frames {
         let file: FileBytes = read_file(&self.dir, &name.to_string(), bytes, &mut |_| ())?;
         let checkpoint = self.scene.checkpoint();
         let length = to_u64(file.bytes.len());
+        let known = checkpoint.map(|found| self.scene.hints(found, name, live));
+        let (tail_end, sealed_end) = match (role, known) {
+            (Role::Tail | Role::Sealed, Some(known)) => (known.tail_end, known.sealed_end),
+            _ => (None, None),
+        };
         let hints = Hints {
             uuid: Uuid::from_bytes(checkpoint.map_or([0; 16], |found| found.uuid)),
             segment_bytes: length,
             generation: None,
             live_end: live.end,
-            tail_end: None,
+            tail_end,
+            sealed_end,
         };
         let survey = Survey::of(&self.dir, name, file, &hints);
         let segment = name.to_string();
         let Some(salt) = &survey.salt else {
             return Ok(vec![FrameSeen::Illegible { segment }]);
         };
-        let data_end = survey.footer.as_ref().ok().map(|footer| footer.data_end);
-        let (limit, exact) = match (role, data_end) {
+        let (limit, exact) = match (role, survey.stated_end) {
+            (Role::Tail, _) | (_, None) => (length, false),
             (Role::Sealed, Some(end)) => (end, true),
             (_, Some(end)) => (end, false),
-            (_, None) => (length, false),
         };
         let mut seen = Vec::new();
         for step in Steps::new(&survey.bytes, salt, FRAMES_START, limit, exact) {

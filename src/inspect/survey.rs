@@ -22,6 +22,7 @@ use crate::identity::Uuid;
 use crate::io::Access;
 use crate::options::SEGMENT_BYTES_MAX;
 use crate::segment::probe::Probe;
+use crate::segment::rebuilt::Doubt;
 use crate::segment::{FRAMES_START, OFFSET_UNIT, Segment, in_units};
 
 /// Bytes read at a time; progress is reported as often.
@@ -158,9 +159,11 @@ pub(crate) struct Survey {
     pub(crate) footer: std::result::Result<Footer, StructureError>,
     /// Where the entries from the base on are; `MISSING` for those that cannot be read.
     units: Vec<u32>,
+    /// From which entry on the frames are in doubt, and the frame that makes them so.
+    doubt: Option<(u64, u64)>,
+    /// Where the frames end, if the footer, the next segment, or the log itself says so.
+    pub(crate) stated_end: Option<u64>,
     pub(crate) gaps: Vec<Gap>,
-    /// End of the last sound frame, or what the footer says.
-    pub(crate) end: u64,
 }
 
 /// What is known of a segment from elsewhere.
@@ -175,6 +178,9 @@ pub(crate) struct Hints {
     pub(crate) live_end: u64,
     /// For the tail: where frames end, as far as the log knows. It has no footer.
     pub(crate) tail_end: Option<u64>,
+    /// For a segment that was sealed since the checkpoint: where frames end. A footer that says
+    /// otherwise is that of a seal which was dropped.
+    pub(crate) sealed_end: Option<u64>,
 }
 
 impl Survey {
@@ -196,30 +202,45 @@ impl Survey {
         let wrong_base =
             |got| StructureError::Field { field: "footer base", expected: name.base, got };
         let footer = footer.and_then(|footer| {
-            if footer.base == name.base { Ok(footer) } else { Err(wrong_base(footer.base)) }
+            match hints.sealed_end.filter(|&end| end != footer.data_end) {
+                _ if footer.base != name.base => Err(wrong_base(footer.base)),
+                Some(expected) => {
+                    let (field, got) = ("footer data end", footer.data_end);
+                    Err(StructureError::Field { field, expected, got })
+                }
+                None => Ok(footer),
+            }
         });
-        let (units, gaps, end) = (Vec::new(), Vec::new(), FRAMES_START);
-        let mut survey = Self { name, bytes, header, salt, footer, units, gaps, end };
+        let stated_end = match (&footer, &salt) {
+            (Ok(footer), _) => Some(footer.data_end),
+            (Err(_), Some(salt)) if hints.tail_end.is_none() && hints.sealed_end.is_none() => {
+                segment.stated_end(salt.generation()).ok().flatten()
+            }
+            _ => hints.tail_end.or(hints.sealed_end),
+        };
+        let (units, gaps, doubt) = (Vec::new(), Vec::new(), None);
+        let mut survey = Self { name, bytes, header, salt, footer, units, doubt, stated_end, gaps };
         survey.walk(hints);
         survey
     }
 
     fn walk(&mut self, hints: &Hints) {
         let Some(salt) = self.salt.clone() else { return };
-        let footer = self.footer.as_ref().ok().copied();
-        let stated = footer.map(|footer| footer.data_end).or(hints.tail_end);
+        let stated = self.stated_end;
         let limit = stated.unwrap_or(hints.segment_bytes);
         let bytes = std::mem::take(&mut self.bytes);
         let mut offsets = Offsets::new(self.name.base);
+        if stated.is_none() {
+            offsets.end_is_unknown(hints.live_end);
+        }
         let mut newest = 0;
         for step in Steps::new(&bytes, &salt, FRAMES_START, limit, stated.is_some()) {
             match step {
-                // A lower number is that of a dropped batch: its frames stand behind the last one.
+                // Of a batch that was dropped before, as what the last one did not overwrite.
                 Step::Frame { header, .. } if header.sequence < newest => break,
                 Step::Frame { offset, header, payload } => {
                     newest = header.sequence;
                     offsets.frame(offset, &header, payload);
-                    self.end = offset + to_u64(header.frame_bytes());
                 }
                 Step::Gap { offset, end, header, reason } => {
                     offsets.gap(end - offset, header.as_ref());
@@ -227,9 +248,8 @@ impl Survey {
                 }
             }
         }
-        self.end = stated.unwrap_or(self.end);
-        self.units = match &footer {
-            Some(footer) => table_units(&bytes, footer, &salt, hints.segment_bytes),
+        (self.units, self.doubt) = match self.footer.as_ref().ok() {
+            Some(footer) => (table_units(&bytes, footer, &salt, hints.segment_bytes), None),
             None => offsets.finish(hints.live_end),
         };
         self.bytes = bytes;
@@ -288,11 +308,16 @@ impl Survey {
             let nth = index.checked_sub(self.name.base).filter(|&nth| nth < footer.count)?;
             table_offset(self.bytes.get(start..)?, to_usize(nth))
         });
-        stated.or_else(|| self.gaps.first().map(|gap| gap.range.start)).unwrap_or(FRAMES_START)
+        let doubt = self.doubt.filter(|(from, _)| *from <= index).map(|(_, offset)| offset);
+        let gap = || self.gaps.first().map(|gap| gap.range.start);
+        stated.or(doubt).or_else(gap).unwrap_or(FRAMES_START)
     }
 
     /// What is wrong with the bytes at an offset.
     pub(crate) fn reason_at(&self, offset: u64) -> Damage {
+        if self.doubt.is_some_and(|(_, place)| place == offset) {
+            return Damage::UnknownEnd;
+        }
         let gap = self.gaps.iter().find(|gap| gap.range.contains(&offset)).or(self.gaps.first());
         gap.map_or(Damage::Misplaced { expected: self.name.base }, |gap| gap.reason.damage())
     }
@@ -351,11 +376,18 @@ pub(crate) struct Offsets {
     units: Vec<u32>,
     /// How many lost records there may be since the last sound frame.
     doubt: u64,
+    /// What frames that may not count would replace.
+    end: Doubt,
 }
 
 impl Offsets {
     pub(crate) fn new(base: u64) -> Self {
-        Self { base, units: Vec::new(), doubt: 0 }
+        Self { base, units: Vec::new(), doubt: 0, end: Doubt::new(base, u64::MAX) }
+    }
+
+    /// Nothing states where the frames end; they had the entries up to `live_end`.
+    fn end_is_unknown(&mut self, live_end: u64) {
+        self.end = Doubt::new(self.base, live_end);
     }
 
     /// Where the entry with an index is, if that is certain.
@@ -409,6 +441,7 @@ impl Offsets {
 
     pub(crate) fn frame(&mut self, offset: u64, header: &FrameHeader, payload: &[u8]) {
         let index = header.index;
+        self.end.frame(offset, header, self.next());
         match header.kind {
             Kind::Entry | Kind::Hole => {
                 if self.doubt > 0 {
@@ -433,12 +466,19 @@ impl Offsets {
         }
     }
 
-    /// Lost records at the very end may have replaced as many entries before `live_end`.
-    fn finish(mut self, live_end: u64) -> Vec<u32> {
+    /// Lost records at the very end may have replaced as many entries before `live_end`. Answers
+    /// also from which entry on the frames are in doubt, and the frame that makes them so.
+    fn finish(mut self, live_end: u64) -> (Vec<u32>, Option<(u64, u64)>) {
         if self.doubt > 0 {
             self.cut(live_end.saturating_sub(self.doubt));
         }
-        self.units
+        if let Some((from, _)) = self.end.from {
+            // There were as many, whatever became of them.
+            let length = self.units.len().max(to_usize(live_end.saturating_sub(self.base)));
+            self.cut(from);
+            self.units.resize(length, MISSING);
+        }
+        (self.units, self.end.from)
     }
 }
 

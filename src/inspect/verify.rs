@@ -478,7 +478,10 @@ impl Scene {
         live: &Range<u64>,
     ) -> Hints {
         let is_tail = self.tail_name() == Some(name);
-        let link = self.observed.replayed.as_ref().and_then(|all| all.links.last());
+        let links = self.observed.replayed.as_ref().map_or(&[][..], |all| &all.links);
+        let link = links.last();
+        let begun =
+            links.split_last().and_then(|(_, sealed)| sealed.iter().find(|it| it.name == name));
         let tail_end = is_tail.then_some(link.map_or(checkpoint.tail_offset, |link| link.end));
         let generation =
             (name.number == checkpoint.tail_number).then_some(checkpoint.tail_generation);
@@ -488,6 +491,7 @@ impl Scene {
             generation,
             live_end: live.end,
             tail_end,
+            sealed_end: begun.map(|link| link.end),
         }
     }
 }

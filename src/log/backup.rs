@@ -3,31 +3,38 @@
 //! Owns: what is copied, linked and left out, and in which order. Does not own: the check of the
 //! copy (`inspect::verify`).
 //!
-//! Steps: (1) a checkpoint of the log, (2) take stock under the writer's lock, (3) give sealed
-//! segments and side files a second name in the new directory, or copy them where that cannot be,
-//! and copy the tail up to where it was in (2), (4) write the metadata file, marked as closed,
-//! (5) verify. The commit point is (4): a crash before it leaves a directory that opens as
-//! `Damaged`, because there are segments without metadata; it is to be thrown away.
+//! Steps: (1) a checkpoint of the log, (2) take stock under the writer's lock, (3) give segments
+//! that can never be the tail again and side files a second name in the new directory, and open
+//! what cannot have one, (4) copy what was opened, the tail up to where it was in (2), (5) write the
+//! metadata file, marked as closed, (6) verify. The commit point is (5): a crash before it leaves a
+//! directory that opens as `Damaged`, because there are segments without metadata; it is to be thrown
+//! away.
 //!
-//! From (2) to (4) no file of the log is removed or used again. A file with two names is never
-//! written again by either log: segments in use only grow at the tail, which is copied, and the
-//! door refuses to hand out a file for writing that has another name.
+//! From (2) to (3) no file of the log is removed or used again; what was opened keeps its bytes
+//! until (4) is done, because the segment is held. A file with two names is never written again by
+//! either log: segments in use only grow at the tail, which is copied; recovery goes on in no segment
+//! before the tail of the last checkpoint, and those from there on are copied; and the door refuses
+//! to hand out a file for writing that has another name.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Log;
 use super::shared::Shared;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::format::{CellValue, Checkpoint, SegmentName};
+use crate::format::number::to_u64;
+use crate::format::{CellValue, Checkpoint};
 use crate::identity::Uuid;
 use crate::inspect::{Finding, verify_in};
 use crate::io::os::OsDirectory;
-use crate::io::{Access, Directory};
+use crate::io::{Access, Directory, File};
 use crate::metadata::Metadata;
 use crate::options::SyncMethod;
 use crate::recovery::observe::Files;
+use crate::segment::Segment;
 
 /// What a backup holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +61,9 @@ pub struct Backup {
 impl Log {
     /// Makes a copy of the log in a directory that holds none, which is created if need be. It is
     /// the log as of one batch, with the same identity, as if it had been closed then; it is
-    /// durable and verified on return. Writers go on meanwhile.
+    /// durable and verified on return. Writers go on meanwhile; the files they drop are kept until
+    /// they are copied. (Only where more than 256 files have to be copied because they cannot be
+    /// links, a writer that begins a segment or needs a checkpoint waits for those beyond.)
     ///
     /// Sealed segments and side files are hard links where the file system allows. A copy is of
     /// the past: a node that is started from it has forgotten what it promised since
@@ -98,10 +107,15 @@ impl Links {
     }
 }
 
+/// Files that are copied behind the backs of writers; more of them are copied while those wait that
+/// need a checkpoint. Each takes a descriptor.
+const OPEN_FILES_MAX: usize = 256;
+
 /// The log at one moment.
 struct Stock {
     checkpoint: Checkpoint,
-    tail: SegmentName,
+    /// Its segments, the tail last. As long as they are held here no file of theirs is used again.
+    segments: Vec<Arc<Segment>>,
 }
 
 impl Shared {
@@ -113,24 +127,11 @@ impl Shared {
         }
         // Makes durable what is there, and lets go of what is not needed any more.
         self.checkpoint(false, 0)?;
-        let mut backup = {
-            let _nothing_goes = self.settling.lock();
-            let stock = self.take_stock()?;
-            let (linked, copied, bytes, made) = (0, 0, 0, Vec::new());
-            let mut copy = Copy { from: &self.dir, to, links, linked, copied, bytes, made };
-            let copying = copy.segments(&stock).and_then(|()| copy.side_files(&stock.checkpoint));
-            if let Err(error) = copying {
-                copy.undo();
-                return Err(error);
-            }
-            // Makes the names durable before the metadata file says that they are there.
-            to.sync()?;
-            let Copy { linked, copied, bytes, .. } = copy;
-            let Checkpoint { first, next, sequence, .. } = stock.checkpoint;
-            Metadata::create(to, stock.checkpoint, SyncMethod::Fdatasync)?;
-            let (uuid, bytes_copied, entries_verified) = (self.uuid, bytes, 0);
-            Backup { uuid, first, next, sequence, linked, copied, bytes_copied, entries_verified }
-        };
+        let copied = self.copy(to, links);
+        if copied.is_err() {
+            self.call_back();
+        }
+        let mut backup = copied?;
         let seen = verify_in(to.shared_door(), &mut |_| ())?;
         let lost = |finding: &&Finding| finding.meaning.is_loss();
         if let Some(finding) = seen.findings.iter().find(lost) {
@@ -140,14 +141,53 @@ impl Shared {
         Ok(backup)
     }
 
+    /// Everything but the check of the copy.
+    fn copy(&self, to: &Dir, links: &Links) -> Result<Backup> {
+        let (opened, made) = (Vec::new(), Vec::new());
+        let (linked, copied, bytes) = (Vec::new(), 0, 0);
+        let mut copy = Copy { from: &self.dir, to, links, opened, linked, copied, bytes, made };
+        let stock = self.fill(&mut copy).inspect_err(|_| copy.undo())?;
+        let Copy { linked, copied, bytes, .. } = copy;
+        let Checkpoint { first, next, sequence, .. } = stock.checkpoint;
+        Metadata::create(to, stock.checkpoint, SyncMethod::Fdatasync)?;
+        let (uuid, linked, bytes_copied) = (self.uuid, to_u64(linked.len()), bytes);
+        let entries_verified = 0;
+        Ok(Backup { uuid, first, next, sequence, linked, copied, bytes_copied, entries_verified })
+    }
+
+    /// Every file but the one that says what they are.
+    fn fill(&self, copy: &mut Copy<'_>) -> Result<Stock> {
+        let stock = {
+            let _nothing_goes = self.settling.lock();
+            // Before the stock: a later checkpoint only names a later one.
+            let tail = self.metadata.lock().file.tail_number();
+            let stock = self.take_stock()?;
+            copy.segments(&stock, tail)?;
+            copy.side_files(&stock.checkpoint)?;
+            stock
+        };
+        copy.finish()?;
+        if self.closed.load(Ordering::Acquire) {
+            // Another process may have used again what was copied here.
+            return Err(Error::Closed);
+        }
+        // Makes the names durable before the metadata file says that they are there.
+        copy.to.sync()?;
+        Ok(stock)
+    }
+
     /// Everything written so far, be it durable or not: the copy is.
     fn take_stock(&self) -> Result<Stock> {
         let mut writer = self.writer.lock();
         self.usable()?;
-        self.flush(&mut writer)?;
+        // On a failure frames are gone that others count on.
+        self.flush(&mut writer).map_err(|error| self.poisoned_by(error))?;
         // Named as a checkpoint would name them; with too many gaps that includes dead ones, whose
         // files are there.
-        let (runs, _) = self.view.read().runs(&mut writer.dead.clone());
+        let view = self.view.read();
+        let (runs, mut segments) = view.runs(&mut writer.dead.clone());
+        segments.extend(view.segments().cloned());
+        drop(view);
         let state = &writer.state;
         let mut cells = (*state.cells).clone();
         writer.lazy.merge_into(&mut cells);
@@ -169,7 +209,7 @@ impl Shared {
             runs,
             cells,
         };
-        Ok(Stock { checkpoint, tail: writer.tail.segment.name })
+        Ok(Stock { checkpoint, segments })
     }
 }
 
@@ -178,11 +218,22 @@ struct Copy<'a> {
     from: &'a Dir,
     to: &'a Dir,
     links: &'a Links,
-    linked: u64,
+    /// What is to be copied, open.
+    opened: Vec<Source>,
+    /// The files that have a second name now, with their lengths.
+    linked: Vec<(String, u64)>,
     copied: u64,
     bytes: u64,
     /// The files made so far.
     made: Vec<String>,
+}
+
+/// A file to be copied: the first `used` bytes into one of `length`; the rest of it is zero.
+struct Source {
+    name: String,
+    file: Arc<dyn File>,
+    length: u64,
+    used: u64,
 }
 
 impl Copy<'_> {
@@ -194,49 +245,63 @@ impl Copy<'_> {
         }
     }
 
-    fn segments(&mut self, stock: &Stock) -> Result<()> {
-        let checkpoint = &stock.checkpoint;
-        let named = |number: u64| {
-            checkpoint.runs.iter().any(|(first, last)| (*first..=*last).contains(&number))
-        };
-        let length = checkpoint.segment_bytes;
-        for (name, _) in Files::list(self.from)?.segments.values().flatten() {
-            if *name == stock.tail {
-                self.copy(&name.to_string(), length, checkpoint.tail_offset)?;
-            } else if named(name.number) {
-                self.link_or_copy(&name.to_string(), length)?;
-            }
+    /// Links or opens the segments. In those before `tail` no log goes on, whatever crashes.
+    fn segments(&mut self, stock: &Stock, tail: u64) -> Result<()> {
+        let Checkpoint { tail_number, tail_offset, segment_bytes: length, .. } = stock.checkpoint;
+        for segment in &stock.segments {
+            let number = segment.name.number;
+            let used = if number == tail_number { tail_offset } else { length };
+            self.take(segment.name.to_string(), length, used, number < tail)?;
         }
         Ok(())
     }
 
     fn side_files(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let mut names = BTreeSet::new();
         for value in checkpoint.cells.values() {
-            if let CellValue::SideFile(file) = value {
-                self.link_or_copy(&file.file_name(), file.length)?;
+            if let CellValue::SideFile(file) = value
+                && names.insert(file.id)
+            {
+                self.take(file.file_name(), file.length, file.length, true)?;
             }
         }
         Ok(())
     }
 
-    fn link_or_copy(&mut self, name: &str, length: u64) -> Result<()> {
-        if !self.links.link(name) {
-            return self.copy(name, length, length);
+    fn take(&mut self, name: String, length: u64, used: u64, may_link: bool) -> Result<()> {
+        if may_link && self.links.link(&name) {
+            self.made.push(name.clone());
+            self.linked.push((name, length));
+            return Ok(());
         }
-        self.made.push(name.to_owned());
-        // Makes the bytes durable that the log wrote since its own last sync.
-        self.to
-            .open(name, Access::Read)?
-            .sync(0..length, SyncMethod::Fdatasync)
-            .map_err(|source| Error::io("sync", self.to.join(name), source))?;
-        self.linked += 1;
+        let file = self.from.open(&name, Access::Read)?;
+        let source = Source { name, file, length, used };
+        if self.opened.len() >= OPEN_FILES_MAX {
+            return self.copy(&source);
+        }
+        self.opened.push(source);
         Ok(())
     }
 
-    /// Copies the first `used` bytes into a file of `length`; the rest of it is zero.
-    fn copy(&mut self, name: &str, length: u64, used: u64) -> Result<()> {
-        self.from.copy_to(self.to, name, length, used)?;
-        self.made.push(name.to_owned());
+    /// Copies what was opened, and makes everything durable but the names.
+    fn finish(&mut self) -> Result<()> {
+        for source in std::mem::take(&mut self.opened) {
+            self.copy(&source)?;
+        }
+        for (name, length) in &self.linked {
+            // Makes the bytes durable that the log wrote since its own last sync.
+            self.to
+                .open(name, Access::Read)?
+                .sync(0..*length, SyncMethod::Fdatasync)
+                .map_err(|source| Error::io("sync", self.to.join(name), source))?;
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, source: &Source) -> Result<()> {
+        let Source { name, file, length, used } = source;
+        self.from.copy_open(&**file, self.to, name, *length, *used)?;
+        self.made.push(name.clone());
         self.copied += 1;
         self.bytes += used;
         Ok(())

@@ -123,6 +123,7 @@ impl Shared {
             generation: None,
             live_end: live.end,
             tail_end: None,
+            sealed_end: None,
         };
         let survey = Survey::of(&self.dir, name, file, &hints);
         findings.extend(survey.header.as_ref().err().cloned());

@@ -118,10 +118,16 @@ impl View {
             };
             from = part.end;
             let decompressed = std::collections::HashMap::new();
-            pieces.push(Piece { segment: Arc::clone(segment), offsets, range: part, decompressed });
+            let segment = Arc::clone(segment);
+            pieces.push(Piece { segment, offsets, range: part, live_end: end, decompressed });
             at += 1;
         }
         Some(pieces)
+    }
+
+    /// Every segment, the tail last.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.segments.iter()
     }
 
     /// The tail segment.

@@ -77,11 +77,14 @@ fn holes_of_sealed(
 ) -> Result<Option<u64>> {
     let uuid = Uuid::from_bytes(checkpoint.uuid);
     let segment = Segment::sealed(dir, uuid, name, checkpoint.segment_bytes);
-    let opened = match segment.open(&live) {
+    let opened = match segment.open(&live, live.end) {
         Ok(opened) => opened,
         Err(Error::Damaged { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
+    if name.base.saturating_add(opened.unknown().0) < live.end {
+        return Ok(None);
+    }
     if !opened.holes.load(std::sync::atomic::Ordering::Relaxed) {
         return Ok(Some(0));
     }

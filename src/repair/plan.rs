@@ -320,9 +320,7 @@ pub(super) fn survey(
 ) -> Result<Survey> {
     let length = scene.length_of(name);
     let file = read_file(dir, &name.to_string(), length, &mut |_| ())?;
-    let mut hints = scene.hints(found, name, live);
-    hints.tail_end = hints.tail_end.filter(|_| name.number == found.tail_number);
-    Ok(Survey::of(dir, name, file, &hints))
+    Ok(Survey::of(dir, name, file, &scene.hints(found, name, live)))
 }
 
 /// A sealed segment with what is readable of it.
@@ -351,14 +349,14 @@ pub(super) fn is_entry(header: &crate::format::FrameHeader, index: u64) -> bool 
     header.kind == crate::format::Kind::Entry && header.index == index
 }
 
-/// The header a segment had, or as much of it as is known.
+/// The header a segment had, or as much of it as is known, for a file with other frames. Its
+/// generation is new: the next segment states the end of the frames of the old one.
 pub(super) fn header_of(dir: &Dir, found: &Checkpoint, survey: &Survey) -> SegmentHeader {
-    if let Ok(header) = &survey.header {
-        return *header;
-    }
     let anew = header_anew(dir, found, survey.name);
-    let generation = survey.salt.as_ref().map_or(anew.generation, crate::format::Salt::generation);
-    SegmentHeader { generation, ..anew }
+    match &survey.header {
+        Ok(header) => SegmentHeader { generation: anew.generation, ..*header },
+        Err(_) => anew,
+    }
 }
 
 fn header_anew(dir: &Dir, found: &Checkpoint, name: SegmentName) -> SegmentHeader {

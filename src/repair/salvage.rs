@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::format::cell::{CellRecord, decode_cell};
+use crate::format::error::FrameError;
 use crate::format::frame::{FRAME_HEADER_BYTES, Kind, Salt, read_header_unchecked};
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, FrameHeader, SegmentName};
@@ -96,8 +97,16 @@ impl Salvaged {
 
     /// Behind the checkpoint's place.
     fn read_on(&mut self, bytes: &[u8], salt: &Salt, scene: &Scene, checkpoint: &Checkpoint) {
-        let steps: Vec<Step<'_>> =
-            Steps::new(bytes, salt, checkpoint.tail_offset, checkpoint.reach, false).collect();
+        let dropped = |step| match step {
+            // Of a batch that was dropped before the checkpoint: no part of the log.
+            Step::Frame { offset, header, .. } if header.sequence <= checkpoint.sequence => {
+                let end = offset + to_u64(header.frame_bytes());
+                Step::Gap { offset, end, header: None, reason: FrameError::End }
+            }
+            step => step,
+        };
+        let steps = Steps::new(bytes, salt, checkpoint.tail_offset, checkpoint.reach, false);
+        let steps: Vec<Step<'_>> = steps.map(dropped).collect();
         let behind = scene.observed.replayed.as_ref().map(|replayed| replayed.behind);
         let mut proved = behind.map_or(0, |behind| behind.durable);
         for step in &steps {

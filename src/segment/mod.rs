@@ -12,6 +12,7 @@ pub(crate) mod durable_part;
 pub(crate) mod offsets;
 pub(crate) mod probe;
 pub(crate) mod read;
+pub(crate) mod rebuilt;
 pub(crate) mod tail;
 pub(crate) mod walk;
 
@@ -23,8 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use byteorder::{ByteOrder, LittleEndian};
 use parking_lot::Mutex;
 
-use self::offsets::Offsets;
-use self::walk::{Depth, Part, Walk};
+use self::rebuilt::Rebuilt;
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::{FOOTER_BYTES, FOOTER_COMPRESSED, FOOTER_HOLES, TABLE_ENTRY_BYTES};
@@ -76,7 +76,7 @@ enum Table {
     /// In the footer, read through the map.
     Footer { start: usize, count: u64 },
     /// In memory, because the footer was unreadable.
-    Rebuilt(Vec<u32>),
+    Rebuilt(Rebuilt),
 }
 
 impl Segment {
@@ -126,32 +126,33 @@ impl Segment {
         }
     }
 
-    /// The map, the header and footer checked; `live` are the entries the log expects here.
-    pub(crate) fn open(&self, live: &Range<u64>) -> Result<&Opened> {
+    /// The map, the header and footer checked, for a look at the entries `wanted`; those that count
+    /// here end at `live_end`.
+    pub(crate) fn open(&self, wanted: &Range<u64>, live_end: u64) -> Result<&Opened> {
         if let Some(opened) = self.opened.get() {
             return Ok(opened);
         }
         let _one_at_a_time = self.opening.lock();
         if self.opened.get().is_none() {
-            let opened = self.read_structure(live)?;
+            let opened = self.read_structure(wanted, live_end)?;
             let _first = self.opened.set(opened);
         }
         self.opened.get().ok_or(Error::Closed)
     }
 
-    fn read_structure(&self, live: &Range<u64>) -> Result<Opened> {
+    fn read_structure(&self, wanted: &Range<u64>, live_end: u64) -> Result<Opened> {
         let name = self.name.to_string();
         let io = |op| move |source| Error::io(op, self.path(), source);
         let file = self.dir.open(&name, Access::Read)?;
         let mut block = [0; SEGMENT_HEADER_BYTES];
         file.read_at(0, &mut block).map_err(io("read"))?;
-        let header = self.check_header(&block).map_err(|error| with_indexes(error, live))?;
+        let header = self.check_header(&block).map_err(|error| with_indexes(error, wanted))?;
         let region = file.map(self.bytes, false).map_err(io("map"))?;
         region.publish(region.len());
         let opened = Opened::new(region, Salt::new(header.generation), self.bytes);
-        let table = match self.read_footer(&opened, live) {
+        let table = match self.read_footer(&opened, live_end) {
             Some(table) => table,
-            None => Table::Rebuilt(rebuild_table(self, &opened, live)?),
+            None => Table::Rebuilt(Rebuilt::of(self, &opened, live_end)?),
         };
         let _first = opened.table.set(table);
         Ok(opened)
@@ -181,14 +182,14 @@ impl Segment {
     }
 
     /// The offset table the footer describes, or nothing if either is not to be believed.
-    fn read_footer(&self, opened: &Opened, live: &Range<u64>) -> Option<Table> {
+    fn read_footer(&self, opened: &Opened, live_end: u64) -> Option<Table> {
         let end = to_usize(self.bytes);
         let start = end.checked_sub(FOOTER_BYTES)?;
         opened.region.populate_read(start..end).ok()?;
         let bytes = opened.region.bytes(start..end)?;
         let footer = Footer::decode(bytes, &opened.salt, self.bytes).ok()?;
         let count = footer.count;
-        if footer.base != self.name.base || self.name.base + count < live.end {
+        if footer.base != self.name.base || self.name.base + count < live_end {
             return None;
         }
         opened.compressed.store(footer.flags & FOOTER_COMPRESSED != 0, Ordering::Relaxed);
@@ -226,9 +227,21 @@ impl Opened {
                 let at = start + to_usize(nth) * TABLE_ENTRY_BYTES;
                 LittleEndian::read_u32(self.region.bytes(at..at + TABLE_ENTRY_BYTES)?)
             }
-            Table::Rebuilt(offsets) => *offsets.get(to_usize(nth))?,
+            Table::Rebuilt(rebuilt) => rebuilt.unit(nth)?,
         };
         Some(u64::from(unit) * OFFSET_UNIT)
+    }
+
+    /// From where on entries are unknown, counted from the base, and where and why that is so.
+    pub(crate) fn unknown(&self) -> (u64, u64, Damage) {
+        match self.table.get() {
+            Some(Table::Rebuilt(rebuilt)) => rebuilt.unknown(),
+            Some(Table::Footer { start, count }) => {
+                let (field, expected, got) = ("footer count", count.saturating_add(1), *count);
+                (*count, to_u64(*start), Damage::Field { field, expected, got })
+            }
+            None => (0, FRAMES_START, Damage::UnknownEnd),
+        }
     }
 
     /// Whether the frame at `offset` needs no further check.
@@ -279,45 +292,6 @@ pub(crate) const fn block_of(offset: u64) -> u64 {
 /// Where a 64 KiB block starts.
 pub(crate) const fn block_start(block: u64) -> u64 {
     block << BLOCK_SHIFT
-}
-
-/// The offset table of a sealed segment whose footer is unreadable, from its frames. The frames
-/// must reach at least the entries that the log expects here.
-fn rebuild_table(segment: &Segment, opened: &Opened, live: &Range<u64>) -> Result<Vec<u32>> {
-    let region = &opened.region;
-    let everything = 0..region.len();
-    region
-        .populate_read(everything.clone())
-        .map_err(|source| Error::io("read", segment.path(), source))?;
-    let bytes = region.bytes(everything).unwrap_or(&[]);
-    let part = Part { bytes, start: 0 };
-    let mut walk = Walk::new(part, &opened.salt, FRAMES_START, Depth::Header);
-    let mut offsets = Offsets::default();
-    let base = segment.name.base;
-    let mut newest = 0;
-    let stop = loop {
-        match walk.step() {
-            Ok(found) => {
-                // A lower number is that of a dropped batch: its frames stand behind the last one.
-                if found.header.sequence < newest {
-                    let got = found.header.sequence;
-                    break Damage::Field { field: "batch sequence", expected: newest, got };
-                }
-                newest = found.header.sequence;
-                if let Err(reason) = offsets.apply(base, &found) {
-                    break reason;
-                }
-            }
-            Err(error) => break error.damage(),
-        }
-    };
-    if base + to_u64(offsets.units.len()) < live.end {
-        let missing = base + to_u64(offsets.units.len())..live.end;
-        return Err(segment.damaged(walk.position(), Some(missing), stop));
-    }
-    opened.compressed.store(offsets.compressed, Ordering::Relaxed);
-    opened.holes.store(offsets.holes, Ordering::Relaxed);
-    Ok(offsets.units.all().unwrap_or_default().to_vec())
 }
 
 /// An offset as the tables store it.

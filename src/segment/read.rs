@@ -41,6 +41,8 @@ pub(crate) struct Piece {
     /// Offsets in units, for the tail; sealed segments have a table.
     pub(crate) offsets: Option<Vec<u32>>,
     pub(crate) range: Range<u64>,
+    /// End of the entries that count in the segment.
+    pub(crate) live_end: u64,
     /// Entries that were stored compressed, by index.
     pub(crate) decompressed: HashMap<u64, Vec<u8>>,
 }
@@ -228,10 +230,10 @@ impl Piece {
             return Ok(());
         }
         let segment = Arc::clone(&self.segment);
-        let opened = segment.open(&self.range)?;
+        let opened = segment.open(&self.range, self.live_end)?;
         let (first, last) = (self.range.start, self.range.end - 1);
-        let from = self.offset(opened, first).ok_or_else(|| self.misplaced(first, 0))?;
-        let to = self.offset(opened, last).ok_or_else(|| self.misplaced(last, 0))?;
+        let from = self.offset(opened, first).ok_or_else(|| self.unknown(opened))?;
+        let to = self.offset(opened, last).ok_or_else(|| self.unknown(opened))?;
         self.bring_in(opened, from, to)?;
         if !(opened.is_trusted(from) && opened.is_trusted(to) && blocks_trusted(opened, from, to)) {
             self.verify(opened)?;
@@ -274,7 +276,7 @@ impl Piece {
         let mut block_from_its_start = None;
         let mut previous_block = None;
         for index in self.range.clone() {
-            let offset = self.offset(opened, index).ok_or_else(|| self.misplaced(index, 0))?;
+            let offset = self.offset(opened, index).ok_or_else(|| self.unknown(opened))?;
             if previous_block != Some(block_of(offset)) {
                 if let Some(complete) = block_from_its_start.take() {
                     opened.trust_block_of(complete);
@@ -342,9 +344,12 @@ impl Piece {
         Ok(())
     }
 
-    fn misplaced(&self, index: u64, offset: u64) -> Error {
-        let reason = Damage::Misplaced { expected: index };
-        self.segment.damaged(offset, Some(index..index + 1), reason)
+    /// The error for a piece of which some entry has no known offset.
+    fn unknown(&self, opened: &Opened) -> Error {
+        let (nth, offset, reason) = opened.unknown();
+        let from = self.segment.name.base.saturating_add(nth).max(self.range.start);
+        let indexes = from.min(self.range.end.saturating_sub(1))..self.range.end;
+        self.segment.damaged(offset, Some(indexes), reason)
     }
 }
 

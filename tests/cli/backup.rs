@@ -1,8 +1,9 @@
 //! `indelible backup`, and what the copy and its log may do to each other: nothing.
 
 use std::fs;
+use std::time::Duration;
 
-use indelible::{Batch, Log};
+use indelible::{Batch, Durability, Log, Options, WriteMode};
 
 use super::{Place, build, bytes_of, check, entry, indelible, options};
 
@@ -127,4 +128,52 @@ fn a_repair_on_a_full_disk_changes_nothing() {
         let same = fs::read(&path).unwrap() == bytes;
         assert!(same || path.ends_with("lock"), "{} changed", path.display());
     }
+}
+
+/// Found by review. A roll between the checkpoint of a backup and its stock sealed a segment, which got a
+/// second name. No checkpoint named its successor yet: after a crash that lost it, the log went on in the
+/// sealed one, and wrote into its backup.
+#[test]
+fn segment_that_a_crash_makes_the_tail_again_is_no_link() {
+    let place = Place::new();
+    let hour = Duration::from_secs(3600);
+    let options = Options::new()
+        .segment_bytes(64 * 1024)
+        .checkpoint_bytes(64 * 1024)
+        .write_mode(WriteMode::Pwrite)
+        .durability(Durability::Interval(hour))
+        .idle_checkpoint(hour);
+    let log = Log::create(place.log(), &options).unwrap();
+    for index in 0..3 {
+        log.append(&entry(index)).unwrap();
+    }
+    // The checkpoint of the backup makes that durable; who hears of it rolls.
+    let writer = log.clone();
+    log.newest_ticket().on_durable(move |durable| {
+        durable.unwrap();
+        writer.append(&[b'x'; 50_000]).unwrap();
+    });
+    let backup = log.backup(place.path("copy")).unwrap();
+    assert_eq!((backup.next, log.stats().rolls), (4, 1));
+    let before = bytes_of(&place.path("copy"));
+    // As a crash leaves it: the same file, but no successor.
+    let crashed = place.path("crashed");
+    fs::create_dir(&crashed).unwrap();
+    for file in fs::read_dir(place.log()).unwrap() {
+        let from = file.unwrap().path();
+        let name = from.file_name().and_then(|name| name.to_str()).unwrap().to_owned();
+        match name.get(..17) {
+            Some("0000000000000001-") => fs::hard_link(from, crashed.join(name)).unwrap(),
+            None if name == "metadata" => _ = fs::copy(from, crashed.join(name)).unwrap(),
+            _ => {}
+        }
+    }
+    let (crashed, _) = Log::open(crashed, &options).unwrap();
+    assert_eq!(crashed.next(), 3);
+    for index in 3..9 {
+        crashed.append(&entry(index)).unwrap();
+    }
+    crashed.sync().unwrap();
+    assert!(before == bytes_of(&place.path("copy")), "the log wrote into its backup");
+    log.close().unwrap();
 }

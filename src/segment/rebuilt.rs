@@ -1,0 +1,152 @@
+//! The offset table of a sealed segment whose footer is unreadable, from its frames.
+//!
+//! Owns: where those frames end. Does not own: past what damage they are read (`inspect::survey`).
+//!
+//! INV-8: frames of a batch that was dropped may stand behind the last one, and their numbers are
+//! higher. The header of the next segment states the end. Without it the frames may end wherever
+//! they have given all entries that count; an entry that two such ends give to two frames is damaged.
+
+use std::sync::atomic::Ordering;
+
+use super::offsets::Offsets;
+use super::walk::{Depth, Found, Part, Walk};
+use super::{FRAMES_START, Opened, Segment};
+use crate::error::{Damage, Error, Result};
+use crate::format::frame::{FrameHeader, Kind};
+use crate::format::header::SEGMENT_HEADER_BYTES;
+use crate::format::number::{to_u64, to_usize};
+use crate::format::{FileName, SegmentHeader};
+use crate::io::Access;
+
+/// A table in memory.
+#[derive(Debug)]
+pub(super) struct Rebuilt {
+    pub(super) units: Vec<u32>,
+    /// Where the frames ended, and how.
+    stop: (u64, Damage),
+    /// The first entry, counted from the base, whose frame is not certain, and where that shows.
+    doubt: Option<(u64, u64)>,
+}
+
+impl Rebuilt {
+    /// From the frames. `live_end` is the end of the entries that count here: they had so many.
+    pub(super) fn of(segment: &Segment, opened: &Opened, live_end: u64) -> Result<Self> {
+        let region = &opened.region;
+        let everything = 0..region.len();
+        region
+            .populate_read(everything)
+            .map_err(|source| Error::io("read", segment.path(), source))?;
+        let end = segment.stated_end(opened.salt.generation())?;
+        let bytes = region.bytes(0..end.map_or(region.len(), to_usize)).unwrap_or(&[]);
+        let mut walk =
+            Walk::new(Part { bytes, start: 0 }, &opened.salt, FRAMES_START, Depth::Header);
+        let base = segment.name.base;
+        let mut doubt = Doubt::new(base, end.map_or(live_end, |_| u64::MAX));
+        let mut offsets = Offsets::default();
+        let mut newest = 0;
+        let reason = loop {
+            match walk.step() {
+                // Of a batch that was dropped before, as what the last one did not overwrite.
+                Ok(Found { header, .. }) if header.sequence < newest => {
+                    let (field, expected, got) = ("batch sequence", newest, header.sequence);
+                    break Damage::Field { field, expected, got };
+                }
+                Ok(found) => {
+                    newest = found.header.sequence;
+                    let next = base.saturating_add(to_u64(offsets.units.len()));
+                    if let Err(reason) = offsets.apply(base, &found) {
+                        break reason;
+                    }
+                    doubt.frame(found.offset, &found.header, next);
+                }
+                Err(error) => break error.damage(),
+            }
+        };
+        opened.compressed.store(offsets.compressed, Ordering::Relaxed);
+        opened.holes.store(offsets.holes, Ordering::Relaxed);
+        let units = offsets.units.all().unwrap_or_default().to_vec();
+        let doubt = doubt.from.map(|(index, offset)| (index - base, offset));
+        Ok(Self { units, stop: (walk.position(), reason), doubt })
+    }
+
+    /// The offset of an entry, in units.
+    pub(super) fn unit(&self, nth: u64) -> Option<u32> {
+        let certain = self.doubt.is_none_or(|(from, _)| nth < from);
+        self.units.get(to_usize(nth)).copied().filter(|_| certain)
+    }
+
+    /// From where on entries are unknown, counted from the base, and where and why that is so.
+    pub(super) fn unknown(&self) -> (u64, u64, Damage) {
+        let known = to_u64(self.units.len());
+        match self.doubt {
+            Some((from, offset)) if from <= known => (from, offset, Damage::UnknownEnd),
+            _ => (known, self.stop.0, self.stop.1.clone()),
+        }
+    }
+}
+
+/// From which entry on frames are in doubt, where no segment states their end.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    base: u64,
+    /// End of the entries that the frames had; `u64::MAX` if their end is known.
+    live_end: u64,
+    /// The frames may have ended before this one.
+    may_have_ended: bool,
+    /// The first entry, and the frame that may not count and would replace it.
+    pub(crate) from: Option<(u64, u64)>,
+}
+
+impl Doubt {
+    pub(crate) fn new(base: u64, live_end: u64) -> Self {
+        Self { base, live_end, may_have_ended: false, from: None }
+    }
+
+    /// Takes note of a frame, before which entries end at `next`.
+    pub(crate) fn frame(&mut self, offset: u64, header: &FrameHeader, next: u64) {
+        let cut = match header.kind {
+            Kind::Entry | Kind::Hole | Kind::Truncate => header.index.max(self.base),
+            Kind::Reset => self.base,
+            Kind::Set | Kind::Clear | Kind::Attach | Kind::Trim => next,
+        };
+        self.may_have_ended |= next >= self.live_end;
+        if self.may_have_ended && cut < next && self.from.is_none_or(|(from, _)| cut < from) {
+            self.from = Some((cut, offset));
+        }
+    }
+}
+
+impl Segment {
+    /// Where the frames of this segment end, as the header of the next one states it; nothing if no
+    /// file has such a header, or if several do not agree.
+    pub(crate) fn stated_end(&self, generation: u64) -> Result<Option<u64>> {
+        let mut ends = Vec::new();
+        for entry in self.dir.list()? {
+            let FileName::Segment(name) = FileName::classify(&entry.name) else { continue };
+            if Some(name.number) != self.name.number.checked_add(1) || entry.bytes != self.bytes {
+                continue;
+            }
+            let next = Self::sealed(&self.dir, self.uuid, name, self.bytes);
+            let header = match next.read_header() {
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    continue;
+                }
+                Err(error @ Error::Io { .. }) => return Err(error),
+                Err(_unreadable) => continue,
+                Ok(header) => header,
+            };
+            if header.previous_generation == generation && header.previous_end >= FRAMES_START {
+                ends.push(header.previous_end);
+            }
+        }
+        ends.dedup();
+        Ok(if let [end] = ends[..] { Some(end) } else { None })
+    }
+
+    fn read_header(&self) -> Result<SegmentHeader> {
+        let file = self.dir.open(&self.name.to_string(), Access::Read)?;
+        let mut block = [0; SEGMENT_HEADER_BYTES];
+        file.read_at(0, &mut block).map_err(|source| Error::io("read", self.path(), source))?;
+        self.check_header(&block)
+    }
+}
