@@ -731,3 +731,20 @@ fn dropped_frames_are_not_salvaged() {
     }
     assert!(matches!(log.entry(5), Err(Error::Hole { .. })));
 }
+
+/// Found by the fuzzer. A batch was committed in the slots and left a checkpoint to be done, and the
+/// next one, which changed nothing, did it.
+#[test]
+fn batch_that_changes_nothing_does_not_do_what_another_left() {
+    let disk = SimDisk::new(1);
+    let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
+    for byte in 0..3 {
+        log.append(&[byte; 3000]).unwrap();
+    }
+    disk.set_capacity(Some(disk.used()));
+    log.commit(Batch::new().trim(2).set("promise", [7; 1000].as_slice())).unwrap();
+    assert_eq!(log.stats().slot_commits, 1);
+    let calls = disk.calls();
+    log.commit(Batch::new().set("promise", [7; 1000].as_slice())).unwrap();
+    assert_eq!(disk.calls(), calls);
+}

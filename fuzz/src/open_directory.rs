@@ -49,18 +49,18 @@ pub fn run(input: &[u8]) {
     let mut script = Script::new(input);
     let choice = script.u8();
     if choice == RAW {
-        return check(raw(&mut script), None);
+        return check(raw(&mut script), None, true);
     }
     let image = &IMAGES[usize::from(choice) % IMAGES.len()];
     let mut files = image.files.clone();
-    let mut rot_only = true;
+    let (mut rot_only, is_edited) = (true, !script.is_empty());
     for _ in 0..16 {
         if script.is_empty() {
             break;
         }
         rot_only &= edit(&mut script, &mut files);
     }
-    check(files, rot_only.then_some(image));
+    check(files, rot_only.then_some(image), is_edited);
 }
 
 fn raw(script: &mut Script<'_>) -> Files {
@@ -257,7 +257,7 @@ fn sorted(mut files: Files) -> Files {
     files
 }
 
-fn check(files: Files, rotten: Option<&Image>) {
+fn check(files: Files, rotten: Option<&Image>, is_edited: bool) {
     let disk = SimDisk::from_image(5, &files);
     disk.set_capacity(Some(CAPACITY));
     let (log, report) = match Log::open_in(Arc::new(disk.clone()), &options()) {
@@ -281,7 +281,7 @@ fn check(files: Files, rotten: Option<&Image>) {
         assert!(!(torn && image.closed), "{report:?}");
     }
     read_all(&log, rotten);
-    write_on(&log, &disk, rotten.is_none());
+    write_on(&log, &disk, rotten.is_none(), is_edited);
 }
 
 fn is_refusal(error: &Error) -> bool {
@@ -329,7 +329,7 @@ fn read_all(log: &Log, rotten: Option<&Image>) {
 }
 
 /// Appends, changes state, closes and opens again.
-fn write_on(log: &Log, disk: &SimDisk, forged: bool) {
+fn write_on(log: &Log, disk: &SimDisk, forged: bool, is_edited: bool) {
     let index = log.next();
     let mut batch = Batch::new();
     batch.append(&b"written on"[..]).set("a", &b"value"[..]);
@@ -358,7 +358,12 @@ fn write_on(log: &Log, disk: &SimDisk, forged: bool) {
     assert_eq!(report.verdict, Verdict::Clean);
     assert_eq!((log.first(), log.next()), bounds);
     if written.is_ok() {
-        assert_eq!(log.entry(index).unwrap(), b"written on");
+        match log.entry(index) {
+            Ok(entry) => assert_eq!(entry, b"written on"),
+            // An unreadable frame before it in the tail leaves its place unknown.
+            Err(Error::Damaged { .. }) if is_edited => {}
+            Err(error) => panic!("{error:?}"),
+        }
         assert_eq!(log.cell("a").as_deref(), Some(&b"value"[..]));
     }
 }

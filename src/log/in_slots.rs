@@ -64,6 +64,8 @@ impl Shared {
         }
         before.give_back(writer);
         let mut captured = self.put_together(writer, Want::default());
+        // This is the checkpoint that the batch asks for.
+        self.signals.take_checkpoint();
         self.write_slots(&mut captured).map_err(|error| self.poisoned_by(error))?;
         self.bounds.durable.store(writer.state.next, Ordering::Release);
         add(&self.counters.slot_commits, 1);

@@ -48,6 +48,8 @@ enum Planned {
 /// How an attempt to write ended, other than in an error.
 enum Attempt {
     Done(Written),
+    /// The batch changes nothing: this is the newest one.
+    Unchanged(Written),
     /// The tail may not grow this far before another checkpoint.
     NeedsCheckpoint {
         bytes: u64,
@@ -71,6 +73,7 @@ impl Shared {
                     self.after_write()?;
                     return Ok(written);
                 }
+                Attempt::Unchanged(newest) => return Ok(newest),
                 Attempt::NeedsCheckpoint { bytes } => self.checkpoint(false, bytes)?,
                 Attempt::NeedsSlots => return self.commit_in_slots(records),
                 Attempt::Refused(error) => {
@@ -145,7 +148,7 @@ impl Shared {
         let plan = Plan::new(&writer.state, place, records_and_riders, compress_above, ops)?;
         if ops.is_empty() {
             let (sequence, next) = (writer.sequence, writer.state.next);
-            return Ok(Planned::Not(Attempt::Done(Written { sequence, next })));
+            return Ok(Planned::Not(Attempt::Unchanged(Written { sequence, next })));
         }
         let end = if plan.rolls == 0 { plan.place.position } else { self.segment_bytes };
         if end > writer.reach && !planted(Bug::ReachIgnored) {
