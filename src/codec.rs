@@ -224,8 +224,10 @@ impl<'a> Fields<'a> {
 /// [postcard](https://postcard.jamesmunns.com/wire-format) format: compact, stable, specified.
 ///
 /// A type cannot gain, lose or reorder fields once entries are written; variants may be added at
-/// the end of an enum. Sequences of zero-sized types cost time in proportion to a length that hostile
-/// bytes may choose; avoid them.
+/// the end of an enum. Three kinds of fields are not total on hostile bytes; avoid them. Sequences of
+/// zero-sized types cost time in proportion to a length that the bytes choose. Hash maps are allocated
+/// for such a length too, up to serde's limit of a megabyte; B-tree maps are not. Types that contain
+/// themselves nest as deep as the bytes say, and overflow the stack.
 #[cfg(feature = "serde")]
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::exhaustive_structs, reason = "a marker without fields")]

@@ -265,7 +265,8 @@ impl Options {
         self
     }
 
-    /// How long the log must be idle before a checkpoint records what became durable.
+    /// How long the log must be idle before a checkpoint records what became durable: a millisecond
+    /// at least, half a second by default.
     #[must_use]
     pub fn idle_checkpoint(mut self, after: Duration) -> Self {
         self.idle_checkpoint = after;

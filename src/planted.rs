@@ -55,6 +55,12 @@ bugs! {
     SideFileRemovedWhileShared,
     /// Frames go past the reach that the checkpoint states.
     ReachIgnored,
+    /// Frames may go as far as the checkpoint before said until the next one is durable.
+    ReachLoweredLate,
+    /// A checkpoint that was put together before a batch was refused lets others write behind it.
+    RefusalOvertaken,
+    /// A directory is unlocked while a checkpoint of it is still being written.
+    UnlockedEarly,
     /// An open believes the page cache of segments that a failed sync left behind.
     CacheBelieved,
     /// A checkpoint counts as written although the sync of its slot failed.

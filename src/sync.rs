@@ -9,9 +9,9 @@
 //! While one thread syncs, writers go on filling the next batch; they wait at two gates, those
 //! whom the sync in flight covers and those for the next one, so that each wake-up is of use.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::clock::Moment;
@@ -270,21 +270,23 @@ impl Group {
     /// Calls those who are due, outside every lock and one after the other: if another thread is at
     /// it, that one goes on with them.
     pub(crate) fn call_back(&self) {
-        while let Some(turn) = self.begin_calling() {
-            for (callback, result) in turn.due.take() {
-                callback(result);
+        while let Some(due) = self.begin_calling() {
+            for (callback, result) in due {
+                // The panic hook has reported it. Neither those behind it nor whoever happened to
+                // sync is to pay for it.
+                let _panicked = catch_unwind(AssertUnwindSafe(|| callback(result)));
             }
+            self.state.lock().calling = false;
         }
     }
 
-    fn begin_calling(&self) -> Option<Calling<'_>> {
+    fn begin_calling(&self) -> Option<VecDeque<(Callback, Result<()>)>> {
         let mut state = self.state.lock();
         if state.calling || state.due.is_empty() {
             return None;
         }
         state.calling = true;
-        let due = Cell::new(std::mem::take(&mut state.due));
-        Some(Calling { group: self, due })
+        Some(std::mem::take(&mut state.due))
     }
 
     /// The newest batch that a callback waits for.
@@ -308,18 +310,6 @@ impl Group {
             state.callbacks.extract_if(.., |(sequence, _)| *sequence <= durable).collect();
         due.sort_by_key(|(sequence, _)| *sequence);
         state.due.extend(due.into_iter().map(|(_, callback)| (callback, Ok(()))));
-    }
-}
-
-/// The right to call back. It ends with this value, also if a callback panics.
-struct Calling<'a> {
-    group: &'a Group,
-    due: Cell<VecDeque<(Callback, Result<()>)>>,
-}
-
-impl Drop for Calling<'_> {
-    fn drop(&mut self) {
-        self.group.state.lock().calling = false;
     }
 }
 

@@ -62,13 +62,16 @@ impl Ticket {
         let sequence = self.written.sequence;
         if !shared.group.register(sequence, Box::new(callback), || shared.not_poisoned()) {
             shared.group.call_back();
+        } else if shared.poison.get().is_some() {
+            // Since it was registered, so perhaps after everybody else was told.
+            shared.call_back();
         } else if matches!(shared.options.durability, Durability::Interval(_)) {
             // The next interval comes by itself.
         } else if shared.options.background {
             shared.signals.wake_flusher();
         } else if shared.wait_durable(sequence).is_err() {
             // No thread of the log will sync for it, so this one did.
-            shared.fail_callbacks();
+            shared.call_back();
         }
     }
 }

@@ -96,7 +96,8 @@ async fn write(
     value: impl ToString,
 ) -> Previous {
     let request = ClientWriteRequest::new(set(key, value));
-    network.node(leader).unwrap().client_write(request).await.unwrap().data
+    let node = network.node(leader).unwrap();
+    in_time("a write", node.client_write(request)).await.unwrap().data
 }
 
 fn metrics(network: &Network, id: NodeId) -> RaftMetrics {
@@ -116,6 +117,12 @@ async fn settled(network: &Network, last: u64) {
         })
     })
     .await;
+}
+
+/// What a step of the host comes to; one that never ends is a failure.
+async fn in_time<T>(what: &str, step: impl Future<Output = T>) -> T {
+    let step = tokio::time::timeout(PATIENCE, step).await;
+    step.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {

@@ -272,3 +272,124 @@ pub(crate) fn watermark_moves_on_disk() {
     }
     assert_eq!(stated, (0..20).collect::<Vec<_>>());
 }
+
+/// Nothing is durable that a failed close could not make durable, however often it is asked.
+#[test]
+fn close_answers_what_the_first_one_did() {
+    let disk = SimDisk::new(1);
+    let log = Log::create_in(Arc::new(disk.clone()), &options(Durability::Barrier)).unwrap();
+    log.append(b"lost").unwrap();
+    disk.fail_next(Op::Sync, Fault::Io, Repeat::Once);
+    assert!(matches!(log.close(), Err(Error::Io { .. })));
+    assert!(matches!(log.close(), Err(Error::Io { .. })));
+    assert_eq!(reopened_after_power_cut(&disk).next(), 0);
+
+    let log = Log::in_memory(&options(Durability::Barrier)).unwrap();
+    log.close().unwrap();
+    log.close().unwrap();
+}
+
+/// What a commit in the slots made durable on its way is read like anything that is.
+#[test]
+fn entries_behind_a_commit_in_the_slots_are_read_from_a_poisoned_log() {
+    let disk = SimDisk::new(1);
+    let options = options(Durability::Barrier).write_mode(WriteMode::Buffered);
+    let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+    log.append(&[1; 3000]).unwrap();
+    log.sync().unwrap();
+    log.append(&[2; 300]).unwrap();
+    disk.set_capacity(Some(disk.used()));
+    log.commit(Batch::new().set("promise", vec![7; 1000])).unwrap();
+    assert_eq!((log.stats().slot_commits, log.durable()), (1, 2));
+    disk.set_capacity(None);
+    disk.fail_next(Op::Create, Fault::Io, Repeat::Once);
+    log.append(&[3; 2000]).unwrap_err();
+    assert!(log.stats().poisoned);
+    assert_eq!(log.read_to_vec(0..2).unwrap(), [vec![1; 3000], vec![2; 300]]);
+}
+
+/// A callback is outside every lock: it may do what any caller may, and be the last who has the log.
+#[test]
+fn callback_may_use_the_log_and_drop_it() {
+    let uses: [fn(Log); 4] = [
+        |log| log.maintain().unwrap(),
+        |log| log.append(&[1; 3000]).unwrap().wait().unwrap(),
+        |log| log.close().unwrap(),
+        drop,
+    ];
+    for act in uses {
+        let options = Options::new()
+            .tiny_segments(8192)
+            .durability(Durability::Interval(Duration::from_secs(3600)))
+            .idle_checkpoint(Duration::from_millis(20));
+        let log = Log::create_in(Arc::new(SimDisk::new(1)), &options).unwrap();
+        let ticket = log.append(b"first").unwrap();
+        let (called, call) = mpsc::channel();
+        // The checkpoint of the idle log calls back.
+        ticket.on_durable(move |result| {
+            result.unwrap();
+            act(log);
+            called.send(()).unwrap();
+        });
+        call.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
+}
+
+#[test]
+fn callback_that_panics_keeps_no_other_from_being_called() {
+    let disk = SimDisk::new(1);
+    let options = options(Durability::Interval(Duration::from_millis(50))).background(true);
+    let log = Log::create_in(Arc::new(disk), &options).unwrap();
+    let (called, call) = mpsc::channel();
+    for number in 0..3 {
+        let called = called.clone();
+        log.append(b"x").unwrap().on_durable(move |_| {
+            assert!(number > 0, "a callback that panics, as it has to in this test");
+            called.send(number).unwrap();
+        });
+    }
+    let next = || call.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!((next(), next()), (1, 2));
+    log.append(b"y").unwrap().on_durable(move |_| called.send(3).unwrap());
+    assert_eq!(next(), 3, "the thread goes on as well");
+}
+
+/// Nobody waits for this batch but its callback, and nobody syncs for an hour.
+#[test]
+fn callback_hears_of_a_failure_that_a_reader_met() {
+    let disk = SimDisk::new(1);
+    let options = Options::new()
+        .tiny_segments(8192)
+        .write_mode(WriteMode::Buffered)
+        .durability(Durability::Interval(Duration::from_secs(3600)))
+        .idle_checkpoint(Duration::from_secs(3600));
+    let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+    while log.stats().spares == 0 {
+        std::thread::yield_now();
+    }
+    let (called, call) = mpsc::channel();
+    log.append(b"x").unwrap().on_durable(move |result| called.send(result).unwrap());
+    disk.fail_next(Op::Write, Fault::Io, Repeat::Once);
+    log.entry(0).unwrap_err();
+    let heard = call.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(matches!(heard, Err(Error::Poisoned { .. })), "{heard:?}");
+}
+
+#[test]
+fn all_of_a_log_in_memory_is_durable_whoever_maintains_it() {
+    let log = Log::in_memory(&Options::new()).unwrap();
+    std::thread::scope(|scope| {
+        let (log, stop) = (&log, Arc::new(AtomicUsize::new(0)));
+        let stopped = Arc::clone(&stop);
+        scope.spawn(move || {
+            while stopped.load(Ordering::Relaxed) == 0 {
+                log.maintain().unwrap();
+            }
+        });
+        for _ in 0..20_000 {
+            log.append(b"x").unwrap();
+            assert_eq!(log.durable(), log.next());
+        }
+        stop.store(1, Ordering::Relaxed);
+    });
+}

@@ -164,6 +164,22 @@ fn batch_fits_as_soon_as_a_lazy_value_has_made_room() {
     assert_eq!(after_power_cut(&disk).cells(), log.cells());
 }
 
+/// As many segments as there may be are no reason to keep a sync from what it is for.
+#[test]
+fn sync_takes_a_lazy_value_along_at_the_limit_of_segments() {
+    let disk = SimDisk::new(1);
+    let options = options().segments_max(2).durability(Durability::Barrier);
+    let log = create(&disk, &options);
+    for bytes in [900, 100, 0] {
+        while log.append(&vec![1; bytes]).is_ok() {}
+    }
+    log.set_lazily("decided", &[7; 200]).unwrap();
+    log.sync().unwrap();
+    assert_eq!((log.durable(), log.stats().slot_commits), (log.next(), 1));
+    let found = after_power_cut(&disk);
+    assert_eq!((found.next(), found.cells()), (log.next(), log.cells()));
+}
+
 #[test]
 fn closed_log_takes_no_lazy_value() {
     let disk = SimDisk::new(1);

@@ -5,6 +5,9 @@
 #![cfg(feature = "testing")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
@@ -12,8 +15,9 @@ use std::thread;
 use std::time::Duration;
 
 use indelible::io::sim::{Fault, Op, Persistence, Repeat, Rot, SimDisk};
+use indelible::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
 use indelible::testing::tap::Tap;
-use indelible::{Batch, Durability, Error, Log, Options, WriteMode};
+use indelible::{Batch, Durability, Error, Log, Options, Verdict, WriteMode};
 
 /// Long enough for a thread that need not wait to be done.
 const A_WHILE: Duration = Duration::from_millis(100);
@@ -28,33 +32,104 @@ fn options() -> Options {
         .durability(Durability::Barrier)
 }
 
-/// What is done in the middle of the next call of one kind.
-type Act = Box<dyn FnOnce() + Send>;
+/// What is done in the middle of a call.
+type Act = Box<dyn FnOnce(&SimDisk) + Send>;
 
-/// A log in which something can be done in the middle of its next call of one kind.
+/// A log in which something can be done in the middle of its calls.
 struct Scene {
     log: Log,
     disk: SimDisk,
-    act: Arc<Mutex<Option<(Op, Act)>>>,
+    acts: Arc<Mutex<VecDeque<(Op, Act)>>>,
 }
 
 impl Scene {
     fn new(options: &Options) -> Self {
-        let act: Arc<Mutex<Option<(Op, Act)>>> = Arc::default();
-        let planned = Arc::clone(&act);
-        let look = move |_: &SimDisk, op: Op| {
-            let due = planned.lock().unwrap().take_if(|(wanted, _)| *wanted == op);
+        let acts: Arc<Mutex<VecDeque<(Op, Act)>>> = Arc::default();
+        let planned = Arc::clone(&acts);
+        let look = move |disk: &SimDisk, op: Op| {
+            let due = {
+                let mut planned = planned.lock().unwrap();
+                let is_next = planned.front().is_some_and(|(wanted, _)| *wanted == op);
+                if is_next { planned.pop_front() } else { None }
+            };
             if let Some((_, act)) = due {
-                act();
+                act(disk);
             }
         };
         let disk = SimDisk::new(1);
         let door = Tap::new(&disk, Arc::new(look));
-        Self { log: Log::create_in(Arc::new(door), options).unwrap(), disk, act }
+        Self { log: Log::create_in(Arc::new(door), options).unwrap(), disk, acts }
     }
 
-    fn within(&self, op: Op, act: impl FnOnce() + Send + 'static) {
-        *self.act.lock().unwrap() = Some((op, Box::new(act)));
+    /// Plans something for the middle of the next call of one kind, behind what is planned already.
+    fn within(&self, op: Op, act: impl FnOnce(&SimDisk) + Send + 'static) {
+        self.acts.lock().unwrap().push_back((op, Box::new(act)));
+    }
+}
+
+/// A door that does something once before it lists its files, or opens one.
+#[derive(Clone)]
+struct Door {
+    disk: SimDisk,
+    act: Arc<Mutex<Option<Act>>>,
+}
+
+impl Door {
+    fn new(disk: &SimDisk) -> Self {
+        Self { disk: disk.clone(), act: Arc::default() }
+    }
+
+    fn before_the_next_call(&self, act: impl FnOnce(&SimDisk) + Send + 'static) {
+        *self.act.lock().unwrap() = Some(Box::new(act));
+    }
+
+    fn act(&self) {
+        let act = self.act.lock().unwrap().take();
+        if let Some(act) = act {
+            act(&self.disk);
+        }
+    }
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").finish_non_exhaustive()
+    }
+}
+
+impl Directory for Door {
+    fn list(&self) -> io::Result<Vec<DirectoryEntry>> {
+        self.act();
+        self.disk.list()
+    }
+
+    fn lock(&self) -> Result<Box<dyn Lock>, LockRefused> {
+        self.disk.lock()
+    }
+
+    fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)> {
+        self.disk.create(bytes, allocate)
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        self.act();
+        self.disk.open(name, access)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Directory::sync(&self.disk)
+    }
+
+    fn random(&self) -> u64 {
+        self.disk.random()
     }
 }
 
@@ -74,7 +149,7 @@ pub(crate) fn frames_are_read_once_they_are_in_the_file() {
     log.append(&[1; 300]).unwrap();
     let early = Arc::new(Mutex::new(None));
     let (reader, came) = (log.clone(), Arc::clone(&early));
-    scene.within(Op::Write, move || {
+    scene.within(Op::Write, move |_| {
         let other = aside(move || reader.read_to_vec(0..1));
         let answer = other.recv_timeout(A_WHILE);
         *came.lock().unwrap() = Some((answer, other));
@@ -96,7 +171,7 @@ pub(crate) fn roll_waits_for_frames_on_their_way() {
     let (seen, before) = (Arc::clone(&is_done), Arc::new(AtomicBool::new(false)));
     let (started, start) = channel();
     let early = Arc::clone(&before);
-    scene.within(Op::Write, move || {
+    scene.within(Op::Write, move |_| {
         started.send(()).unwrap();
         for _ in 0..20 {
             thread::sleep(A_WHILE / 20);
@@ -122,7 +197,7 @@ pub(crate) fn writer_behind_a_sync_is_woken_by_its_end() {
     log.append(b"first").unwrap();
     let behind = Arc::new(Mutex::new(None));
     let (writer, waits) = (log.clone(), Arc::clone(&behind));
-    scene.within(Op::Sync, move || {
+    scene.within(Op::Sync, move |_| {
         let other = aside(move || writer.append(b"second").unwrap().wait());
         // So that it waits when the sync ends.
         assert!(other.recv_timeout(A_WHILE).is_err());
@@ -159,23 +234,178 @@ pub(crate) fn tail_that_cannot_be_looked_up_is_never_sealed() {
     }
 }
 
+/// A refused batch has widened how far frames may go; the next checkpoint states less. While it is
+/// being written a frame must not go beyond what it will state, or no open would look there.
+#[test]
+pub(crate) fn frames_stay_within_what_the_next_checkpoint_states() {
+    let options = Options::new()
+        .background(false)
+        .tiny_segments(64 * 1024)
+        .checkpoint_bytes(4096)
+        .write_mode(WriteMode::Pwrite);
+    let scene = Scene::new(&options);
+    let log = scene.log.clone();
+    log.append(b"first").unwrap();
+    scene.disk.set_capacity(Some(scene.disk.used()));
+    let full = log.commit(Batch::new().append(vec![1; 40_000]).append(vec![2; 40_000]));
+    assert!(matches!(full, Err(Error::DiskFull { .. })), "{full:?}");
+    scene.disk.set_capacity(None);
+    let (writer, appended) = (log.clone(), Arc::new(Mutex::new(None)));
+    let waits = Arc::clone(&appended);
+    scene.within(Op::Sync, move |_| {
+        let other = aside(move || writer.append(&vec![7; 20_000]).map(drop));
+        // It has to wait for the checkpoint, or is done by now.
+        let early = other.recv_timeout(A_WHILE);
+        *waits.lock().unwrap() = Some((early, other));
+    });
+    log.maintain().unwrap();
+    let (early, other) = appended.lock().unwrap().take().unwrap();
+    early.or_else(|_| other.recv_timeout(FOR_EVER)).unwrap().unwrap();
+    assert_eq!(log.durable(), 2);
+    let disk = scene.disk.crash_with(Persistence::Nothing);
+    let (found, report) = Log::open_in(Arc::new(disk), &options).unwrap();
+    assert_eq!((found.next(), report.verdict), (2, Verdict::Recovered));
+}
+
+/// A batch is refused while a checkpoint is being written that does not know of it. Nothing may go
+/// behind it until another checkpoint says that its number is used up.
+#[test]
+pub(crate) fn number_of_a_refused_batch_is_recorded_before_anything_follows() {
+    let options = options().write_mode(WriteMode::Pwrite).durability(Durability::Always);
+    let options = options.recycle(false);
+    let scene = Scene::new(&options);
+    let log = scene.log.clone();
+    for byte in 0..6 {
+        log.append(&[byte; 900]).unwrap();
+    }
+    let (refused, third) = (log.clone(), log.clone());
+    scene.within(Op::Sync, move |disk| {
+        disk.fail_next(Op::Write, Fault::Full, Repeat::Once);
+        let other = aside(move || refused.append(&[9; 100]).map(drop));
+        // Its caller hears of it when that checkpoint is written.
+        assert!(other.recv_timeout(A_WHILE).is_err());
+    });
+    let (outcome, result) = channel();
+    // The checkpoint is durable; now it removes the segment that the trim has freed.
+    scene.within(Op::Remove, move |disk| {
+        let other = aside(move || third.append(&[8; 120]).map(drop));
+        let acknowledged = matches!(other.recv_timeout(A_WHILE), Ok(Ok(())));
+        outcome.send((acknowledged, disk.crash_copy(Persistence::Nothing))).unwrap();
+    });
+    log.submit(Batch::new().trim(5)).unwrap();
+    let (acknowledged, disk) = result.recv_timeout(FOR_EVER).unwrap();
+    let found = Log::open_in(Arc::new(disk), &options).unwrap().0;
+    assert!(!acknowledged || found.next() == 7, "an acknowledged entry is lost");
+}
+
+/// A log is poisoned and closed while another thread writes a checkpoint of it. Whoever opens the
+/// directory next must find nobody writing to it.
+#[test]
+pub(crate) fn poisoned_log_keeps_its_directory_while_it_is_being_written() {
+    let options = options().write_mode(WriteMode::Pwrite).durability(Durability::Always);
+    let scene = Scene::new(&options);
+    let log = scene.log.clone();
+    log.append(b"first").unwrap();
+    let (started, start) = channel();
+    let (resume, resumed) = channel();
+    // The first slot of a checkpoint.
+    scene.within(Op::Write, move |_| {
+        started.send(()).unwrap();
+        let _either_way = resumed.recv_timeout(A_WHILE);
+    });
+    let other = log.clone();
+    let maintained = aside(move || other.maintain());
+    start.recv_timeout(FOR_EVER).unwrap();
+    scene.disk.fail_next(Op::Write, Fault::IoPartial, Repeat::Once);
+    log.append(&[1; 700]).unwrap_err();
+    assert!(matches!(log.close(), Err(Error::Poisoned { .. })));
+    let next = Log::open_in(Arc::new(scene.disk.clone()), &options).unwrap().0;
+    next.commit(Batch::new().set("promise", b"7")).unwrap();
+    next.append(b"acknowledged").unwrap();
+    // Too late, if all is well.
+    let _nobody_waits = resume.send(());
+    drop(maintained.recv_timeout(FOR_EVER).unwrap());
+    let disk = scene.disk.crash_with(Persistence::Nothing);
+    let found = Log::open_in(Arc::new(disk), &options).unwrap().0;
+    assert_eq!((found.next(), found.cell("promise")), (next.next(), next.cell("promise")));
+}
+
+/// A backup has begun when the log is closed, and the directory is opened and trimmed by somebody
+/// else. It must not write a checkpoint of the log it was begun on.
+#[test]
+pub(crate) fn nothing_is_written_after_a_close() {
+    let disk = SimDisk::new(1);
+    let options = options().durability(Durability::Always);
+    let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+    for byte in 0..6 {
+        log.append(&[byte; 1500]).unwrap();
+    }
+    let target = Door::new(&SimDisk::new(2));
+    let (closer, source, reopens) = (log.clone(), disk.clone(), options.clone());
+    let (kept, opened) = channel();
+    target.before_the_next_call(move |_| {
+        closer.close().unwrap();
+        let next = Log::open_in(Arc::new(source), &reopens).unwrap().0;
+        for byte in 0..12 {
+            next.append(&[byte; 1500]).unwrap();
+        }
+        next.commit(Batch::new().trim(next.next() - 1).set("promise", b"7")).unwrap();
+        next.maintain().unwrap();
+        kept.send(next).unwrap();
+    });
+    assert!(matches!(log.backup_in(Arc::new(target)), Err(Error::Closed)));
+    let next = opened.try_recv().unwrap();
+    let found = Log::open_in(Arc::new(disk.crash_with(Persistence::Everything)), &options);
+    let found = found.unwrap().0;
+    assert_eq!((found.first(), found.next()), (next.first(), next.next()));
+    assert_eq!(found.cell("promise"), next.cell("promise"));
+}
+
+/// A segment is replaced between the moment in which a reader finds out that it needs it and the one
+/// in which it opens it.
+#[test]
+fn read_finds_what_a_truncation_has_put_in_place() {
+    let options = options().write_mode(WriteMode::Pwrite).recycle(false);
+    let options = options.durability(Durability::Always);
+    let disk = SimDisk::new(1);
+    let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+    for byte in 0..9 {
+        log.append(&[byte; 1500]).unwrap();
+    }
+    log.close().unwrap();
+    let door = Door::new(&disk);
+    let log = Log::open_in(Arc::new(door.clone()), &options).unwrap().0;
+    let writer = log.clone();
+    door.before_the_next_call(move |_| {
+        let replace = move || {
+            let mut batch = Batch::new();
+            batch.truncate(1);
+            for _ in 0..8 {
+                batch.append(vec![77; 1500]);
+            }
+            writer.commit(&batch).unwrap();
+            writer.maintain().unwrap();
+        };
+        aside(replace).recv_timeout(FOR_EVER).unwrap();
+    });
+    assert_eq!(log.entry(4).unwrap(), [77; 1500]);
+}
+
 /// Found by review. A batch is written between the checkpoint of a backup and its stock, and cannot be
 /// handed to the file. Its frames were gone and the log went on: a sync called them durable.
 #[test]
 fn backup_that_cannot_hand_frames_over_poisons_the_log() {
     let scene = Scene::new(&options());
-    let (log, disk) = (scene.log.clone(), scene.disk.clone());
+    let log = scene.log.clone();
     log.append(b"first").unwrap();
     log.sync().unwrap();
-    let (writer, act) = (log.clone(), Arc::clone(&scene.act));
+    let writer = log.clone();
     // The checkpoint syncs one slot, then the other.
-    scene.within(Op::Sync, move || {
-        let last: Act = Box::new(move || {
-            let written = aside(move || writer.append(b"second").map(drop));
-            written.recv_timeout(FOR_EVER).unwrap().unwrap();
-            disk.fail_next(Op::Write, Fault::Io, Repeat::Once);
-        });
-        *act.lock().unwrap() = Some((Op::Sync, last));
+    scene.within(Op::Sync, |_| ());
+    scene.within(Op::Sync, move |disk| {
+        let written = aside(move || writer.append(b"second").map(drop));
+        written.recv_timeout(FOR_EVER).unwrap().unwrap();
+        disk.fail_next(Op::Write, Fault::Io, Repeat::Once);
     });
     let backup = log.backup_in(Arc::new(SimDisk::new(2)));
     assert!(matches!(backup, Err(Error::Io { .. })), "{backup:?}");
@@ -193,7 +423,7 @@ fn writers_go_on_while_a_backup_copies() {
         log.append(&[byte; 1000]).unwrap();
     }
     let mut writer = log.side_file_writer().unwrap();
-    std::io::Write::write_all(&mut writer, &[7; 5000]).unwrap();
+    io::Write::write_all(&mut writer, &[7; 5000]).unwrap();
     log.commit(Batch::new().attach("snapshot", writer.finish().unwrap())).unwrap();
     let (other, meets) = (log.clone(), AtomicBool::new(true));
     let look = move |_: &SimDisk, op: Op| {

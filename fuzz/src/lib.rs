@@ -4,11 +4,14 @@
 //! `cargo run --manifest-path fuzz/Cargo.toml --example seeds` writes the seeds anew.
 
 pub mod codec_omnipaxos;
+pub mod codec_raft;
 pub mod frame_decode;
 pub mod images;
 pub mod metadata_slots;
 pub mod open_directory;
 pub mod operations;
+pub mod raft_seeds;
+pub mod raft_stores;
 pub mod script;
 pub mod segment_scan;
 
@@ -19,17 +22,23 @@ pub type Seed = (String, Vec<u8>);
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Seed>);
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("frame_decode", frame_decode::run, frame_decode::seeds),
     ("segment_scan", segment_scan::run, segment_scan::seeds),
     ("metadata_slots", metadata_slots::run, metadata_slots::seeds),
     ("codec_omnipaxos", codec_omnipaxos::run, codec_omnipaxos::seeds),
+    ("codec_raft", codec_raft::run, codec_raft::seeds),
     ("open_directory", open_directory::run, open_directory::seeds),
     ("operations", operations::run, operations::seeds),
 ];
 
 #[cfg(test)]
 mod tests {
+    /// Counts for `codec_raft`, as in its target.
+    #[global_allocator]
+    static COUNTED: &stats_alloc::StatsAlloc<std::alloc::System> =
+        &stats_alloc::INSTRUMENTED_SYSTEM;
+
     #[test]
     fn every_seed_passes_its_target() {
         for (name, run, seeds) in super::TARGETS {

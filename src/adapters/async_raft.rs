@@ -232,7 +232,11 @@ impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
             machine.index = covered.index;
             view.snapshot = Some(covered);
         }
-        for entry in self.log.read_lazily::<Entry<M::Command>, _>(..)? {
+        // Else the state would be one without the commands in between.
+        if self.log.log().first() != after(machine.index) {
+            return Err(not_restored(io::Error::other("the log does not begin behind it")));
+        }
+        for entry in self.log.read_lazily(.., index_of::<M>)? {
             view.note_membership(&entry?);
         }
         let applied = self.log.load::<u64>(APPLIED)?.unwrap_or(0);
@@ -241,7 +245,7 @@ impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
 
     /// Applies what the state machine has not seen of the entries before `end`.
     fn apply_before(&self, machine: &mut Applied<M>, end: u64) -> Result<(), Failure> {
-        for entry in self.log.read_lazily::<Entry<M::Command>, _>(after(machine.index)..end)? {
+        for entry in self.log.read_lazily(after(machine.index)..end, index_of::<M>)? {
             let entry = entry?;
             if let EntryPayload::Normal(command) = &entry.payload {
                 machine.machine.apply(entry.index, &command.data);
@@ -309,7 +313,7 @@ impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
 
     /// The term of an entry, hidden or not.
     fn term(&self, index: u64) -> Result<Option<u64>, Failure> {
-        let entry = self.log.read::<Entry<M::Command>>(index..=index, usize::MAX)?.pop();
+        let entry = self.log.read(index..=index, usize::MAX, index_of::<M>)?.pop();
         Ok(entry.map(|entry| entry.term))
     }
 
@@ -428,7 +432,7 @@ impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
         // Found under the lock, so that no compaction comes between pointer and entries; decoded
         // without it.
         let stop = stop.min(view.visible);
-        let entries = self.log.read_lazily(start.min(stop)..stop)?;
+        let entries = self.log.read_lazily(start.min(stop)..stop, index_of::<M>)?;
         drop(view);
         pointer.into_iter().chain(entries).collect()
     }
@@ -478,6 +482,10 @@ impl View {
         self.memberships = self.memberships.split_off(&after(covered.index));
         self.snapshot = Some(covered);
     }
+}
+
+fn index_of<M: StateMachine>(entry: &Entry<M::Command>) -> u64 {
+    entry.index
 }
 
 fn not_restored(source: io::Error) -> Failure {

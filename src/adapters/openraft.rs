@@ -89,12 +89,12 @@ impl<K> RaftLog<K> {
     }
 
     /// The last entry, if there is one.
-    pub(crate) fn last<E>(&self) -> Result<Option<E>, Failure>
+    pub(crate) fn last<E>(&self, index_of: impl Fn(&E) -> u64) -> Result<Option<E>, Failure>
     where
         K: Codec<E>,
     {
         // The end may move between the two reads of it, so this asks for all from the end on.
         let last = self.log().next().saturating_sub(1);
-        Ok(self.read(last.., usize::MAX)?.pop())
+        Ok(self.read(last.., usize::MAX, index_of)?.pop())
     }
 }

@@ -16,11 +16,11 @@ use futures_util::{Stream, stream};
 use openraft_010::entry::RaftEntry;
 use openraft_010::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft_010::type_config::alias::{LogIdOf, VoteOf};
-use openraft_010::{LogIdOptionExt, OptionalSend, RaftTypeConfig};
+use openraft_010::{OptionalSend, RaftTypeConfig};
 
 use super::openraft::{COMMITTED, PURGED, READ_BYTES_MAX, VOTE};
 pub use super::raft::Failure;
-use super::raft::{RaftLog, to_io};
+use super::raft::{RaftLog, after, to_io};
 use crate::codec::{Codec, Postcard};
 use crate::{Error, Log};
 
@@ -54,7 +54,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> LogStore<C, K> {
 
     /// The id of the last entry, or of the last purged one.
     fn last_log_id(&self) -> Result<Option<LogIdOf<C>>, Failure> {
-        match self.log.last::<C::Entry>()? {
+        match self.log.last(C::Entry::index)? {
             Some(entry) => Ok(Some(entry.log_id())),
             None => self.log.load(PURGED),
         }
@@ -87,7 +87,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> RaftLogReader<C> for LogStore<C, K> {
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        let (entries, failure) = match self.log.read_lazily::<C::Entry, RB>(range) {
+        let (entries, failure) = match self.log.read_lazily(range, C::Entry::index) {
             Ok(entries) => (Some(entries), None),
             Err(failure) => (None, Some(Err(failure))),
         };
@@ -99,7 +99,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> RaftLogReader<C> for LogStore<C, K> {
         &mut self,
         range: RB,
     ) -> Result<Vec<C::Entry>, io::Error> {
-        Ok(self.log.read(range, usize::MAX)?)
+        Ok(self.log.read(range, usize::MAX, C::Entry::index)?)
     }
 
     async fn limited_get_log_entries(
@@ -107,7 +107,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> RaftLogReader<C> for LogStore<C, K> {
         start: u64,
         end: u64,
     ) -> Result<Vec<C::Entry>, io::Error> {
-        let entries = self.log.read(start..end, READ_BYTES_MAX)?;
+        let entries = self.log.read(start..end, READ_BYTES_MAX, C::Entry::index)?;
         if entries.is_empty() && start < end {
             // The host counts on at least one entry, and would ask again for ever.
             return Err(to_io(Error::Trimmed { wanted: start, first: self.log().first() }));
@@ -163,7 +163,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> RaftLogStorage<C> for LogStore<C, K> {
     async fn truncate_after(&mut self, last_log_id: Option<LogIdOf<C>>) -> Result<(), io::Error> {
         // Durable at once: a snapshot may follow, and if that survived a crash but the truncation
         // did not, the log would contradict the state machine and the host refuse to start.
-        self.log.truncate(last_log_id.next_index())?.await.map_err(to_io)
+        self.log.truncate(last_log_id.map_or(0, |last| after(last.index())))?.await.map_err(to_io)
     }
 
     async fn purge(&mut self, log_id: LogIdOf<C>) -> Result<(), io::Error> {

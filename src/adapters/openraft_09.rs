@@ -58,7 +58,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> LogStore<C, K> {
 
     /// The id of the last entry, or of the last purged one.
     fn last_log_id(&self) -> Result<Option<LogId<C::NodeId>>, Failure> {
-        match self.log.last::<C::Entry>()? {
+        match self.log.last(index_of::<C>)? {
             Some(entry) => Ok(Some(entry.get_log_id().clone())),
             None => self.log.load(PURGED),
         }
@@ -89,7 +89,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> RaftLogReader<C> for LogStore<C, K> {
         range: RB,
     ) -> Result<Vec<C::Entry>, StorageError<C::NodeId>> {
         self.log
-            .read(range, usize::MAX)
+            .read(range, usize::MAX, index_of::<C>)
             .map_err(|failure| StorageIOError::read_logs(any(&failure)).into())
     }
 
@@ -100,7 +100,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> RaftLogReader<C> for LogStore<C, K> {
     ) -> Result<Vec<C::Entry>, StorageError<C::NodeId>> {
         let entries = self
             .log
-            .read(start..end, READ_BYTES_MAX)
+            .read(start..end, READ_BYTES_MAX, index_of::<C>)
             .map_err(|failure| StorageIOError::read_logs(any(&failure)))?;
         if entries.is_empty() && start < end {
             // The host counts on at least one entry, and would ask again for ever.
@@ -161,7 +161,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> RaftLogStorage<C> for LogStore<C, K> {
         I: IntoIterator<Item = C::Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().map(|entry| (entry.get_log_id().index, entry));
+        let entries = entries.into_iter().map(|entry| (index_of::<C>(&entry), entry));
         let ticket = self
             .log
             .append(entries)
@@ -184,6 +184,10 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> RaftLogStorage<C> for LogStore<C, K> {
         let ticket = self.log.purge(log_id.index, &log_id, contradicted);
         Ok(ticket.map(drop).map_err(write)?)
     }
+}
+
+fn index_of<C: RaftTypeConfig>(entry: &C::Entry) -> u64 {
+    entry.get_log_id().index
 }
 
 /// Waits until what a call wrote is on media.

@@ -4,7 +4,8 @@
 //! Owns: the way through the codec, every conversion of an index. Does not own: any word of a host; those stay in
 //! `openraft_09`, `openraft_010` and `async_raft`.
 //!
-//! Invariant: an entry lies at the index it states itself, so no convention needs an offset.
+//! Invariant: an entry lies at the index it states itself, so no convention needs an offset. One that
+//! states another is not handed out.
 
 use std::io;
 use std::marker::PhantomData;
@@ -146,6 +147,7 @@ impl<K> RaftLog<K> {
     }
 
     /// Sets a cell that the host can do without: it goes along with what is saved next.
+    #[cfg(any(feature = "openraft-09", feature = "openraft-010"))]
     pub(crate) fn save_lazily<T>(
         &self,
         cell: &'static str,
@@ -173,19 +175,20 @@ impl<K> RaftLog<K> {
         &self,
         range: impl RangeBounds<u64> + Clone,
         bytes_max: usize,
+        index_of: impl Fn(&E) -> u64,
     ) -> Result<Vec<E>, Failure>
     where
         K: Codec<E>,
     {
         let mut bytes = 0_usize;
-        self.view(range)?
-            .iter()
-            .enumerate()
-            .take_while(|(i, entry)| {
+        let entries = self.view(range)?;
+        let indexed = (entries.first()..=u64::MAX).zip(&entries).enumerate();
+        indexed
+            .take_while(|(i, (_, entry))| {
                 bytes = bytes.saturating_add(entry.len());
                 *i == 0 || bytes <= bytes_max
             })
-            .map(|(_, entry)| decode::<K, E>(ENTRY, entry))
+            .map(|(_, (index, entry))| decode_entry::<K, E>(index, entry, &index_of))
             .collect()
     }
 
@@ -195,13 +198,15 @@ impl<K> RaftLog<K> {
     pub(crate) fn read_lazily<E, RB: RangeBounds<u64> + Clone>(
         &self,
         range: RB,
+        index_of: fn(&E) -> u64,
     ) -> Result<impl Iterator<Item = Result<E, Failure>> + use<E, RB, K>, Failure>
     where
         K: Codec<E>,
     {
         let entries = self.view(range)?;
-        Ok((0..entries.len())
-            .map_while(move |i| entries.get(i).map(|entry| decode::<K, E>(ENTRY, entry))))
+        Ok((entries.first()..=u64::MAX).zip(0..entries.len()).map_while(move |(index, i)| {
+            entries.get(i).map(|entry| decode_entry::<K, E>(index, entry, &index_of))
+        }))
     }
 
     /// The entries of a range that the log has, not decoded.
@@ -237,6 +242,22 @@ impl<K> RaftLog<K> {
 /// The bytes of an entry, for a batch.
 pub(crate) fn encode_entry<K: Codec<E>, E>(entry: &E) -> Result<Vec<u8>, Failure> {
     encode::<K, E>(ENTRY, entry)
+}
+
+/// The entry at `index`, out of its bytes.
+fn decode_entry<K: Codec<E>, E>(
+    index: u64,
+    bytes: &[u8],
+    index_of: &impl Fn(&E) -> u64,
+) -> Result<E, Failure> {
+    let entry = decode::<K, E>(ENTRY, bytes)?;
+    match index_of(&entry) {
+        got if got == index => Ok(entry),
+        got => {
+            let source = CodecError::Value { field: "its index", got };
+            Err(Failure::Codec { op: "decode", what: ENTRY, source })
+        }
+    }
 }
 
 /// What the codec calls an entry in its errors.

@@ -28,16 +28,22 @@ impl Threads {
     pub(crate) fn start(shared: &Arc<Shared>) -> Result<Self> {
         let threads = Self::default();
         if shared.options.background {
-            threads.spawn(shared, "indelible-maintenance", maintain)?;
-            threads.spawn(shared, "indelible-flusher", flush)?;
-            if shared.options.stall.is_some() {
-                threads.spawn(shared, "indelible-watchdog", super::watch::watch)?;
-            }
-            if shared.options.scrub.is_some() {
-                threads.spawn(shared, "indelible-scrub", super::scrub::scrub_forever)?;
-            }
+            // Those that started must not keep the directory locked if one does not.
+            threads.start_all(shared).inspect_err(|_| threads.stop(shared))?;
         }
         Ok(threads)
+    }
+
+    fn start_all(&self, shared: &Arc<Shared>) -> Result<()> {
+        self.spawn(shared, "indelible-maintenance", maintain)?;
+        self.spawn(shared, "indelible-flusher", flush)?;
+        if shared.options.stall.is_some() {
+            self.spawn(shared, "indelible-watchdog", super::watch::watch)?;
+        }
+        if shared.options.scrub.is_some() {
+            self.spawn(shared, "indelible-scrub", super::scrub::scrub_forever)?;
+        }
+        Ok(())
     }
 
     fn spawn(&self, shared: &Arc<Shared>, name: &str, work: fn(&Shared)) -> Result<()> {
@@ -87,7 +93,11 @@ impl Shared {
             return Ok(());
         }
         if self.signals.take_checkpoint() {
-            self.checkpoint(false, 0)?;
+            return match self.checkpoint(false, 0) {
+                // By a close that came right behind the batch: it has written a checkpoint as well.
+                Err(Error::Closed) => Ok(()),
+                written => written,
+            };
         }
         Ok(())
     }
@@ -97,7 +107,11 @@ impl Shared {
         self.usable()?;
         self.signals.take_checkpoint();
         self.checkpoint(false, 0)?;
-        self.prepare_spares(&|| false)
+        let prepared = self.prepare_spares(&|| self.closed.load(Ordering::Acquire));
+        if prepared.is_err() {
+            self.call_back();
+        }
+        prepared
     }
 
     /// Whether anything was written or set since the newest checkpoint.
@@ -130,11 +144,12 @@ impl Shared {
 /// The maintenance thread.
 fn maintain(shared: &Shared) {
     let stop = || shared.signals.stopping() || shared.poison.get().is_some();
-    let mut syncs_before = 0;
+    let idle_after = shared.options.idle_checkpoint.max(Duration::from_millis(1));
+    let (mut syncs_before, mut idle_for) = (0, Duration::ZERO);
     // The durable part of the tail is looked at as soon as the open is over. What is unreadable there
     // poisons the log, as it would have had the open refused.
     if shared.index_tail().map_err(|error| shared.poisoned_by(error)).is_err() {
-        shared.fail_callbacks();
+        shared.call_back();
     }
     while !stop() {
         let round = || {
@@ -145,15 +160,16 @@ fn maintain(shared: &Shared) {
         };
         // A failure here has poisoned the log: every caller is told.
         if round().is_err() {
-            shared.fail_callbacks();
+            shared.call_back();
             return;
         }
-        let nap = shared.options.idle_checkpoint.min(NAP);
+        let nap = idle_after.min(NAP);
         let asked = shared.signals.sleep_maintenance(nap);
         let syncs = shared.signals.syncs();
-        let idle = !asked && syncs == syncs_before;
+        idle_for = if asked || syncs != syncs_before { Duration::ZERO } else { idle_for + nap };
         syncs_before = syncs;
-        if idle && shared.is_ahead_of_its_checkpoint() && !stop() {
+        let is_idle = idle_for >= idle_after;
+        if is_idle && shared.is_ahead_of_its_checkpoint() && !stop() {
             // The log went idle after a sync: a checkpoint records what became durable, so that
             // damage to the last acknowledged batch is never taken for a torn tail.
             shared.signals.want_checkpoint();
@@ -170,7 +186,7 @@ fn flush(shared: &Shared) {
     while !shared.signals.stopping() && shared.poison.get().is_none() {
         shared.signals.sleep_flusher(interval.unwrap_or(NAP));
         if shared.signals.take_hand_over() && shared.hand_over().is_err() {
-            shared.fail_callbacks();
+            break;
         }
         let sequence = match interval {
             Some(_) => Some(shared.group.newest_written()),
@@ -179,7 +195,8 @@ fn flush(shared: &Shared) {
         if let Some(sequence) = sequence
             && shared.wait_durable(sequence).is_err()
         {
-            shared.fail_callbacks();
+            break;
         }
     }
+    shared.call_back();
 }

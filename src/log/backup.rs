@@ -129,7 +129,7 @@ impl Shared {
         self.checkpoint(false, 0)?;
         let copied = self.copy(to, links);
         if copied.is_err() {
-            self.fail_callbacks();
+            self.call_back();
         }
         let mut backup = copied?;
         let seen = verify_in(to.shared_door(), &mut |_| ())?;

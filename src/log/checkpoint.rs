@@ -4,9 +4,9 @@
 //! own: who leads (`sync`), the slots (`metadata`).
 //!
 //! Steps of a sync: (1) take stock under the writer's lock, and hand pending frames to the file,
-//! (2) sync every unsynced range, oldest first, (3) if a segment was begun: sync the directory and write a checkpoint that names it,
-//! (4) move the watermark. Step 2 is the commit point of a batch, or step 3 if it rolled. A crash
-//! before it loses batches that nobody was told of.
+//! (2) sync every unsynced range, oldest first, (3) if a segment was begun: sync the directory and
+//! write a checkpoint that names it, (4) move the watermark. Step 2 is the commit point of a batch, or
+//! step 3 if it rolled. A crash before it loses batches that nobody was told of.
 //!
 //! Steps of a checkpoint: a sync as above, then (5) both slots, (6) the files that only the
 //! checkpoint before needed are recycled or removed. A crash after (5) leaves junk that the next
@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use parking_lot::MutexGuard;
 
@@ -81,8 +82,10 @@ impl Shared {
                 Next::Durable => return Ok(()),
                 Next::LookAgain => {}
                 Next::Lead(turn) => {
-                    if let Some(captured) = self.lead(turn, None)? {
-                        self.settle(captured)?;
+                    let led = self.lead(turn, None);
+                    self.call_back();
+                    if let Some(captured) = led? {
+                        self.settle(captured).inspect_err(|_| self.call_back())?;
                     }
                 }
             }
@@ -95,20 +98,24 @@ impl Shared {
         // is done, its files included.
         let settling = self.settling.lock();
         let turn = self.group.turn();
-        let result = match self.lead(turn, Some(Want { clean, bytes }))? {
-            Some(captured) => self.settle_locked(captured, &settling),
-            None => Ok(()),
-        };
+        let led =
+            self.lead(turn, Some(Want { clean, bytes })).and_then(|captured| match captured {
+                Some(captured) => self.settle_locked(captured, &settling),
+                None => Ok(()),
+            });
         drop(settling);
-        if result.is_err() {
-            self.fail_callbacks();
-        }
-        result
+        self.call_back();
+        led
     }
 
     /// Carries out one sync. Answers the checkpoint that came with it, to be settled outside the
-    /// turn so that the next sync need not wait for it.
+    /// turn so that the next sync need not wait for it. Whoever calls this calls back those whose
+    /// batch is decided, when it holds no lock.
     fn lead(&self, turn: Turn, want: Option<Want>) -> Result<Option<Captured>> {
+        if self.ended.load(Ordering::Acquire) {
+            self.group.finish(turn, None, Duration::ZERO);
+            return Err(Error::Closed);
+        }
         self.group.gather(&turn, self.options.gather);
         let _watched = self.watch.enter();
         let started = Moment::now();
@@ -120,7 +127,6 @@ impl Shared {
         if let Err(error) = result {
             let error = self.poisoned_by(error);
             self.group.finish(turn, None, took);
-            self.fail_callbacks();
             return Err(error);
         }
         if !stock.dirty.is_empty() {
@@ -132,7 +138,10 @@ impl Shared {
             if planted(Bug::StockTakenLate) {
                 (stock.sequence, stock.next) = (writer.sequence, writer.state.next);
             }
-            self.bounds.durable.store(stock.next.min(writer.lowest), Ordering::Release);
+            // In memory everything that was written is durable, also since.
+            if !self.options.volatile {
+                self.bounds.durable.store(stock.next.min(writer.lowest), Ordering::Release);
+            }
         }
         if stock.rolled
             && let Some(captured) = &stock.captured
@@ -141,7 +150,6 @@ impl Shared {
         }
         self.group.finish(turn, Some(stock.sequence), took);
         self.signals.synced();
-        self.group.call_back();
         Ok(stock.captured)
     }
 
@@ -173,14 +181,11 @@ impl Shared {
         let (sequence, next) = (writer.sequence, writer.state.next);
         let captured =
             (rolled || want.is_some()).then(|| self.put_together(writer, want.unwrap_or_default()));
-        if rolled && let Some(captured) = &captured {
-            // From here on the new tail is limited by what this checkpoint will say.
-            writer.reach = captured.checkpoint.reach;
-        }
         Stock { sequence, next, dirty, rolled, captured }
     }
 
-    /// A checkpoint of the log as it was written so far.
+    /// A checkpoint of the log as it was written so far. From here on the tail is limited by what it
+    /// will say, and until it is durable by what the one before says (INV-5).
     pub(crate) fn put_together(&self, writer: &mut Writer, want: Want) -> Captured {
         writer.captures += 1;
         let mut dead = std::mem::take(&mut writer.dead);
@@ -194,6 +199,10 @@ impl Shared {
         let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
         let position = writer.tail.position();
         let reach = position.saturating_add(want.bytes.max(step.saturating_mul(2)));
+        let reach = reach.min(self.segment_bytes);
+        if !planted(Bug::ReachLoweredLate) {
+            writer.reach = writer.reach.min(reach);
+        }
         let checkpoint = Checkpoint {
             uuid: *self.uuid.as_bytes(),
             generation: 0,
@@ -203,7 +212,7 @@ impl Shared {
             tail_number: writer.tail.segment.name.number,
             tail_generation: writer.tail.salt.generation(),
             tail_offset: position,
-            reach: reach.min(self.segment_bytes),
+            reach,
             segment_bytes: self.segment_bytes,
             clean: want.clean && !planted(Bug::NeverClean) || planted(Bug::AlwaysClean),
             creating: false,
@@ -257,7 +266,12 @@ impl Shared {
 
     /// Writes a checkpoint if that was not done yet, and lets go of what it made superfluous.
     pub(crate) fn settle(&self, captured: Captured) -> Result<()> {
-        self.settle_locked(captured, &self.settling.lock())
+        let settling = self.settling.lock();
+        if self.ended.load(Ordering::Acquire) {
+            // The directory may be somebody else's by now. What is left in it goes with the next open.
+            return Ok(());
+        }
+        self.settle_locked(captured, &settling)
     }
 
     fn settle_locked(&self, mut captured: Captured, _one: &MutexGuard<'_, ()>) -> Result<()> {
@@ -269,10 +283,11 @@ impl Shared {
         if !captured.written {
             self.write_slots(&mut captured).map_err(|error| self.poisoned_by(error))?;
         }
-        let newest = self.metadata.lock().capture == captured.number;
-        if newest {
+        {
             let mut writer = self.writer.lock();
-            if writer.tail.segment.name.number == captured.checkpoint.tail_number {
+            // Nothing that limits the tail came since: no other checkpoint, no refused batch.
+            let newest = writer.captures == captured.number || planted(Bug::RefusalOvertaken);
+            if newest && writer.tail.segment.name.number == captured.checkpoint.tail_number {
                 writer.reach = captured.checkpoint.reach;
             }
         }

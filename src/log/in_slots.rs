@@ -4,6 +4,7 @@
 //! (`write`), the slots (`metadata`).
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::checkpoint::{Captured, Want};
 use super::plan::Plan;
@@ -22,14 +23,13 @@ impl Shared {
         let turn = self.group.turn();
         let written = self.commit_in_slots_in_turn(records);
         let durable = written.as_ref().ok().map(|(written, _)| written.sequence);
-        self.group.finish(turn, durable, std::time::Duration::ZERO);
-        self.group.call_back();
-        if written.is_err() {
-            self.fail_callbacks();
-        }
-        let (written, captured) = written?;
-        self.settle(captured)?;
-        Ok(written)
+        self.group.finish(turn, durable, Duration::ZERO);
+        let settled = written.and_then(|(written, captured)| {
+            self.settle(captured)?;
+            Ok(written)
+        });
+        self.call_back();
+        settled
     }
 
     fn commit_in_slots_in_turn(&self, records: &[Record<'_>]) -> Result<(Written, Captured)> {
@@ -50,6 +50,7 @@ impl Shared {
         self.flush(writer)
             .and_then(|()| self.put_on_media(&before))
             .map_err(|error| self.poisoned_by(error))?;
+        writer.tail.publish();
         let sequence = writer.sequence + 1;
         let mut view = self.view.write();
         if plan.truncates {

@@ -14,6 +14,7 @@ mod iter;
 pub(crate) mod lazy;
 mod open;
 pub(crate) mod plan;
+mod read;
 pub(crate) mod scrub;
 pub(crate) mod shared;
 pub(crate) mod signals;
@@ -24,8 +25,8 @@ pub(crate) mod write;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 pub use self::iter::Iter;
 
@@ -42,7 +43,7 @@ use crate::io::mem::MemDirectory;
 use crate::io::os::OsDirectory;
 use crate::options::{Durability, Options, WriteMode};
 use crate::recovery::RecoveryReport;
-use crate::segment::read::{Entries, OwnedEntries, Piece};
+use crate::segment::read::{Entries, OwnedEntries};
 use crate::side_file::{SideFileReader, SideFileWriter};
 use crate::state::CellValue;
 use crate::stats::Stats;
@@ -79,6 +80,8 @@ pub struct Log {
 struct Handle {
     shared: Arc<Shared>,
     threads: Threads,
+    /// How the first close ended.
+    closed: OnceLock<Result<()>>,
 }
 
 impl Log {
@@ -191,7 +194,7 @@ impl Log {
     fn start(shared: Arc<Shared>) -> Result<Self> {
         let threads = Threads::start(&shared)?;
         crate::trace::opened(shared.dir.path(), &shared.report);
-        Ok(Self { handle: Arc::new(Handle { shared, threads }) })
+        Ok(Self { handle: Arc::new(Handle { shared, threads, closed: OnceLock::new() }) })
     }
 
     fn start_reported(shared: Arc<Shared>) -> Result<(Self, RecoveryReport)> {
@@ -360,35 +363,7 @@ impl Log {
     /// [`Error::Hole`], [`Error::UnsupportedFeature`], [`Error::Io`]; [`Error::Closed`];
     /// [`Error::Poisoned`] if the log is poisoned and the range is not wholly durable.
     pub fn read(&self, range: Range<u64>) -> Result<Entries> {
-        let shared = self.shared();
-        if shared.closed.load(Ordering::Acquire) {
-            return Err(Error::Closed);
-        }
-        let find = || {
-            let view = shared.view.read();
-            view.check(&range)?;
-            Ok(view.pieces(&range))
-        };
-        let mut pieces = if let Some(pieces) = find()? {
-            pieces
-        } else {
-            shared.index_tail()?;
-            find()?.unwrap_or_default()
-        };
-        if range.end > self.durable() {
-            shared.not_poisoned()?;
-        }
-        if pieces.iter().any(Piece::is_pending) {
-            shared.hand_over()?;
-        }
-        for piece in &mut pieces {
-            if let Err(error) = piece.check() {
-                // Nothing is wrong if a trim took the file away before it was opened.
-                shared.view.read().check(&range)?;
-                return Err(error);
-            }
-        }
-        Ok(Entries::new(range.start, pieces))
+        self.shared().read(&range)
     }
 
     /// Entries, copied into one buffer.
@@ -483,11 +458,13 @@ impl Log {
     }
 
     /// Closes the log: everything written becomes durable, a checkpoint says so, the directory is
-    /// unlocked. Every handle answers [`Error::Closed`] afterwards; closing twice is fine.
+    /// unlocked. Every handle answers [`Error::Closed`] afterwards. Closing again answers what the
+    /// first close did.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] or [`Error::Poisoned`]: what was not durable before may be lost.
+    /// [`Error::Closed`]: another thread, or the caller of this callback, is at it.
     pub fn close(&self) -> Result<()> {
         self.handle.close()
     }
@@ -500,7 +477,7 @@ impl Handle {
             // No batch is being written while the log is marked as closed, and none after.
             let _no_writer = shared.writer.lock();
             if shared.closed.swap(true, Ordering::AcqRel) {
-                return Ok(());
+                return self.closed.get().cloned().unwrap_or(Err(Error::Closed));
             }
         }
         self.threads.stop(shared);
@@ -508,8 +485,9 @@ impl Handle {
             Ok(()) => shared.checkpoint(true, 0),
             Err(poisoned) => Err(poisoned),
         };
-        shared.lock.lock().take();
-        result
+        shared.end();
+        shared.call_back();
+        self.closed.get_or_init(|| result).clone()
     }
 }
 

@@ -504,6 +504,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         watch: Watch::default(),
         poison: OnceLock::new(),
         closed: AtomicBool::new(false),
+        ended: AtomicBool::new(false),
         lock: Mutex::new(Some(lock)),
     })
 }

@@ -1,11 +1,13 @@
 //! What all handles, tickets and threads of one open log share.
 //!
-//! Lock order: `settling`, then the turn to sync, then `writer`, then `handing_over` or `unindexed`, then
-//! `view` or `metadata`. The group's own lock is held only inside its methods.
+//! Lock order: `settling`, the turn to sync, `writer`, `unindexed`, `view`, `handing_over`. Under the
+//! others, which are `metadata`, `side_files`, and those of the group, the signals and the spares, no
+//! lock is taken. The host's callbacks run under none.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -61,6 +63,9 @@ pub(crate) struct Shared {
     pub(crate) watch: Watch,
     pub(crate) poison: OnceLock<Arc<Error>>,
     pub(crate) closed: AtomicBool,
+    /// The directory is not ours any more. Set under `settling`, the turn and `handing_over`, so that
+    /// whoever has one of these writes to nobody else's files.
+    pub(crate) ended: AtomicBool,
     pub(crate) lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
@@ -173,15 +178,35 @@ impl Shared {
             crate::trace::poisoned(self.dir.path(), &error);
         }
         self.group.wake_everyone();
+        // It calls everybody back on its way out, also if the one who met the error has locks to hold.
+        self.signals.wake_flusher();
         error
     }
 
-    /// Answers every callback with the failure, if there was one. Called with no lock held.
-    pub(crate) fn fail_callbacks(&self) {
+    /// Waits for whoever is writing to a file of the log, and unlocks the directory. From here on
+    /// nothing is written to it.
+    pub(crate) fn end(&self) {
+        if planted(Bug::UnlockedEarly) {
+            self.lock.lock().take();
+            return;
+        }
+        let _settling = self.settling.lock();
+        let turn = self.group.turn();
+        {
+            let _handing_over = self.handing_over.lock();
+            self.ended.store(true, Ordering::Release);
+        }
+        self.group.finish(turn, None, Duration::ZERO);
+        self.lock.lock().take();
+    }
+
+    /// Calls back those whose batch is decided; after a failure that is every one. Called with no lock
+    /// held.
+    pub(crate) fn call_back(&self) {
         if let Err(error) = self.not_poisoned() {
             self.group.fail_all(&error);
-            self.group.call_back();
         }
+        self.group.call_back();
     }
 
     /// The cell values as they are now.

@@ -64,7 +64,7 @@ impl Shared {
         loop {
             let attempt = self.try_write(&mut self.writer.lock(), records);
             if attempt.is_err() {
-                self.fail_callbacks();
+                self.call_back();
             }
             match attempt? {
                 Attempt::Done(written) => {
@@ -126,6 +126,8 @@ impl Shared {
                 writer.sequence += 1;
                 self.group.written(writer.sequence);
                 writer.reach = writer.reach.min(position);
+                // A checkpoint that was put together before does not say so, and frees nothing.
+                writer.captures += 1;
                 Ok(if appends(records) { Attempt::Refused(error) } else { Attempt::NeedsSlots })
             }
             Err(error) => Err(self.poisoned_by(error)),
@@ -155,7 +157,10 @@ impl Shared {
             self.index_tail().map_err(|error| self.poisoned_by(error))?;
         }
         match self.gather_spares(&plan) {
-            Err(Error::DiskFull { .. }) if !appends(records) && !plan.must_roll => {
+            // No disk space, or as many segments as there may be.
+            Err(Error::DiskFull { .. } | Error::TooLarge { .. })
+                if !appends(records) && !plan.must_roll =>
+            {
                 Ok(Planned::Not(Attempt::NeedsSlots))
             }
             spares => Ok(Planned::Batch { plan, spares: spares? }),

@@ -223,6 +223,13 @@ impl Piece {
         }
     }
 
+    /// Whether both stand for the same frames.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.segment, &other.segment)
+            && self.range == other.range
+            && self.offsets == other.offsets
+    }
+
     /// Whether entries of the tail are still in the memory of the writer, and not in the file.
     pub(crate) fn is_pending(&self) -> bool {
         // Frames are handed over whole, so the start of the last one tells.

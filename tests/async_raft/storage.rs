@@ -48,6 +48,30 @@ async fn empty_storage_is_pristine() {
     assert_eq!(state.membership.members, members([0]));
 }
 
+/// Found with the fuzz target `codec_raft`: it was applied.
+#[tokio::test]
+async fn entry_that_states_another_index_is_refused() {
+    let log = in_memory();
+    replicate(&open(&log), &[entry(1, 1), entry(2, 1)]).await;
+    log.append(&log.entry(1).unwrap()).unwrap();
+    let refused = Store::open(log, 0, Machine::default());
+    assert!(matches!(refused, Err(Failure::Codec { op: "decode", .. })), "{refused:?}");
+}
+
+/// Found by the fuzz target `codec_raft`: the state machine got the commands behind a gap.
+#[tokio::test]
+async fn log_that_does_not_begin_behind_its_snapshot_is_refused() {
+    let log = in_memory();
+    let store = open(&log);
+    replicate(&store, &[entry(1, 1), entry(2, 1), entry(3, 1)]).await;
+    apply(&store, 1..=3).await;
+    let mut batch = Batch::new();
+    batch.trim(3);
+    log.commit(&batch).unwrap();
+    let refused = Store::open(log, 0, Machine::default());
+    assert!(matches!(refused, Err(Failure::Snapshot { op: "restore", .. })), "{refused:?}");
+}
+
 #[tokio::test]
 async fn range_that_ends_before_it_starts_is_empty() {
     let log = in_memory();

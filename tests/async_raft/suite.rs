@@ -98,7 +98,7 @@ async fn new_leader_takes_over_and_the_old_one_follows() {
     for id in 1..5 {
         node.add_non_voter(id).await.unwrap();
     }
-    node.change_membership(members(0..5)).await.unwrap();
+    in_time("the change", node.change_membership(members(0..5))).await.unwrap();
     settled(&network, 3).await;
     network.isolate(first);
     let second = elected(&network).await;
@@ -117,12 +117,13 @@ async fn leader_steps_down_when_it_is_removed() {
         network.start(id, &config(), in_memory()).unwrap();
     }
     let rest = members((0..4).filter(|id| *id != leader));
-    network.node(leader).unwrap().change_membership(rest.clone()).await.unwrap();
+    let node = network.node(leader).unwrap();
+    in_time("the change", node.change_membership(rest.clone())).await.unwrap();
     until("it to step down", || metrics(&network, leader).state != State::Leader).await;
     let old = metrics(&network, leader);
     assert_eq!(old.last_log_index, 3);
     assert_eq!(old.membership_config.members, rest);
-    network.stop(leader).await.unwrap();
+    in_time("the stop", network.stop(leader)).await.unwrap();
     let next = elected(&network).await;
     write(&network, next, "after", 1).await;
 }
@@ -164,7 +165,8 @@ async fn compaction_is_sent_to_a_new_node() {
 
     network.start(1, &config, in_memory()).unwrap();
     network.node(leader).unwrap().add_non_voter(1).await.unwrap();
-    network.node(leader).unwrap().change_membership(members(0..2)).await.unwrap();
+    let node = network.node(leader).unwrap();
+    in_time("the change", node.change_membership(members(0..2))).await.unwrap();
     settled(&network, 102).await;
     assert_eq!(network.store(1).unwrap().log().first(), 101);
     assert_eq!(value(&network, 1, 98).as_deref(), Some("98"));

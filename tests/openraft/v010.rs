@@ -72,6 +72,29 @@ async fn ids(store: &mut Store) -> Vec<LogIdOf<Types>> {
     entries.iter().map(|entry| entry.log_id).collect()
 }
 
+/// Found with the fuzz target `codec_raft`: it was handed out at the index where it lay.
+#[tokio::test]
+async fn entry_that_states_another_index_is_refused() {
+    let log = Log::in_memory(&Options::new()).unwrap();
+    let mut store = Store::open(log.clone()).unwrap();
+    append(&mut store, 1, 0..2).await.unwrap();
+    log.append(&log.entry(0).unwrap()).unwrap();
+    assert_eq!(store.try_get_log_entries(..2).await.unwrap().len(), 2);
+    assert!(store.try_get_log_entries(..).await.is_err());
+    assert!(store.limited_get_log_entries(2, 3).await.is_err());
+    let error = store.get_log_state().await.err().unwrap();
+    assert!(error.to_string().contains("its index is 0, which it cannot be"), "{error}");
+}
+
+/// The host's own sum overflowed, and without overflow checks everything was dropped.
+#[tokio::test]
+async fn truncation_after_the_last_index_there_is_drops_nothing() {
+    let mut store = Store::open(Log::in_memory(&Options::new()).unwrap()).unwrap();
+    append(&mut store, 1, 0..2).await.unwrap();
+    store.truncate_after(Some(id(1, u64::MAX))).await.unwrap();
+    assert_eq!(ids(&mut store).await.len(), 2);
+}
+
 #[tokio::test]
 async fn reopened_store_has_everything() {
     let directory = TempDir::new().unwrap();

@@ -69,6 +69,20 @@ async fn state(store: &mut Store) -> (Option<LogId<u64>>, Option<LogId<u64>>) {
     (last_purged_log_id, last_log_id)
 }
 
+/// Found with the fuzz target `codec_raft`: it was handed out at the index where it lay.
+#[tokio::test]
+async fn entry_that_states_another_index_is_refused() {
+    let log = Log::in_memory(&Options::new()).unwrap();
+    let mut store = Store::open(log.clone()).unwrap();
+    store.blocking_append(entries(1, 0..2)).await.unwrap();
+    log.append(&log.entry(0).unwrap()).unwrap();
+    assert_eq!(store.try_get_log_entries(..2).await.unwrap().len(), 2);
+    assert!(store.try_get_log_entries(..).await.is_err());
+    assert!(store.limited_get_log_entries(2, 3).await.is_err());
+    let error = store.get_log_state().await.unwrap_err();
+    assert!(error.to_string().contains("its index is 0, which it cannot be"), "{error}");
+}
+
 #[tokio::test]
 async fn reopened_store_has_everything() {
     let directory = TempDir::new().unwrap();
