@@ -70,7 +70,8 @@ pub enum SyncMethod {
     Fsync,
     /// `msync(MS_SYNC)` of the dirty range of the map.
     Msync,
-    /// The dirty range is written again through a descriptor opened with `O_DSYNC`.
+    /// The dirty range is written again by calls that each return when it is on the medium (`RWF_DSYNC`, for
+    /// one call what `O_DSYNC` is for a descriptor).
     Dsync,
     /// `F_FULLFSYNC`, which reaches the medium on macOS; refused elsewhere.
     FullFsync,

@@ -14,6 +14,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use indelible::format::cell::{CellRecord, encode_cell};
+use indelible::format::frame::{Flags, encode_frame, encode_hole};
+use indelible::format::{Checkpoint, FrameHeader, Kind, Salt, SegmentHeader, SegmentName};
 use indelible::{Batch, Damage, Error, Log, Options, Verdict};
 
 fn options() -> Options {
@@ -261,4 +264,89 @@ fn second_process_is_refused_and_told_which_one_holds_the_log() {
 fn opened_by_another_process() {
     let path = std::env::var_os("INDELIBLE_TEST_LOCKED").unwrap();
     println!("{}", Log::open(path, &options()).map(|_| ()).unwrap_err());
+}
+
+/// A refusal of a log that was not closed, whose checkpoint and tail are forged: every checksum is right.
+fn forgery(change: impl FnOnce(&mut Checkpoint, &Path)) -> Error {
+    refusal(|path| {
+        let slots = fs::read(path.join("metadata")).unwrap();
+        let mut newest = Checkpoint::decode(slots.split_at(4096).0).unwrap();
+        newest.clean = false;
+        newest.reach = newest.segment_bytes;
+        change(&mut newest, path);
+        let slot = newest.encode().unwrap();
+        edit(path, "metadata", |bytes| bytes.copy_from_slice(&[*slot, *slot].concat()));
+    })
+}
+
+fn frame(checkpoint: &Checkpoint, kind: Kind) -> FrameHeader {
+    let (sequence, index) = (checkpoint.sequence + 1, checkpoint.next);
+    let flags = Flags::FIRST | Flags::LAST;
+    FrameHeader { length: 0, sequence, index, lag: 1, kind, flags }
+}
+
+/// Found by review. The place for the footer of so many entries was beyond every number.
+#[test]
+fn more_entries_than_the_tail_can_hold_are_damage() {
+    for next in [u64::MAX, u64::MAX - 9, 1 << 62, 1 << 40, 150 + 64 * 1024 / 4] {
+        let error = forgery(|checkpoint, _| checkpoint.next = next);
+        let Error::Damaged { reason: Damage::Field { field, got, .. }, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!((field, got), ("next index", next));
+    }
+    let error = forgery(|checkpoint, _| {
+        (checkpoint.tail_offset, checkpoint.reach) = (64 * 1024, 64 * 1024);
+    });
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+}
+
+/// Found by review. One more was added to a count of missing entries that had no room for it.
+#[test]
+fn count_of_missing_entries_has_an_end() {
+    let error = forgery(|checkpoint, path| {
+        checkpoint.holes = u64::MAX;
+        let header = FrameHeader { length: 8, ..frame(checkpoint, Kind::Hole) };
+        let (salt, end) = (Salt::new(checkpoint.tail_generation), checkpoint.next + 5);
+        let mut bytes = Vec::new();
+        encode_frame(&mut bytes, &salt, &header, &[&encode_hole(end)]);
+        let at = checkpoint.tail_offset as usize;
+        edit(path, &names(path, ".seg").remove(2), |file| {
+            file[at..at + bytes.len()].copy_from_slice(&bytes);
+        });
+    });
+    assert!(matches!(error, Error::Incomplete { .. }), "{error}");
+}
+
+/// Found by review. A segment that goes on behind the tail began at an index that the log does not
+/// reach; the first append counted backwards.
+#[test]
+fn next_segment_that_begins_elsewhere_is_damage() {
+    for base in [0, 149, 151, 155, u64::MAX] {
+        let error = forgery(|checkpoint, path| {
+            let (number, generation) = (checkpoint.tail_number + 1, 77);
+            let header = SegmentHeader {
+                uuid: checkpoint.uuid,
+                number,
+                base,
+                generation,
+                first_sequence: checkpoint.sequence + 1,
+                previous_generation: checkpoint.tail_generation,
+                previous_end: checkpoint.tail_offset,
+                segment_bytes: checkpoint.segment_bytes,
+                features: 0,
+            };
+            let mut bytes = header.encode().to_vec();
+            bytes.resize(4096, 0);
+            let record = CellRecord::Set { name: "x", value: b"y" };
+            let header = frame(checkpoint, Kind::Set);
+            encode_cell(&mut bytes, &Salt::new(generation), &header, &record);
+            bytes.resize(checkpoint.segment_bytes as usize, 0);
+            fs::write(path.join(SegmentName { number, base }.to_string()), bytes).unwrap();
+        });
+        let Error::Damaged { reason: Damage::Field { field, .. }, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(field, "next index");
+    }
 }

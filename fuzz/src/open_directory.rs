@@ -16,8 +16,10 @@
 //! 4. After rot alone, what reads is what was once written at that index; and if the log had been
 //!    closed, everything is there or reported, and nothing is called torn.
 //! 5. A log that opened can be written on, or says why not; what it acknowledges survives the next
-//!    open, which is not torn. (A forged frame with a right checksum can hide others in its payload,
-//!    and they come to light when it is written over: then the next open may say `Damaged`.)
+//!    open, which is not torn. (An unreadable frame in the tail, be it dead, takes the places of all
+//!    entries of the tail along: they are `Damaged`. A forged frame with a right checksum can hide
+//!    others in its payload, and they come to light when it is written over: then the next open may
+//!    say `Damaged`.)
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -49,18 +51,18 @@ pub fn run(input: &[u8]) {
     let mut script = Script::new(input);
     let choice = script.u8();
     if choice == RAW {
-        return check(raw(&mut script), None, true);
+        return check(raw(&mut script), None);
     }
     let image = &IMAGES[usize::from(choice) % IMAGES.len()];
     let mut files = image.files.clone();
-    let (mut rot_only, is_edited) = (true, !script.is_empty());
+    let mut rot_only = true;
     for _ in 0..16 {
         if script.is_empty() {
             break;
         }
         rot_only &= edit(&mut script, &mut files);
     }
-    check(files, rot_only.then_some(image), is_edited);
+    check(files, rot_only.then_some(image));
 }
 
 fn raw(script: &mut Script<'_>) -> Files {
@@ -257,7 +259,8 @@ fn sorted(mut files: Files) -> Files {
     files
 }
 
-fn check(files: Files, rotten: Option<&Image>, is_edited: bool) {
+fn check(files: Files, rotten: Option<&Image>) {
+    let sound = rotten.is_some_and(|image| image.files == files);
     let disk = SimDisk::from_image(5, &files);
     disk.set_capacity(Some(CAPACITY));
     let (log, report) = match Log::open_in(Arc::new(disk.clone()), &options()) {
@@ -281,7 +284,7 @@ fn check(files: Files, rotten: Option<&Image>, is_edited: bool) {
         assert!(!(torn && image.closed), "{report:?}");
     }
     read_all(&log, rotten);
-    write_on(&log, &disk, rotten.is_none(), is_edited);
+    write_on(&log, &disk, rotten.is_none(), sound);
 }
 
 fn is_refusal(error: &Error) -> bool {
@@ -329,7 +332,7 @@ fn read_all(log: &Log, rotten: Option<&Image>) {
 }
 
 /// Appends, changes state, closes and opens again.
-fn write_on(log: &Log, disk: &SimDisk, forged: bool, is_edited: bool) {
+fn write_on(log: &Log, disk: &SimDisk, forged: bool, sound: bool) {
     let index = log.next();
     let mut batch = Batch::new();
     batch.append(&b"written on"[..]).set("a", &b"value"[..]);
@@ -360,8 +363,7 @@ fn write_on(log: &Log, disk: &SimDisk, forged: bool, is_edited: bool) {
     if written.is_ok() {
         match log.entry(index) {
             Ok(entry) => assert_eq!(entry, b"written on"),
-            // An unreadable frame before it in the tail leaves its place unknown.
-            Err(Error::Damaged { .. }) if is_edited => {}
+            Err(Error::Damaged { .. }) if !sound => {}
             Err(error) => panic!("{error:?}"),
         }
         assert_eq!(log.cell("a").as_deref(), Some(&b"value"[..]));
@@ -380,6 +382,7 @@ pub fn seeds() -> Vec<Seed> {
             seeds.push((format!("{}_{kind}", image.name), edit.to_vec()));
         }
     }
+    seeds.extend(forged_seeds());
     let mut raw = vec![RAW, 0];
     let metadata = &IMAGES[0].files.iter().find(|(name, _)| name == "metadata").unwrap().1;
     raw.extend_from_slice(&8192_u16.to_le_bytes());
@@ -388,5 +391,33 @@ pub fn seeds() -> Vec<Seed> {
     let used = metadata.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     raw.extend_from_slice(&metadata[..used]);
     seeds.push(("raw".to_owned(), raw));
+    seeds
+}
+
+/// Checkpoints that no log writes: an end that no segment can hold, and a count of missing entries that
+/// one more overflows.
+fn forged_seeds() -> Vec<Seed> {
+    const FORGE_SLOT: u8 = 10;
+    const FORGE_FRAMES: u8 = 15;
+    const BOTH: u8 = 3;
+    let field = |at: u8| (at - 8) / 8;
+    let mut seeds = Vec::new();
+    for (number, image) in IMAGES.iter().enumerate() {
+        let number = u8::try_from(number).unwrap();
+        // Not CLEAN, so that what follows the checkpoint is looked at.
+        let open = [FORGE_SLOT, 0, BOTH, field(104), 1, 0, 0];
+        for shift in [140, 162] {
+            let next = [FORGE_SLOT, 0, BOTH, field(56), 0, shift, 0];
+            let seed = [&[number][..], &open, &next].concat();
+            seeds.push((format!("{}_next_{shift}", image.name), seed));
+        }
+        let tail = image.files.iter().rposition(|(name, _)| name.ends_with(".seg"));
+        let (Some(tail), Ok(next)) = (tail, u8::try_from(image.bounds.1)) else { continue };
+        let holes = [FORGE_SLOT, 0, BOTH, field(112), 0, 164, 0];
+        let tail = u8::try_from(tail).unwrap();
+        let hole = [FORGE_FRAMES, tail, 0, 7 | 3 << 3, 1, 1, 0, next, 0, 0, next.saturating_add(5)];
+        let seed = [&[number][..], &open, &holes, &hole].concat();
+        seeds.push((format!("{}_holes", image.name), seed));
+    }
     seeds
 }

@@ -4,8 +4,9 @@
 //! Does not own: memory maps (`map`), file names and their meaning.
 //!
 //! Invariants:
-//! - Files are reached through the descriptor of their directory and are never symbolic links, so
-//!   no name leads outside, even if the directory is moved meanwhile.
+//! - Existing files are opened, renamed and removed through the descriptor of their directory and are
+//!   never symbolic links, so no name leads outside. Only listing and creating go by its path: a
+//!   directory that is moved while it is in use may fail there.
 //! - A failed sync is reported and never repeated: the kernel marks the pages clean, and a second
 //!   sync would say that all is well.
 //!

@@ -1,9 +1,8 @@
 //! The common batch: entries alone, that fit the tail as it is.
 //!
-//! Owns: writing it without a plan, which is what a log does most, with the lazily set cells that ride
-//! along. The frames, and every effect, are
-//! those that `plan` and `write` have for the same batch; whatever they might refuse, or do in more
-//! than one step, is left to them.
+//! Owns: writing it without a plan, which is what a log does most, with the lazily set cells that
+//! ride along. The frames, and every effect, are those that `plan` and `write` have for the same
+//! batch; whatever they might refuse, or do in more than one step, is left to them.
 
 use std::sync::Arc;
 

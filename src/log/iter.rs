@@ -43,8 +43,11 @@ impl Iterator for Iter {
                 }
             }
         }
-        let entry = self.chunk.get(self.at)?.to_vec();
         let index = self.next;
+        let Some(entry) = self.chunk.get(self.at).map(<[u8]>::to_vec) else {
+            self.failed = true;
+            return Some(Err(self.chunk.unreadable(index)));
+        };
         self.at += 1;
         self.next += 1;
         Some(Ok((index, entry)))

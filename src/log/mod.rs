@@ -351,7 +351,7 @@ impl Log {
         let end =
             index.checked_add(1).ok_or(Error::BeyondEnd { wanted: index, next: self.next() })?;
         let entries = self.read(index..end)?;
-        Ok(entries.get(0).unwrap_or(&[]).to_vec())
+        entries.get(0).map(<[u8]>::to_vec).ok_or_else(|| entries.unreadable(index))
     }
 
     /// Entries without copying them, checked before they are handed out.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::cell::{CellRecord, decode_cell};
+use crate::format::footer::TABLE_ENTRY_BYTES;
 use crate::format::frame::{Kind, Salt, decode_hole, peek_header};
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize};
@@ -20,6 +21,7 @@ use crate::io::{Access, File};
 use crate::planted::{Bug, planted};
 use crate::segment::durable_part::DurablePart;
 use crate::segment::offsets::{Offsets, Units};
+use crate::segment::tail::footer_space;
 use crate::segment::walk::{Depth, Evidence, Found, Part, Walk, search};
 use crate::segment::{FRAMES_START, Segment};
 use crate::state::{CellValue, State};
@@ -47,6 +49,24 @@ impl Link {
         let (dir, name, salt) = (dir.clone(), self.name, self.salt.clone());
         let (file, end) = (Arc::clone(&self.file), self.from);
         (!self.offsets.units.is_complete()).then_some(DurablePart { dir, name, salt, file, end })
+    }
+
+    /// Refuses entries up to `end` that do not lead to `next`, or whose offset table would not fit
+    /// behind them: a log begins a new segment before.
+    fn check_entries(&self, dir: &Dir, end: u64, count: u64, next: u64) -> Result<()> {
+        let base = self.header.base;
+        let room = self.header.segment_bytes.saturating_sub(end);
+        let limit = room.checked_sub(footer_space(0)).map(|room| room / to_u64(TABLE_ENTRY_BYTES));
+        let expected = match limit {
+            Some(limit) if count <= limit && base.checked_add(count) == Some(next) => {
+                return Ok(());
+            }
+            Some(limit) => base.saturating_add(count.min(limit)),
+            None => base,
+        };
+        let reason = Damage::Field { field: "next index", expected, got: next };
+        let path = dir.join(&self.name.to_string());
+        Err(Error::Damaged { path, offset: end, indexes: None, reason })
     }
 
     /// Looks up the offsets of entries before the checkpoint.
@@ -130,6 +150,8 @@ pub(crate) fn replay(
         let reason = Damage::Field { field, expected, got };
         Error::Damaged { path, offset, indexes: None, reason }
     })?;
+    // Nothing is counted on with a checkpoint that no log writes, whatever its checksum says.
+    tail.check_entries(dir, checkpoint.tail_offset, before, checkpoint.next)?;
     tail.offsets.units = Units::unknown(before);
     let mut links = vec![tail];
     let reached = first_pass(dir, checkpoint, &mut links, next_link)?;
@@ -146,6 +168,7 @@ pub(crate) fn replay(
     let mut entries = 0;
     for link in &mut links {
         entries += second_pass(dir, link, &mut state)?;
+        link.check_entries(dir, link.end, to_u64(link.offsets.units.len()), state.next)?;
     }
     Ok(Replayed {
         links,
@@ -279,7 +302,8 @@ fn apply(state: &mut State, found: &Found<'_>) -> std::result::Result<(), Damage
                 return Err(wrong("entry index", state.next));
             }
             state.next = decode_hole(found.payload).unwrap_or(index);
-            state.holes += state.next - index;
+            // Counted anew where it matters (`recovery::holes`).
+            state.holes = state.holes.saturating_add(state.next.saturating_sub(index));
         }
         Kind::Truncate if planted(Bug::TruncationNotReplayed) => {}
         Kind::Trim if planted(Bug::TrimNotReplayed) => {}

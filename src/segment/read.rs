@@ -74,6 +74,21 @@ impl Entries {
         self.pieces.iter().find(|piece| piece.range.contains(&index))?.entry(index)
     }
 
+    /// The error for an entry among these that is not there after all: an empty one would be wrong.
+    pub(crate) fn unreadable(&self, index: u64) -> Error {
+        match self.pieces.iter().find(|piece| piece.range.contains(&index)) {
+            Some(Piece { segment, .. }) => {
+                let offset = segment.opened().and_then(|opened| {
+                    let nth = index.checked_sub(segment.name.base)?;
+                    opened.offset(nth)
+                });
+                let reason = Damage::Misplaced { expected: index };
+                segment.damaged(offset.unwrap_or(0), Some(index..index + 1), reason)
+            }
+            None => Error::BeyondEnd { wanted: index, next: self.first },
+        }
+    }
+
     /// The entries in order.
     pub fn iter(&self) -> EntriesIter<'_> {
         EntriesIter { entries: self, piece: 0, index: self.first }
@@ -374,5 +389,29 @@ fn covers(header: &FrameHeader, payload: &[u8], index: u64) -> bool {
         Kind::Entry => header.index == index,
         Kind::Hole => (header.index..decode_hole(payload).unwrap_or(0)).contains(&index),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dir::Dir;
+    use crate::format::SegmentName;
+    use crate::identity::Uuid;
+    use crate::io::mem::MemDirectory;
+
+    #[test]
+    fn entry_that_is_not_there_is_damage_and_not_empty() {
+        let dir = Dir::new(Arc::new(MemDirectory::new()), "");
+        let name = SegmentName { number: 1, base: 3 };
+        let segment = Arc::new(Segment::sealed(&dir, Uuid::from_bytes([0; 16]), name, 8192));
+        let (range, decompressed) = (3..5, HashMap::new());
+        let piece = Piece { segment, offsets: None, range, live_end: 5, decompressed };
+        let entries = Entries::new(3, vec![piece]);
+        assert_eq!((entries.len(), entries.get(1)), (2, None));
+        let Error::Damaged { indexes, reason, .. } = entries.unreadable(4) else {
+            panic!("it is not")
+        };
+        assert_eq!((indexes, reason), (Some(4..5), Damage::Misplaced { expected: 4 }));
     }
 }

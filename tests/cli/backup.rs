@@ -151,7 +151,7 @@ fn segment_that_a_crash_makes_the_tail_again_is_no_link() {
     let writer = log.clone();
     log.newest_ticket().on_durable(move |durable| {
         durable.unwrap();
-        writer.append(&[b'x'; 50_000]).unwrap();
+        writer.append(&vec![b'x'; 50_000]).unwrap();
     });
     let backup = log.backup(place.path("copy")).unwrap();
     assert_eq!((backup.next, log.stats().rolls), (4, 1));
