@@ -86,7 +86,7 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "indelible",
-        note: "as it comes: Always when synced; Barrier when not, whose appends wait in memory",
+        note: "as it comes: Always when synced; Os when not, gathered in memory",
         modes: BOTH,
         open: peers::indelible::open,
     },
