@@ -22,8 +22,8 @@ pub(crate) const CONFIGS: u64 = 8;
 /// The options with a number.
 pub(crate) fn options(config: u64) -> Options {
     let (mode, method) = match config % 4 {
-        0 => (WriteMode::Mmap, SyncMethod::Fdatasync),
-        1 => (WriteMode::Pwrite, SyncMethod::Fdatasync),
+        0 => (WriteMode::Buffered, SyncMethod::Fdatasync),
+        1 => (WriteMode::Mmap, SyncMethod::Fdatasync),
         2 => (WriteMode::Mmap, SyncMethod::Msync),
         _ => (WriteMode::Pwrite, SyncMethod::Dsync),
     };

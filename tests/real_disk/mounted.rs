@@ -144,6 +144,7 @@ pub(crate) fn writes(system: System) -> Outcome {
     };
     let mut findings = Vec::new();
     for (mode, method) in [
+        (WriteMode::Buffered, SyncMethod::Fdatasync),
         (WriteMode::Mmap, SyncMethod::Fdatasync),
         (WriteMode::Mmap, SyncMethod::Msync),
         (WriteMode::Pwrite, SyncMethod::Fdatasync),
@@ -242,7 +243,7 @@ pub(crate) fn full(system: System) -> Outcome {
         .args([format!("of={}", ballast.display()), format!("count={}", taken >> 20)]))
     .unwrap();
     let mut findings = Vec::new();
-    for (mode, spares) in [(WriteMode::Mmap, 1), (WriteMode::Pwrite, 2)] {
+    for (mode, spares) in [(WriteMode::Buffered, 1), (WriteMode::Mmap, 1), (WriteMode::Pwrite, 2)] {
         let path = mounted.path().join(format!("{mode:?}"));
         findings.push(fill(&path, mode, spares));
         fs::remove_dir_all(&path).unwrap();
