@@ -245,11 +245,18 @@ fn foreign_files_are_left_alone() {
 
 #[test]
 fn second_process_is_refused_and_told_which_one_holds_the_log() {
+    const LOCKED: &str = "INDELIBLE_TEST_LOCKED";
+    if let Some(path) = std::env::var_os(LOCKED) {
+        // This is the other process, see below.
+        println!("{}", Log::open(path, &options()).map(drop).unwrap_err());
+        return;
+    }
     let directory = tempfile::tempdir().unwrap();
     let log = Log::create(directory.path(), &options()).unwrap();
     let other = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "opened_by_another_process", "--ignored", "--nocapture"])
-        .env("INDELIBLE_TEST_LOCKED", directory.path())
+        .args(["--exact", "second_process_is_refused_and_told_which_one_holds_the_log"])
+        .arg("--nocapture")
+        .env(LOCKED, directory.path())
         .stderr(Stdio::null())
         .output()
         .unwrap();
@@ -257,13 +264,6 @@ fn second_process_is_refused_and_told_which_one_holds_the_log() {
     let expected = format!("is in use by process {}", std::process::id());
     assert!(said.contains(&expected), "{said}");
     log.append(b"undisturbed").unwrap();
-}
-
-#[test]
-#[ignore = "run by the test above, in a process of its own"]
-fn opened_by_another_process() {
-    let path = std::env::var_os("INDELIBLE_TEST_LOCKED").unwrap();
-    println!("{}", Log::open(path, &options()).map(|_| ()).unwrap_err());
 }
 
 /// A refusal of a log that was not closed, whose checkpoint and tail are forged: every checksum is right.
