@@ -174,6 +174,23 @@ fn answer<V: Serialize + DeserializeOwned, E>(read: Result<V, E>) -> Option<Vec<
     read.ok().map(|value| encoded(&value))
 }
 
+/// What a store says; both generations of openraft are asked alike.
+macro_rules! ask {
+    ($name:ident, $store:ty) => {
+        fn $name(store: &mut $store) -> Self {
+            let (first, end) = (store.log().first(), store.log().next().saturating_add(1));
+            let state = now(store.get_log_state());
+            Self {
+                vote: answer(now(store.read_vote())),
+                state: answer(state.map(|state| (state.last_purged_log_id, state.last_log_id))),
+                committed: answer(now(store.read_committed())),
+                entries: answer(now(store.try_get_log_entries(..))),
+                limited: answer(now(store.limited_get_log_entries(first, end))),
+            }
+        }
+    };
+}
+
 impl Answers {
     fn expected(log: &Log) -> Self {
         let [_, vote, committed, purged] = OPENRAFT_CELLS;
@@ -201,29 +218,8 @@ impl Answers {
         }
     }
 
-    fn old(store: &mut Old) -> Self {
-        let (first, end) = (store.log().first(), store.log().next().saturating_add(1));
-        let state = now(store.get_log_state());
-        Self {
-            vote: answer(now(store.read_vote())),
-            state: answer(state.map(|state| (state.last_purged_log_id, state.last_log_id))),
-            committed: answer(now(store.read_committed())),
-            entries: answer(now(store.try_get_log_entries(..))),
-            limited: answer(now(store.limited_get_log_entries(first, end))),
-        }
-    }
-
-    fn new(store: &mut New) -> Self {
-        let (first, end) = (store.log().first(), store.log().next().saturating_add(1));
-        let state = now(store.get_log_state());
-        Self {
-            vote: answer(now(store.read_vote())),
-            state: answer(state.map(|state| (state.last_purged_log_id, state.last_log_id))),
-            committed: answer(now(store.read_committed())),
-            entries: answer(now(store.try_get_log_entries(..))),
-            limited: answer(now(store.limited_get_log_entries(first, end))),
-        }
-    }
+    ask!(old, Old);
+    ask!(new, New);
 }
 
 fn openraft(log: &Log, mode: u8) {
