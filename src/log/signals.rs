@@ -102,7 +102,7 @@ impl Signals {
         self.maintenance.notify_one();
     }
 
-    /// Has the flusher look around: a callback waits, or a buffer is full.
+    /// Has the flusher look around: a callback waits, a buffer is full, or the log is poisoned.
     pub(crate) fn wake_flusher(&self) {
         self.asked.lock().flush = true;
         self.flusher.notify_one();
