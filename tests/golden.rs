@@ -141,7 +141,7 @@ fn write(name: &str, path: &Path) {
         let segment = files.iter().rfind(|file| file.extension().is_some_and(|e| e == "seg"));
         let mut bytes = std::fs::read(segment.unwrap()).unwrap();
         let end = bytes.iter().rposition(|&byte| byte == 9).unwrap();
-        bytes[end - 1000..=end].fill(0);
+        bytes.get_mut(end - 1000..=end).unwrap().fill(0);
         std::fs::write(segment.unwrap(), bytes).unwrap();
     }
 }
