@@ -6,7 +6,7 @@
 //! A life follows from its seed, as far as a real kernel allows: it writes back when it likes, and
 //! the log draws its own identities.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -116,7 +116,7 @@ impl Life {
     /// On return the kernel has written back what it would, and has forgotten everything.
     pub(crate) fn unmount(&mut self) {
         if let Some(session) = self.session.take() {
-            session.umount_and_join().unwrap();
+            unmounted(session).unwrap();
         }
     }
 
@@ -229,11 +229,23 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         if let Some(session) = self.session.take()
-            && session.umount_and_join().is_err()
+            && unmounted(session).is_err()
         {
             // Somebody still has it open: it goes when they do.
             let _best_effort = run(Command::new("umount").arg("-l").arg(self.place.path()));
         }
+    }
+}
+
+/// Unmounts and waits for the threads of the session.
+///
+/// A thread that is at taking a request when the kernel lets go of the connection, such as a
+/// `RELEASE` that nobody waits for, is told `ECONNABORTED` instead of `ENODEV` (`fuse_dev_do_read`
+/// of Linux): everything was written back before, and nothing is missing.
+fn unmounted(session: BackgroundSession) -> std::io::Result<()> {
+    match session.umount_and_join() {
+        Err(error) if error.kind() == ErrorKind::ConnectionAborted => Ok(()),
+        ended => ended,
     }
 }
 
