@@ -28,6 +28,25 @@ fn barrier_takes_one_sync_for_any_number_of_writes() {
 }
 
 #[test]
+fn binding_write_is_waited_for_elsewhere_and_the_barrier_behind_it_costs_nothing() {
+    let mut storage = memory(Durability::Barrier);
+    assert!(storage.handle().binding().is_none());
+    storage.append_entries(values(0..4)).unwrap();
+    let binding = storage.handle().binding().unwrap();
+    storage.set_decided_idx(4).unwrap();
+    assert_eq!(storage.handle().binding().unwrap().sequence(), binding.sequence());
+    assert!(!binding.is_durable());
+    let count = syncs(&mut storage, |storage| {
+        let (tell, told) = std::sync::mpsc::channel();
+        binding.on_durable(move |result| tell.send(result).unwrap());
+        told.recv().unwrap().unwrap();
+        storage.handle().barrier().unwrap();
+    });
+    assert_eq!(count, 1);
+    assert_eq!(storage.handle().log().durable(), 4);
+}
+
+#[test]
 fn barrier_without_writes_takes_no_sync() {
     let mut storage = memory(Durability::Barrier);
     storage.append_entries(values(0..4)).unwrap();

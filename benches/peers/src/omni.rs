@@ -1,10 +1,11 @@
 //! OmniPaxos end to end: three nodes in one process, on one storage after another.
 //!
 //! One thread runs all three nodes in turns. In a turn the leader appends so many entries, then
-//! every node that has messages delivers them, until no node has any. Nothing is sent before the
-//! storage has made durable what it says it makes durable: inside each call (upstream's storage,
-//! `Always`), or in one barrier before the messages are taken (`Barrier`). No network, no
-//! scheduler: what differs between two rows is the storage.
+//! all nodes deliver their messages, until no node has any. Nothing is sent before the storage has
+//! made durable what it says it makes durable: inside each call (upstream's storage, `Always`), or
+//! in one sync a node before the messages are taken (`Barrier`), at the same time on nodes that
+//! both need one, as it would be on three machines. No network, no scheduler: what differs between
+//! two rows is the storage.
 //!
 //! Latency is from the start of the turn in which an entry was appended to the moment the leader
 //! knows it decided.
@@ -15,6 +16,7 @@ mod syncs;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use indelible::Ticket;
 use omnipaxos::messages::Message;
 use omnipaxos::storage::{Entry, NoSnapshot, Storage};
 use omnipaxos::util::NodeId;
@@ -52,8 +54,8 @@ impl Entry for Command {
     type Snapshot = NoSnapshot;
 }
 
-/// Makes durable what a node's messages depend on.
-pub type BeforeSend = Box<dyn FnMut() -> Outcome<()>>;
+/// The newest write that a node's messages depend on, if the storage leaves it to the host to wait.
+pub type Binding = Box<dyn Fn() -> Option<Ticket>>;
 
 /// Three nodes on one kind of storage.
 pub trait Cluster {
@@ -89,14 +91,14 @@ pub struct Store {
 /// One node's storage, and what stays with the host.
 pub struct Node<B> {
     pub storage: B,
-    pub before_send: BeforeSend,
+    pub binding: Binding,
     /// How often the storage has synced so far.
     pub syncs: Box<dyn Fn() -> u64>,
 }
 
 pub struct Nodes<B: Storage<Command>> {
     members: Vec<OmniPaxos<Command, B>>,
-    before_send: Vec<BeforeSend>,
+    bindings: Vec<Binding>,
     syncs: Vec<Box<dyn Fn() -> u64>>,
     leader: usize,
     /// How far each node has read.
@@ -112,16 +114,16 @@ impl<B: Storage<Command>> Nodes<B> {
             nodes: NODES.to_vec(),
             ..ClusterConfig::default()
         };
-        let (mut members, mut before_send, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut members, mut bindings, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
         for (pid, node) in NODES.into_iter().zip(nodes) {
             let server = ServerConfig { pid, batch_size, ..ServerConfig::default() };
             let member = cluster.clone().build_for_server(server, node.storage);
             members.push(member.map_err(|error| format!("{error:?}"))?);
-            before_send.push(node.before_send);
+            bindings.push(node.binding);
             syncs.push(node.syncs);
         }
         let (read, taken) = ([0; NODES.len()], Vec::new());
-        let mut cluster = Self { members, before_send, syncs, leader: 0, read, taken };
+        let mut cluster = Self { members, bindings, syncs, leader: 0, read, taken };
         for _ in 0..10_000 {
             cluster.members.iter_mut().for_each(OmniPaxos::tick);
             cluster.deliver()?;
@@ -135,21 +137,36 @@ impl<B: Storage<Command>> Nodes<B> {
 
     /// Delivers messages until no node has any.
     fn deliver(&mut self) -> Outcome<()> {
-        let mut quiet = 0;
-        let mut node = self.leader;
-        while quiet < NODES.len() {
-            self.before_send[node]()?;
-            self.members[node].take_outgoing_messages(&mut self.taken);
-            quiet = if self.taken.is_empty() { quiet + 1 } else { 0 };
+        loop {
+            self.sync()?;
+            for member in &mut self.members {
+                member.take_outgoing_messages(&mut self.taken);
+            }
+            if self.taken.is_empty() {
+                return Ok(());
+            }
             for message in self.taken.drain(..) {
                 let to = message.get_receiver();
                 if let Some(to) = NODES.iter().position(|pid| *pid == to) {
                     self.members[to].handle_incoming(message);
                 }
             }
-            node = (node + 1) % NODES.len();
         }
-        Ok(())
+    }
+
+    /// Waits until everything is durable that messages depend on.
+    fn sync(&self) -> Outcome<()> {
+        let bindings = self.bindings.iter().filter_map(|binding| binding());
+        let waiting: Vec<Ticket> = bindings.filter(|ticket| !ticket.is_durable()).collect();
+        let Some((here, elsewhere)) = waiting.split_last() else {
+            return Ok(());
+        };
+        for ticket in elsewhere {
+            // Has the log's own thread sync, while this one does it for the last node.
+            ticket.clone().on_durable(|_| {});
+        }
+        here.wait()?;
+        Ok(elsewhere.iter().try_for_each(Ticket::wait)?)
     }
 }
 

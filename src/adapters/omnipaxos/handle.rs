@@ -70,11 +70,15 @@ impl StorageHandle {
     ///
     /// Those of [`Log::sync`]. No message may leave then.
     pub fn barrier(&self) -> Result<()> {
-        let ticket = self.shared.binding.lock().clone();
-        match ticket {
-            Some(ticket) => ticket.wait(),
-            None => Ok(()),
-        }
+        self.binding().map_or(Ok(()), |ticket| ticket.wait())
+    }
+
+    /// The newest write that OmniPaxos' messages depend on; none if there is none since the storage
+    /// was opened. What [`Self::barrier`] waits for, for hosts that have something else to do
+    /// meanwhile, or another node to sync: await it, or have it call back. Messages may leave once
+    /// it is durable and nothing was handled since; a [`Self::barrier`] costs nothing then.
+    pub fn binding(&self) -> Option<Ticket> {
+        self.shared.binding.lock().clone()
     }
 
     /// Makes every write durable, the decided index included.

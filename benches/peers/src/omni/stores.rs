@@ -8,7 +8,7 @@ use indelible::{Durability, Options, Stats};
 use omnipaxos::storage::NoSnapshot;
 use omnipaxos_storage::memory_storage::MemoryStorage;
 
-use super::{BeforeSend, Cluster, Command, NODES, Node, Nodes, Setting, Store};
+use super::{Binding, Cluster, Command, NODES, Node, Nodes, Setting, Store};
 use crate::peer::Outcome;
 
 pub const MEMORY: &str = "MemoryStorage";
@@ -32,14 +32,14 @@ pub fn all() -> Vec<Store> {
 }
 
 /// For storages that are as durable as they get when a call returns.
-fn nothing() -> BeforeSend {
-    Box::new(|| Ok(()))
+fn nothing() -> Binding {
+    Box::new(|| None)
 }
 
 fn memory(_dir: &Path, setting: Setting) -> Outcome<Box<dyn Cluster>> {
     let node = || Node {
         storage: MemoryStorage::default(),
-        before_send: nothing(),
+        binding: nothing(),
         syncs: Box::new(|| 0),
     };
     Ok(Box::new(Nodes::new(NODES.map(|_| node()).into(), setting.batch_size)?))
@@ -69,7 +69,7 @@ fn upstream(dir: &Path, setting: Setting, sync: bool) -> Outcome<Box<dyn Cluster
         config.set_database_options(options.clone());
         Node {
             storage: PersistentStorage::new(config),
-            before_send: nothing(),
+            binding: nothing(),
             syncs: Box::new(move || {
                 synced_by_rocksdb(&options.get_statistics().unwrap_or_default())
             }),
@@ -128,14 +128,14 @@ fn on_disk(dir: &Path, setting: Setting, durability: Durability) -> Outcome<Box<
         let config = StorageConfig::with_path(&path).durability(durability);
         let storage: LogStorage<Command, Plain> = LogStorage::create(&config)?;
         let handle = storage.handle();
-        let before_send: BeforeSend = match durability {
-            // What `indelible::omnipaxos::Synced` does before it hands out messages.
-            Durability::Barrier => Box::new(move || Ok(handle.barrier()?)),
+        let binding: Binding = match durability {
+            // What `indelible::omnipaxos::Synced` waits for before it hands out messages.
+            Durability::Barrier => Box::new(move || handle.binding()),
             _ => nothing(),
         };
         let handle = storage.handle();
         let syncs = Box::new(move || synced_by_log(&handle.stats().log));
-        nodes.push(Node { storage, before_send, syncs });
+        nodes.push(Node { storage, binding, syncs });
     }
     Ok(Box::new(Nodes::new(nodes, setting.batch_size)?))
 }
@@ -149,7 +149,7 @@ fn in_memory(_dir: &Path, setting: Setting) -> Outcome<Box<dyn Cluster>> {
     let mut nodes = Vec::new();
     for _ in NODES {
         let storage: LogStorage<Command, Plain> = LogStorage::in_memory(&Options::new())?;
-        nodes.push(Node { storage, before_send: nothing(), syncs: Box::new(|| 0) });
+        nodes.push(Node { storage, binding: nothing(), syncs: Box::new(|| 0) });
     }
     Ok(Box::new(Nodes::new(nodes, setting.batch_size)?))
 }
