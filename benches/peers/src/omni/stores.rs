@@ -37,11 +37,8 @@ fn nothing() -> Binding {
 }
 
 fn memory(_dir: &Path, setting: Setting) -> Outcome<Box<dyn Cluster>> {
-    let node = || Node {
-        storage: MemoryStorage::default(),
-        binding: nothing(),
-        syncs: Box::new(|| 0),
-    };
+    let node =
+        || Node { storage: MemoryStorage::default(), binding: nothing(), syncs: Box::new(|| 0) };
     Ok(Box::new(Nodes::new(NODES.map(|_| node()).into(), setting.batch_size)?))
 }
 
