@@ -19,7 +19,8 @@ use indelible::testing::rot::{self, SHAPES};
 
 const USAGE: &str = "\
 usage: explore [--sweep KIND] [--states N] [--seed S] [--threads T] [--start N] [--only SUBJECT]
-  --sweep KIND   crashes (default), faults, disks (full at every size) or rot
+  --sweep KIND   crashes (default), programs (crashes of every program of up to three steps), faults,
+                 disks (full at every size) or rot
   --states N     stop after N states (default 1000000 for crashes; a sweep goes on to its end)
   --seed S       everything follows from it (default 1)
   --threads T    default 1
@@ -38,9 +39,21 @@ const VIOLATIONS_MAX: usize = 20;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sweep {
     Crashes,
+    Programs,
     Faults,
     Disks,
     Rot,
+}
+
+impl Sweep {
+    /// Under the names of the command line.
+    const ALL: [(&str, Self); 5] = [
+        ("crashes", Self::Crashes),
+        ("programs", Self::Programs),
+        ("faults", Self::Faults),
+        ("disks", Self::Disks),
+        ("rot", Self::Rot),
+    ];
 }
 
 struct Arguments {
@@ -65,13 +78,8 @@ fn arguments() -> Result<Option<Arguments>, String> {
         let number = || value.parse().map_err(|_| format!("{value} is no number"));
         match word.as_str() {
             "--sweep" => {
-                parsed.sweep = match value.as_str() {
-                    "crashes" => Sweep::Crashes,
-                    "faults" => Sweep::Faults,
-                    "disks" => Sweep::Disks,
-                    "rot" => Sweep::Rot,
-                    _ => return Err(format!("{value} is no kind of sweep")),
-                }
+                let known = Sweep::ALL.into_iter().find(|(name, _)| *name == value);
+                parsed.sweep = known.ok_or_else(|| format!("{value} is no kind of sweep"))?.1;
             }
             "--states" => parsed.states = Some(number()?),
             "--seed" => parsed.seed = number()?,
@@ -84,18 +92,25 @@ fn arguments() -> Result<Option<Arguments>, String> {
     Ok(Some(parsed))
 }
 
-/// The subjects of an exploration in turn: small programs and drawn ones alternate; small ones of up
-/// to three steps, under every combination of options, and then drawn ones only.
+/// The subjects of an exploration in turn, without an end: small programs and drawn ones alternate.
 fn explored(number: u64, seed: u64) -> Subject {
-    let configs = CONFIGS.len() as u64;
-    let config = usize::try_from(number / 2 % configs).unwrap_or(0);
-    let (half, drawn) = (number / 2, number % 2 == 1);
-    let small = (1..=3).map(count_of).sum::<u64>();
-    if drawn || half / configs >= small {
-        Subject::Drawn(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number, config)
-    } else {
-        Subject::Small(half / configs, config)
+    let half = number / 2;
+    if number.is_multiple_of(2)
+        && let Some(small) = small(half, seed)
+    {
+        return small;
     }
+    let config = usize::try_from(half % CONFIGS.len() as u64).unwrap_or(0);
+    Subject::Drawn(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number, config)
+}
+
+/// Every program of up to three steps, each under one combination of options; which one it is
+/// follows from the seed, so that as many seeds as there are combinations have had them all.
+fn small(number: u64, seed: u64) -> Option<Subject> {
+    let configs = CONFIGS.len() as u64;
+    let config = usize::try_from((number % configs + seed % configs) % configs).unwrap_or(0);
+    let exists = number < (1..=3).map(count_of).sum::<u64>();
+    exists.then_some(Subject::Small(number, config))
 }
 
 /// The subjects of a sweep in turn, as far as there are any: every program of one step under every
@@ -129,6 +144,7 @@ fn work(arguments: &Arguments, number: u64) -> Option<(Subject, u64)> {
         }
         (_, Some(only)) => (number == arguments.start).then_some((only, 0)),
         (Sweep::Crashes, None) => Some((explored(number, arguments.seed), 0)),
+        (Sweep::Programs, None) => small(number, arguments.seed).map(|it| (it, 0)),
         (Sweep::Faults | Sweep::Disks, None) => swept(number, arguments.seed).map(|it| (it, 0)),
     }
 }
@@ -139,7 +155,7 @@ fn carry_out(
     (subject, part): (Subject, u64),
 ) -> (Tally, Option<Violation>) {
     match (sweep_kind, subject) {
-        (Sweep::Crashes, _) => explore(subject, seed, Effort::LARGE),
+        (Sweep::Crashes | Sweep::Programs, _) => explore(subject, seed, Effort::LARGE),
         (Sweep::Faults, _) => sweep(subject, seed),
         (Sweep::Disks, _) => sweep_full_disk(subject, seed),
         (Sweep::Rot, Subject::Small(number, _)) => {
@@ -227,12 +243,8 @@ fn summarise(
     started: Instant,
 ) -> ExitCode {
     let (seed, count) = (arguments.seed, violations.len());
-    let name = match arguments.sweep {
-        Sweep::Crashes => "crashes",
-        Sweep::Faults => "faults",
-        Sweep::Disks => "disks",
-        Sweep::Rot => "rot",
-    };
+    let known = Sweep::ALL.into_iter().find(|(_, sweep)| *sweep == arguments.sweep);
+    let name = known.map_or("", |(name, _)| name);
     println!("{name}: {tally}; violations {count} (seed {seed}, {:?})", started.elapsed());
     for violation in violations {
         println!(
