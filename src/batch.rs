@@ -38,7 +38,8 @@ impl Record<'_> {
 ///
 /// A batch may be of any size up to [`BATCH_RECORDS_MAX`](crate::options::BATCH_RECORDS_MAX)
 /// records and [`BATCH_BYTES_MAX`](crate::options::BATCH_BYTES_MAX) bytes, also larger than a
-/// segment, and costs one sync. Borrowed entries are not copied before they are written.
+/// segment. It costs one sync, and four more for each roll (docs/DESIGN.md, "Choices"). Borrowed
+/// entries are not copied before they are written.
 ///
 /// ```
 /// # use indelible::{Batch, Log, Options};
@@ -106,7 +107,8 @@ impl<'a> Batch<'a> {
 
     /// Sets a state cell. A value that the cell has already costs nothing.
     ///
-    /// Names have 1 to 32 bytes of `a-z`, `0-9`, `.`, `_` and `-`; values at most 1024 bytes.
+    /// Names have 1 to 32 bytes of `a-z`, `0-9`, `.`, `_` and `-`; values at most 1024 bytes, and all cells of
+    /// a log together [`CELLS_BYTES_MAX`](crate::options::CELLS_BYTES_MAX).
     pub fn set(
         &mut self,
         cell: impl Into<Cow<'a, str>>,

@@ -23,7 +23,7 @@ pub enum Error {
         /// What the operating system said.
         source: Arc<io::Error>,
     },
-    /// Bytes that were once acknowledged cannot be read back. Nothing was changed. Verify, then
+    /// Bytes that may have been acknowledged cannot be read back. Nothing was changed. Verify, then
     /// repair or refill from a peer (docs/OPERATIONS.md).
     #[error("{path} is damaged at byte {offset}: {reason}{}", entries(indexes.as_ref()), path = path.display())]
     Damaged {
@@ -126,14 +126,15 @@ pub enum Error {
         /// Why it was refused.
         reason: &'static str,
     },
-    /// There is no space for another segment. Nothing was changed: trim or free space, then try
-    /// again. Batches without entries still commit, except for a reset and for a truncation below
+    /// There is no space: for another segment, for a side file, or for a name. Nothing was changed:
+    /// trim or free space, then try again. Batches without entries still commit, except for a reset and for a truncation below
     /// the last segment, which begin a new one.
-    #[error("no space in {path} for another segment of {needed} bytes", path = path.display())]
+    #[error("no space in {path}{}", space(*needed), path = path.display())]
     DiskFull {
         /// The directory.
         path: PathBuf,
-        /// The bytes a new segment needs.
+        /// The bytes of what was to be written: a segment, or a side file as far as it went; zero if
+        /// it was a name.
         needed: u64,
     },
     /// An earlier write or sync failed, so nothing written since can be trusted. Reopen.
@@ -178,6 +179,11 @@ impl Error {
             other => other,
         }
     }
+}
+
+/// What there is no space for, if that is known.
+fn space(needed: u64) -> String {
+    if needed > 0 { format!(" for {needed} bytes") } else { String::new() }
 }
 
 fn entries(indexes: Option<&Range<u64>>) -> String {

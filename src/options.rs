@@ -15,16 +15,19 @@ pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Segment size of a new log unless it is told otherwise, in bytes.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
-/// Most segments a log may have at one time.
+/// Most segments a log may have at one time. Each one that this process wrote to or read from stays
+/// mapped until it is trimmed, and Linux allows a process 65 530 maps (`vm.max_map_count`).
 pub const SEGMENTS_MAX: u64 = 1 << 20;
 /// Most records in one batch.
 pub const BATCH_RECORDS_MAX: usize = 1 << 24;
-/// Most payload bytes in one batch.
+/// Most bytes that the frames of one batch take together.
 pub const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Longest name of a state cell, in bytes.
 pub const CELL_NAME_BYTES_MAX: usize = 32;
 /// Longest value of a state cell, in bytes; larger values are side files.
 pub const CELL_VALUE_BYTES_MAX: usize = 1024;
+/// Most bytes that all state cells of a log may take together: names, values, four bytes each.
+pub const CELLS_BYTES_MAX: usize = 3712;
 
 /// When a commit becomes durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,13 +36,14 @@ pub enum Durability {
     /// A commit returns when its batch is on media. Safe with any host.
     #[default]
     Always,
-    /// Nothing is durable until [`crate::Log::sync`], a ticket's wait, or close. Safe for consensus if the
-    /// host syncs before any message leaves that depends on what was written.
+    /// A commit waits for nothing. What it wrote is durable after [`crate::Log::sync`], a ticket's
+    /// wait, callback or future, or close; before that it may be. Safe for consensus if the host
+    /// syncs before any message leaves that depends on what was written.
     Barrier,
     /// A background thread syncs this often. A crash loses up to this much: unsafe for consensus.
     Interval(Duration),
-    /// The operating system decides. Survives a killed process, not a power cut: unsafe for
-    /// consensus.
+    /// The operating system decides. What was written survives a killed process, unless the write
+    /// mode is [`WriteMode::Buffered`], and not a power cut: unsafe for consensus.
     Os,
 }
 
@@ -52,8 +56,8 @@ pub enum WriteMode {
     /// when there are many. What is not synced is lost with the process. Default for
     /// [`Durability::Always`] and [`Durability::Barrier`].
     Buffered,
-    /// Copied into a shared memory map: no system call for an unsynced append, which survives the
-    /// process. Default for [`Durability::Interval`] and [`Durability::Os`].
+    /// Copied into a shared memory map: no system call for an unsynced append (batches of 8 KiB and
+    /// more are one positioned write), which survives the process. Default for [`Durability::Interval`] and [`Durability::Os`].
     Mmap,
     /// One positioned write a batch; an unsynced append survives the process.
     Pwrite,
@@ -248,9 +252,10 @@ impl Options {
         self
     }
 
-    /// Bytes of log after which a checkpoint is written in the background; bounds how much an open
-    /// after a crash has to scan to twice this. By default 2 MiB where commits are synced, a whole
-    /// segment where they are not.
+    /// Bytes of log after which a checkpoint is written in the background, from 4096 to a segment
+    /// (what is outside is taken for the nearer end). An open after a crash scans at most twice as
+    /// much, or as much as the last batch is long if that is more. By default 2 MiB where commits
+    /// are synced, a whole segment where they are not.
     #[must_use]
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
         self.checkpoint_bytes = Some(bytes);

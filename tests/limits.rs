@@ -1,4 +1,5 @@
-//! Every named limit, one below it, at it, and one above it.
+//! Every named limit, one below it, at it, and one above it. Those of a batch, which would take
+//! gigabytes, are asked of its plan (`src/log/plan.rs`).
 
 #![expect(
     clippy::unwrap_used,
@@ -8,9 +9,10 @@
 )]
 
 use indelible::options::{
-    CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX, CELLS_BYTES_MAX, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN, SEGMENTS_MAX,
 };
-use indelible::{Batch, Error, Log, Options};
+use indelible::{Batch, Error, Log, Options, Preparation, WriteMode};
 
 fn log() -> Log {
     Log::in_memory(&Options::new().segment_bytes(64 * 1024)).unwrap()
@@ -64,21 +66,21 @@ fn cell_name_fits_up_to_its_limit() {
 }
 
 #[test]
-fn cells_fit_one_slot_and_no_more() {
+fn cells_fit_one_slot_together_and_no_more() {
     let log = log();
-    let mut refused = None;
-    for number in 0..200 {
-        let result = log.commit(Batch::new().set(format!("cell-{number:03}"), vec![6; 20]));
-        if let Err(error) = result {
-            refused = Some((number, error));
-            break;
-        }
+    log.commit(
+        Batch::new().set("a", vec![1; 1024]).set("b", vec![2; 1024]).set("c", vec![3; 1024]),
+    )
+    .unwrap();
+    let set = |bytes| log.commit(Batch::new().set("d", vec![4; bytes]));
+    let most = (0..=CELL_VALUE_BYTES_MAX).take_while(|bytes| set(*bytes).is_ok()).last().unwrap();
+    for bytes in [most - 1, most] {
+        set(bytes).unwrap();
     }
-    let (number, error) = refused.expect("a slot is not endless");
-    assert!(matches!(error, Error::TooLarge { what: "bytes of all state cells", .. }), "{error}");
-    assert_eq!(log.cells().len(), number);
+    assert!(is_too_large(set(most + 1), CELLS_BYTES_MAX as u64));
+    assert_eq!(log.cell("d").unwrap().len(), most);
     log.maintain().unwrap();
-    log.commit(Batch::new().clear("cell-000").set("cell-new", vec![6; 20])).unwrap();
+    log.commit(Batch::new().clear("a").set("d", vec![4; most + 1])).unwrap();
 }
 
 #[test]
@@ -97,10 +99,29 @@ fn segments_are_limited_as_the_option_says() {
 }
 
 #[test]
+fn numbers_of_segments_outside_the_limits_are_refused() {
+    let create = |count| Log::in_memory(&Options::new().segments_max(count));
+    for count in [2, 3, SEGMENTS_MAX - 1, SEGMENTS_MAX] {
+        create(count).unwrap().append(b"fits").unwrap();
+    }
+    for count in [0, 1, SEGMENTS_MAX + 1, u64::MAX] {
+        assert!(matches!(create(count), Err(Error::InvalidOption { .. })), "{count}");
+    }
+}
+
+#[test]
 fn segment_sizes_outside_the_limits_are_refused() {
-    let create = |bytes| Log::in_memory(&Options::new().segment_bytes(bytes));
-    for bytes in [SEGMENT_BYTES_MIN, SEGMENT_BYTES_MIN + 4096] {
-        create(bytes).unwrap().append(b"fits").unwrap();
+    // Large ones take no space before they are written to.
+    let options = Options::new().write_mode(WriteMode::Pwrite).preparation(Preparation::Sparse);
+    let create = |bytes| {
+        let place = tempfile::tempdir().unwrap();
+        Log::create(place.path().join("log"), &options.clone().segment_bytes(bytes))?
+            .append(b"fits")
+    };
+    for bytes in
+        [SEGMENT_BYTES_MIN, SEGMENT_BYTES_MIN + 4096, SEGMENT_BYTES_MAX - 4096, SEGMENT_BYTES_MAX]
+    {
+        create(bytes).unwrap();
     }
     for bytes in
         [0, 4096, SEGMENT_BYTES_MIN - 4096, SEGMENT_BYTES_MIN + 1, SEGMENT_BYTES_MAX + 4096]

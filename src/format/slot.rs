@@ -20,6 +20,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::options::CELL_VALUE_BYTES_MAX;
+pub use crate::options::CELLS_BYTES_MAX;
 use crate::planted::{Bug, planted};
 
 /// Bytes of one slot: one block, which a disk replaces at once.
@@ -36,8 +37,6 @@ pub const RUNS_MAX: usize = 16;
 pub const RUN_BYTES: usize = 16;
 /// Bytes of a cell before its name.
 pub const CELL_FIXED_BYTES: usize = 4;
-/// Most bytes that all cells together may take ([`cells_bytes`]), however many runs there are.
-pub const CELLS_BYTES_MAX: usize = SLOT_BYTES - SLOT_FIXED_BYTES - RUNS_MAX * RUN_BYTES;
 /// Checkpoints, batches and segments are numbered below this: no log counts so far, so what says
 /// otherwise was forged, and the next number always exists.
 pub const NUMBERS_END: u64 = 1 << 63;
@@ -50,7 +49,8 @@ const STRUCTURE: &str = "metadata slot";
 const CELL_INLINE: u8 = 0;
 const CELL_SIDE_FILE: u8 = 1;
 
-const _: () = assert!(CELLS_BYTES_MAX == 3712);
+// However many runs there are.
+const _: () = assert!(CELLS_BYTES_MAX == SLOT_BYTES - SLOT_FIXED_BYTES - RUNS_MAX * RUN_BYTES);
 const _: () = assert!(CELLS_BYTES_MAX >= CELL_FIXED_BYTES + 32 + CELL_VALUE_BYTES_MAX);
 
 /// A durable summary of the log: the contents of one slot.

@@ -69,10 +69,7 @@ impl Plan {
         ops: &mut Vec<Op>,
     ) -> Result<Self> {
         ops.clear();
-        let own = records.len() - riders;
-        if own > BATCH_RECORDS_MAX {
-            return Err(too_large("records in a batch", own, BATCH_RECORDS_MAX));
-        }
+        check_count(records.len() - riders)?;
         let mut plan = Self {
             state: state.clone(),
             place,
@@ -223,6 +220,13 @@ impl Plan {
     }
 }
 
+fn check_count(records: usize) -> Result<()> {
+    if records > BATCH_RECORDS_MAX {
+        return Err(too_large("records in a batch", records, BATCH_RECORDS_MAX));
+    }
+    Ok(())
+}
+
 /// Largest entry that fits a segment of this size, in bytes.
 pub(crate) const fn entry_bytes_max(segment_bytes: u64) -> u64 {
     // Header block, frame header, padding, footer with one offset.
@@ -234,4 +238,43 @@ fn cell_payload(name: &str, value: usize) -> Result<usize> {
     check_name(name)?;
     debug_assert!(is_cell_name(name.as_bytes()));
     Ok(1 + name.len() + value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+
+    #[test]
+    fn records_are_counted_up_to_their_limit() {
+        assert!(check_count(BATCH_RECORDS_MAX - 1).is_ok());
+        assert!(check_count(BATCH_RECORDS_MAX).is_ok());
+        let refused = check_count(BATCH_RECORDS_MAX + 1);
+        let Err(Error::TooLarge { got, limit, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!((got, limit), (16_777_217, 16_777_216));
+    }
+
+    /// Planned and not written: one buffer stands for four gigabytes.
+    #[test]
+    fn bytes_of_a_batch_are_counted_up_to_their_limit() {
+        const FRAME: usize = 1 << 20;
+        let buffer = vec![0; FRAME];
+        let whole = buffer.len() - FRAME_HEADER_BYTES;
+        let frames = to_usize(BATCH_BYTES_MAX) / FRAME;
+        let plan = |last: usize| {
+            let entry = |at| &buffer[..if at + 1 < frames { whole } else { last }];
+            let records: Vec<_> =
+                (0..frames).map(|at| Record::Append(Cow::Borrowed(entry(at)))).collect();
+            let segment_bytes = crate::options::SEGMENT_BYTES_DEFAULT;
+            let place = Place { base: 0, count: 0, position: FRAMES_START, segment_bytes };
+            let plan = Plan::new(&State::default(), place, (&records, 0), None, &mut Vec::new());
+            plan.map(|plan| plan.bytes)
+        };
+        assert_eq!(plan(whole - 8).unwrap(), BATCH_BYTES_MAX - 8);
+        assert_eq!(plan(whole).unwrap(), BATCH_BYTES_MAX);
+        let refused = plan(whole + 8);
+        let Err(Error::TooLarge { got, limit, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!((got, limit), (BATCH_BYTES_MAX + 8, BATCH_BYTES_MAX));
+    }
 }
