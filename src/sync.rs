@@ -297,7 +297,8 @@ impl Group {
     /// Every callback is due, whatever it waits for: after a failure.
     pub(crate) fn fail_all(&self, error: &Error) {
         let mut state = self.state.lock();
-        let callbacks = std::mem::take(&mut state.callbacks);
+        let mut callbacks = std::mem::take(&mut state.callbacks);
+        callbacks.sort_by_key(|(sequence, _)| *sequence);
         state.due.extend(callbacks.into_iter().map(|(_, it)| (it, Err(error.clone()))));
     }
 
