@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
 use indelible::io::Directory;
@@ -14,32 +15,46 @@ use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
 enum Operation {
-    Append(Vec<u16>),
-    Truncate(u64),
-    Trim(u64),
-    Reset(u64),
-    Set(u8, u8),
+    Commit(Vec<Change>),
     SetLazily(u8, u8),
-    Clear(u8),
-    TruncateAndAppend(u64, u16),
     Sync,
     Maintain,
     Reopen,
     Kill,
 }
 
+/// One of the changes that a batch mixes.
+#[derive(Debug, Clone)]
+enum Change {
+    Append(u16),
+    Truncate(u64),
+    Trim(u64),
+    Reset(u64),
+    Set(u8, u8),
+    Clear(u8),
+    Attach(u8, u16),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    use Change as C;
+    prop_oneof![
+        8 => (0..3000_u16).prop_map(C::Append),
+        2 => (0..40_u64).prop_map(C::Truncate),
+        2 => (0..40_u64).prop_map(C::Trim),
+        1 => (0..60_u64).prop_map(C::Reset),
+        // Few values, so that they come back.
+        2 => (0..3_u8, 0..4_u8).prop_map(|(cell, value)| C::Set(cell, value)),
+        1 => (0..3_u8).prop_map(C::Clear),
+        1 => (0..3_u8, 0..3000_u16).prop_map(|(cell, bytes)| C::Attach(cell, bytes)),
+    ]
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
     use Operation as O;
     prop_oneof![
-        6 => prop::collection::vec(0..3000_u16, 1..6).prop_map(O::Append),
-        2 => (0..40_u64).prop_map(O::Truncate),
-        2 => (0..40_u64).prop_map(O::Trim),
-        1 => (0..60_u64).prop_map(O::Reset),
-        2 => (0..3_u8, 0..4_u8).prop_map(|(cell, value)| O::Set(cell, value)),
-        // Few values, so that they come back.
+        8 => change().prop_map(|change| O::Commit(vec![change])),
+        8 => prop::collection::vec(change(), 2..7).prop_map(O::Commit),
         3 => (0..3_u8, 0..4_u8).prop_map(|(cell, value)| O::SetLazily(cell, value)),
-        1 => (0..3_u8).prop_map(O::Clear),
-        2 => (0..40_u64, 0..3000_u16).prop_map(|(to, bytes)| O::TruncateAndAppend(to, bytes)),
         1 => Just(O::Sync),
         1 => Just(O::Maintain),
         1 => Just(O::Reopen),
@@ -47,95 +62,104 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
+/// What a cell holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Value {
+    Inline(Vec<u8>),
+    SideFile(Vec<u8>),
+}
+
 /// The model: what the documentation says, in the fewest words.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Model {
     first: u64,
     entries: Vec<Vec<u8>>,
-    cells: BTreeMap<String, Vec<u8>>,
-    counter: u8,
+    cells: BTreeMap<String, Value>,
 }
 
 impl Model {
+    /// What a log says it is.
+    fn of(log: &Log) -> Self {
+        let (first, next) = (log.first(), log.next());
+        let cells = log.cells().into_iter().map(|(name, _)| {
+            let mut bytes = Vec::new();
+            let value = match log.side_file(&name).unwrap() {
+                Some(mut file) => {
+                    file.read_to_end(&mut bytes).unwrap();
+                    Value::SideFile(bytes)
+                }
+                None => Value::Inline(log.cell(&name).unwrap().to_vec()),
+            };
+            (name, value)
+        });
+        Self { first, entries: log.read_to_vec(first..next).unwrap(), cells: cells.collect() }
+    }
+
     fn next(&self) -> u64 {
         self.first + self.entries.len() as u64
     }
 
-    fn entry(&mut self, bytes: u16) -> Vec<u8> {
-        self.counter = self.counter.wrapping_add(1);
-        vec![self.counter; usize::from(bytes)]
-    }
-
-    /// The batch for an operation, and whether it must be refused.
-    fn batch(&mut self, operation: &Operation) -> (Batch<'static>, bool) {
-        let mut batch = Batch::new();
-        let mut refused = false;
-        match operation {
-            Operation::Append(lengths) => {
-                for bytes in lengths {
-                    let entry = self.entry(*bytes);
-                    batch.append(entry.clone());
-                    self.entries.push(entry);
-                }
+    /// Makes a change, in the model and in a batch. Nothing if it must be refused.
+    fn apply(&mut self, change: &Change, log: &Log, batch: &mut Batch<'static>) -> Option<()> {
+        // Whatever is appended differs from all that was there before.
+        let number = u8::try_from(log.newest_ticket().sequence() % 256).unwrap();
+        let content = |bytes: u16| vec![number; usize::from(bytes)];
+        match *change {
+            Change::Append(bytes) => {
+                batch.append(content(bytes));
+                self.entries.push(content(bytes));
             }
-            Operation::Truncate(to) => refused = self.truncate(*to, &mut batch),
-            Operation::TruncateAndAppend(to, bytes) => {
-                let entry = self.entry(*bytes);
-                refused = self.truncate(*to, &mut batch);
-                batch.append(entry.clone());
-                if !refused {
-                    self.entries.push(entry);
-                }
+            Change::Truncate(to) => {
+                batch.truncate(to);
+                let kept = to.checked_sub(self.first).filter(|_| to <= self.next())?;
+                self.entries.truncate(usize::try_from(kept).unwrap());
             }
-            Operation::Trim(to) => {
-                batch.trim(*to);
-                refused = *to > self.next();
-                if !refused && *to > self.first {
+            Change::Trim(to) => {
+                batch.trim(to);
+                if to > self.next() {
+                    return None;
+                }
+                if to > self.first {
                     self.entries.drain(..usize::try_from(to - self.first).unwrap());
-                    self.first = *to;
+                    self.first = to;
                 }
             }
-            Operation::Reset(base) => {
-                batch.reset(*base);
-                self.first = *base;
+            Change::Reset(base) => {
+                batch.reset(base);
+                self.first = base;
                 self.entries.clear();
             }
-            Operation::Set(cell, value) => {
-                batch.set(format!("cell{cell}"), vec![*value]);
-                self.cells.insert(format!("cell{cell}"), vec![*value]);
+            Change::Set(cell, value) => {
+                batch.set(name(cell), vec![value]);
+                self.cells.insert(name(cell), Value::Inline(vec![value]));
             }
-            Operation::Clear(cell) => {
-                batch.clear(format!("cell{cell}"));
-                self.cells.remove(&format!("cell{cell}"));
+            Change::Clear(cell) => {
+                batch.clear(name(cell));
+                self.cells.remove(&name(cell));
             }
-            _ => {}
+            Change::Attach(cell, bytes) => {
+                let mut file = log.side_file_writer().unwrap();
+                file.write_all(&content(bytes)).unwrap();
+                batch.attach(name(cell), file.finish().unwrap());
+                self.cells.insert(name(cell), Value::SideFile(content(bytes)));
+            }
         }
-        (batch, refused)
-    }
-
-    fn truncate(&mut self, to: u64, batch: &mut Batch<'static>) -> bool {
-        batch.truncate(to);
-        if to < self.first || to > self.next() {
-            return true;
-        }
-        self.entries.truncate(usize::try_from(to - self.first).unwrap());
-        false
+        Some(())
     }
 
     fn check(&self, log: &Log) {
-        assert_eq!((log.first(), log.next()), (self.first, self.next()));
-        assert_eq!(log.read_to_vec(self.first..self.next()).unwrap(), self.entries);
+        assert_eq!(Self::of(log), *self);
         let walked: Vec<_> = log.iter(self.first).map(|it| it.unwrap().1).collect();
         assert_eq!(walked, self.entries);
-        for cell in 0..3 {
-            let name = format!("cell{cell}");
-            assert_eq!(log.cell(&name).as_deref(), self.cells.get(&name).map(Vec::as_slice));
-        }
         if let Some(before) = self.first.checked_sub(1) {
             assert!(matches!(log.entry(before), Err(Error::Trimmed { .. })));
         }
         assert!(matches!(log.entry(self.next()), Err(Error::BeyondEnd { .. })));
     }
+}
+
+fn name(cell: u8) -> String {
+    format!("cell{cell}")
 }
 
 /// A directory whose process can be killed.
@@ -153,69 +177,65 @@ impl Place {
     }
 }
 
-fn run(mut place: Place, options: &Options, operations: &[Operation]) {
-    let mut model = Model::default();
+fn run(mut place: Place, options: &Options, durability: Durability, operations: &[Operation]) {
+    let options = &options.clone().durability(durability);
+    // Whether what is not synced goes with a killed process.
+    let forgets =
+        options.write_mode_in_force() == WriteMode::Buffered && durability == Durability::Barrier;
     let mut log = Log::create_in(place.door(), options).unwrap();
-    // The cells before each time one was set lazily since the last batch.
-    let mut lazy: Vec<BTreeMap<String, Vec<u8>>> = Vec::new();
+    // What a kill may lead back to, the newest last: what was there when all was in the file, and
+    // after each change since.
+    let mut past = vec![Model::default()];
     for operation in operations {
-        let mut killed = false;
+        let mut model = past.last().unwrap().clone();
         match operation {
+            Operation::Commit(changes) => {
+                let mut batch = Batch::new();
+                let newest = log.newest_ticket().sequence();
+                let mut after = model.clone();
+                let mut changes = changes.iter();
+                let fits = changes.try_for_each(|it| after.apply(it, &log, &mut batch)).is_some();
+                let result = log.commit(&batch);
+                assert_eq!(result.is_ok(), fits, "{operation:?}: {result:?}");
+                if fits {
+                    model = after;
+                }
+                if !forgets && log.newest_ticket().sequence() > newest {
+                    past.clear();
+                }
+            }
+            Operation::SetLazily(cell, value) => {
+                let attached = matches!(model.cells.get(&name(*cell)), Some(Value::SideFile(_)));
+                let result = log.set_lazily(&name(*cell), &[*value]);
+                assert_eq!(result.is_err(), attached, "{operation:?}: {result:?}");
+                if !attached {
+                    model.cells.insert(name(*cell), Value::Inline(vec![*value]));
+                }
+            }
             Operation::Sync | Operation::Maintain => {
                 let whole =
                     if matches!(operation, Operation::Sync) { Log::sync } else { Log::maintain };
                 whole(&log).unwrap();
-                lazy.clear();
+                past.clear();
             }
             Operation::Reopen | Operation::Kill => {
-                match (&mut place, operation) {
-                    (Place::Disk(disk), Operation::Kill) => {
-                        if options.write_mode_in_force() == WriteMode::Buffered {
-                            // What is not synced goes with the process.
-                            log.sync().unwrap();
-                            lazy.clear();
-                        }
-                        *disk = disk.kill();
-                        killed = true;
-                    }
+                let killed = matches!(operation, Operation::Kill);
+                match &mut place {
+                    Place::Disk(disk) if killed => *disk = disk.kill(),
                     _ => log.close().unwrap(),
                 }
                 log = Log::open_in(place.door(), options).unwrap().0;
                 if killed {
-                    // Of what was set lazily since the last batch, the newest values may be gone.
-                    let all = lazy.iter().chain([&model.cells]);
-                    let found = all.rev().find(|cells| cells_of(&log) == **cells);
-                    model.cells = found.unwrap_or(&model.cells).clone();
+                    let found = Model::of(&log);
+                    assert!(past.contains(&found), "{found:?} is none of {past:?}");
+                    model = found;
                 }
-                lazy.clear();
-            }
-            Operation::SetLazily(cell, value) => {
-                let name = format!("cell{cell}");
-                log.set_lazily(&name, &[*value]).unwrap();
-                lazy.push(model.cells.clone());
-                model.cells.insert(name, vec![*value]);
-            }
-            _ => {
-                let before = model.clone();
-                let (batch, refused) = model.batch(operation);
-                let newest = log.newest_ticket().sequence();
-                let result = log.commit(&batch);
-                if log.newest_ticket().sequence() > newest {
-                    lazy.clear();
-                }
-                assert_eq!(result.is_err(), refused, "{operation:?}: {result:?}");
-                if refused {
-                    model = Model { counter: model.counter, ..before };
-                }
+                past.clear();
             }
         }
         model.check(&log);
+        past.push(model);
     }
-}
-
-fn cells_of(log: &Log) -> BTreeMap<String, Vec<u8>> {
-    let cells = log.cells().into_iter().map(|(name, _)| name);
-    cells.map(|name| (name.clone(), log.cell(&name).unwrap().to_vec())).collect()
 }
 
 fn options() -> Options {
@@ -223,11 +243,11 @@ fn options() -> Options {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
     #[test]
     fn log_in_memory_is_the_model(operations in prop::collection::vec(operation(), 1..24)) {
-        run(Place::Memory(MemDirectory::new()), &options(), &operations);
+        run(Place::Memory(MemDirectory::new()), &options(), Durability::Always, &operations);
     }
 
     #[test]
@@ -247,8 +267,8 @@ proptest! {
                 0 => SyncMethod::Msync,
                 1 => SyncMethod::Dsync,
                 _ => SyncMethod::Fdatasync,
-            })
-            .durability(if barrier { Durability::Barrier } else { Durability::Always });
-        run(Place::Disk(SimDisk::new(seed)), &options, &operations);
+            });
+        let durability = if barrier { Durability::Barrier } else { Durability::Always };
+        run(Place::Disk(SimDisk::new(seed)), &options, durability, &operations);
     }
 }

@@ -12,6 +12,8 @@ mod in_slots;
 mod index;
 mod iter;
 pub(crate) mod lazy;
+#[cfg(all(test, loom))]
+mod model;
 mod open;
 pub(crate) mod plan;
 mod read;

@@ -1,7 +1,7 @@
 //! Group commit under loom: every order in which a few threads can write, lead, wait, call back
 //! and fail. The disk is two numbers: what was written, and what is on media.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --release --lib --target-dir target/loom sync::model`
+//! `RUSTFLAGS="--cfg loom" cargo test --release --lib --target-dir target/loom model`
 //!
 //! Checked: nobody hears that its batch is durable before it is on media (INV-6), with no help from
 //! any other lock; nobody waits for ever (loom reports a deadlock); callbacks run once each, in the
