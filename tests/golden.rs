@@ -11,6 +11,8 @@
 
 use std::path::{Path, PathBuf};
 
+#[cfg(not(feature = "lz4"))]
+use indelible::Error;
 use indelible::{Batch, Log, Options, Verdict};
 
 fn golden() -> PathBuf {
@@ -96,10 +98,36 @@ fn torn_log_of_version_1_opens_without_its_torn_batch() {
     check(&log);
 }
 
+/// In a build without `lz4` what is compressed cannot be read, and nothing is called damaged.
+#[test]
+fn compressed_log_of_version_1_opens() {
+    let (copy, log, verdict) = open("compressed");
+    assert_eq!(verdict, Verdict::Recovered);
+    #[cfg(feature = "lz4")]
+    check(&log);
+    #[cfg(not(feature = "lz4"))]
+    {
+        assert_eq!((log.first(), log.next(), log.durable()), (50, 600, 600));
+        // Too short to be compressed.
+        assert_eq!(log.entry(80).unwrap(), entry(80));
+        for refused in [log.entry(79).unwrap_err(), log.read(50..600).unwrap_err()] {
+            let Error::UnsupportedFeature { path, offset, feature } = refused else {
+                panic!("{refused}")
+            };
+            assert!(path.starts_with(copy.path()) && offset > 0, "{}: {offset}", path.display());
+            assert_eq!(feature, "lz4");
+        }
+        log.append(b"goes on").unwrap();
+        assert_eq!(log.entry(600).unwrap(), b"goes on");
+    }
+    drop(copy);
+}
+
 /// The engine still writes what it reads: directories made now, as the golden ones were, hold the same.
 #[test]
 fn directories_written_now_open_like_the_golden_ones() {
-    for name in ["closed", "killed", "torn"] {
+    let compressed = cfg!(feature = "lz4").then_some("compressed");
+    for name in ["closed", "killed", "torn"].into_iter().chain(compressed) {
         let written = tempfile::tempdir().unwrap();
         write(name, written.path());
         let (_copy, log, verdict) = open_copy(written.path());
@@ -115,7 +143,9 @@ fn directories_written_now_open_like_the_golden_ones() {
 /// Writes one of the directories.
 fn write(name: &str, path: &Path) {
     let work = tempfile::tempdir().unwrap();
-    let log = Log::create(work.path().join("log"), &options()).unwrap();
+    let above = (name == "compressed").then_some(100);
+    let options = options().compress_above(above);
+    let log = Log::create(work.path().join("log"), &options).unwrap();
     fill(&log);
     if name == "closed" {
         log.close().unwrap();
