@@ -107,7 +107,7 @@ fn roll(_: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default();
-    targets = open::opens, drops, roll
+    targets = open::opens, open::scan, drops, roll
 }
 
 fn main() {

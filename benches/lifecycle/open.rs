@@ -6,9 +6,11 @@
 //! linked, not copied.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use indelible::{Durability, Log, Options};
@@ -43,6 +45,47 @@ pub(crate) fn opens(_: &mut Criterion) {
         }
         open_all(&place, BIG_ENTRIES);
     }
+}
+
+/// Opens of a killed log of which no checkpoint states anything, so that all of it has to be looked
+/// through, beside reading the same bytes from the device.
+pub(crate) fn scan(_: &mut Criterion) {
+    let place = directory();
+    let options = Options::new().durability(Durability::Os).background(false);
+    let log = Log::create(place.path().join("log"), &options).unwrap();
+    fill(&log, if is_test() { 1000 } else { 150_000 });
+    let (killed, again) = (place.path().join("killed"), place.path().join("again"));
+    copy(log.path(), &killed);
+    let (mut floors, mut times) = (Times::default(), Times::default());
+    // An open looks through all that may have been written: the segment, which is read to its end.
+    let bytes = 64 << 20;
+    for _ in 0..rounds(15) {
+        let _absent = std::fs::remove_dir_all(&again);
+        copy(&killed, &again);
+        floors.add(&[read_from_device(&again, bytes)]);
+        let start = Instant::now();
+        let (opened, report) = Log::open(&again, &options).unwrap();
+        times.add(&[start.elapsed()]);
+        assert_eq!(opened.next(), log.next());
+        assert_eq!(report.bytes_scanned.next_multiple_of(1 << 20), bytes);
+    }
+    println!("\nlifecycle/scan (floor: the same bytes read from the device)");
+    report("a segment of 64 MiB behind the last checkpoint", &times, &floors);
+    for (name, times) in [("scanned", &times), ("read", &floors)] {
+        println!("    {name} at {:.2} GB/s", bytes as f64 / times.median() / 1e9);
+    }
+}
+
+/// The time to read so many bytes of the only segment of a log that is in no cache.
+fn read_from_device(log: &Path, bytes: u64) -> Duration {
+    let mut files = std::fs::read_dir(log).unwrap().map(|file| file.unwrap().path());
+    let segment = files.find(|file| file.extension().is_some_and(|end| end == "seg")).unwrap();
+    let mut file = File::open(segment).unwrap().take(bytes);
+    let mut buffer = vec![1; 1 << 20];
+    rustix::fs::fadvise(file.get_ref(), 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let start = Instant::now();
+    while file.read(&mut buffer).unwrap() > 0 {}
+    start.elapsed()
 }
 
 /// A log of so many entries, as a kill leaves it in `killed`, and as a close does in `closed`.
