@@ -58,21 +58,21 @@ pub(crate) fn scan(_: &mut Criterion) {
     copy(log.path(), &killed);
     let (mut floors, mut times) = (Times::default(), Times::default());
     // An open looks through all that may have been written: the segment, which is read to its end.
-    let bytes = 64 << 20;
+    let bytes: u32 = 64 << 20;
     for _ in 0..rounds(15) {
         let _absent = std::fs::remove_dir_all(&again);
         copy(&killed, &again);
-        floors.add(&[read_from_device(&again, bytes)]);
+        floors.add(&[read_from_device(&again, bytes.into())]);
         let start = Instant::now();
         let (opened, report) = Log::open(&again, &options).unwrap();
         times.add(&[start.elapsed()]);
         assert_eq!(opened.next(), log.next());
-        assert_eq!(report.bytes_scanned.next_multiple_of(1 << 20), bytes);
+        assert_eq!(report.bytes_scanned.next_multiple_of(1 << 20), u64::from(bytes));
     }
     println!("\nlifecycle/scan (floor: the same bytes read from the device)");
     report("a segment of 64 MiB behind the last checkpoint", &times, &floors);
     for (name, times) in [("scanned", &times), ("read", &floors)] {
-        println!("    {name} at {:.2} GB/s", bytes as f64 / times.median() / 1e9);
+        println!("    {name} at {:.2} GB/s", f64::from(bytes) / times.median() / 1e9);
     }
 }
 
