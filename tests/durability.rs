@@ -181,6 +181,25 @@ fn ticket_can_be_awaited_on_any_executor() {
 }
 
 #[test]
+fn batches_are_written_while_a_sync_takes_long_and_share_the_next() {
+    let disk = SimDisk::new(1);
+    let log = Log::create_in(Arc::new(disk.clone()), &options(Durability::Always)).unwrap();
+    disk.fail_next(Op::Sync, Fault::Delay(Duration::from_millis(300)), Repeat::Once);
+    std::thread::scope(|scope| {
+        scope.spawn(|| log.append(b"synced slowly").unwrap());
+        while log.stats().sync_running.is_none() && log.durable() == 0 {
+            std::thread::yield_now();
+        }
+        let submit = |_| log.submit(Batch::new().append(b"meanwhile")).unwrap();
+        let tickets: Vec<_> = (0..8).map(submit).collect();
+        for ticket in &tickets {
+            ticket.wait().unwrap();
+        }
+    });
+    assert_eq!((log.durable(), log.stats().syncs, disk.counts().delays), (9, 2, 1));
+}
+
+#[test]
 fn threads_share_syncs() {
     let directory = tempfile::tempdir().unwrap();
     let log =

@@ -5,6 +5,7 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use indelible::SyncMethod::{self, Dsync, Fdatasync, Fsync, Msync};
 use indelible::io::mem::MemDirectory;
@@ -487,7 +488,7 @@ fn every_call_can_fail_once_or_forever() {
             workload(&disk).unwrap();
         }
         let disk = SimDisk::new(12);
-        disk.fail_call(call, Fault::Delay, Repeat::Once);
+        disk.fail_call(call, Fault::Delay(Duration::from_millis(1)), Repeat::Once);
         workload(&disk).unwrap();
         assert_eq!((disk.counts().delays, disk.counts().directory_syncs), (1, 1));
     }

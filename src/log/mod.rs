@@ -108,8 +108,9 @@ impl Log {
     /// # Errors
     ///
     /// [`Error::Missing`], [`Error::Locked`], [`Error::Damaged`] (nothing was changed),
-    /// [`Error::UnsupportedVersion`], [`Error::Incomplete`], [`Error::InvalidOption`],
-    /// [`Error::Io`].
+    /// [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`], [`Error::Incomplete`],
+    /// [`Error::InvalidOption`], [`Error::Io`]; [`Error::DiskFull`] if a creation was cut off and
+    /// has to be finished.
     pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<(Self, RecoveryReport)> {
         options.validate()?;
         let path = path.as_ref();

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How many calls a trace remembers.
 pub const TRACE_CALLS_MAX: usize = 1 << 14;
@@ -66,8 +67,9 @@ pub enum Fault {
     /// `ENOSPC`: a write stored some of its bytes; a sync is as with [`Fault::Io`]. Calls that need
     /// no space are spared.
     Full,
-    /// The call takes long: it is counted ([`Counts::delays`]) and otherwise works.
-    Delay,
+    /// The call takes so long, in real time, and works. The disk does nothing else meanwhile: other
+    /// calls wait for it.
+    Delay(Duration),
 }
 
 /// How often a fault happens.
@@ -219,8 +221,9 @@ impl Script {
         }
         self.counts.faults += 1;
         match planned.fault {
-            Fault::Delay => {
+            Fault::Delay(time) => {
                 self.counts.delays += 1;
+                std::thread::sleep(time);
                 return Course::Whole;
             }
             Fault::ReadOnly => self.read_only = true,
@@ -235,7 +238,7 @@ impl Fault {
     pub(super) fn error(self) -> io::Error {
         match self {
             Self::Full => io::ErrorKind::StorageFull.into(),
-            Self::Io | Self::IoPartial | Self::ReadOnly | Self::Delay => {
+            Self::Io | Self::IoPartial | Self::ReadOnly | Self::Delay(_) => {
                 io::Error::from_raw_os_error(libc::EIO)
             }
         }
