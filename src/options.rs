@@ -91,7 +91,8 @@ pub enum Preparation {
     ZeroFill,
     /// `fallocate`: space is reserved, but the first sync of each block converts its extent.
     Fallocate,
-    /// A sparse file. A full disk is met at a write; taken with [`WriteMode::Pwrite`] only.
+    /// A sparse file. A full disk is met at a write, and poisons the log if that is one of a roll;
+    /// taken with [`WriteMode::Pwrite`] only.
     Sparse,
 }
 
@@ -238,7 +239,9 @@ impl Options {
         self
     }
 
-    /// Whether segments that hold nothing live any more are used again (default) or removed.
+    /// Whether segments that hold nothing live any more are used again (default) or removed. Those
+    /// that were there when the log was opened are always removed: reads of the life before may
+    /// still hold them.
     #[must_use]
     pub fn recycle(mut self, recycle: bool) -> Self {
         self.recycle = recycle;

@@ -61,6 +61,12 @@ bugs! {
     RefusalOvertaken,
     /// A directory is unlocked while a checkpoint of it is still being written.
     UnlockedEarly,
+    /// A checkpoint that was waiting is written behind the one of the close.
+    CloseOvertaken,
+    /// A failed sync of the directory, for the name of a side file, is that writer's affair only.
+    LostNamesForgiven,
+    /// A segment of the life before is recycled, whoever still reads it.
+    OldSegmentRecycled,
     /// An open believes the page cache of segments that a failed sync left behind.
     CacheBelieved,
     /// A checkpoint counts as written although the sync of its slot failed.

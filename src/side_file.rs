@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -39,11 +39,18 @@ impl SideFile {
 /// The side files that may be attached: finished in this life, or referred to when it began.
 pub(crate) type KnownSideFiles = Arc<Mutex<HashSet<u64>>>;
 
+/// What a writer tells of a failure that concerns more than its own file.
+pub(crate) trait Poison: std::fmt::Debug + Send + Sync {
+    /// Takes note of a failure after which nothing that was written can be trusted.
+    fn poison(&self, error: Error) -> Error;
+}
+
 /// Takes the bytes of a side file as they come. Dropped unfinished, it leaves nothing behind.
 #[derive(Debug)]
 pub struct SideFileWriter {
     dir: Dir,
     known: KnownSideFiles,
+    log: Weak<dyn Poison>,
     sync_method: SyncMethod,
     temporary: Option<String>,
     file: Arc<dyn File>,
@@ -53,11 +60,17 @@ pub struct SideFileWriter {
 }
 
 impl SideFileWriter {
-    pub(crate) fn new(dir: &Dir, known: &KnownSideFiles, sync_method: SyncMethod) -> Result<Self> {
+    pub(crate) fn new(
+        dir: &Dir,
+        known: &KnownSideFiles,
+        log: Weak<dyn Poison>,
+        sync_method: SyncMethod,
+    ) -> Result<Self> {
         let (temporary, file) = dir.create(0, false)?;
         Ok(Self {
             dir: dir.clone(),
             known: Arc::clone(known),
+            log,
             sync_method,
             temporary: Some(temporary),
             file,
@@ -71,7 +84,8 @@ impl SideFileWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::DiskFull`] or [`Error::Io`]; the file is gone then, and the log is as it was.
+    /// [`Error::DiskFull`] or [`Error::Io`]; the file is gone then, and the log is as it was. If it
+    /// was the directory that could not be synced, the log is poisoned: names of its own may be lost.
     pub fn finish(mut self) -> Result<SideFile> {
         let length = self.written + self.buffer.len() as u64;
         self.flush().map_err(|source| self.failed("write", source))?;
@@ -93,7 +107,10 @@ impl SideFileWriter {
         // Makes the name durable, so that a frame may refer to it. A crash before this loses the
         // name or leaves an orphan; nothing refers to it yet.
         if !planted(Bug::NoDirectorySyncOnSideFile) {
-            self.dir.sync()?;
+            self.dir.sync().map_err(|error| match self.log.upgrade() {
+                Some(log) if !planted(Bug::LostNamesForgiven) => log.poison(error),
+                _ => error,
+            })?;
         }
         self.known.lock().insert(reference.id);
         self.temporary = None;

@@ -65,7 +65,11 @@ impl Spares {
     /// Removes what was left. A crash before this leaves it to the next open.
     pub(crate) fn remove_leftovers(&self) -> Result<()> {
         let leftovers = std::mem::take(&mut *self.leftovers.lock());
-        leftovers.iter().try_for_each(|name| self.dir.remove(name))
+        leftovers.iter().try_for_each(|name| match self.dir.remove(name) {
+            // A writer of a side file that outlived its log has removed it.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        })
     }
 
     /// A spare, if one is ready.

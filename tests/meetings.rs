@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
@@ -35,16 +35,29 @@ fn options() -> Options {
 /// What is done in the middle of a call.
 type Act = Box<dyn FnOnce(&SimDisk) + Send>;
 
+/// What is done in the middle of which calls, in this order.
+type Acts = Arc<Mutex<VecDeque<(Op, Act)>>>;
+
 /// A log in which something can be done in the middle of its calls.
 struct Scene {
     log: Log,
     disk: SimDisk,
-    acts: Arc<Mutex<VecDeque<(Op, Act)>>>,
+    acts: Acts,
 }
 
 impl Scene {
     fn new(options: &Options) -> Self {
-        let acts: Arc<Mutex<VecDeque<(Op, Act)>>> = Arc::default();
+        Self::on(SimDisk::new(1), options)
+    }
+
+    fn on(disk: SimDisk, options: &Options) -> Self {
+        let (door, acts) = Self::door(&disk);
+        Self { log: Log::create_in(Arc::new(door), options).unwrap(), disk, acts }
+    }
+
+    /// A door to a disk, and what is to be done in the middle of its calls.
+    fn door(disk: &SimDisk) -> (Tap, Acts) {
+        let acts = Acts::default();
         let planned = Arc::clone(&acts);
         let look = move |disk: &SimDisk, op: Op| {
             let due = {
@@ -56,9 +69,7 @@ impl Scene {
                 act(disk);
             }
         };
-        let disk = SimDisk::new(1);
-        let door = Tap::new(&disk, Arc::new(look));
-        Self { log: Log::create_in(Arc::new(door), options).unwrap(), disk, acts }
+        (Tap::new(disk, Arc::new(look)), acts)
     }
 
     /// Plans something for the middle of the next call of one kind, behind what is planned already.
@@ -452,4 +463,115 @@ fn writers_go_on_while_a_backup_copies() {
     }
     let snapshot = copy.side_file("snapshot").unwrap().unwrap();
     assert_eq!(snapshot.read_all().unwrap(), [7; 5000]);
+}
+
+/// A batch without entries waits for its turn to be committed in the slots, because the disk is
+/// full. Meanwhile another one lets the side file go that it attaches: it is refused then, and
+/// nothing refers to a file that is gone.
+#[test]
+fn side_file_that_went_meanwhile_is_not_attached_in_the_slots() {
+    let scene = Scene::new(&options());
+    let log = scene.log.clone();
+    let mut writer = log.side_file_writer().unwrap();
+    writer.write_all(&[7; 5000]).unwrap();
+    let file = writer.finish().unwrap();
+    log.commit(Batch::new().attach("x", file)).unwrap();
+    log.append(&[1; 3200]).unwrap();
+    log.sync().unwrap();
+    scene.disk.set_capacity(Some(scene.disk.used()));
+    log.append(b"something to sync").unwrap();
+    let (first, second) = (log.clone(), log.clone());
+    let (waits, waiting) = channel();
+    scene.within(Op::Sync, move |_| {
+        let attached = aside(move || {
+            let mut batch = Batch::new();
+            batch.set("big", vec![3; 1000]).attach("y", file);
+            first.commit(&batch).map(drop)
+        });
+        assert!(attached.recv_timeout(A_WHILE).is_err(), "it did not wait for its turn");
+        // It is written at once, and then wants a checkpoint, which has to wait.
+        let cleared = aside(move || second.submit(Batch::new().clear("x")).map(drop));
+        assert!(cleared.recv_timeout(A_WHILE).is_err() && attached.try_recv().is_err());
+        waits.send(attached).unwrap();
+    });
+    log.sync().unwrap();
+    let attached = waiting.recv().unwrap().recv_timeout(FOR_EVER).unwrap();
+    assert!(matches!(attached, Err(Error::InvalidArgument { .. })), "{attached:?}");
+    assert!(log.cells().is_empty());
+    let disk = scene.disk.crash_with(Persistence::Everything);
+    Log::open_in(Arc::new(disk), &options()).unwrap();
+}
+
+/// A plain write is refused by a full disk, perhaps with all of its bytes in the file, so the batch
+/// waits for its turn to be committed in the slots. There it is refused for another reason. Either
+/// way its number is used up, and a crash does not bring it back.
+#[test]
+fn batch_that_the_slots_refuse_never_comes_back() {
+    for seed in 0..40 {
+        let options = options().write_mode(WriteMode::Pwrite);
+        let scene = Scene::on(SimDisk::new(seed), &options);
+        let log = scene.log.clone();
+        log.append(b"first").unwrap();
+        let (first, second) = (log.clone(), log.clone());
+        let (waits, waiting) = channel();
+        scene.within(Op::Sync, move |disk| {
+            disk.fail_next(Op::Write, Fault::Full, Repeat::Once);
+            let refused = aside(move || first.commit(Batch::new().set("a", [3; 1000].as_slice())));
+            assert!(refused.recv_timeout(Duration::from_millis(20)).is_err());
+            for cell in ["b", "c", "d"] {
+                second.set_lazily(cell, &[1; 1024]).unwrap();
+            }
+            waits.send(refused).unwrap();
+        });
+        log.newest_ticket().wait().unwrap();
+        let refused = waiting.recv().unwrap().recv_timeout(FOR_EVER).unwrap();
+        assert!(matches!(refused, Err(Error::TooLarge { .. })), "seed {seed}: {refused:?}");
+        let disk = scene.disk.crash_with(Persistence::Everything);
+        let found = Log::open_in(Arc::new(disk), &options).unwrap().0;
+        assert_eq!(found.cell("a"), None, "seed {seed}");
+    }
+}
+
+/// A backup is about to write a checkpoint when the log is closed. The checkpoint of the close is the
+/// last one all the same: it says that nothing follows it.
+#[test]
+pub(crate) fn close_writes_the_last_checkpoint() {
+    let scene = Scene::new(&options());
+    let log = scene.log.clone();
+    log.append(b"first").unwrap();
+    log.sync().unwrap();
+    let (resume, resumed) = channel();
+    let (at_list, is_at_list) = channel();
+    let door = Door::new(&SimDisk::new(2));
+    door.before_the_next_call(move |_| {
+        at_list.send(()).unwrap();
+        resumed.recv_timeout(FOR_EVER).unwrap();
+    });
+    let other = log.clone();
+    let backup = aside(move || other.backup_in(Arc::new(door)).map(drop));
+    is_at_list.recv_timeout(FOR_EVER).unwrap();
+    // The first slot of the checkpoint of the close.
+    scene.within(Op::Sync, move |_| {
+        resume.send(()).unwrap();
+        thread::sleep(A_WHILE);
+    });
+    log.close().unwrap();
+    assert!(matches!(backup.recv_timeout(FOR_EVER).unwrap(), Err(Error::Closed)));
+    let (_, report) = Log::open_in(Arc::new(scene.disk.clone()), &options()).unwrap();
+    assert_eq!(report.verdict, Verdict::Clean);
+}
+
+/// A writer of a side file lives longer than its log, and takes its unfinished file away while the
+/// next open does the same.
+#[test]
+fn writer_of_a_side_file_may_outlive_its_log() {
+    let scene = Scene::new(&options());
+    let mut writer = scene.log.side_file_writer().unwrap();
+    writer.write_all(&[7; 100]).unwrap();
+    scene.log.close().unwrap();
+    let next = Scene::door(&scene.disk);
+    next.1.lock().unwrap().push_back((Op::Remove, Box::new(move |_| drop(writer))));
+    let (log, _) = Log::open_in(Arc::new(next.0), &options()).unwrap();
+    assert!(next.1.lock().unwrap().is_empty(), "the open removed nothing");
+    log.append(b"goes on").unwrap();
 }

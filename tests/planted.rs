@@ -63,7 +63,8 @@ const STORIES: &[(&str, fn())] = stories! {
         tail_that_cannot_be_looked_up_is_never_sealed
         frames_stay_within_what_the_next_checkpoint_states
         number_of_a_refused_batch_is_recorded_before_anything_follows
-        poisoned_log_keeps_its_directory_while_it_is_being_written;
+        poisoned_log_keeps_its_directory_while_it_is_being_written
+        close_writes_the_last_checkpoint;
     lazily:
         lazy_value_is_durable_after_whatever_takes_it_along
         batch_goes_behind_the_lazy_values_before_it
@@ -81,7 +82,9 @@ const STORIES: &[(&str, fn())] = stories! {
         many_crashes_at_one_place_are_never_called_damage
         batch_that_takes_a_lazy_value_back_is_written
         lazy_value_that_is_put_back_replaces_the_one_in_the_checkpoint
-        batch_in_the_slots_comes_behind_what_was_set_lazily_before;
+        batch_in_the_slots_comes_behind_what_was_set_lazily_before
+        entries_of_the_life_before_stay_what_they_were
+        lost_names_of_a_side_file_poison_the_log;
 };
 
 fn crashes() -> Option<String> {

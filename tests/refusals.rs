@@ -350,3 +350,24 @@ fn next_segment_that_begins_elsewhere_is_damage() {
         assert_eq!(field, "next index");
     }
 }
+
+/// A log that was not closed, linked file by file to another directory: both would write to the
+/// same bytes.
+#[test]
+fn hard_linked_copy_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let (path, copy) = (place.path().join("log"), place.path().join("copy"));
+    let options = Options::new().segment_bytes(64 * 1024).background(false);
+    let log = Log::create(&path, &options).unwrap();
+    log.append(b"first").unwrap();
+    fs::create_dir(&copy).unwrap();
+    for file in fs::read_dir(&path).unwrap().map(Result::unwrap) {
+        if file.file_name() != "lock" {
+            fs::hard_link(file.path(), copy.join(file.file_name())).unwrap();
+        }
+    }
+    let refused = Log::open(&copy, &options).unwrap_err();
+    let Error::Io { op: "open", path, source } = refused else { panic!("{refused}") };
+    assert_eq!((path, source.kind()), (copy.join("metadata"), std::io::ErrorKind::ResourceBusy));
+    log.append(b"second").unwrap();
+}

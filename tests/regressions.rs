@@ -748,3 +748,94 @@ fn batch_that_changes_nothing_does_not_do_what_another_left() {
     log.commit(Batch::new().set("promise", [7; 1000].as_slice())).unwrap();
     assert_eq!(disk.calls(), calls);
 }
+
+/// A segment that was there when a log was opened was recycled by it, although entries were still
+/// borrowed from it: the log knew the readers of its own life only, and what they held was written
+/// over.
+#[test]
+pub(crate) fn entries_of_the_life_before_stay_what_they_were() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("log");
+    let log = Log::create(&path, &options()).unwrap();
+    for byte in 0..12 {
+        log.append(&[byte; 1500]).unwrap();
+    }
+    let held = log.read(0..1).unwrap();
+    log.close().unwrap();
+    let (log, _) = Log::open(&path, &options()).unwrap();
+    log.commit(Batch::new().trim(11)).unwrap();
+    log.maintain().unwrap();
+    for byte in 100..124 {
+        log.append(&[byte; 1500]).unwrap();
+    }
+    assert_eq!(held.get(0), Some([0; 1500].as_slice()));
+    // What was begun in this life is used again as before.
+    log.commit(Batch::new().trim(30)).unwrap();
+    log.maintain().unwrap();
+    assert!(log.stats().recycled > 0);
+}
+
+/// A directory whose failed sync forgets the names it was to make durable, so that the next one has
+/// nothing to do and succeeds.
+#[derive(Debug)]
+struct Forgetful {
+    disk: SimDisk,
+    next: Arc<Mutex<Vec<io::Result<()>>>>,
+}
+
+impl Directory for Forgetful {
+    fn list(&self) -> io::Result<Vec<DirectoryEntry>> {
+        self.disk.list()
+    }
+
+    fn lock(&self) -> Result<Box<dyn Lock>, LockRefused> {
+        self.disk.lock()
+    }
+
+    fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)> {
+        self.disk.create(bytes, allocate)
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        self.disk.open(name, access)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let planned = self.next.lock().pop();
+        planned.unwrap_or_else(|| Directory::sync(&self.disk))
+    }
+
+    fn random(&self) -> u64 {
+        self.disk.random()
+    }
+}
+
+/// The directory could not be synced for the name of a side file, and the log went on. With that
+/// failure the name of a new segment had been lost as well; the sync behind it succeeded, and the
+/// log acknowledged what was in it.
+#[test]
+pub(crate) fn lost_names_of_a_side_file_poison_the_log() {
+    let (disk, next) = (SimDisk::new(1), Arc::<Mutex<Vec<_>>>::default());
+    let door = Forgetful { disk: disk.clone(), next: Arc::clone(&next) };
+    let options = options().durability(Durability::Barrier);
+    let log = Log::create_in(Arc::new(door), &options).unwrap();
+    log.append(&[1; 3000]).unwrap();
+    log.append(&[1; 3000]).unwrap();
+    assert_eq!(log.stats().rolls, 1);
+    let mut writer = log.side_file_writer().unwrap();
+    writer.write_all(&[7; 100]).unwrap();
+    let failed = io::Error::from_raw_os_error(5);
+    *next.lock() = vec![Ok(()), Err(failed)];
+    assert!(matches!(writer.finish(), Err(Error::Io { .. })));
+    assert!(matches!(log.sync(), Err(Error::Poisoned { .. })));
+    let (log, _) = Log::open_in(Arc::new(disk.crash_with(Persistence::Nothing)), &options).unwrap();
+    assert_eq!(log.next(), 0);
+}

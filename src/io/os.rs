@@ -58,7 +58,8 @@ impl OsDirectory {
     /// # Errors
     /// It is missing, is no directory, or may not be read.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        let path = path.as_ref().to_path_buf();
+        // Files are made by path: it must mean the same whatever the process makes its directory.
+        let path = std::path::absolute(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::open(&path, flags, Mode::empty())?;
         Ok(Self { path, handle: OsHandle::from(handle) })
@@ -216,8 +217,9 @@ impl Directory for OsDirectory {
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let flags = if access == Access::Read { OFlags::RDONLY } else { OFlags::RDWR };
         let handle = self.open_plain(name, flags)?;
-        if access == Access::Write && std::os::unix::fs::MetadataExt::nlink(&handle.metadata()?) > 1
-        {
+        let shared =
+            || Ok::<_, io::Error>(std::os::unix::fs::MetadataExt::nlink(&handle.metadata()?) > 1);
+        if access != Access::Read && shared()? {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
         if let Access::Distrust { from, to } = access {
@@ -572,6 +574,12 @@ mod tests {
             file.read_at(0, &mut read).unwrap();
             assert!(read.iter().all(|&byte| byte == 7));
         }
+    }
+
+    #[test]
+    fn directory_stays_where_it_is_when_the_process_goes_elsewhere() {
+        let directory = OsDirectory::open(".").unwrap();
+        assert_eq!(directory.path(), std::env::current_dir().unwrap());
     }
 
     #[test]

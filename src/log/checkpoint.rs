@@ -97,6 +97,10 @@ impl Shared {
         // Before the turn, so that whoever comes out of here knows that all of a checkpoint before
         // is done, its files included.
         let settling = self.settling.lock();
+        if !clean && self.closed.load(Ordering::Acquire) && !planted(Bug::CloseOvertaken) {
+            // The last checkpoint of a log that is closed says so, and none comes after it.
+            return Err(Error::Closed);
+        }
         let turn = self.group.turn();
         let led =
             self.lead(turn, Some(Want { clean, bytes })).and_then(|captured| match captured {
@@ -300,8 +304,10 @@ impl Shared {
             let name = segment.name.to_string();
             let wanted = self.spares.count() < self.options.spares + RECYCLED_SPARES;
             // A segment that a borrowed read still holds must keep its bytes: its name goes, its
-            // map stays.
-            let unused = Arc::into_inner(segment).is_some();
+            // map stays. What was there when the log was opened may be held by reads of the life
+            // before, in this process.
+            let unused = segment.name.number > self.oldest_tail || planted(Bug::OldSegmentRecycled);
+            let unused = Arc::into_inner(segment).is_some() && unused;
             if self.options.recycle && wanted && unused && self.spares.recycle(&name)? {
                 add(&self.counters.recycled, 1);
             } else {

@@ -36,6 +36,8 @@ impl Shared {
         let mut writer = self.writer.lock();
         let writer = &mut *writer;
         self.usable()?;
+        // Others wrote while this one waited for its turn.
+        self.check_side_files(records)?;
         let mut ops = Vec::new();
         let place = self.place(writer);
         let outlives = planted(Bug::LazyValueOutlivesSlots);

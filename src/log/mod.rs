@@ -28,7 +28,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 pub use self::iter::Iter;
 
@@ -46,7 +46,7 @@ use crate::io::os::OsDirectory;
 use crate::options::{Durability, Options, WriteMode};
 use crate::recovery::RecoveryReport;
 use crate::segment::read::{Entries, OwnedEntries};
-use crate::side_file::{SideFileReader, SideFileWriter};
+use crate::side_file::{Poison, SideFileReader, SideFileWriter};
 use crate::state::CellValue;
 use crate::stats::Stats;
 use crate::ticket::Ticket;
@@ -416,7 +416,8 @@ impl Log {
     pub fn side_file_writer(&self) -> Result<SideFileWriter> {
         let shared = self.shared();
         shared.usable()?;
-        SideFileWriter::new(&shared.dir, &shared.side_files, shared.options.sync_method)
+        let log: Weak<dyn Poison> = Arc::<Shared>::downgrade(shared);
+        SideFileWriter::new(&shared.dir, &shared.side_files, log, shared.options.sync_method)
     }
 
     /// The side file that a state cell refers to, for reading.

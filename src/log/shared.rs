@@ -29,7 +29,7 @@ use crate::recovery::RecoveryReport;
 use crate::segment::Segment;
 use crate::segment::durable_part::DurablePart;
 use crate::segment::tail::Tail;
-use crate::side_file::KnownSideFiles;
+use crate::side_file::{KnownSideFiles, Poison};
 use crate::spares::Spares;
 use crate::state::{Cells, State};
 use crate::stats::Counters;
@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) settling: Mutex<()>,
     pub(crate) spares: Spares,
     pub(crate) side_files: KnownSideFiles,
+    /// Number of the tail when the log was opened: segments with a higher one were begun since.
+    pub(crate) oldest_tail: u64,
     pub(crate) counters: Counters,
     pub(crate) signals: Signals,
     pub(crate) watch: Watch,
@@ -217,5 +219,13 @@ impl Shared {
             writer.lazy.merge_into(Arc::make_mut(&mut cells));
         }
         cells
+    }
+}
+
+impl Poison for Shared {
+    fn poison(&self, error: Error) -> Error {
+        let error = self.poisoned_by(error);
+        self.call_back();
+        error
     }
 }

@@ -65,6 +65,11 @@ impl View {
         self.sealed_units.retain(|(sealed, _)| *sealed >= number);
     }
 
+    #[cfg(test)]
+    pub(crate) fn footers_awaited(&self) -> usize {
+        self.sealed_units.len()
+    }
+
     /// Takes in a new first index. Answers the segments that hold nothing live any more.
     pub(crate) fn trim(&mut self, first: u64) -> Vec<Arc<Segment>> {
         self.first = first;

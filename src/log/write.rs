@@ -32,6 +32,9 @@ use crate::stats::{add, add_alone};
 /// Encoded bytes of one batch that are gathered before they are handed to the file.
 const FLUSH_BYTES: usize = 256 * 1024;
 
+/// Planned frames that are kept room for from one batch to the next.
+const OPS_KEPT: usize = 4096;
+
 /// A written batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Written {
@@ -75,7 +78,14 @@ impl Shared {
                 }
                 Attempt::Unchanged(newest) => return Ok(newest),
                 Attempt::NeedsCheckpoint { bytes } => self.checkpoint(false, bytes)?,
-                Attempt::NeedsSlots => return self.commit_in_slots(records),
+                Attempt::NeedsSlots => {
+                    let written = self.commit_in_slots(records);
+                    if written.is_err() {
+                        // As below: its frames may be in the tail as well.
+                        self.checkpoint(false, 0)?;
+                    }
+                    return written;
+                }
                 Attempt::Refused(error) => {
                     // Declares the number of the refused batch used up. A crash before it may
                     // find the batch, whose caller has not heard of it yet.
@@ -102,6 +112,7 @@ impl Shared {
                 let (rolls, mut ops) = (plan.rolls, std::mem::take(&mut writer.ops));
                 let written = self.carry_out(writer, records, plan, &mut ops, &mut spares);
                 ops.clear();
+                ops.shrink_to(OPS_KEPT);
                 writer.ops = ops;
                 if written.is_ok() {
                     writer.lazy.taken();
@@ -181,7 +192,7 @@ impl Shared {
     }
 
     /// Every side file that is attached must be one that `SideFileWriter::finish` handed out.
-    fn check_side_files(&self, records: &[Record<'_>]) -> Result<()> {
+    pub(super) fn check_side_files(&self, records: &[Record<'_>]) -> Result<()> {
         for record in records {
             if let Record::Attach(_, file) = record
                 && !self.side_files.lock().contains(&file.0.id)
@@ -369,6 +380,11 @@ impl Shared {
         writer.reach = self.segment_bytes;
         let dead = view.roll(Arc::clone(&writer.tail.segment));
         writer.dead.extend(dead);
+        if self.options.volatile {
+            // There is no medium: nothing waits for a sync, which might never come.
+            view.footers_durable(u64::MAX);
+            writer.dirty.clear();
+        }
         self.signals.want_spare();
         add_alone(&self.counters.rolls, 1);
         crate::trace::rolled(self.dir.path(), writer.tail.segment.name);
@@ -502,5 +518,22 @@ fn apply(view: &mut View, ops: &[Op], records: &[Record<'_>], writer: &Writer) {
             Some(Record::Reset(_)) => view.tail_units.truncate(0),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Log, Options};
+
+    #[test]
+    fn nothing_piles_up_in_a_log_in_memory_that_only_grows() {
+        let log = Log::in_memory(&Options::new().tiny_segments(4096 * 2)).unwrap();
+        for _ in 0..200 {
+            log.append(&[1; 1500]).unwrap();
+        }
+        let shared = log.shared();
+        assert!(log.stats().rolls >= 90);
+        assert!(shared.writer.lock().dirty.len() <= 1);
+        assert_eq!(shared.view.read().footers_awaited(), 0);
     }
 }

@@ -23,7 +23,9 @@ const PAGE: usize = 4096;
 const ASK_FIRST_BYTES: usize = 16 * PAGE;
 
 /// Entries read from the log without copying them. They stay valid, and their memory stays mapped,
-/// across any roll, trim or recycle, for as long as this value or a clone of it lives.
+/// across any roll, trim, recycle, close and reopen, for as long as this value or a clone of it
+/// lives. Only what was never durable can change: entries borrowed from a poisoned log, if its reopen
+/// finds that they are not there and writes others in their place.
 ///
 /// Should the device fail to bring back a page that the system dropped meanwhile, touching it
 /// raises SIGBUS as with any memory map; what was read in is checked before it is handed out.
