@@ -58,7 +58,10 @@ impl System {
     pub(crate) fn make(self, image: &Path) -> Command {
         let mut command = Command::new(format!("mkfs.{}", self.name()));
         match self {
-            Self::Ext4 => command.args(["-q", "-F"]),
+            // All of it now: otherwise the kernel goes on writing it once it is mounted.
+            Self::Ext4 => {
+                command.args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+            }
             Self::Xfs => command.args(["-q", "-f"]),
             Self::Btrfs => command.args(["-q", "-f", "-m", "single"]),
         };
