@@ -42,8 +42,8 @@ fn config() -> Arc<Config> {
 fn snapshots_every(entries: u64) -> Arc<Config> {
     let config = Config::build("test".into())
         .heartbeat_interval(50)
-        .election_timeout_min(600)
-        .election_timeout_max(1500)
+        .election_timeout_min(3000)
+        .election_timeout_max(6000)
         .snapshot_policy(SnapshotPolicy::LogsSinceLast(entries));
     Arc::new(config.validate().unwrap())
 }

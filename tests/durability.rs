@@ -6,6 +6,9 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+#[path = "async_raft/slow.rs"]
+mod slow;
+
 use std::future::IntoFuture;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +18,8 @@ use std::time::Duration;
 
 use indelible::io::sim::{Fault, Op, Persistence, Repeat, SimDisk};
 use indelible::{Batch, Durability, Error, Log, Options, WriteMode};
+
+use self::slow::SlowDirectory;
 
 fn options(durability: Durability) -> Options {
     Options::new().tiny_segments(8192).durability(durability).background(false)
@@ -105,11 +110,15 @@ fn interval_makes_durable_by_itself() {
     assert_eq!(log.durable(), 1);
 }
 
+/// Syncs that take as long as those of a fast disk: where they cost nothing, there is nothing to share.
+fn log_with_slow_syncs(options: &Options) -> Log {
+    let directory = SlowDirectory::new(Duration::from_millis(1));
+    Log::create_in(Arc::new(directory), options).unwrap()
+}
+
 #[test]
 fn callbacks_come_once_and_in_order() {
-    let directory = tempfile::tempdir().unwrap();
-    let options = Options::new().segment_bytes(64 * 1024);
-    let log = Log::create(directory.path().join("log"), &options).unwrap();
+    let log = log_with_slow_syncs(&Options::new().segment_bytes(64 * 1024));
     let (sender, receiver) = mpsc::channel();
     for number in 0..500_u32 {
         let sender = sender.clone();
@@ -201,9 +210,7 @@ fn batches_are_written_while_a_sync_takes_long_and_share_the_next() {
 
 #[test]
 fn threads_share_syncs() {
-    let directory = tempfile::tempdir().unwrap();
-    let log =
-        Log::create(directory.path().join("log"), &Options::new().segment_bytes(1 << 20)).unwrap();
+    let log = log_with_slow_syncs(&Options::new().segment_bytes(1 << 20));
     std::thread::scope(|scope| {
         for thread in 0..16_u64 {
             let log = &log;

@@ -144,10 +144,16 @@ impl Directory for Door {
     }
 }
 
-/// Runs something on a thread of its own; what comes back arrives when it is done.
+/// Runs something on a thread of its own, which has started on return; what comes back arrives when
+/// it is done.
 fn aside<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (started, start) = channel();
     let (done, result) = channel();
-    thread::spawn(move || done.send(run()));
+    thread::spawn(move || {
+        started.send(()).unwrap();
+        done.send(run())
+    });
+    start.recv_timeout(FOR_EVER).unwrap();
     result
 }
 

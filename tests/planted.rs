@@ -156,6 +156,10 @@ fn likely(bug: Bug) -> usize {
     }
 }
 
+/// How often a bug is looked for before it counts as missed: on a busy machine a thread may not come in
+/// time to the moment that a story is about.
+const LOOKS: u32 = 3;
+
 /// What a story says that fails.
 fn told(story: fn()) -> Option<String> {
     let panic = catch_unwind(story).err()?;
@@ -170,6 +174,12 @@ struct Noticed {
     sweep: Option<&'static str>,
     /// What the sweep said, or the first story.
     said: String,
+}
+
+impl Noticed {
+    fn is_any(&self) -> bool {
+        !self.stories.is_empty() || self.sweep.is_some()
+    }
 }
 
 fn look_for(bug: Bug) -> Noticed {
@@ -196,7 +206,8 @@ fn look_for_all() -> Vec<Noticed> {
     let found = Mutex::new(Vec::new());
     let work = || {
         while let Some(bug) = BUGS.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let noticed = look_for(*bug);
+            let mut looks = (0..LOOKS).map(|_| look_for(*bug));
+            let noticed = looks.find(Noticed::is_any).unwrap_or_default();
             found.lock().unwrap().push((*bug as usize, noticed));
         }
     };
@@ -250,7 +261,7 @@ fn every_planted_bug_is_noticed() {
         let sweep = noticed.sweep.unwrap_or_default();
         let said = noticed.said.split([';', '\n']).next().unwrap_or_default();
         println!("| `{bug:?}` | {sweep} | {stories} | {said} |");
-        if sweep.is_empty() && stories.is_empty() {
+        if !noticed.is_any() {
             missed.push(*bug);
         }
         if !document.contains(&format!("\n| `{bug:?}` |")) {

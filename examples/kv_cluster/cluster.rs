@@ -24,6 +24,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Outside the range from which systems take the local ports of outgoing connections.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
+/// Twice what a cluster takes, as some may be in use.
+const PORTS_PER_PROCESS: u16 = 8;
 
 /// One node's process, or the place for it while it is down.
 #[derive(Debug)]
@@ -55,13 +57,8 @@ pub(crate) struct Restart {
 }
 
 impl Cluster {
-    pub(crate) fn new(
-        dir: &Path,
-        store: StoreChoices,
-        snapshot_every: u64,
-        seed: u64,
-    ) -> Outcome<Self> {
-        let ports = free_ports(4, seed)?;
+    pub(crate) fn new(dir: &Path, store: StoreChoices, snapshot_every: u64) -> Outcome<Self> {
+        let ports = free_ports(4)?;
         let address = |port: &u16| format!("127.0.0.1:{port}");
         let seats = (1..).zip(&ports).map(|(id, port)| {
             (id, Seat { address: address(port), child: None, oath: Oath::default() })
@@ -213,9 +210,11 @@ pub(crate) fn tail(path: &Path) -> String {
     last.iter().flat_map(|line| ["    ", line, "\n"]).collect()
 }
 
-fn free_ports(count: usize, seed: u64) -> Outcome<Vec<u16>> {
-    let span = u64::from(PORTS.end - PORTS.start);
-    let offset = (u64::from(std::process::id()) * 7 + seed * 13) % span;
+/// Free ports, from a block of this process's own: between the look and the start of the nodes another
+/// cluster may look as well.
+fn free_ports(count: usize) -> Outcome<Vec<u16>> {
+    let blocks = u32::from((PORTS.end - PORTS.start) / PORTS_PER_PROCESS);
+    let offset = std::process::id() % blocks * u32::from(PORTS_PER_PROCESS);
     let candidates = (PORTS.start..PORTS.end).cycle().skip(usize::try_from(offset).unwrap_or(0));
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let ports: Vec<u16> = candidates.take(2_000).filter(free).take(count).collect();

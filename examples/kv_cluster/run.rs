@@ -74,7 +74,7 @@ pub(crate) fn run(mut choices: RunChoices) -> Outcome<bool> {
     let input = Input::load(choices.input.as_deref())?;
     let place = Place::new(choices.dir.as_deref())?;
     let snapshot_every = (choices.entries / 20).clamp(200, 5_000);
-    let cluster = Cluster::new(place.path(), choices.store, snapshot_every, choices.seed)?;
+    let cluster = Cluster::new(place.path(), choices.store, snapshot_every)?;
     let timeout = choices
         .timeout
         .unwrap_or_else(|| Duration::from_secs(60 + 4 * choices.kills + choices.entries / 200));

@@ -98,10 +98,19 @@ impl Cluster {
         Err("no leader was elected".into())
     }
 
-    /// Sets a key, durably on a majority.
+    /// Sets a key, durably on a majority. Asks again if the leader lost its place meanwhile: then the
+    /// key may be set twice.
     pub(crate) async fn set(&self, key: &str, value: &str) -> Result<Option<String>, Failed> {
         let set = Set { key: key.into(), value: value.into() };
-        Ok(self.leader().await?.raft.client_write(set).await?.data)
+        for _ in 0..20 {
+            match self.leader().await?.raft.client_write(set.clone()).await {
+                Ok(written) => return Ok(written.data),
+                Err(error) if error.forward_to_leader::<()>().is_some() => {}
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err("no leader kept its place".into())
     }
 
     pub(crate) fn node(&self, id: u64) -> Result<Node, Failed> {

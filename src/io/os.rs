@@ -554,6 +554,8 @@ mod tests {
         let (name, file) = directory.create(len as u64, true).unwrap();
         // One large write, for large folios.
         file.write_at(0, &vec![7; len]).unwrap();
+        // The kernel drops no dirty page.
+        file.sync(0..len as u64, SyncMethod::Fdatasync).unwrap();
         drop(file);
         let resident = |from: usize, to: usize| {
             let handle = directory.open_plain(&name, OFlags::RDONLY).unwrap();

@@ -19,7 +19,7 @@ fn a_bench_names_what_to_set_and_leaves_nothing_behind() {
     let started = Instant::now();
     let output = indelible(&arguments, &[&directory]);
     // Set-up and the last round come on top, on a machine that does other things as well.
-    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(180), "{:?}", started.elapsed());
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{shown}");
     for expected in [
@@ -79,8 +79,9 @@ fn an_interrupted_bench_leaves_nothing_behind() {
         .spawn()
         .unwrap();
     wait_until(&mut bench, || !is_empty(&directory));
-    let id = bench.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    // The shell's own: not every system has a program of that name.
+    let kill = format!("kill -INT {}", bench.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     assert_eq!(bench.wait().unwrap().code(), Some(130));
     assert!(is_empty(&directory));
 }

@@ -1,5 +1,7 @@
 //! openraft 0.9.
 
+use std::time::Duration;
+
 use indelible::openraft_09::LogStore;
 use indelible::{Batch, Log, Options};
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
@@ -192,9 +194,12 @@ async fn cluster_restarts_from_disk_through_snapshots() {
     }
     let last = cluster.leader().await.unwrap().log.next();
     cluster.start(2).await.unwrap();
-    while cluster.node(2).unwrap().log.next() < last {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let caught_up = async {
+        while cluster.node(2).unwrap().log.next() < last {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), caught_up).await.unwrap();
     for node in 0..3 {
         assert!(cluster.node(node).unwrap().log.first() > 0, "a snapshot has replaced entries");
         cluster.stop(node).await.unwrap();

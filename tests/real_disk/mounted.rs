@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use indelible::{Batch, Error, Log, Options, SyncMethod, WriteMode};
 
@@ -57,7 +58,10 @@ impl System {
     pub(crate) fn make(self, image: &Path) -> Command {
         let mut command = Command::new(format!("mkfs.{}", self.name()));
         match self {
-            Self::Ext4 => command.args(["-q", "-F"]),
+            // All of it now: otherwise the kernel goes on writing it once it is mounted.
+            Self::Ext4 => {
+                command.args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+            }
             Self::Xfs => command.args(["-q", "-f"]),
             Self::Btrfs => command.args(["-q", "-f", "-m", "single"]),
         };
@@ -80,6 +84,25 @@ pub(crate) fn run(command: &mut Command) -> Result<String, String> {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
     Err(format!("{shown}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// How long what has just ended may still keep something busy.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Tries until it works, or for as long as it may be busy.
+pub(crate) fn patiently(mut step: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    let started = Instant::now();
+    loop {
+        match step() {
+            Err(_) if started.elapsed() < BUSY => std::thread::sleep(Duration::from_millis(10)),
+            ended => return ended,
+        }
+    }
+}
+
+/// Unmounts what is mounted at a place.
+pub(crate) fn unmount(place: &Path) -> Result<(), String> {
+    patiently(|| run(Command::new("umount").arg(place)).map(drop))
 }
 
 impl Mounted {

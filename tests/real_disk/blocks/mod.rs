@@ -120,7 +120,7 @@ fn missing(system: System) -> Option<String> {
         Ok(disk) => disk,
         Err(why) => return Some(why),
     };
-    let made = run(&mut system.make(&disk.file())).and_then(|_| disk.mount());
+    let made = run(&mut system.make(&disk.file())).and_then(|_| disk.mount()?.detach());
     made.err()
 }
 
@@ -186,7 +186,7 @@ impl Totals {
         let status = process.wait().unwrap();
         self.known.add(&known);
         match last? {
-            Some(line) if line == "closed" && status.success() => Ok(()),
+            Some(line) if line == "closed" && status.success() => mounted.detach(),
             other => Err(format!("the process ended by itself: {status}, last {other:?}")),
         }
     }
@@ -236,7 +236,7 @@ fn record(
             return Err(what);
         }
     }
-    drop(mounted);
+    mounted.detach()?;
     let events = disk.tape.lock().events.take().unwrap();
     let at_flush = |(at, event): (usize, &Event)| matches!(event, Event::Flush).then_some(at);
     let flushes: Vec<usize> = events.iter().enumerate().filter_map(at_flush).collect();

@@ -17,7 +17,7 @@ use fuser::{
 use parking_lot::Mutex;
 
 use super::image::{Event, Image, PAGE_BYTES};
-use crate::mounted::{System, run};
+use crate::mounted::{System, patiently, run, unmount};
 
 const FOR_GOOD: Duration = Duration::from_secs(24 * 3600);
 const DISK: INodeNo = INodeNo(2);
@@ -185,19 +185,15 @@ impl Disk {
     /// Mounts the file system on the disk, which recovers itself first if it has to.
     pub(super) fn mount(&self) -> Result<Attached, String> {
         let mut losetup = Command::new("losetup");
-        let device = run(losetup
-            .args(["--find", "--show", "--direct-io=off", "--nooverlap"])
-            .arg(self.file()))?;
-        let mut attached = Attached { device, place: None };
+        let device = run(losetup.args(["--find", "--show", "--direct-io=off"]).arg(self.file()))?;
+        let backing = backing_file(&device);
+        let mut attached = Attached { device: Some(device.clone()), backing, place: None };
         if self.system == System::Btrfs {
             // The kernel remembers the disk as it was before, which may have been newer.
             run(Command::new("btrfs").args(["device", "scan", "--forget"]))?;
         }
         let place = self.place.path().join("mount");
-        run(Command::new("mount")
-            .args(["-o", self.system.options()])
-            .arg(&attached.device)
-            .arg(&place))?;
+        run(Command::new("mount").args(["-o", self.system.options()]).arg(&device).arg(&place))?;
         attached.place = Some(place);
         Ok(attached)
     }
@@ -215,9 +211,11 @@ impl Drop for Disk {
     }
 }
 
-/// A mounted disk, until this is dropped.
+/// A mounted disk, until this is detached or dropped.
 pub(super) struct Attached {
-    device: String,
+    device: Option<String>,
+    /// What is under the device.
+    backing: Option<String>,
     place: Option<PathBuf>,
 }
 
@@ -225,13 +223,40 @@ impl Attached {
     pub(super) fn path(&self) -> &Path {
         self.place.as_deref().unwrap()
     }
+
+    /// Unmounts the file system and takes the device away, so that the kernel knows nothing of the
+    /// disk any more.
+    ///
+    /// # Errors
+    /// What is still in use.
+    pub(super) fn detach(mut self) -> Result<(), String> {
+        self.let_go()
+    }
+
+    /// Does nothing when it has been called before.
+    fn let_go(&mut self) -> Result<(), String> {
+        let unmounted = self.place.take().map_or(Ok(()), |place| unmount(&place));
+        let Some(device) = self.device.take() else { return unmounted };
+        let detached = run(Command::new("losetup").args(["-d", &device]));
+        unmounted.and(detached.map(drop))?;
+        // While somebody has the device open, the kernel keeps it and what it knows of the disk.
+        patiently(|| {
+            let stays = self.backing.is_some() && backing_file(&device) == self.backing;
+            if stays { Err(format!("{device} stays in use")) } else { Ok(()) }
+        })
+    }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        if let Some(place) = &self.place {
-            let _unmounted = run(Command::new("umount").arg(place));
+        if let Err(why) = self.let_go() {
+            println!("real disk: {why}");
         }
-        let _detached = run(Command::new("losetup").args(["-d", &self.device]));
     }
+}
+
+/// The path of the file under a loop device, as the kernel tells it.
+fn backing_file(device: &str) -> Option<String> {
+    let name = device.rsplit('/').next()?;
+    std::fs::read_to_string(format!("/sys/block/{name}/loop/backing_file")).ok()
 }

@@ -22,7 +22,7 @@ use super::server::Server;
 use super::state::{Plan, State};
 use crate::child::{BUG, CONFIGS, Task};
 use crate::known::{Known, Trouble};
-use crate::mounted::run;
+use crate::mounted::{patiently, run, unmount};
 use crate::oracle::Dice;
 
 /// A child that says nothing for so long hangs. Generous: the machine may be stopped meanwhile.
@@ -115,8 +115,28 @@ impl Life {
 
     /// On return the kernel has written back what it would, and has forgotten everything.
     pub(crate) fn unmount(&mut self) {
-        if let Some(session) = self.session.take() {
-            unmounted(session).unwrap();
+        self.end_session().unwrap();
+    }
+
+    /// Unmounts and waits for the threads of the session.
+    fn end_session(&mut self) -> Result<(), String> {
+        let Some(session) = self.session.take() else { return Ok(()) };
+        match session.umount_and_join() {
+            // A thread that is at taking a request when the kernel lets go of the connection, such as
+            // a `RELEASE` that nobody waits for, is told `ECONNABORTED` instead of `ENODEV`
+            // (`fuse_dev_do_read` of Linux): everything was written back before, and nothing is
+            // missing.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => Ok(()),
+            // It is still mounted, and its threads go on without the session.
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                unmount(self.place.path())?;
+                // They let go of their share of the state when they end.
+                patiently(|| match Arc::strong_count(&self.state) {
+                    1 => Ok(()),
+                    _ => Err("the threads of the file system do not end".to_owned()),
+                })
+            }
+            ended => ended.map_err(|error| error.to_string()),
         }
     }
 
@@ -228,24 +248,10 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        if let Some(session) = self.session.take()
-            && unmounted(session).is_err()
-        {
+        if self.end_session().is_err() {
             // Somebody still has it open: it goes when they do.
             let _best_effort = run(Command::new("umount").arg("-l").arg(self.place.path()));
         }
-    }
-}
-
-/// Unmounts and waits for the threads of the session.
-///
-/// A thread that is at taking a request when the kernel lets go of the connection, such as a
-/// `RELEASE` that nobody waits for, is told `ECONNABORTED` instead of `ENODEV` (`fuse_dev_do_read`
-/// of Linux): everything was written back before, and nothing is missing.
-fn unmounted(session: BackgroundSession) -> std::io::Result<()> {
-    match session.umount_and_join() {
-        Err(error) if error.kind() == ErrorKind::ConnectionAborted => Ok(()),
-        ended => ended,
     }
 }
 
