@@ -48,7 +48,8 @@ const STORIES: &[(&str, fn())] = stories! {
         what_is_called_durable_survives_at_every_call
         segment_is_missed_from_the_acknowledgement_on
         batch_written_while_a_sync_runs_is_not_acknowledged_by_it
-        promise_in_a_slot_whose_sync_failed_is_not_acknowledged;
+        promise_in_a_slot_whose_sync_failed_is_not_acknowledged
+        lost_names_of_a_side_file_poison_the_log;
     durability:
         always_is_durable_on_return
         barrier_is_durable_after_sync_and_costs_one
@@ -83,8 +84,7 @@ const STORIES: &[(&str, fn())] = stories! {
         batch_that_takes_a_lazy_value_back_is_written
         lazy_value_that_is_put_back_replaces_the_one_in_the_checkpoint
         batch_in_the_slots_comes_behind_what_was_set_lazily_before
-        entries_of_the_life_before_stay_what_they_were
-        lost_names_of_a_side_file_poison_the_log;
+        entries_of_the_life_before_stay_what_they_were;
 };
 
 fn crashes() -> Option<String> {
