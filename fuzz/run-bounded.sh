@@ -22,7 +22,7 @@ fi
 
 binaries=fuzz/target/$(rustc -vV | sed -n 's/^host: //p')/release
 
-# d-engine's target is apart, because its host needs protoc to build.
+# d-engine's targets are apart, because their host needs protoc to build.
 apart=adapters/d-engine/fuzz
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo fuzz list && cargo fuzz list --fuzz-dir $apart)
 
@@ -33,14 +33,14 @@ for target in "${targets[@]}"; do
     # scripts, so tracing finds nothing more in as many executions, and halves their rate.
     cargo +stable fuzz build --fuzz-dir $package --target-dir fuzz/target -s none --no-trace-compares "$target"
     case $target in
-    open_directory | operations) runs=$whole_logs ;;
+    open_directory | operations | stores_raft | store_d_engine) runs=$whole_logs ;;
     *) runs=$decoders ;;
     esac
     # Longer inputs say nothing new and are slower. Programs are long from the start: left alone, the
     # fuzzer keeps them short for hundreds of thousands of executions.
     case $target in
     segment_scan) lengths=(-max_len=2049) ;;
-    codec_raft | codec_d_engine) lengths=(-max_len=1024) ;;
+    codec_raft | stores_raft | codec_d_engine | store_d_engine) lengths=(-max_len=1024) ;;
     metadata_slots) lengths=(-max_len=4097) ;;
     operations) lengths=(-max_len=256 -len_control=0) ;;
     *) lengths=() ;;

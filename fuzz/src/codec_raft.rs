@@ -1,7 +1,7 @@
 //! `codec_raft`: what the stores for openraft 0.9, openraft 0.10 and async-raft read, from any bytes.
 //!
-//! Input: a mode byte, then one encoded value, or a script of cells and entries for a whole store
-//! (`raft_stores`).
+//! Input: a mode byte that chooses the type, and the length and the byte of cuts and longer inputs;
+//! then the bytes of one value.
 //!
 //! Invariants:
 //! 1. Decoding any bytes gives a value or a `CodecError`. It never panics, and allocates no more
@@ -9,12 +9,8 @@
 //! 2. What decodes encodes again, to no more bytes, and those decode to the same value.
 //! 3. No strict prefix of what decodes, and no longer input, decodes as well.
 //! 4. Both openrafts read the same bytes as the same value.
-//! 5. A store on a log whose cells and entries are any bytes is refused, or each of its reads gives
-//!    exactly what they decode to, or fails if they do not. An entry that states another index than
-//!    the one it lies at is no entry.
-//! 6. What a host does next with what it read is done or refused, and both can be read.
-//! 7. async-raft: a state machine is given the commands of a log once each, in order, without a gap.
-//!    A snapshot of any bytes is installed whole, or refused and the log as it was.
+//!
+//! The stores themselves are for `stores_raft`.
 
 use std::fmt::Debug;
 use std::io::Cursor;
@@ -29,7 +25,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region};
 
-use crate::raft_stores;
 use crate::script::Script;
 
 /// A set of one node takes two bytes, and a tree node of more than a hundred in memory.
@@ -75,10 +70,7 @@ pub type Entry010 = <Types010 as RaftTypeConfig>::Entry;
 pub fn run(input: &[u8]) {
     let mut script = Script::new(input);
     let mode = script.u8();
-    let detail = mode >> 4;
-    if mode & raft_stores::STORE != 0 {
-        return raft_stores::run(mode, script);
-    }
+    let detail = mode >> 3;
     let bytes = script.rest();
     match mode & 7 {
         0 => both::<Entry09, Entry010>(bytes, detail),
@@ -135,4 +127,4 @@ pub fn decoded_from<V: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<V> 
     Postcard::decode(bytes).ok()
 }
 
-pub use crate::raft_seeds::seeds;
+pub use crate::raft_seeds::values as seeds;

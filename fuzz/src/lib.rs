@@ -11,9 +11,9 @@ pub mod metadata_slots;
 pub mod open_directory;
 pub mod operations;
 pub mod raft_seeds;
-pub mod raft_stores;
 pub mod script;
 pub mod segment_scan;
+pub mod stores_raft;
 
 /// A name and the bytes of an input.
 pub type Seed = (String, Vec<u8>);
@@ -22,12 +22,13 @@ pub type Seed = (String, Vec<u8>);
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Seed>);
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("frame_decode", frame_decode::run, frame_decode::seeds),
     ("segment_scan", segment_scan::run, segment_scan::seeds),
     ("metadata_slots", metadata_slots::run, metadata_slots::seeds),
     ("codec_omnipaxos", codec_omnipaxos::run, codec_omnipaxos::seeds),
     ("codec_raft", codec_raft::run, codec_raft::seeds),
+    ("stores_raft", stores_raft::run, stores_raft::seeds),
     ("open_directory", open_directory::run, open_directory::seeds),
     ("operations", operations::run, operations::seeds),
 ];

@@ -1,5 +1,5 @@
-//! The seeds of `codec_raft`: values as the hosts' types encode themselves, and logs as their stores
-//! leave them. Sets have one member each, because async-raft's have no order.
+//! The seeds of `codec_raft`, values as the hosts' types encode themselves, and of `stores_raft`, logs
+//! as their stores leave them. Sets have one member each, because async-raft's have no order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,18 +16,10 @@ use openraft_010::{BasicNode, EntryPayload as NewPayload, Membership, RaftTypeCo
 
 use crate::Seed;
 use crate::codec_raft::{Command, Entry010, Types010, encoded};
-use crate::raft_stores::{
-    ASYNC_RAFT, ASYNC_RAFT_CELLS, OPENRAFT_CELLS, REPAIR, SNAPSHOT, STORE, WRITE,
+use crate::stores_raft::{
+    ASYNC_RAFT, ASYNC_RAFT_CELLS, CALL_SHIFT, OPENRAFT_CELLS, REPAIR, SNAPSHOT, WRITE,
 };
-use crate::raft_stores::{Async, Machine, NODE, New, RUNTIME, in_memory, now};
-
-/// All of them.
-pub fn seeds() -> Vec<Seed> {
-    let mut seeds = values();
-    seeds.extend(openraft());
-    seeds.extend(async_raft());
-    seeds
-}
+use crate::stores_raft::{Async, Machine, NODE, New, RUNTIME, in_memory, now};
 
 fn commands() -> [Command; 3] {
     [
@@ -79,7 +71,8 @@ fn async_entries() -> Vec<Entry<Command>> {
     indexed.map(|(index, payload)| Entry { index, term: 2, payload }).collect()
 }
 
-fn values() -> Vec<Seed> {
+/// One encoding of each value.
+pub fn values() -> Vec<Seed> {
     let mut seeds = Vec::new();
     let mut seed = |name: &str, mode: u8, bytes: Vec<u8>| {
         seeds.push((name.to_owned(), [vec![mode], bytes].concat()));
@@ -99,6 +92,13 @@ fn values() -> Vec<Seed> {
     seeds
 }
 
+/// Logs of both kinds of stores.
+pub fn stores() -> Vec<Seed> {
+    let mut seeds = openraft();
+    seeds.extend(async_raft());
+    seeds
+}
+
 fn openraft() -> Vec<Seed> {
     let mut seeds = Vec::new();
     let mut seed = |name: String, log: &Log, mode| {
@@ -112,7 +112,7 @@ fn openraft() -> Vec<Seed> {
     seed("openraft".to_owned(), &log, 0);
     now(store.purge(log_id(1))).unwrap();
     for call in 0..8 {
-        seed(format!("openraft_call_{call}"), &log, WRITE | call << 4);
+        seed(format!("openraft_call_{call}"), &log, WRITE | call << CALL_SHIFT);
     }
     now(store.purge(log_id(9))).unwrap();
     seed("openraft_purged".to_owned(), &log, 0);
@@ -143,11 +143,14 @@ fn async_raft() -> Vec<Seed> {
     let unframed = [&packed[8..9], &packed[16..]].concat();
     seed("async_raft_snapshot", &leader, 0, Some(&packed));
     seed("async_raft_snapshot_repaired", &leader, REPAIR, Some(&unframed));
-    seed("async_raft_install", &follower, WRITE | 16, Some(&packed));
-    seed("async_raft_install_repaired", &follower, WRITE | REPAIR | 16, Some(&unframed));
+    seed("async_raft_install", &follower, WRITE | COVERED, Some(&packed));
+    seed("async_raft_install_repaired", &follower, WRITE | REPAIR | COVERED, Some(&unframed));
     seed("async_raft_install_other", &follower, WRITE | REPAIR, Some(&unframed));
     seeds
 }
+
+/// Installs a snapshot as what it covers.
+const COVERED: u8 = 1 << CALL_SHIFT;
 
 /// The input that makes this log.
 fn script(log: &Log, cells: [&str; 4], mode: u8, snapshot: Option<&[u8]>) -> Vec<u8> {
@@ -156,7 +159,7 @@ fn script(log: &Log, cells: [&str; 4], mode: u8, snapshot: Option<&[u8]>) -> Vec
         [&[length], bytes].concat()
     };
     let optional = |bytes: Option<&[u8]>| bytes.map_or(vec![0], |bytes| counted(bytes, 1));
-    let mut input = vec![STORE | mode, 255, 0];
+    let mut input = vec![mode, 255, 0];
     input.extend(log.first().to_le_bytes());
     for cell in cells {
         input.extend(optional(log.cell(cell).as_deref()));

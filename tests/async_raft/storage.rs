@@ -48,7 +48,7 @@ async fn empty_storage_is_pristine() {
     assert_eq!(state.membership.members, members([0]));
 }
 
-/// Found with the fuzz target `codec_raft`: it was applied.
+/// Found with the fuzz target `stores_raft`: it was applied.
 #[tokio::test]
 async fn entry_that_states_another_index_is_refused() {
     let log = in_memory();
@@ -58,7 +58,7 @@ async fn entry_that_states_another_index_is_refused() {
     assert!(matches!(refused, Err(Failure::Codec { op: "decode", .. })), "{refused:?}");
 }
 
-/// Found by the fuzz target `codec_raft`: the state machine got the commands behind a gap.
+/// Found by the fuzz target `stores_raft`: the state machine got the commands behind a gap.
 #[tokio::test]
 async fn log_that_does_not_begin_behind_its_snapshot_is_refused() {
     let log = in_memory();

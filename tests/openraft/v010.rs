@@ -72,7 +72,7 @@ async fn ids(store: &mut Store) -> Vec<LogIdOf<Types>> {
     entries.iter().map(|entry| entry.log_id).collect()
 }
 
-/// Found with the fuzz target `codec_raft`: it was handed out at the index where it lay.
+/// Found with the fuzz target `stores_raft`: it was handed out at the index where it lay.
 #[tokio::test]
 async fn entry_that_states_another_index_is_refused() {
     let log = Log::in_memory(&Options::new()).unwrap();

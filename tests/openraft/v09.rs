@@ -71,7 +71,7 @@ async fn state(store: &mut Store) -> (Option<LogId<u64>>, Option<LogId<u64>>) {
     (last_purged_log_id, last_log_id)
 }
 
-/// Found with the fuzz target `codec_raft`: it was handed out at the index where it lay.
+/// Found with the fuzz target `stores_raft`: it was handed out at the index where it lay.
 #[tokio::test]
 async fn entry_that_states_another_index_is_refused() {
     let log = Log::in_memory(&Options::new()).unwrap();

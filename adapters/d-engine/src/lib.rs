@@ -5,6 +5,9 @@
 
 mod convert;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod hooks;
 mod log_store;
 mod meta_store;
 mod storage;

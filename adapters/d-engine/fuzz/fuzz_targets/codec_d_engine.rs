@@ -1,8 +1,8 @@
-//! Runs `indelible_d_engine_fuzz::run`; the library's header lists the invariants.
+//! Runs `indelible_d_engine_fuzz::codec_d_engine`, whose header lists the invariants.
 #![no_main]
 
-/// What a storage allocates is counted.
+/// What a decoder allocates is counted.
 #[global_allocator]
 static COUNTED: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| indelible_d_engine_fuzz::run(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| indelible_d_engine_fuzz::codec_d_engine::run(bytes));

@@ -1,9 +1,17 @@
-//! The stores of `codec_raft` (invariants 5 to 7): opened on a log whose cells and entries are any
-//! bytes, and held against what these bytes decode to.
+//! `stores_raft`: the stores for openraft 0.9, openraft 0.10 and async-raft, opened on a log whose
+//! cells and entries are any bytes, and held against what these bytes decode to.
 //!
-//! Script: the first index; for each cell and the snapshot one byte, 0 if there is none, and else
-//! one more than its length, then its bytes; each entry with its length before it. One log in memory
-//! serves all executions of a thread, since to make one takes longer than all the rest.
+//! Input: a mode byte; the first index; for each cell and the snapshot one byte, 0 if there is none,
+//! and else one more than its length, then its bytes; each entry with its length before it. One log
+//! in memory serves all executions of a thread, since to make one takes longer than all the rest.
+//!
+//! Invariants, beside those of `codec_raft`:
+//! 1. A store on a log whose cells and entries are any bytes is refused, or each of its reads gives
+//!    exactly what they decode to, or fails if they do not. An entry that states another index than
+//!    the one it lies at is no entry.
+//! 2. What a host does next with what it read is done or refused, and both can be read.
+//! 3. async-raft: a state machine is given the commands of a log once each, in order, without a gap.
+//!    A snapshot of any bytes is installed whole, or refused and the log as it was.
 
 use std::cell::RefCell;
 use std::io::{self, Cursor, Read, Write};
@@ -26,14 +34,14 @@ use tokio::runtime::{Builder, Runtime};
 use crate::codec_raft::{Command, Entry09, Entry010, Types09, Types010, decoded_from, encoded};
 use crate::script::Script;
 
-/// A mode with this bit is one of a whole store.
-pub const STORE: u8 = 8;
-/// It drives the store of async-raft, else those of openraft.
+/// A mode with this bit drives the store of async-raft, else those of openraft.
 pub const ASYNC_RAFT: u8 = 1;
 /// The snapshot gets a sound frame around it: the length of its description comes first.
 pub const REPAIR: u8 = 2;
 /// The store is written to as well.
 pub const WRITE: u8 = 4;
+/// How far up the mode the call is that writes.
+pub const CALL_SHIFT: u32 = 3;
 
 /// The cells of openraft's stores, in the order of the script.
 pub const OPENRAFT_CELLS: [&str; 4] =
@@ -69,7 +77,9 @@ pub fn in_memory() -> Log {
 }
 
 /// One execution.
-pub fn run(mode: u8, mut script: Script<'_>) {
+pub fn run(input: &[u8]) {
+    let mut script = Script::new(input);
+    let mode = script.u8();
     LOG.with_borrow(|log| {
         let mut batch = Batch::new();
         for (name, _) in log.cells() {
@@ -231,7 +241,7 @@ fn openraft(log: &Log, mode: u8) {
     assert_eq!(Answers::old(&mut old), expected);
     assert_eq!(Answers::new(&mut new), expected);
     if mode & WRITE != 0 {
-        write(log, mode >> 4, &mut old, &mut new);
+        write(log, mode >> CALL_SHIFT, &mut old, &mut new);
         let expected = Answers::expected(log);
         assert_eq!(Answers::old(&mut old), expected);
         assert_eq!(Answers::new(&mut new), expected);
@@ -241,12 +251,12 @@ fn openraft(log: &Log, mode: u8) {
 }
 
 /// One call with what the log holds, to either store.
-fn write(log: &Log, detail: u8, old: &mut Old, new: &mut New) {
+fn write(log: &Log, call: u8, old: &mut Old, new: &mut New) {
     let [_, vote, committed, purged] = OPENRAFT_CELLS;
-    let from = if detail & 8 == 0 { committed } else { purged };
+    let from = if call & 8 == 0 { committed } else { purged };
     let (Some(id), Some(id_010)) = (cell::<LogId<u64>>(log, from), cell(log, from)) else { return };
     let id_010: Option<LogIdOf<Types010>> = id_010;
-    let done = match detail & 7 {
+    let done = match call & 7 {
         0 => id.is_some_and(|id| now(old.truncate(id)).is_ok()),
         1 => now(new.truncate_after(id_010)).is_ok(),
         2 => id.is_some_and(|id| now(old.purge(id)).is_ok()),
@@ -267,7 +277,7 @@ fn write(log: &Log, detail: u8, old: &mut Old, new: &mut New) {
             now(new.append(again, IOFlushed::noop())).is_ok()
         }
     };
-    assert!(done || detail & 7 < 4 || detail & 7 == 7, "a save is refused");
+    assert!(done || call & 7 < 4 || call & 7 == 7, "a save is refused");
 }
 
 /// What an application of async-raft restores and is told.
@@ -403,8 +413,9 @@ fn async_raft(log: &Log, snapshot: Option<&[u8]>) -> Option<Async> {
 fn install(log: &Log, mode: u8, bytes: &[u8]) {
     let Some(store) = async_raft(log, None) else { return };
     let packed = unpacked(bytes);
-    let (mut index, mut term) = (u64::from(mode >> 4), 1);
-    if mode & 16 != 0
+    let call = mode >> CALL_SHIFT;
+    let (mut index, mut term) = (u64::from(call), 1);
+    if call & 1 != 0
         && let Some(((covered, of, _), _)) = &packed
     {
         (index, term) = (*covered, *of);
@@ -430,3 +441,5 @@ fn install(log: &Log, mode: u8, bytes: &[u8]) {
         assert_eq!(unpacked(again.snapshot.get_ref()).map(|(_, state)| state), Some(state));
     });
 }
+
+pub use crate::raft_seeds::stores as seeds;
