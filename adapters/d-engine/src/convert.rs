@@ -11,7 +11,7 @@
 //! |--------------|-----------------------------------------------------------------------------|
 //! | `d-engine`   | format u8 = 1                                                               |
 //! | `hard-state` | current term u64, then if there is a vote: id u32, term u64, committed u8   |
-//! | `purged`     | index u64, term u64 of the last purged entry; absent if nothing was purged  |
+//! | `purged`     | index u64 ≥ 1, term u64 of the last purged entry; absent if there is none   |
 //!
 //! | entry           | bytes                                                     |
 //! |-----------------|-----------------------------------------------------------|
@@ -191,7 +191,7 @@ pub(crate) fn decode_boundary(mut bytes: &[u8]) -> HostResult<LogId> {
         Some(LogId { index, term })
     });
     match boundary {
-        Some(boundary) if bytes.is_empty() => Ok(boundary),
+        Some(boundary) if bytes.is_empty() && boundary.index >= INDEX_MIN => Ok(boundary),
         _ => Err(corruption(format!("cell `{BOUNDARY_CELL}` is no purge boundary"))),
     }
 }
@@ -240,8 +240,15 @@ mod tests {
         }
         *whole.last_mut().unwrap() = 2;
         assert!(decode_hard_state(&whole).is_err());
-        assert!(decode_boundary(&[0; 15]).is_err());
-        assert!(decode_boundary(&[0; 17]).is_err());
+        assert!(decode_boundary(&[1; 15]).is_err());
+        assert!(decode_boundary(&[1; 17]).is_err());
+    }
+
+    /// Found with the fuzz target `store_d_engine`: it was taken, and outlived a reset.
+    #[test]
+    fn a_boundary_before_the_first_entry_there_can_be_is_refused() {
+        let boundary = LogId { index: INDEX_MIN - 1, term: 7 };
+        assert!(decode_boundary(&encode_boundary(boundary)).unwrap_err().is_fatal());
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub fn hard_state(bytes: &[u8]) -> Option<HardState> {
 pub fn boundary(bytes: &[u8]) -> Option<LogId> {
     let (index, term) = bytes.split_first_chunk::<8>()?;
     let (index, term) = (u64::from_le_bytes(*index), term.try_into().ok()?);
-    Some(LogId { index, term: u64::from_le_bytes(term) })
+    (index > 0).then_some(LogId { index, term: u64::from_le_bytes(term) })
 }
 
 /// The index that the bytes of an entry state, if they are long enough.
