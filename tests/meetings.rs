@@ -546,25 +546,25 @@ pub(crate) fn close_writes_the_last_checkpoint() {
     let log = scene.log.clone();
     log.append(b"first").unwrap();
     log.sync().unwrap();
-    let (resume, resumed) = channel();
-    let (at_list, is_at_list) = channel();
-    let door = Door::new(&SimDisk::new(2));
-    door.before_the_next_call(move |_| {
-        at_list.send(()).unwrap();
-        resumed.recv_timeout(FOR_EVER).unwrap();
-    });
-    let other = log.clone();
-    let backup = aside(move || other.backup_in(Arc::new(door)).map(drop));
-    is_at_list.recv_timeout(FOR_EVER).unwrap();
+    let (started, start) = channel();
     // The first slot of the checkpoint of the close.
     scene.within(Op::Sync, move |_| {
-        resume.send(()).unwrap();
+        started.send(()).unwrap();
         thread::sleep(A_WHILE);
     });
-    log.close().unwrap();
-    assert!(matches!(backup.recv_timeout(FOR_EVER).unwrap(), Err(Error::Closed)));
+    let (other, closed) = (log.clone(), Arc::new(Mutex::new(None)));
+    let closing = Arc::clone(&closed);
+    let door = Door::new(&SimDisk::new(2));
+    door.before_the_next_call(move |_| {
+        *closing.lock().unwrap() = Some(aside(move || other.close()));
+        start.recv_timeout(FOR_EVER).unwrap();
+    });
+    let backup = log.backup_in(Arc::new(door));
+    let closed = closed.lock().unwrap().take().unwrap();
+    closed.recv_timeout(FOR_EVER).unwrap().unwrap();
     let (_, report) = Log::open_in(Arc::new(scene.disk.clone()), &options()).unwrap();
     assert_eq!(report.verdict, Verdict::Clean);
+    assert!(matches!(backup, Err(Error::Closed)), "{backup:?}");
 }
 
 /// A writer of a side file lives longer than its log, and takes its unfinished file away while the
