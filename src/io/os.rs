@@ -197,7 +197,7 @@ impl Directory for OsDirectory {
         // Only for people and error messages: a failure here harms nobody.
         file.set_len(0).and_then(|()| file.rewind()).ok();
         writeln!(file, "{}", std::process::id()).ok();
-        Ok(Box::new(OsLock { _file: file }))
+        Ok(Box::new(OsLock { file }))
     }
 
     fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)> {
@@ -256,11 +256,18 @@ impl Directory for OsDirectory {
 
 #[derive(Debug)]
 struct OsLock {
-    /// Closing it unlocks.
-    _file: OsHandle,
+    file: OsHandle,
 }
 
 impl Lock for OsLock {}
+
+impl Drop for OsLock {
+    fn drop(&mut self) {
+        // Closing the file would do, were there no child that another thread has forked and that
+        // does not run its program yet: until then it has every file open as well.
+        fs2::FileExt::unlock(&self.file).ok();
+    }
+}
 
 #[derive(Debug)]
 struct OsFile {
@@ -595,6 +602,19 @@ mod tests {
         fs::write(place.path().join("file"), b"").unwrap();
         assert!(OsDirectory::create(place.path().join("file")).is_err());
         assert!(OsDirectory::create(place.path().join("file/below")).is_err());
+    }
+
+    #[test]
+    fn lock_ends_with_its_handle_although_a_forked_child_has_the_file_open() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = OsDirectory::open(place.path()).unwrap();
+        let file = directory.open_plain(LOCK_NAME, OFlags::RDWR | OFlags::CREATE).unwrap();
+        fs2::FileExt::try_lock_exclusive(&file).unwrap();
+        let in_a_child = file.try_clone().unwrap();
+        assert!(matches!(directory.lock(), Err(LockRefused::Held(_))));
+        drop(OsLock { file });
+        directory.lock().unwrap();
+        drop(in_a_child);
     }
 
     #[test]
