@@ -127,8 +127,8 @@ pub enum Error {
         reason: &'static str,
     },
     /// There is no space: for another segment, for a side file, or for a name. Nothing was changed:
-    /// trim or free space, then try again. Batches without entries still commit, except for a reset and for a truncation below
-    /// the last segment, which begin a new one.
+    /// trim or free space, then try again. Batches without entries still commit, except for a reset
+    /// and for a truncation below the last segment, which begin a new one.
     #[error("no space in {path}{}", space(*needed), path = path.display())]
     DiskFull {
         /// The directory.

@@ -46,14 +46,18 @@ enum Sweep {
 }
 
 impl Sweep {
-    /// Under the names of the command line.
-    const ALL: [(&str, Self); 5] = [
-        ("crashes", Self::Crashes),
-        ("programs", Self::Programs),
-        ("faults", Self::Faults),
-        ("disks", Self::Disks),
-        ("rot", Self::Rot),
-    ];
+    const ALL: [Self; 5] = [Self::Crashes, Self::Programs, Self::Faults, Self::Disks, Self::Rot];
+
+    /// As the command line has it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Crashes => "crashes",
+            Self::Programs => "programs",
+            Self::Faults => "faults",
+            Self::Disks => "disks",
+            Self::Rot => "rot",
+        }
+    }
 }
 
 struct Arguments {
@@ -78,8 +82,8 @@ fn arguments() -> Result<Option<Arguments>, String> {
         let number = || value.parse().map_err(|_| format!("{value} is no number"));
         match word.as_str() {
             "--sweep" => {
-                let known = Sweep::ALL.into_iter().find(|(name, _)| *name == value);
-                parsed.sweep = known.ok_or_else(|| format!("{value} is no kind of sweep"))?.1;
+                let known = Sweep::ALL.into_iter().find(|sweep| sweep.name() == value);
+                parsed.sweep = known.ok_or_else(|| format!("{value} is no kind of sweep"))?;
             }
             "--states" => parsed.states = Some(number()?),
             "--seed" => parsed.seed = number()?,
@@ -108,7 +112,7 @@ fn explored(number: u64, seed: u64) -> Subject {
 /// follows from the seed, so that as many seeds as there are combinations have had them all.
 fn small(number: u64, seed: u64) -> Option<Subject> {
     let configs = CONFIGS.len() as u64;
-    let config = usize::try_from((number % configs + seed % configs) % configs).unwrap_or(0);
+    let config = usize::try_from((number + seed % configs) % configs).unwrap_or(0);
     let exists = number < (1..=3).map(count_of).sum::<u64>();
     exists.then_some(Subject::Small(number, config))
 }
@@ -243,8 +247,7 @@ fn summarise(
     started: Instant,
 ) -> ExitCode {
     let (seed, count) = (arguments.seed, violations.len());
-    let known = Sweep::ALL.into_iter().find(|(_, sweep)| *sweep == arguments.sweep);
-    let name = known.map_or("", |(name, _)| name);
+    let name = arguments.sweep.name();
     println!("{name}: {tally}; violations {count} (seed {seed}, {:?})", started.elapsed());
     for violation in violations {
         println!(

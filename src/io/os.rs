@@ -217,9 +217,7 @@ impl Directory for OsDirectory {
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let flags = if access == Access::Read { OFlags::RDONLY } else { OFlags::RDWR };
         let handle = self.open_plain(name, flags)?;
-        let shared =
-            || Ok::<_, io::Error>(std::os::unix::fs::MetadataExt::nlink(&handle.metadata()?) > 1);
-        if access != Access::Read && shared()? {
+        if access != Access::Read && has_another_name(&handle)? {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
         if let Access::Distrust { from, to } = access {
@@ -252,6 +250,11 @@ impl Directory for OsDirectory {
     fn random(&self) -> u64 {
         super::system_random()
     }
+}
+
+/// Whether a file is linked elsewhere as well, as a backup does with segments that never change.
+fn has_another_name(file: &OsHandle) -> io::Result<bool> {
+    Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) > 1)
 }
 
 #[derive(Debug)]

@@ -306,8 +306,8 @@ impl Shared {
             // A segment that a borrowed read still holds must keep its bytes: its name goes, its
             // map stays. What was there when the log was opened may be held by reads of the life
             // before, in this process.
-            let unused = segment.name.number > self.oldest_tail || planted(Bug::OldSegmentRecycled);
-            let unused = Arc::into_inner(segment).is_some() && unused;
+            let known = segment.name.number > self.tail_at_open || planted(Bug::OldSegmentRecycled);
+            let unused = Arc::into_inner(segment).is_some() && known;
             if self.options.recycle && wanted && unused && self.spares.recycle(&name)? {
                 add(&self.counters.recycled, 1);
             } else {

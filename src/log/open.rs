@@ -462,7 +462,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
     } = parts;
     let known: HashSet<u64> = side_files(&checkpoint).collect();
     let bounds = Bounds::new(state.first, state.next);
-    let oldest_tail = tail.segment.name.number;
+    let tail_at_open = tail.segment.name.number;
     let writer = Writer {
         state,
         lazy: LazyCells::default(),
@@ -500,7 +500,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         settling: Mutex::new(()),
         spares,
         side_files: Arc::new(Mutex::new(known)),
-        oldest_tail,
+        tail_at_open,
         counters: Counters::new(),
         signals: Signals::default(),
         watch: Watch::default(),

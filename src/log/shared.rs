@@ -59,7 +59,7 @@ pub(crate) struct Shared {
     pub(crate) spares: Spares,
     pub(crate) side_files: KnownSideFiles,
     /// Number of the tail when the log was opened: segments with a higher one were begun since.
-    pub(crate) oldest_tail: u64,
+    pub(crate) tail_at_open: u64,
     pub(crate) counters: Counters,
     pub(crate) signals: Signals,
     pub(crate) watch: Watch,
