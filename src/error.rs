@@ -146,6 +146,13 @@ pub enum Error {
     /// The log was closed. Open it again.
     #[error("the log is closed")]
     Closed,
+    /// The log met a state that cannot be, or something panicked inside it: a door, a callback, a
+    /// subscriber, a codec, or the log itself. The handle is poisoned. Reopen, and report it.
+    #[error("internal error: {what}")]
+    Internal {
+        /// What was met.
+        what: &'static str,
+    },
     /// The log has holes left by a repair, and the caller did not allow for them.
     #[error("{path} misses {count} entries; refill them from a peer", path = path.display())]
     Incomplete {

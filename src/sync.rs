@@ -64,14 +64,18 @@ struct GroupState {
     calling: bool,
 }
 
-/// The right to sync. Whoever holds it must give it back through [`Group::finish`].
-#[derive(Debug)]
-pub(crate) struct Turn(());
+/// The right to sync, which one thread has at a time. It ends with [`Turn::finish`], or when it is
+/// dropped, in whatever way its holder comes out: then nothing became durable.
+pub(crate) struct Turn<'a> {
+    group: &'a Group,
+    /// It was finished.
+    over: bool,
+}
 
 /// What a waiting thread is to do next.
-pub(crate) enum Next {
+pub(crate) enum Next<'a> {
     Durable,
-    Lead(Turn),
+    Lead(Turn<'a>),
     /// Woken without being durable: look at the log's health, then wait again.
     LookAgain,
 }
@@ -124,7 +128,7 @@ impl Group {
     }
 
     /// One step of waiting for `sequence`: the caller leads a sync, or sleeps through one.
-    pub(crate) fn wait(&self, sequence: u64) -> Next {
+    pub(crate) fn wait(&self, sequence: u64) -> Next<'_> {
         if self.durable() >= sequence {
             return Next::Durable;
         }
@@ -149,7 +153,7 @@ impl Group {
     }
 
     /// Waits for the right to sync, whoever else wants it.
-    pub(crate) fn turn(&self) -> Turn {
+    pub(crate) fn turn(&self) -> Turn<'_> {
         loop {
             let (gate, seen) = {
                 let mut state = self.state.lock();
@@ -173,17 +177,14 @@ impl Group {
         (gate, gate.look())
     }
 
-    fn begin(&self, state: &mut GroupState) -> Turn {
+    fn begin(&self, state: &mut GroupState) -> Turn<'_> {
         state.syncing = true;
         state.target = None;
         self.epoch.fetch_add(1, Ordering::AcqRel);
-        Turn(())
+        Turn { group: self, over: false }
     }
 
-    /// Lets more writers join: those that were at it when the last sync ended, for as long again as
-    /// it took, and anyone for `window`. A lone writer never waits here, and nobody waits for
-    /// writers that stayed away: the number expected is counted anew at every sync.
-    pub(crate) fn gather(&self, _turn: &Turn, window: Duration) {
+    fn gather(&self, window: Duration) {
         let (expected, ended, patience) = {
             let state = self.state.lock();
             (state.expected, state.ended, state.took.min(PATIENCE_MAX))
@@ -202,14 +203,7 @@ impl Group {
         }
     }
 
-    /// Tells waiting threads what the sync in flight covers.
-    pub(crate) fn took_stock(&self, _turn: &Turn, sequence: u64) {
-        self.state.lock().target = Some(sequence);
-    }
-
-    /// Ends a sync. With `durable`, everything up to it is on media; [`Self::call_back`] then tells
-    /// those who wait for it.
-    pub(crate) fn finish(&self, Turn(()): Turn, durable: Option<u64>, took: Duration) {
+    fn finish(&self, durable: Option<u64>, took: Duration) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         let [even, odd] = &self.gates;
         let (covered, crowd, next, one) = {
@@ -268,16 +262,17 @@ impl Group {
     }
 
     /// Calls those who are due, outside every lock and one after the other: if another thread is at
-    /// it, that one goes on with them.
-    pub(crate) fn call_back(&self) {
+    /// it, that one goes on with them. Returns whether one of them panicked: the panic hook has
+    /// reported it, and neither those after it nor whoever happened to sync are kept from going on.
+    pub(crate) fn call_back(&self) -> bool {
+        let mut panicked = false;
         while let Some(due) = self.begin_calling() {
             for (callback, result) in due {
-                // The panic hook has reported it. Neither those behind it nor whoever happened to
-                // sync is to pay for it.
-                let _panicked = catch_unwind(AssertUnwindSafe(|| callback(result)));
+                panicked |= catch_unwind(AssertUnwindSafe(|| callback(result))).is_err();
             }
             self.state.lock().calling = false;
         }
+        panicked
     }
 
     fn begin_calling(&self) -> Option<VecDeque<(Callback, Result<()>)>> {
@@ -311,6 +306,41 @@ impl Group {
             state.callbacks.extract_if(.., |(sequence, _)| *sequence <= durable).collect();
         due.sort_by_key(|(sequence, _)| *sequence);
         state.due.extend(due.into_iter().map(|(_, callback)| (callback, Ok(()))));
+    }
+}
+
+impl Turn<'_> {
+    /// Lets more writers join: those that were at it when the last sync ended, for as long again as
+    /// it took, and anyone for `window`. A lone writer never waits here, and nobody waits for
+    /// writers that stayed away: the number expected is counted anew at every sync.
+    pub(crate) fn gather(&self, window: Duration) {
+        self.group.gather(window);
+    }
+
+    /// Tells waiting threads what the sync in flight covers.
+    pub(crate) fn took_stock(&self, sequence: u64) {
+        self.group.state.lock().target = Some(sequence);
+    }
+
+    /// Ends the sync. Everything up to `durable` is on media; [`Group::call_back`] then tells those
+    /// who wait for it.
+    pub(crate) fn finish(mut self, durable: u64, took: Duration) {
+        self.over = true;
+        self.group.finish(Some(durable), took);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.group.finish(None, Duration::ZERO);
+        }
+    }
+}
+
+impl fmt::Debug for Turn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").field("over", &self.over).finish_non_exhaustive()
     }
 }
 

@@ -56,7 +56,8 @@ impl Ticket {
     /// Calls back once, when the batch is durable or a failure has made that impossible. Callbacks
     /// run in the order of their batches, on a thread of the log or of a caller that syncs; they
     /// must not block. A batch that is durable already calls back before this returns, unless
-    /// another thread is just calling others back: then it takes its turn behind them.
+    /// another thread is just calling others back: then it takes its turn after them. One that
+    /// panics poisons the log; those after it are called all the same.
     pub fn on_durable(self, callback: impl FnOnce(Result<()>) + Send + 'static) {
         let shared = &self.shared;
         let sequence = self.written.sequence;

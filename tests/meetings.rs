@@ -581,3 +581,49 @@ fn writer_of_a_side_file_may_outlive_its_log() {
     assert!(next.1.lock().unwrap().is_empty(), "the open removed nothing");
     log.append(b"goes on").unwrap();
 }
+
+/// A door that panics, in whatever call: the log is poisoned, whoever waits hears of it, and what was
+/// durable is there after a reopen.
+#[test]
+fn door_that_panics_poisons_the_log_and_leaves_nobody_waiting() {
+    for background in [false, true] {
+        for op in [Op::Write, Op::Sync, Op::SyncDirectory, Op::Create, Op::Rename] {
+            let scene = Scene::new(&options().background(background));
+            let log = scene.log.clone();
+            log.append(&[1; 300]).unwrap();
+            log.sync().unwrap();
+            scene.within(op, |_| panic!("the door panics, as it has to in this test"));
+            let (called, call) = channel();
+            let (appender, other) = (log.clone(), log.clone());
+            let panicked = aside(move || {
+                let run = move || {
+                    let ticket = appender.append(&[2; 300])?;
+                    ticket.on_durable(move |result| called.send(result).unwrap());
+                    // Rolls: each call that a door has comes to be made.
+                    for _ in 0..40 {
+                        appender.append(&[3; 1000])?;
+                    }
+                    appender.sync()
+                };
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
+            });
+            let outcome = panicked.recv_timeout(FOR_EVER).unwrap();
+            let waited = aside(move || other.append(&[4; 300]).and_then(|ticket| ticket.wait()));
+            let waited = waited.recv_timeout(FOR_EVER).unwrap();
+            // Unless a thread of the log met it before.
+            let heard = call.recv_timeout(FOR_EVER);
+            assert!(!matches!(heard, Err(RecvTimeoutError::Timeout)), "{op:?}: nobody called back");
+            let case = format!("{op:?}, {background}: {outcome:?}, {waited:?}, {heard:?}");
+            assert!(matches!(waited, Err(Error::Poisoned { .. })), "{case}");
+            assert!(outcome.map_or(true, |result| result.is_err()), "{case}");
+            assert!(log.stats().poisoned, "{case}");
+            assert_eq!(log.entry(0).unwrap(), [1; 300], "{case}");
+            let closed = aside(move || log.close());
+            closed.recv_timeout(FOR_EVER).unwrap().unwrap_err();
+            let Scene { log, disk, .. } = scene;
+            drop(log);
+            let (log, _) = Log::open_in(Arc::new(disk), &options()).unwrap();
+            assert_eq!(log.entry(0).unwrap(), [1; 300], "{case}");
+        }
+    }
+}

@@ -50,7 +50,10 @@ impl Threads {
         let (path, shared) = (shared.dir.path().to_path_buf(), Arc::clone(shared));
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || work(&shared))
+            .spawn(move || {
+                let _alarm = shared.outermost_alarm();
+                work(&shared);
+            })
             .map_err(|source| Error::io("start a thread for", path, source))?;
         self.0.lock().push(thread);
         Ok(())
@@ -104,6 +107,7 @@ impl Shared {
 
     /// Does everything that may be left to do.
     pub(crate) fn maintain_now(&self) -> Result<()> {
+        let _alarm = self.outermost_alarm();
         self.usable()?;
         self.signals.take_checkpoint();
         self.checkpoint(false, 0)?;

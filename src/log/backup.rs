@@ -178,7 +178,7 @@ impl Shared {
 
     /// Everything written so far, be it durable or not: the copy is.
     fn take_stock(&self) -> Result<Stock> {
-        let mut writer = self.writer.lock();
+        let mut writer = self.writer();
         self.usable()?;
         // On a failure frames are gone that others count on.
         self.flush(&mut writer).map_err(|error| self.poisoned_by(error))?;

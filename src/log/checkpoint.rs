@@ -14,11 +14,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use parking_lot::MutexGuard;
 
-use super::shared::{Dirty, Shared, Writer};
+use super::shared::{Dirty, Shared, Writer, WriterGuard};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::format::{Checkpoint, SideFileRef};
@@ -76,8 +75,12 @@ impl Shared {
         if self.group.durable() >= sequence {
             return Ok(());
         }
+        let _alarm = self.outermost_alarm();
         loop {
-            self.not_poisoned()?;
+            if let Err(poisoned) = self.not_poisoned() {
+                self.call_back();
+                return Err(poisoned);
+            }
             match self.group.wait(sequence) {
                 Next::Durable => return Ok(()),
                 Next::LookAgain => {}
@@ -94,6 +97,7 @@ impl Shared {
 
     /// Makes everything written so far durable and records it in both slots.
     pub(crate) fn checkpoint(&self, clean: bool, bytes: u64) -> Result<()> {
+        let _alarm = self.outermost_alarm();
         // Before the turn, so that whoever comes out of here knows that all of a checkpoint before
         // is done, its files included.
         let settling = self.settling.lock();
@@ -115,30 +119,28 @@ impl Shared {
     /// Carries out one sync. Answers the checkpoint that came with it, to be settled outside the
     /// turn so that the next sync need not wait for it. Whoever calls this calls back those whose
     /// batch is decided, when it holds no lock.
-    fn lead(&self, turn: Turn, want: Option<Want>) -> Result<Option<Captured>> {
+    fn lead(&self, turn: Turn<'_>, want: Option<Want>) -> Result<Option<Captured>> {
         if self.ended.load(Ordering::Acquire) {
-            self.group.finish(turn, None, Duration::ZERO);
             return Err(Error::Closed);
         }
-        self.group.gather(&turn, self.options.gather);
+        let _alarm = self.alarm();
+        turn.gather(self.options.gather);
         let _watched = self.watch.enter();
         let started = Moment::now();
-        let mut writer = self.writer.lock();
+        let mut writer = self.writer();
         let mut stock = self.capture(&mut writer, want);
-        self.group.took_stock(&turn, stock.sequence);
+        turn.took_stock(stock.sequence);
         let result = self.put_stock_on_media(writer, &mut stock);
         let took = started.elapsed();
         if let Err(error) = result {
-            let error = self.poisoned_by(error);
-            self.group.finish(turn, None, took);
-            return Err(error);
+            return Err(self.poisoned_by(error));
         }
         if !stock.dirty.is_empty() {
             self.counters.synced(took);
             crate::trace::synced(self.dir.path(), stock.sequence, took);
         }
         {
-            let writer = self.writer.lock();
+            let writer = self.writer();
             if planted(Bug::StockTakenLate) {
                 (stock.sequence, stock.next) = (writer.sequence, writer.state.next);
             }
@@ -152,14 +154,14 @@ impl Shared {
         {
             self.view.write().footers_durable(captured.checkpoint.tail_number);
         }
-        self.group.finish(turn, Some(stock.sequence), took);
+        turn.finish(stock.sequence, took);
         self.signals.synced();
         Ok(stock.captured)
     }
 
     /// Hands over what is pending, while others go on behind it, syncs everything in stock, and
     /// writes the checkpoint that has to come with it.
-    fn put_stock_on_media(&self, writer: MutexGuard<'_, Writer>, stock: &mut Stock) -> Result<()> {
+    fn put_stock_on_media(&self, writer: WriterGuard<'_>, stock: &mut Stock) -> Result<()> {
         if planted(Bug::SyncBeforeHandOver) {
             drop(writer);
             self.put_on_media(stock)?;
@@ -257,6 +259,7 @@ impl Shared {
     pub(crate) fn write_slots(&self, captured: &mut Captured) -> Result<()> {
         let _watched = self.watch.enter();
         let mut metadata = self.metadata.lock();
+        let _alarm = self.alarm();
         if metadata.capture < captured.number {
             metadata.file.write(captured.checkpoint.clone())?;
             metadata.capture = captured.number;
@@ -279,6 +282,7 @@ impl Shared {
     }
 
     fn settle_locked(&self, mut captured: Captured, _one: &MutexGuard<'_, ()>) -> Result<()> {
+        let _alarm = self.alarm();
         if planted(Bug::ReclaimBeforeCheckpoint) {
             let dead = std::mem::take(&mut captured.dead);
             let dead_files = std::mem::take(&mut captured.dead_files);
@@ -288,7 +292,7 @@ impl Shared {
             self.write_slots(&mut captured).map_err(|error| self.poisoned_by(error))?;
         }
         {
-            let mut writer = self.writer.lock();
+            let mut writer = self.writer();
             // Nothing that limits the tail came since: no other checkpoint, no refused batch.
             let newest = writer.captures == captured.number || planted(Bug::RefusalOvertaken);
             if newest && writer.tail.segment.name.number == captured.checkpoint.tail_number {

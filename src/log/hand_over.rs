@@ -7,9 +7,7 @@
 //! `handing_over` before it lets the writer's lock go. Whoever gets that lock afterwards knows that
 //! everything taken before is in the file, or that the log is poisoned.
 
-use parking_lot::MutexGuard;
-
-use super::shared::{Shared, Writer};
+use super::shared::{Shared, Writer, WriterGuard};
 use crate::error::Result;
 use crate::format::number::{to_u64, to_usize};
 use crate::options::WriteMode;
@@ -24,15 +22,16 @@ const PENDING_FACTOR_MAX: usize = 4;
 impl Shared {
     /// Hands everything written so far to the file, and lets readers see it. Nothing becomes durable.
     pub(crate) fn hand_over(&self) -> Result<()> {
-        self.hand_over_from(self.writer.lock())
+        self.hand_over_from(self.writer())
     }
 
     /// As [`Self::hand_over`]; lets the writer's lock go as soon as the frames are taken.
-    pub(super) fn hand_over_from(&self, mut writer: MutexGuard<'_, Writer>) -> Result<()> {
+    pub(super) fn hand_over_from(&self, mut writer: WriterGuard<'_>) -> Result<()> {
         if !self.is_buffered() {
             return self.not_poisoned();
         }
         let mut buffer = self.handing_over.lock();
+        let _alarm = self.alarm();
         let pending = writer.tail.take_pending(std::mem::take(&mut buffer));
         drop(writer);
         self.not_poisoned()?;

@@ -22,8 +22,10 @@ impl Shared {
     pub(super) fn commit_in_slots(&self, records: &[Record<'_>]) -> Result<Written> {
         let turn = self.group.turn();
         let written = self.commit_in_slots_in_turn(records);
-        let durable = written.as_ref().ok().map(|(written, _)| written.sequence);
-        self.group.finish(turn, durable, Duration::ZERO);
+        match &written {
+            Ok((written, _)) => turn.finish(written.sequence, Duration::ZERO),
+            Err(_) => drop(turn),
+        }
         let settled = written.and_then(|(written, captured)| {
             self.settle(captured)?;
             Ok(written)
@@ -33,7 +35,7 @@ impl Shared {
     }
 
     fn commit_in_slots_in_turn(&self, records: &[Record<'_>]) -> Result<(Written, Captured)> {
-        let mut writer = self.writer.lock();
+        let mut writer = self.writer();
         let writer = &mut *writer;
         self.usable()?;
         // Others wrote while this one waited for its turn.

@@ -122,7 +122,7 @@ impl<'a> Loaded<'a> {
 impl Shared {
     /// Sets a cell without writing anything.
     pub(crate) fn set_lazily(&self, name: &str, value: &[u8]) -> Result<()> {
-        let mut writer = self.writer.lock();
+        let mut writer = self.writer();
         // With the lock held: a close that comes after it takes the value along.
         self.usable()?;
         let is_same = |cell: &CellValue| matches!(cell, CellValue::Inline(old) if **old == *value);
@@ -178,7 +178,7 @@ impl Shared {
 
     /// Writes what waits as a batch of its own.
     pub(crate) fn write_lazies(&self) -> Result<()> {
-        let waiting = !self.writer.lock().lazy.is_empty();
+        let waiting = !self.writer().lazy.is_empty();
         if waiting { self.write(&[]).map(drop) } else { Ok(()) }
     }
 }

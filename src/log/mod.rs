@@ -394,7 +394,7 @@ impl Log {
 
     /// The value of a state cell; nothing if it is clear or refers to a side file.
     pub fn cell(&self, name: &str) -> Option<Arc<[u8]>> {
-        let writer = self.shared().writer.lock();
+        let writer = self.shared().writer();
         match (writer.lazy.get(name), writer.state.cells.get(name)) {
             (Some(bytes), _) | (None, Some(CellValue::Inline(bytes))) => Some(Arc::clone(bytes)),
             _ => None,
@@ -431,7 +431,7 @@ impl Log {
             return Err(Error::Closed);
         }
         // The writer's lock keeps the file from being replaced and removed before it is open.
-        let writer = shared.writer.lock();
+        let writer = shared.writer();
         match writer.state.cells.get(cell) {
             Some(CellValue::SideFile(file)) => SideFileReader::open(&shared.dir, *file).map(Some),
             _ => Ok(None),
@@ -479,7 +479,7 @@ impl Handle {
         let shared = &self.shared;
         {
             // No batch is being written while the log is marked as closed, and none after.
-            let _no_writer = shared.writer.lock();
+            let _no_writer = shared.writer();
             if shared.closed.swap(true, Ordering::AcqRel) {
                 return self.closed.get().cloned().unwrap_or(Err(Error::Closed));
             }

@@ -4,12 +4,11 @@
 //! others, which are `metadata`, `side_files`, and those of the group, the signals and the spares, no
 //! lock is taken. The host's callbacks run under none.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::lazy::LazyCells;
 use super::plan::Op;
@@ -43,7 +42,8 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) segment_bytes: u64,
     pub(crate) report: RecoveryReport,
-    pub(crate) writer: Mutex<Writer>,
+    /// Locked through [`Self::writer`].
+    pub(super) writer: Mutex<Writer>,
     /// Held while frames are on their way from memory to the file; an empty buffer for the next
     /// ones.
     pub(crate) handing_over: Mutex<Vec<u8>>,
@@ -126,6 +126,54 @@ pub(crate) struct Dirty {
     pub(crate) range: std::ops::Range<u64>,
 }
 
+/// The writer, locked. A panic while it is held poisons the log before anybody else gets it: what
+/// it guards may be half changed.
+#[derive(Debug)]
+pub(crate) struct WriterGuard<'a> {
+    // Dropped first.
+    _alarm: Alarm<'a>,
+    writer: MutexGuard<'a, Writer>,
+}
+
+impl Deref for WriterGuard<'_> {
+    type Target = Writer;
+
+    #[inline]
+    fn deref(&self) -> &Writer {
+        &self.writer
+    }
+}
+
+impl DerefMut for WriterGuard<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Writer {
+        &mut self.writer
+    }
+}
+
+/// Poisons the log and wakes everybody if a panic unwinds past it: what was under way is neither
+/// done nor undone.
+#[derive(Debug)]
+pub(crate) struct Alarm<'a> {
+    shared: &'a Shared,
+    /// The thread was unwinding already: it closes the log on its way.
+    unwinding: bool,
+    /// No lock is held around it, so that it may call back.
+    outermost: bool,
+}
+
+impl Drop for Alarm<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.unwinding {
+            self.shared.panicked();
+            if self.outermost {
+                self.shared.call_back();
+            }
+        }
+    }
+}
+
 impl Writer {
     /// Moves the unsynced part of the tail to the list of unsynced ranges.
     pub(crate) fn note_tail_dirty(&mut self) {
@@ -151,6 +199,31 @@ impl Bounds {
 }
 
 impl Shared {
+    /// Locks the writer.
+    #[inline]
+    pub(crate) fn writer(&self) -> WriterGuard<'_> {
+        let writer = self.writer.lock();
+        WriterGuard { _alarm: self.alarm(), writer }
+    }
+
+    /// Set around whatever must not be left half done, under a lock or in a turn. Declared after
+    /// those, so that it goes off before they are let go.
+    #[inline]
+    pub(crate) fn alarm(&self) -> Alarm<'_> {
+        Alarm { shared: self, unwinding: std::thread::panicking(), outermost: false }
+    }
+
+    /// The same where no lock is held.
+    #[inline]
+    pub(crate) fn outermost_alarm(&self) -> Alarm<'_> {
+        Alarm { outermost: true, ..self.alarm() }
+    }
+
+    fn panicked(&self) {
+        self.poison_with(Error::Internal { what: "a panic" });
+        self.tell_of_failure();
+    }
+
     /// Refuses work on a handle that was closed or poisoned.
     pub(crate) fn usable(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
@@ -175,14 +248,25 @@ impl Shared {
             }
             other => other,
         };
-        let is_new = !matches!(error, Error::Poisoned { .. }) && !planted(Bug::NoPoison);
-        if is_new && self.poison.set(Arc::new(error.clone())).is_ok() {
+        let is_new = self.poison_with(error.clone());
+        self.tell_of_failure();
+        // Last: a subscriber that panics finds everybody told.
+        if is_new {
             crate::trace::poisoned(self.dir.path(), &error);
         }
+        error
+    }
+
+    /// Poisons the handle, unless it is already. Returns whether it does.
+    fn poison_with(&self, error: Error) -> bool {
+        let is_new = !matches!(error, Error::Poisoned { .. }) && !planted(Bug::NoPoison);
+        is_new && self.poison.set(Arc::new(error)).is_ok()
+    }
+
+    fn tell_of_failure(&self) {
         self.group.wake_everyone();
         // It calls everybody back on its way out, also if the one who met the error has locks to hold.
         self.signals.wake_flusher();
-        error
     }
 
     /// Waits for whoever is writing to a file of the log, and unlocks the directory. From here on
@@ -193,12 +277,11 @@ impl Shared {
             return;
         }
         let _settling = self.settling.lock();
-        let turn = self.group.turn();
         {
+            let _turn = self.group.turn();
             let _handing_over = self.handing_over.lock();
             self.ended.store(true, Ordering::Release);
         }
-        self.group.finish(turn, None, Duration::ZERO);
         self.lock.lock().take();
     }
 
@@ -208,12 +291,19 @@ impl Shared {
         if let Err(error) = self.not_poisoned() {
             self.group.fail_all(&error);
         }
-        self.group.call_back();
+        if self.group.call_back() {
+            // A host that did not take in what became durable goes on from a reopen.
+            self.poisoned_by(Error::Internal { what: "a callback panicked" });
+            if let Err(error) = self.not_poisoned() {
+                self.group.fail_all(&error);
+            }
+            self.group.call_back();
+        }
     }
 
     /// The cell values as they are now.
     pub(crate) fn cells(&self) -> Arc<Cells> {
-        let writer = self.writer.lock();
+        let writer = self.writer();
         let mut cells = Arc::clone(&writer.state.cells);
         if !writer.lazy.is_empty() {
             writer.lazy.merge_into(Arc::make_mut(&mut cells));

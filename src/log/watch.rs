@@ -3,6 +3,7 @@
 //! Owns: when each sync under way began, and who is told. Does not own: syncing; a watch never
 //! touches the log, so it works while everything else hangs.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::shared::Shared;
 use crate::clock::Moment;
+use crate::error::Error;
 use crate::options::Stall;
 use crate::stats::add;
 
@@ -50,6 +52,14 @@ impl Drop for Watched<'_> {
     }
 }
 
+/// Tells the host. If it panics the log is poisoned, and the watch goes on.
+fn tell(shared: &Shared, told: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(told)).is_err() {
+        shared.poisoned_by(Error::Internal { what: "a watcher of stalls panicked" });
+        shared.call_back();
+    }
+}
+
 /// The watchdog's thread.
 pub(super) fn watch(shared: &Shared) {
     let Some(stall) = &shared.options.stall else { return };
@@ -59,10 +69,12 @@ pub(super) fn watch(shared: &Shared) {
         match (stalled, oldest) {
             (false, Some(age)) => {
                 add(&shared.counters.stalls, 1);
-                crate::trace::stalled(shared.dir.path(), age);
-                (stall.tell)(Stall::Began(age));
+                tell(shared, || {
+                    crate::trace::stalled(shared.dir.path(), age);
+                    (stall.tell)(Stall::Began(age));
+                });
             }
-            (true, None) => (stall.tell)(Stall::Ended),
+            (true, None) => tell(shared, || (stall.tell)(Stall::Ended)),
             _ => {}
         }
         stalled = oldest.is_some();

@@ -66,8 +66,9 @@ enum Attempt {
 impl Shared {
     /// Writes a batch. On return it is readable, in order, and not durable.
     pub(crate) fn write(&self, records: &[Record<'_>]) -> Result<Written> {
+        let _alarm = self.outermost_alarm();
         loop {
-            let attempt = self.try_write(&mut self.writer.lock(), records);
+            let attempt = self.try_write(&mut self.writer(), records);
             if attempt.is_err() {
                 self.call_back();
             }
@@ -533,7 +534,7 @@ mod tests {
         }
         let shared = log.shared();
         assert!(log.stats().rolls >= 90);
-        assert!(shared.writer.lock().dirty.len() <= 1);
+        assert!(shared.writer().dirty.len() <= 1);
         assert_eq!(shared.view.read().footers_awaited(), 0);
     }
 }

@@ -39,18 +39,18 @@ impl Disk {
     }
 
     /// As `Shared::lead`.
-    fn lead(&self, turn: super::Turn) -> Result<()> {
+    fn lead(&self, turn: super::Turn<'_>) -> Result<()> {
         let stock = *self.writer.lock();
-        self.group.took_stock(&turn, stock);
+        turn.took_stock(stock);
         if self.broken {
             self.group.wake_everyone();
-            self.group.finish(turn, None, Duration::ZERO);
+            drop(turn);
             self.group.fail_all(&Error::Closed);
             self.group.call_back();
             return Err(Error::Closed);
         }
         self.media.store(stock, Ordering::Relaxed);
-        self.group.finish(turn, Some(stock), Duration::ZERO);
+        turn.finish(stock, Duration::ZERO);
         self.group.call_back();
         Ok(())
     }

@@ -21,7 +21,7 @@ pub(super) struct Frames {
 impl Frames {
     /// Of a log that nobody else uses now.
     pub(super) fn of(log: &Log) -> Self {
-        let writer = log.shared().writer.lock();
+        let writer = log.shared().writer();
         let pending = to_u64(writer.tail.pending.len());
         let handed = writer.tail.position().saturating_sub(pending);
         let durable = log.shared().group.durable();
