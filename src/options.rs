@@ -81,7 +81,8 @@ pub enum SyncMethod {
     FullFsync,
 }
 
-/// How the file of a new segment is made ready before it is written.
+/// How the space of a segment is made ready before it is written: always a little ahead of the
+/// frames, so that a small log is small, and no more than 8 MiB ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 #[non_exhaustive]
 pub enum Preparation {
@@ -248,7 +249,7 @@ impl Options {
         self
     }
 
-    /// How many segment files are kept ready ahead of the tail, 1 to 16.
+    /// How many segment files are made ready once a roll comes near, 1 to 16.
     #[must_use]
     pub fn spares(mut self, count: usize) -> Self {
         self.spares = count;

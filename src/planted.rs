@@ -55,6 +55,8 @@ bugs! {
     SideFileRemovedWhileShared,
     /// Frames go past the reach that the checkpoint states.
     ReachIgnored,
+    /// Frames go to space that was never made ready.
+    SpaceNotAwaited,
     /// Frames may go as far as the checkpoint before said until the next one is durable.
     ReachLoweredLate,
     /// A checkpoint that was put together before a batch was refused lets others write behind it.

@@ -3,8 +3,8 @@
 //! Owns: making a file ready and keeping a few. Does not own: when (`log::background`), or whether
 //! a used segment may become a spare (`log::checkpoint`).
 //!
-//! A spare is named only after its blocks are on media, so a crash in any step leaves either a
-//! temporary file, which the next open removes, or a whole spare, which it takes over.
+//! A crash in any step leaves a temporary file, which the next open removes, or a spare, which it
+//! takes over without believing anything of it but its length.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,22 +15,16 @@ use parking_lot::Mutex;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::format::names;
-use crate::format::number::{to_u64, to_usize};
 use crate::io::{Access, File};
-use crate::options::{Preparation, SyncMethod};
-
-/// Bytes of one zero-filling write. Larger writes leave large page-cache folios behind, and then
-/// a small synced store writes back a whole folio (docs/DESIGN.md, D5).
-const FILL_BYTES: u64 = 4 * 1024;
-
-/// Bytes after which filling waits for the device, so that it never has much of it in its queue.
-const FILL_SYNC_BYTES: u64 = 512 * 1024;
+use crate::options::Preparation;
+use crate::segment::FRAMES_START;
+use crate::segment::space::{Failed, Space};
 
 /// A file ready to become a segment.
 #[derive(Debug)]
 pub(crate) struct Spare {
     pub(crate) name: String,
-    pub(crate) file: Arc<dyn File>,
+    pub(crate) space: Arc<Space>,
 }
 
 /// The spares of one log.
@@ -92,22 +86,29 @@ impl Spares {
         self.count() < self.target
     }
 
-    /// Takes over a file that the log no longer needs, under the name of a spare. Answers whether
-    /// it did: a file that has another name as well, in a backup, must keep its bytes.
-    pub(crate) fn recycle(&self, name: &str) -> Result<bool> {
+    /// Takes over a file that the log no longer needs, under the name of a spare; everything before
+    /// `ready` has its space. Returns whether it did: a file that has another name as well, in a
+    /// backup, must keep its bytes.
+    pub(crate) fn recycle(&self, name: &str, ready: u64) -> Result<bool> {
         let Some(file) = self.open_unshared(name)? else { return Ok(false) };
         let spare = names::spare(self.dir.door().random());
         self.dir.rename(name, &spare)?;
-        self.put(Spare { name: spare, file });
+        self.put(Spare { name: spare, space: self.space(file, ready) });
         Ok(true)
     }
 
-    /// Takes over a spare that is in the directory already. Answers whether it did, as
-    /// [`Self::recycle`].
+    /// Takes over a spare that is in the directory already. Returns whether it did, as
+    /// [`Self::recycle`]. How much of it has its space is not known, so all of it is made ready
+    /// again, a little ahead of need like that of any other.
     pub(crate) fn adopt(&self, name: String) -> Result<bool> {
         let Some(file) = self.open_unshared(&name)? else { return Ok(false) };
-        self.put(Spare { name, file });
+        self.put(Spare { name, space: self.space(file, 0) });
         Ok(true)
+    }
+
+    /// The space of a file of this log, of which everything before `ready` has it.
+    pub(crate) fn space(&self, file: Arc<dyn File>, ready: u64) -> Arc<Space> {
+        Arc::new(Space::new(file, self.segment_bytes, self.preparation, ready))
     }
 
     /// A file for writing, unless it has another name.
@@ -120,57 +121,54 @@ impl Spares {
         }
     }
 
-    /// Prepares a file from nothing. `stop` is asked between steps and ends the work early with
-    /// nothing left behind. On return the file's blocks and its name are durable.
+    /// Prepares a file from nothing, with space for the first frames. `stop` is asked between steps
+    /// and ends the work early with nothing left behind. On return the space is on media; the name
+    /// becomes durable with that of the segment.
     pub(crate) fn prepare(&self, stop: &dyn Fn() -> bool) -> Result<Option<Spare>> {
-        let allocate = self.preparation != Preparation::Sparse;
-        let (temporary, file) = self.dir.create(self.segment_bytes, allocate)?;
-        match self.fill(&temporary, file.as_ref(), stop) {
-            Ok(true) => {}
-            stopped_or_failed => {
-                // What is left of it is junk that the next open removes as well.
-                let _ignored = self.dir.remove(&temporary);
-                return stopped_or_failed.map(|_| None);
-            }
-        }
-        let name = names::spare(self.dir.door().random());
-        self.dir.rename(&temporary, &name)?;
-        // Makes the name of the spare durable. A crash before this leaves a temporary file.
-        self.dir.sync()?;
-        Ok(Some(Spare { name, file }))
+        self.make(|space| {
+            space.prepare(0, stop).map_err(|failed| match failed {
+                Failed::Write(source) => ("write", source),
+                Failed::Sync(source) => ("sync", source),
+            })
+        })
     }
 
-    /// Answers whether the file was filled to its end.
-    fn fill(&self, name: &str, file: &dyn File, stop: &dyn Fn() -> bool) -> Result<bool> {
-        let failed = |op, source| self.dir.full_or_io(op, name, self.segment_bytes, source);
-        let sync = |from| {
-            // Makes the filled blocks durable, so that no later sync has to. A crash before this
-            // leaves a temporary file.
-            file.sync(from..self.segment_bytes, SyncMethod::Fsync)
-                .map_err(|source| failed("sync", source))
+    /// As [`Self::prepare`], for a commit that waits for it: nothing is synced, since what is
+    /// written to it will be.
+    pub(crate) fn prepare_in_line(&self) -> Result<Option<Spare>> {
+        self.make(|space| space.extend(FRAMES_START).map(|()| true).map_err(|e| ("write", e)))
+    }
+
+    /// Makes a file and has `ready` make space in it; returns nothing if that was stopped.
+    fn make(
+        &self,
+        ready: impl FnOnce(&Space) -> std::result::Result<bool, (&'static str, io::Error)>,
+    ) -> Result<Option<Spare>> {
+        let (temporary, file) = self.dir.create(self.segment_bytes, false)?;
+        let space = self.space(file, 0);
+        let named = || {
+            let name = names::spare(self.dir.door().random());
+            self.dir.rename(&temporary, &name)?;
+            Ok(name)
         };
-        let mut synced = 0;
-        if self.preparation == Preparation::ZeroFill {
-            let zeros = vec![0; to_usize(FILL_BYTES.min(self.segment_bytes))];
-            let mut at = 0;
-            while at < self.segment_bytes {
-                if stop() {
-                    return Ok(false);
-                }
-                let length = to_usize(self.segment_bytes - at).min(zeros.len());
-                let (chunk, _) = zeros.split_at(length);
-                file.write_at(at, chunk).map_err(|source| failed("write", source))?;
-                at += to_u64(length);
-                if at - synced >= FILL_SYNC_BYTES {
-                    sync(synced)?;
-                    synced = at;
-                }
+        let made = match ready(&space) {
+            Ok(true) => named().map(|name| Some(Spare { name, space })),
+            Ok(false) => Ok(None),
+            Err((op, source)) => {
+                Err(self.dir.full_or_io(op, &temporary, self.segment_bytes, source))
             }
+        };
+        if !matches!(made, Ok(Some(_))) {
+            // What is left of it is junk that the next open removes as well.
+            let _ignored = self.dir.remove(&temporary);
         }
-        if synced < self.segment_bytes {
-            sync(synced)?;
-        }
-        Ok(true)
+        made
+    }
+
+    /// Removes a spare that a commit made for itself and could not use, so that the disk is as full
+    /// as it was before. What is left of it is junk that the next open removes as well.
+    pub(crate) fn discard(&self, spare: &Spare) {
+        let _ignored = self.dir.remove(&spare.name);
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Stats {
     pub recycled: u64,
     /// Segment files removed.
     pub removed: u64,
-    /// Times a commit had to prepare its own segment because none was ready.
+    /// Times a commit had to make space itself, in its segment or a new one, because none was ready.
     pub preparer_behind: u64,
     /// Times a segment could not be had because the disk was full.
     pub disk_full: u64,

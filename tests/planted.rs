@@ -40,6 +40,7 @@ macro_rules! stories {
 const STORIES: &[(&str, fn())] = stories! {
     promises:
         second_handle_is_refused
+        nothing_goes_where_there_is_no_space
         log_is_never_created_over_another_one
         unchanged_promise_costs_no_call
         frame_of_another_generation_is_not_read

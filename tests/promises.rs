@@ -45,6 +45,31 @@ pub(crate) fn second_handle_is_refused() {
     assert!(matches!(second, Err(Error::Locked { .. })), "it is not");
 }
 
+/// A full disk is met before the first frame of a batch, in every mode: a write there would fail
+/// half way, and a store would kill the process.
+#[test]
+pub(crate) fn nothing_goes_where_there_is_no_space() {
+    for mode in [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite] {
+        let disk = SimDisk::new(1);
+        let options =
+            Options::new().background(false).segment_bytes(4 * 1024 * 1024).write_mode(mode);
+        let log = Log::create_in(door(&disk), &options).unwrap();
+        disk.set_capacity(Some(disk.used() + 500_000));
+        let refused = loop {
+            if let Err(refused) = log.append(&[7; 4000]) {
+                break refused;
+            }
+        };
+        assert!(matches!(refused, Error::DiskFull { .. }), "{mode:?}: {refused}");
+        assert!(!log.stats().poisoned, "{mode:?}");
+        assert!(log.next() > 180, "{mode:?}: {}", log.next());
+        log.sync().unwrap();
+        assert_eq!(disk.stray_stores(), 0, "{mode:?}");
+        disk.set_capacity(None);
+        log.append(&[7; 4000]).unwrap();
+    }
+}
+
 #[test]
 pub(crate) fn log_is_never_created_over_another_one() {
     let disk = SimDisk::new(1);

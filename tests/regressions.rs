@@ -247,7 +247,7 @@ pub(crate) fn batch_refused_by_a_full_disk_never_comes_back() {
 pub(crate) fn readers_of_a_poisoned_log_see_what_was_there_before() {
     let mut poisoned = 0;
     for (fault, call) in
-        [Fault::Io, Fault::Full].into_iter().flat_map(|it| (1..40).map(move |n| (it, n)))
+        [Fault::Io, Fault::Full].into_iter().flat_map(|it| (1..30).map(move |n| (it, n)))
     {
         let disk = SimDisk::new(call);
         let options = options().write_mode(WriteMode::Pwrite).durability(Durability::Barrier);

@@ -1,6 +1,6 @@
 //! The I/O door: the only way in which the engine touches a disk.
 //!
-//! Twelve methods, each with its durability sentence. [`os`] carries them out with the operating
+//! Thirteen methods, each with its durability sentence. [`os`] carries them out with the operating
 //! system, [`mem`] in memory, and `sim` (feature `testing`) on a simulated disk that can be
 //! crashed and that fails on demand. Names are plain file names inside one directory: the door
 //! knows no paths.
@@ -123,6 +123,13 @@ pub trait File: Debug + Send + Sync {
     /// part may have been written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// Reserves the space of `range`, which nobody wrote and which goes on reading as zeros: no later
+    /// write or store there meets a full disk. As it stands here it writes zeros; a door that can do
+    /// less does so. Durable after [`Self::sync`].
+    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
+        zero_fill(self, range)
+    }
+
     /// Makes the bytes of `range` durable, whether written or stored through a map, and the
     /// file's length. An error is final: what the cache says afterwards proves nothing.
     fn sync(&self, range: Range<u64>, method: SyncMethod) -> io::Result<()>;
@@ -130,6 +137,25 @@ pub trait File: Debug + Send + Sync {
     /// Maps the first `bytes` of the file, shared with every other map and write of it. With
     /// `write`, [`Region::store`] changes the file; such bytes are durable after [`Self::sync`].
     fn map(&self, bytes: u64, write: bool) -> io::Result<Region>;
+}
+
+/// Bytes of one zero-filling write. Larger writes leave large page-cache folios behind, and then a
+/// small synced store writes back a whole folio.
+const FILL_BYTES: usize = 4 * 1024;
+
+/// Writes zeros, in pieces that leave small folios.
+pub(crate) fn zero_fill<F: File + ?Sized>(file: &F, range: Range<u64>) -> io::Result<()> {
+    const ZEROS: [u8; FILL_BYTES] = [0; FILL_BYTES];
+    let fill_bytes = FILL_BYTES as u64;
+    let mut at = range.start;
+    while at < range.end {
+        // To the next page, so that only the first piece is less than one.
+        let end = (at - at % fill_bytes + fill_bytes).min(range.end);
+        let piece = usize::try_from(end - at).unwrap_or(FILL_BYTES).min(FILL_BYTES);
+        file.write_at(at, ZEROS.get(..piece).unwrap_or(&ZEROS))?;
+        at = end;
+    }
+    Ok(())
 }
 
 /// Refuses everything that is not the plain name of a file in the directory itself.

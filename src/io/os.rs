@@ -204,7 +204,7 @@ impl Directory for OsDirectory {
         let builder = tempfile::Builder::new().prefix("").rand_bytes(16).suffix(".tmp").to_owned();
         let temporary = builder.tempfile_in(&self.path).map_err(full)?;
         if allocate && bytes > 0 {
-            reserve(temporary.as_file(), bytes).map_err(full)?;
+            reserve(temporary.as_file(), 0..bytes).map_err(full)?;
         } else {
             temporary.as_file().set_len(bytes).map_err(full)?;
         }
@@ -347,6 +347,20 @@ impl File for OsFile {
         self.handle.write_all_at(bytes, offset).map_err(full)
     }
 
+    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        match reserve(&self.handle, range.clone()) {
+            // Nothing was reserved: this file system knows no such call.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                super::zero_fill(self, range)
+            }
+            reserved => reserved,
+        }
+        .map_err(full)
+    }
+
     /// Makes durable: the bytes of `range` and whatever is needed to read them; with `Fdatasync`
     /// and `Fsync` every byte of the file. A crash just before loses any part of that.
     fn sync(&self, range: Range<u64>, method: SyncMethod) -> io::Result<()> {
@@ -407,12 +421,13 @@ fn parent(path: &Path) -> Option<&Path> {
     path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
-/// Sets the length of a new file and reserves its space. Not by `fs2::allocate`, which takes the
+/// Reserves the space of a range, and has the file be that long. Not by `fs2::allocate`, which takes the
 /// error of `posix_fallocate` from `errno`, where it never is.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn reserve(file: &OsHandle, bytes: u64) -> io::Result<()> {
+fn reserve(file: &OsHandle, range: Range<u64>) -> io::Result<()> {
+    let (flags, bytes) = (rustix::fs::FallocateFlags::empty(), range.end - range.start);
     loop {
-        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        match rustix::fs::fallocate(file, flags, range.start, bytes) {
             Err(rustix::io::Errno::INTR) => {}
             other => return Ok(other?),
         }
@@ -420,8 +435,8 @@ fn reserve(file: &OsHandle, bytes: u64) -> io::Result<()> {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn reserve(file: &OsHandle, bytes: u64) -> io::Result<()> {
-    fs2::FileExt::allocate(file, bytes)
+fn reserve(file: &OsHandle, range: Range<u64>) -> io::Result<()> {
+    fs2::FileExt::allocate(file, range.end)
 }
 
 /// A quota that is used up is a full disk to us: nothing changed, and it may pass.

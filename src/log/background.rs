@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::shared::{Shared, Writer};
 use crate::error::{Error, Result};
 use crate::options::Durability;
+use crate::segment::space::Failed;
 use crate::stats::add;
 
 /// How long the maintenance thread sleeps when nobody asks for anything.
@@ -74,20 +75,21 @@ impl Threads {
 
 impl Shared {
     /// Notes, with the writer's lock held, what a batch leaves to be done.
-    pub(crate) fn ask_for_maintenance(&self, writer: &Writer) {
+    pub(crate) fn ask_for_maintenance(&self, writer: &mut Writer) {
         let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
         let near =
             writer.reach < self.segment_bytes && writer.tail.position() + step > writer.reach;
         if near || !writer.dead.is_empty() || !writer.dead_files.is_empty() {
             self.signals.want_checkpoint();
         }
+        let short = writer.tail.space.is_short(writer.tail.position());
+        if (writer.tail.comes_near_a_roll() || short) && self.options.background {
+            self.signals.want_space();
+        }
     }
 
     /// Has the rest done: by the thread, or here.
     pub(crate) fn after_write(&self) -> Result<()> {
-        if self.options.background && self.signals.take_spare() {
-            self.signals.wake_maintenance();
-        }
         if !self.signals.wants_checkpoint() {
             return Ok(());
         }
@@ -111,11 +113,43 @@ impl Shared {
         self.usable()?;
         self.signals.take_checkpoint();
         self.checkpoint(false, 0)?;
-        let prepared = self.prepare_spares(&|| self.closed.load(Ordering::Acquire));
+        let prepared = self.prepare(&|| self.closed.load(Ordering::Acquire));
         if prepared.is_err() {
             self.call_back();
         }
         prepared
+    }
+
+    /// Makes space ready behind the frames, and spares once a roll is near. A full disk leaves it to
+    /// a later time, and to the commit that meets it.
+    fn prepare(&self, stop: &dyn Fn() -> bool) -> Result<()> {
+        self.spares.remove_leftovers().map_err(|error| self.poisoned_by(error))?;
+        self.signals.take_space();
+        let (name, space, position, near) = {
+            let tail = &self.writer.lock().tail;
+            let space = Arc::clone(&tail.space);
+            (tail.segment.name, space, tail.position(), tail.is_near_a_roll())
+        };
+        let prepared = space.prepare(position, stop).map(|_| ()).map_err(|failed| match failed {
+            Failed::Write(source) => {
+                self.dir.full_or_io("write", &name.to_string(), self.segment_bytes, source)
+            }
+            // Frames may be among what did not get there, and no later sync would say so.
+            Failed::Sync(source) => Error::io("sync", self.dir.join(&name.to_string()), source),
+        });
+        let prepared = match prepared {
+            Ok(()) if near => self.prepare_spares(stop),
+            other => other,
+        };
+        match prepared {
+            Err(Error::DiskFull { .. }) => {
+                add(&self.counters.disk_full, 1);
+                self.signals.await_space();
+                Ok(())
+            }
+            Err(error) => Err(self.poisoned_by(error)),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Whether anything was written or set since the newest checkpoint.
@@ -126,19 +160,10 @@ impl Shared {
     }
 
     fn prepare_spares(&self, stop: &dyn Fn() -> bool) -> Result<()> {
-        self.spares.remove_leftovers().map_err(|error| self.poisoned_by(error))?;
         while self.spares.wanting() && !stop() {
-            match self.spares.prepare(stop) {
-                Ok(Some(spare)) => {
-                    self.spares.put(spare);
-                    add(&self.counters.prepared, 1);
-                }
-                Ok(None) => {}
-                Err(Error::DiskFull { .. }) => {
-                    add(&self.counters.disk_full, 1);
-                    return Ok(());
-                }
-                Err(error) => return Err(self.poisoned_by(error)),
+            if let Some(spare) = self.spares.prepare(stop)? {
+                self.spares.put(spare);
+                add(&self.counters.prepared, 1);
             }
         }
         Ok(())
@@ -160,7 +185,7 @@ fn maintain(shared: &Shared) {
             if shared.signals.take_checkpoint() {
                 shared.checkpoint(false, 0)?;
             }
-            shared.prepare_spares(&stop)
+            shared.prepare(&stop)
         };
         // A failure here has poisoned the log: every caller is told.
         if round().is_err() {

@@ -311,8 +311,9 @@ impl Shared {
             // map stays. What was there when the log was opened may be held by reads of the life
             // before, in this process.
             let known = segment.name.number > self.tail_at_open || planted(Bug::OldSegmentRecycled);
+            let ready = segment.ready();
             let unused = Arc::into_inner(segment).is_some() && known;
-            if self.options.recycle && wanted && unused && self.spares.recycle(&name)? {
+            if self.options.recycle && wanted && unused && self.spares.recycle(&name, ready)? {
                 add(&self.counters.recycled, 1);
             } else {
                 self.dir.remove(&name)?;

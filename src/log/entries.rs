@@ -56,6 +56,7 @@ impl Shared {
         let footer = footer_space(next - writer.tail.base());
         let fits = end.saturating_add(footer) <= self.segment_bytes
             && end <= writer.reach
+            && (end <= writer.tail.space.ready() || planted(Bug::SpaceNotAwaited))
             && batch.bytes <= BATCH_BYTES_MAX;
         fits.then_some(batch)
     }

@@ -30,7 +30,7 @@ use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::identity::Uuid;
 use crate::io::{Access, Lock};
 use crate::metadata::Metadata;
-use crate::options::Options;
+use crate::options::{Options, Preparation};
 use crate::planted::{Bug, planted};
 use crate::recovery::observe::{Files, Observed, observe};
 use crate::recovery::replay::Replayed;
@@ -151,7 +151,7 @@ fn finish_create(
     started: Moment,
 ) -> Result<Parts> {
     let spares = new_spares(dir, options, checkpoint.segment_bytes);
-    let spare = spares.prepare(&|| false)?.ok_or(Error::Closed)?;
+    let spare = spares.prepare_in_line()?.ok_or(Error::Closed)?;
     let header = SegmentHeader {
         uuid: checkpoint.uuid,
         number: checkpoint.tail_number,
@@ -163,7 +163,7 @@ fn finish_create(
         segment_bytes: checkpoint.segment_bytes,
         features: 0,
     };
-    let tail = begin(dir, &spare.name, spare.file, &header, options.write_mode_in_force())?;
+    let tail = begin(dir, &spare, &header, options.write_mode_in_force())?;
     let path = || dir.join(&tail.segment.name.to_string());
     // Makes the header durable. A crash before this leaves a log that is still being created.
     tail.file
@@ -216,7 +216,8 @@ fn recover(
         // It was sealed since the checkpoint, so its footer is to be made sure of.
         first.complete_offsets(dir)?;
     }
-    let tail = open_tail(dir, options, &found, &mut replayed)?;
+    let spares = new_spares(dir, options, found.segment_bytes);
+    let tail = open_tail(dir, options, &found, &mut replayed, &spares)?;
     let unindexed = replayed.links.last().and_then(|link| link.durable_part(dir));
     let (view, mut dead) = view_of(dir, &found, &observed.segments, &mut replayed, &tail);
     let (runs, kept) = view.runs(&mut dead);
@@ -244,7 +245,6 @@ fn recover(
         dir.sync()?;
     }
     metadata.write(checkpoint.clone())?;
-    let spares = new_spares(dir, options, checkpoint.segment_bytes);
     let removed = tidy(dir, options, &observed.files, &checkpoint, &spares, &dead)?;
     let report = RecoveryReport {
         verdict: verdict(dir, decision, &replayed),
@@ -297,6 +297,7 @@ fn open_tail(
     options: &Options,
     found: &Checkpoint,
     replayed: &mut Replayed,
+    spares: &Spares,
 ) -> Result<Tail> {
     let first_link = replayed.links.len() == 1;
     let link = replayed
@@ -320,8 +321,10 @@ fn open_tail(
         opened.compressed.store(link.offsets.compressed, order);
         opened.holes.store(link.offsets.holes, order);
     }
-    let (file, salt) = (Arc::clone(&link.file), link.salt.clone());
-    Ok(Tail::new(Arc::new(segment), file, salt, link.end, options.write_mode_in_force()))
+    // What was made ready behind the frames is not known any more.
+    let space = spares.space(Arc::clone(&link.file), link.end);
+    let salt = link.salt.clone();
+    Ok(Tail::new(Arc::new(segment), space, salt, link.end, options.write_mode_in_force()))
 }
 
 /// The view of a recovered log, and the segments that hold nothing live.
@@ -438,7 +441,9 @@ fn remove_junk(dir: &Dir, names: impl Iterator<Item = String>) -> Result<()> {
 }
 
 fn new_spares(dir: &Dir, options: &Options, segment_bytes: u64) -> Spares {
-    Spares::new(dir, segment_bytes, options.preparation_in_force(), options.spares)
+    let in_memory = options.volatile.then_some(Preparation::Sparse);
+    let preparation = in_memory.unwrap_or(options.preparation_in_force());
+    Spares::new(dir, segment_bytes, preparation, options.spares)
 }
 
 /// How far the tail may grow under a checkpoint at `position`.

@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) entry_bytes: u64,
     pub(crate) entries: u64,
     pub(crate) rolls: u64,
+    /// The tail as it is when the first of them seals it: where its frames end, and its entries.
+    pub(crate) sealed: Option<(u64, u64)>,
     /// A roll is needed for what the batch means, not for lack of space.
     pub(crate) must_roll: bool,
     pub(crate) trims: bool,
@@ -78,6 +80,7 @@ impl Plan {
             entry_bytes: 0,
             entries: 0,
             rolls: 0,
+            sealed: None,
             must_roll: false,
             trims: false,
             truncates: false,
@@ -210,6 +213,7 @@ impl Plan {
         if let Some(base) = roll {
             self.must_roll |= must_roll.is_some();
             self.rolls += 1;
+            self.sealed.get_or_insert((self.place.position, self.place.count));
             self.place.base = base;
             self.place.count = 0;
             self.place.position = FRAMES_START;

@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 pub(crate) struct Signals {
     stop: AtomicBool,
     checkpoint: AtomicBool,
-    spare: AtomicBool,
+    space: AtomicBool,
     hand_over: AtomicBool,
     syncs: AtomicU64,
     asked: Mutex<Asked>,
@@ -36,15 +36,21 @@ impl Signals {
         self.syncs.load(Ordering::Relaxed)
     }
 
-    /// Notes that a spare was used.
-    pub(crate) fn want_spare(&self) {
-        self.spare.store(true, Ordering::Release);
+    /// Has more space made ready, or a spare, unless that was asked for already.
+    pub(crate) fn want_space(&self) {
+        if !self.space.load(Ordering::Relaxed) && !self.space.swap(true, Ordering::AcqRel) {
+            self.wake_maintenance();
+        }
     }
 
-    /// Takes the note that a spare was used.
-    pub(crate) fn take_spare(&self) -> bool {
-        // A plain load first: this is asked after every batch.
-        self.spare.load(Ordering::Acquire) && self.spare.swap(false, Ordering::AcqRel)
+    /// Notes that space is wanted and cannot be had now: nobody needs to ask for it.
+    pub(crate) fn await_space(&self) {
+        self.space.store(true, Ordering::Release);
+    }
+
+    /// Takes the note that space is wanted.
+    pub(crate) fn take_space(&self) {
+        self.space.store(false, Ordering::Release);
     }
 
     /// Has the flusher hand pending frames to the file, unless it was asked to already.

@@ -24,6 +24,7 @@ use crate::format::frame::{Flags, FrameHeader, Kind, encode_frame, payload_lengt
 use crate::format::number::{to_u32, to_u64, to_usize};
 use crate::format::{SegmentHeader, SideFileRef};
 use crate::planted::{Bug, planted};
+use crate::segment::tail::footer_space;
 use crate::segment::{in_units, tail};
 use crate::spares::{Spare, is_disk_full};
 use crate::state::{CellValue, Cells};
@@ -171,7 +172,8 @@ impl Shared {
             // The seal states the offset of every entry.
             self.index_tail().map_err(|error| self.poisoned_by(error))?;
         }
-        match self.gather_spares(&plan) {
+        let spares = self.cover_tail(writer, &plan).and_then(|()| self.gather_spares(&plan));
+        match spares {
             // No disk space, or as many segments as there may be.
             Err(Error::DiskFull { .. } | Error::TooLarge { .. })
                 if !appends(records) && !plan.must_roll =>
@@ -205,7 +207,40 @@ impl Shared {
         Ok(())
     }
 
-    /// As many spares as the batch rolls, prepared here if too few are ready.
+    /// Sees that the tail has the space that the batch takes there, with the footer if it rolls.
+    fn cover_tail(&self, writer: &Writer, plan: &Plan) -> Result<()> {
+        let space = &writer.tail.space;
+        let (end, footer) = match plan.sealed {
+            None => (plan.place.position, None),
+            Some((end, entries)) => (end, Some(self.segment_bytes - footer_space(entries))),
+        };
+        if planted(Bug::SpaceNotAwaited) {
+            return Ok(());
+        }
+        let short = end > space.ready();
+        if short {
+            add(&self.counters.preparer_behind, 1);
+        }
+        let covered = if short { space.extend(end) } else { Ok(()) };
+        covered
+            .and_then(|()| match footer {
+                Some(start) => space.cover(start..self.segment_bytes),
+                None => Ok(()),
+            })
+            .map_err(|source| self.no_space(&writer.tail.segment.name.to_string(), source))
+    }
+
+    /// What a failure to make space means: a full disk refuses the batch, all else poisons.
+    fn no_space(&self, name: &str, source: std::io::Error) -> Error {
+        let error = self.dir.full_or_io("write", name, self.segment_bytes, source);
+        if matches!(error, Error::DiskFull { .. }) {
+            add(&self.counters.disk_full, 1);
+        }
+        self.unless_disk_full(error)
+    }
+
+    /// As many spares as the batch rolls, prepared here if too few are ready, each with the space
+    /// that the batch takes in it. The last one to be used comes first.
     fn gather_spares(&self, plan: &Plan) -> Result<Vec<Spare>> {
         let mut spares = Vec::new();
         if plan.rolls == 0 {
@@ -216,17 +251,25 @@ impl Shared {
             let limit = self.options.segments_max;
             return Err(Error::TooLarge { what: "segments", got: segments, limit });
         }
+        let mut made = 0;
         while to_u64(spares.len()) < plan.rolls {
+            let end = if spares.is_empty() { plan.place.position } else { self.segment_bytes };
             let spare = match self.spares.take() {
                 Some(spare) => Ok(spare),
-                None => self.prepare_in_line(),
+                None => self.prepare_in_line().inspect(|_| made += 1),
             };
-            match spare {
-                Ok(spare) => spares.push(spare),
-                Err(error) => {
-                    spares.drain(..).for_each(|spare| self.spares.put(spare));
-                    return Err(error);
-                }
+            let covered = spare.and_then(|spare| {
+                let covered = spare.space.extend(end.min(self.segment_bytes));
+                let refused = covered.map_err(|source| self.no_space(&spare.name, source));
+                spares.push(spare);
+                refused
+            });
+            if let Err(error) = covered {
+                // The disk is to be as full as it was.
+                let own = spares.split_off(spares.len() - made);
+                own.iter().for_each(|spare| self.spares.discard(spare));
+                spares.drain(..).for_each(|spare| self.spares.put(spare));
+                return Err(error);
             }
         }
         Ok(spares)
@@ -234,7 +277,7 @@ impl Shared {
 
     fn prepare_in_line(&self) -> Result<Spare> {
         add(&self.counters.preparer_behind, 1);
-        let prepared = self.spares.prepare(&|| false);
+        let prepared = self.spares.prepare_in_line();
         if is_disk_full(&prepared) {
             add(&self.counters.disk_full, 1);
         }
@@ -374,7 +417,7 @@ impl Shared {
             features: 0,
         };
         let mode = self.options.write_mode_in_force();
-        writer.tail = tail::begin(&self.dir, &spare.name, spare.file, &header, mode)?;
+        writer.tail = tail::begin(&self.dir, &spare, &header, mode)?;
         writer.dirty_from = Some(if planted(Bug::HeaderNotSynced) { 4096 } else { 0 });
         writer.rolled = true;
         // No checkpoint names this segment yet, so none limits it: see `Shared::capture`.
@@ -386,7 +429,6 @@ impl Shared {
             view.footers_durable(u64::MAX);
             writer.dirty.clear();
         }
-        self.signals.want_spare();
         add_alone(&self.counters.rolls, 1);
         crate::trace::rolled(self.dir.path(), writer.tail.segment.name);
         Ok(())

@@ -13,6 +13,7 @@ pub(crate) mod offsets;
 pub(crate) mod probe;
 pub(crate) mod read;
 pub(crate) mod rebuilt;
+pub(crate) mod space;
 pub(crate) mod tail;
 pub(crate) mod walk;
 
@@ -54,6 +55,8 @@ pub(crate) struct Segment {
     uuid: Uuid,
     opened: OnceLock<Opened>,
     opening: Mutex<()>,
+    /// Everything before this has its space, as far as this process knows: it wrote it.
+    ready: AtomicU64,
 }
 
 /// What is known of a segment once its header was read.
@@ -83,7 +86,8 @@ impl Segment {
     /// A sealed segment that is read when it is first needed.
     pub(crate) fn sealed(dir: &Dir, uuid: Uuid, name: SegmentName, bytes: u64) -> Self {
         let (opened, opening) = (OnceLock::new(), Mutex::new(()));
-        Self { name, bytes, dir: dir.clone(), uuid, opened, opening }
+        let ready = AtomicU64::new(0);
+        Self { name, bytes, dir: dir.clone(), uuid, opened, opening, ready }
     }
 
     /// A segment whose map is at hand; frames from `trusted_from` on are known to be good.
@@ -112,6 +116,11 @@ impl Segment {
         reason: Damage,
     ) -> Error {
         Error::Damaged { path: self.path(), offset, indexes, reason }
+    }
+
+    /// How much of the file had its space when it was sealed by this process; else 0.
+    pub(crate) fn ready(&self) -> u64 {
+        self.ready.load(Ordering::Relaxed)
     }
 
     /// The map, if the segment was opened already.

@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::space::Space;
 use super::{FRAMES_START, Segment};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
@@ -21,6 +22,7 @@ use crate::format::{Footer, SegmentHeader};
 use crate::io::File;
 use crate::options::WriteMode;
 use crate::planted::{Bug, planted};
+use crate::spares::Spare;
 
 /// Writes of this many bytes and more go through the file also where small ones are stored through
 /// the map: one call costs less than the page faults. Both meet in the page cache.
@@ -32,6 +34,10 @@ const AHEAD_BYTES_MAX: u64 = 64 * 1024;
 /// Most bytes of memory that are kept for pending frames while there are none.
 const PENDING_KEPT: usize = 2 * 1024 * 1024;
 
+/// A roll is near when this part of the segment is left, or this many bytes.
+const NEAR_PART: u64 = 8;
+const NEAR_BYTES_MIN: u64 = 512 * 1024;
+
 /// The page size populate calls are rounded to; larger pages only make them redundant.
 const PAGE: u64 = 4096;
 
@@ -40,6 +46,7 @@ const PAGE: u64 = 4096;
 pub(crate) struct Tail {
     pub(crate) segment: Arc<Segment>,
     pub(crate) file: Arc<dyn File>,
+    pub(crate) space: Arc<Space>,
     pub(crate) salt: Salt,
     /// Frames that the file does not have yet: they go behind `handed`.
     pub(crate) pending: Vec<u8>,
@@ -51,21 +58,37 @@ pub(crate) struct Tail {
     populated_epoch: u64,
     /// Bytes stored since `populated_epoch`.
     streamed: u64,
+    /// Somebody was told that a roll comes near.
+    spare_asked: bool,
 }
 
 impl Tail {
     /// A tail whose frames end at `position`.
     pub(crate) fn new(
         segment: Arc<Segment>,
-        file: Arc<dyn File>,
+        space: Arc<Space>,
         salt: Salt,
         position: u64,
         mode: WriteMode,
     ) -> Self {
+        let file = Arc::clone(space.file());
         // No sync ever has this number, so the first write populates its pages.
         let (handed, populated_epoch) = (position, u64::MAX);
         let (pending, populated_to, streamed) = (Vec::new(), 0, 0);
-        Self { segment, file, salt, pending, handed, mode, populated_to, populated_epoch, streamed }
+        let spare_asked = false;
+        Self {
+            segment,
+            file,
+            space,
+            salt,
+            pending,
+            handed,
+            mode,
+            populated_to,
+            populated_epoch,
+            streamed,
+            spare_asked,
+        }
     }
 
     /// Where the next frame goes.
@@ -116,7 +139,7 @@ impl Tail {
                 // Populating makes pages dirty. What is synced often gets no more than it needs;
                 // what has been streaming unsynced gets as much ahead as it wrote.
                 let ahead = self.streamed.min(AHEAD_BYTES_MAX);
-                let to = (end + ahead).next_multiple_of(PAGE).min(self.segment.bytes);
+                let to = (end + ahead).next_multiple_of(PAGE).min(self.space.ready()).max(end);
                 self.populate(self.populated_to..to)?;
                 self.populated_to = to;
             }
@@ -125,6 +148,19 @@ impl Tail {
         self.put(self.handed, bytes)?;
         self.handed = end;
         Ok(())
+    }
+
+    /// Whether a roll has come so near that a spare is wanted: once.
+    pub(crate) fn comes_near_a_roll(&mut self) -> bool {
+        let near = !self.spare_asked && self.is_near_a_roll();
+        self.spare_asked |= near;
+        near
+    }
+
+    /// Whether a roll is near enough for a spare to be made.
+    pub(crate) fn is_near_a_roll(&self) -> bool {
+        let near = (self.segment.bytes / NEAR_PART).max(NEAR_BYTES_MIN);
+        self.segment.bytes - self.position() <= near
     }
 
     /// Takes back what was written since `position`, before any of it was published.
@@ -142,6 +178,8 @@ impl Tail {
     /// durable before the sync of the batch that rolled.
     pub(crate) fn seal(&self, units: &[u32], next_sequence: u64) -> Result<Range<u64>> {
         let opened = self.segment.opened().ok_or(Error::Closed)?;
+        self.space.seal();
+        self.segment.ready.store(self.space.ready(), std::sync::atomic::Ordering::Relaxed);
         let order = std::sync::atomic::Ordering::Relaxed;
         let bytes = Seal {
             salt: &self.salt,
@@ -260,8 +298,7 @@ impl Seal<'_> {
 /// durable before the next sync of the log.
 pub(crate) fn begin(
     dir: &Dir,
-    spare: &str,
-    file: Arc<dyn File>,
+    spare: &Spare,
     header: &SegmentHeader,
     mode: WriteMode,
 ) -> Result<Tail> {
@@ -271,15 +308,17 @@ pub(crate) fn begin(
     let encoded = header.encode();
     let (used, _) = block.split_at_mut(encoded.len());
     used.copy_from_slice(&encoded);
-    file.write_at(0, &block).map_err(|source| dir.full_or_io("write", spare, 0, source))?;
+    let file = spare.space.file();
+    file.write_at(0, &block).map_err(|source| dir.full_or_io("write", &spare.name, 0, source))?;
     let region = file
         .map(header.segment_bytes, mode == WriteMode::Mmap)
-        .map_err(|source| Error::io("map", dir.join(spare), source))?;
+        .map_err(|source| Error::io("map", dir.join(&spare.name), source))?;
     region.publish(SEGMENT_HEADER_BYTES);
-    dir.rename(spare, &name.to_string())?;
+    dir.rename(&spare.name, &name.to_string())?;
     let uuid = crate::identity::Uuid::from_bytes(header.uuid);
     let segment = Segment::with_region(dir, uuid, name, region, salt.clone(), FRAMES_START);
-    Ok(Tail::new(Arc::new(segment), file, salt, FRAMES_START, mode))
+    let space = Arc::clone(&spare.space);
+    Ok(Tail::new(Arc::new(segment), space, salt, FRAMES_START, mode))
 }
 
 /// Bytes a sealed segment needs behind its frames.

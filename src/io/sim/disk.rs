@@ -207,7 +207,7 @@ impl SimDisk {
 
     /// Limits the space for all files, in bytes; `None` takes the limit away. A file that was
     /// created with `allocate` takes its whole length at once, any other up to the highest byte
-    /// that was written to it. Stores through maps take none: do not store into what has none.
+    /// that was written to it. Stores through maps take none, see [`Self::stray_stores`].
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.machine.lock().capacity = bytes;
     }
@@ -215,6 +215,12 @@ impl SimDisk {
     /// Bytes that are in use of [`Self::set_capacity`].
     pub fn used(&self) -> u64 {
         self.machine.lock().used()
+    }
+
+    /// How many sectors were synced that had been stored through a map where the file had no space.
+    /// On a machine such a store kills the process once the disk is full.
+    pub fn stray_stores(&self) -> u64 {
+        self.machine.lock().inodes.values().map(|inode| inode.stray).sum()
     }
 
     /// Damages a file on the medium.

@@ -45,6 +45,8 @@ pub(super) struct Inode {
     pub(super) latched: bool,
     /// Syncs that succeeded.
     pub(super) syncs: u64,
+    /// Sectors that were stored through a map where there was no space.
+    pub(super) stray: u64,
     /// What reads and maps see; `None` is the same as `clean`.
     cache: Option<Arc<Heap>>,
     clean: Contents,
@@ -64,6 +66,7 @@ impl Inode {
             reserved,
             latched: false,
             syncs: 0,
+            stray: 0,
             cache: None,
             clean: Contents::default(),
             media: Contents::default(),
@@ -172,6 +175,7 @@ impl Inode {
             dirty.push((sector, new.to_vec()));
         });
         for (sector, new) in dirty {
+            self.stray += u64::from((sector * SECTOR_BYTES) as u64 >= self.reserved);
             if reaches() {
                 self.older.write_sector(sector, self.media.sector(sector));
                 self.media.write_sector(sector, &new);
@@ -265,6 +269,7 @@ impl Inode {
             reserved: self.reserved,
             latched: false,
             syncs: 0,
+            stray: 0,
             cache: None,
             clean: self.clean.clone(),
             media: self.media.clone(),

@@ -1,0 +1,220 @@
+//! The space of one segment file: made ready a little ahead of what is written to it.
+//!
+//! Owns: which part of a file a frame or a footer may be put into, and making more of it ready. Does
+//! not own: when (`log::background` ahead of need, `log::write` in line), nor the file's length,
+//! which is that of a segment from the start; what was never made ready reads as zeros.
+//!
+//! INV-9: nothing is stored or written past what is ready, so neither can meet a full disk. A full
+//! disk is met here instead, where nothing has changed yet.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::dir::is_full;
+use crate::io::File;
+use crate::options::{Preparation, SyncMethod};
+
+/// Bytes in which space is counted: a page, which no two kinds of writes share.
+const BLOCK_BYTES: u64 = 4 * 1024;
+
+/// Bytes after which the preparer waits for the device, so that it never has much of it in its
+/// queue, and a commit that syncs the same file little to put on media that is not its own.
+const STEP_BYTES: u64 = 256 * 1024;
+
+/// Least and most bytes that are kept ready ahead of the frames; between them it is a part of what
+/// was written, so that a small log is small.
+const AHEAD_BYTES_MIN: u64 = 512 * 1024;
+const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
+const AHEAD_PART: u64 = 10;
+
+/// The space of one file.
+#[derive(Debug)]
+pub(crate) struct Space {
+    file: Arc<dyn File>,
+    bytes: u64,
+    preparation: Preparation,
+    /// Everything before this has its space.
+    ready: AtomicU64,
+    /// Held by whoever makes space ready; whether the segment was sealed, and no more is wanted.
+    sealed: Mutex<bool>,
+}
+
+impl Space {
+    /// The space of a file of `bytes`, of which everything before `ready` has it.
+    pub(crate) fn new(
+        file: Arc<dyn File>,
+        bytes: u64,
+        preparation: Preparation,
+        ready: u64,
+    ) -> Self {
+        let ready = if preparation == Preparation::Sparse { bytes } else { ready.min(bytes) };
+        let (ready, sealed) = (AtomicU64::new(ready), Mutex::new(false));
+        Self { file, bytes, preparation, ready, sealed }
+    }
+
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    /// Exclusive end of what has its space.
+    #[inline]
+    pub(crate) fn ready(&self) -> u64 {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Whether more should be made ready behind frames that end at `position`.
+    #[inline]
+    pub(crate) fn is_short(&self, position: u64) -> bool {
+        let ready = self.ready();
+        ready < self.bytes && position + ahead(position) / 2 > ready
+    }
+
+    /// Makes ready what there should be behind frames that end at `position`, step by step, each on
+    /// the medium on return. `stop` is asked between steps. Returns whether there is that much.
+    ///
+    /// A failed sync is the failure of whatever was written to the file: it cannot be tried again.
+    pub(crate) fn prepare(&self, position: u64, stop: &dyn Fn() -> bool) -> Result<bool, Failed> {
+        let to = (position + ahead(position)).min(self.bytes);
+        loop {
+            let sealed = self.sealed.lock();
+            let from = self.ready();
+            if *sealed || from >= to {
+                return Ok(true);
+            }
+            if stop() {
+                return Ok(false);
+            }
+            let filled = self.preparation == Preparation::ZeroFill;
+            let step = if filled { STEP_BYTES } else { to - from };
+            let end = (from + step).min(to).next_multiple_of(BLOCK_BYTES).min(self.bytes);
+            self.fill(from..end).map_err(Failed::Write)?;
+            if filled {
+                // Makes the filled blocks durable, so that no sync of frames has to. A crash
+                // before this leaves zeros or nothing, which reads as zeros.
+                self.file.sync(from..end, SyncMethod::Fdatasync).map_err(Failed::Sync)?;
+            }
+            self.ready.store(end, Ordering::Release);
+        }
+    }
+
+    /// Makes a range ready here and now, for what is written next: it becomes durable with that.
+    pub(crate) fn cover(&self, range: Range<u64>) -> io::Result<()> {
+        let _sealed = self.sealed.lock();
+        let ready = self.ready();
+        let end = range.end.next_multiple_of(BLOCK_BYTES).min(self.bytes);
+        if end > ready {
+            self.fill(range.start.max(ready)..end)?;
+            if range.start <= ready {
+                self.ready.store(end, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::cover`], up to `end`; more, if there is more, so that the next one finds it.
+    pub(crate) fn extend(&self, end: u64) -> io::Result<()> {
+        match self.cover(0..end + ahead(end) / 2) {
+            Err(error) if is_full(&error) => self.cover(0..end),
+            covered => covered,
+        }
+    }
+
+    /// Ends the making ready: what is behind the frames belongs to the footer from here on.
+    pub(crate) fn seal(&self) {
+        *self.sealed.lock() = true;
+    }
+
+    fn fill(&self, range: Range<u64>) -> io::Result<()> {
+        if self.preparation == Preparation::Fallocate {
+            return self.file.allocate(range);
+        }
+        crate::io::zero_fill(self.file.as_ref(), range)
+    }
+}
+
+/// What went wrong while space was made ready.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Write(io::Error),
+    Sync(io::Error),
+}
+
+/// Bytes that are kept ready behind frames that end at `position`.
+pub(crate) const fn ahead(position: u64) -> u64 {
+    let part = position / AHEAD_PART;
+    if part < AHEAD_BYTES_MIN {
+        AHEAD_BYTES_MIN
+    } else if part > AHEAD_BYTES_MAX {
+        AHEAD_BYTES_MAX
+    } else {
+        part
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::number::to_usize;
+    use crate::io::Directory;
+    use crate::io::sim::SimDisk;
+
+    const BYTES: u64 = 4 * 1024 * 1024;
+
+    fn file(disk: &SimDisk) -> Arc<dyn File> {
+        disk.create(BYTES, false).unwrap().1
+    }
+
+    #[test]
+    fn space_is_made_ready_a_step_ahead_and_never_past_the_file() {
+        let disk = SimDisk::new(1);
+        let space = Space::new(file(&disk), BYTES, Preparation::ZeroFill, 0);
+        assert!(space.is_short(0));
+        assert!(space.prepare(4096, &|| false).unwrap());
+        assert_eq!(space.ready(), 4096 + AHEAD_BYTES_MIN);
+        assert_eq!(disk.used(), space.ready());
+        assert!(!space.is_short(4096));
+        assert!(space.is_short(space.ready()));
+        assert!(space.prepare(BYTES - 10, &|| false).unwrap());
+        assert_eq!((space.ready(), disk.used()), (BYTES, BYTES));
+        assert!(!space.is_short(BYTES));
+    }
+
+    #[test]
+    fn what_is_there_is_never_filled() {
+        let disk = SimDisk::new(1);
+        let file = file(&disk);
+        file.write_at(0, &[7; 5000]).unwrap();
+        let space = Space::new(Arc::clone(&file), BYTES, Preparation::ZeroFill, 5000);
+        space.prepare(5000, &|| false).unwrap();
+        let footer = BYTES - 100..BYTES;
+        space.cover(footer.clone()).unwrap();
+        assert!(space.ready() < footer.start);
+        space.seal();
+        file.write_at(footer.start, &[9; 100]).unwrap();
+        assert!(space.prepare(BYTES, &|| false).unwrap());
+        let mut bytes = vec![1; to_usize(BYTES)];
+        file.read_at(0, &mut bytes).unwrap();
+        assert!(bytes[..5000].iter().all(|&byte| byte == 7));
+        assert!(bytes[5000..to_usize(footer.start)].iter().all(|&byte| byte == 0));
+        assert!(bytes[to_usize(footer.start)..].iter().all(|&byte| byte == 9));
+    }
+
+    #[test]
+    fn full_disk_leaves_what_was_ready() {
+        let disk = SimDisk::new(1);
+        let space = Space::new(file(&disk), BYTES, Preparation::ZeroFill, 0);
+        space.cover(0..4096).unwrap();
+        disk.set_capacity(Some(100_000));
+        let refused = space.cover(0..200_000).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        assert!(matches!(space.prepare(0, &|| false), Err(Failed::Write(_))));
+        assert_eq!(space.ready(), 4096);
+        disk.set_capacity(None);
+        space.cover(0..200_000).unwrap();
+        assert_eq!(space.ready(), 200_000_u64.next_multiple_of(4096));
+    }
+}

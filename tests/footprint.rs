@@ -1,0 +1,102 @@
+//! What a log takes of the machine: space on the disk.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indelible::{Batch, Durability, Error, Log, Options, WriteMode};
+
+/// Bytes that the files of a directory take on the disk.
+fn taken(directory: &Path) -> u64 {
+    let files = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().metadata().unwrap());
+    files.map(|about| about.blocks() * 512).sum()
+}
+
+/// Waits until nothing is left to prepare.
+fn settled(directory: &Path) -> u64 {
+    let (mut before, mut since, begun) = (taken(directory), Instant::now(), Instant::now());
+    while since.elapsed() < Duration::from_millis(200) && begun.elapsed() < Duration::from_secs(10)
+    {
+        std::thread::sleep(Duration::from_millis(10));
+        let now = taken(directory);
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+    }
+    before
+}
+
+#[test]
+fn new_log_takes_less_than_a_mebibyte() {
+    for durability in [Durability::Always, Durability::Barrier, Durability::Os] {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::create(directory.path(), &Options::new().durability(durability)).unwrap();
+        log.append(b"one").unwrap();
+        log.sync().unwrap();
+        let taken = settled(directory.path());
+        assert!(taken <= 1024 * 1024, "{durability:?}: {taken}");
+        drop(log);
+        let (log, _) = Log::open(directory.path(), &Options::new()).unwrap();
+        log.append(b"two").unwrap();
+        let taken = settled(directory.path());
+        assert!(taken <= 1024 * 1024, "{durability:?}, reopened: {taken}");
+    }
+}
+
+#[test]
+fn small_log_takes_little_more_than_its_payload() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options::new().durability(Durability::Barrier);
+    let log = Log::create(directory.path(), &options).unwrap();
+    for index in 0..50_000_u32 {
+        log.append(&[index.to_le_bytes()[0]; 256]).unwrap();
+        if index % 100 == 0 {
+            log.sync().unwrap();
+        }
+    }
+    log.sync().unwrap();
+    let (taken, payload) = (settled(directory.path()), 50_000 * 256);
+    assert!(taken * 10 <= payload * 13, "{taken} for {payload}");
+}
+
+#[test]
+fn refused_batch_gives_back_the_segments_it_had_made() {
+    use indelible::io::sim::SimDisk;
+    let disk = SimDisk::new(1);
+    let options = Options::new().segment_bytes(1024 * 1024).background(false);
+    let log = Log::create_in(std::sync::Arc::new(disk.clone()), &options).unwrap();
+    disk.set_capacity(Some(20 * 1024 * 1024));
+    let entry = vec![7; 900_000];
+    let mut batch = Batch::new();
+    (0..40).for_each(|_| {
+        batch.append(entry.as_slice());
+    });
+    for _ in 0..3 {
+        assert!(matches!(log.commit(&batch), Err(Error::DiskFull { .. })));
+        assert!(disk.used() < 3 * 1024 * 1024, "{} are gone", disk.used());
+    }
+    log.append(&entry).unwrap();
+}
+
+/// What was ready behind the frames is not known after an open: what a restored backup has there may
+/// be a hole.
+#[test]
+fn reopened_log_makes_its_space_ready_again() {
+    use indelible::io::sim::SimDisk;
+    for mode in [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite] {
+        let disk = SimDisk::new(1);
+        let options = Options::new().segment_bytes(1024 * 1024).background(false).write_mode(mode);
+        let log = Log::create_in(std::sync::Arc::new(disk.clone()), &options).unwrap();
+        log.append(b"before").unwrap();
+        drop(log);
+        let (log, _) = Log::open_in(std::sync::Arc::new(disk.clone()), &options).unwrap();
+        for _ in 0..1000 {
+            log.append(&[7; 2000]).unwrap();
+        }
+        assert_eq!(disk.stray_stores(), 0, "{mode:?}");
+        assert!(log.stats().preparer_behind > 2, "{:?}", log.stats());
+        assert_eq!((log.next(), log.entry(0).unwrap().as_slice()), (1001, b"before".as_slice()));
+    }
+}
