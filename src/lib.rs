@@ -24,6 +24,7 @@
 
 mod adapters;
 mod batch;
+mod change;
 mod clock;
 pub mod codec;
 mod compress;
@@ -62,6 +63,7 @@ pub use adapters::openraft_09;
 #[cfg(feature = "openraft-010")]
 pub use adapters::openraft_010;
 pub use batch::Batch;
+pub use change::Change;
 pub use error::{Damage, Error, Result};
 pub use format::CellValue;
 pub use identity::Uuid;
@@ -72,5 +74,6 @@ pub use options::{Durability, Options, Preparation, Stall, SyncMethod, WriteMode
 pub use recovery::{RecoveryReport, Verdict};
 pub use segment::read::{Entries, EntriesIter, OwnedEntries};
 pub use side_file::{SideFile, SideFileReader, SideFileWriter};
+pub use state::{Cells, State};
 pub use stats::Stats;
 pub use ticket::{Completion, Ticket};

@@ -341,6 +341,11 @@ impl Options {
         }
     }
 
+    /// The durability that was chosen.
+    pub const fn durability_in_force(&self) -> Durability {
+        self.durability
+    }
+
     /// The write mode in force.
     pub const fn write_mode_in_force(&self) -> WriteMode {
         match (self.write_mode, self.durability) {

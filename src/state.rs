@@ -13,11 +13,11 @@ use crate::options::{CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX};
 use crate::planted::{Bug, planted};
 
 /// State cells by name.
-pub(crate) type Cells = BTreeMap<String, CellValue>;
+pub type Cells = BTreeMap<String, CellValue>;
 
 /// The bounds and the cells of a log. Cloning shares the cells.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct State {
+pub struct State {
     /// Index of the first entry.
     pub(crate) first: u64,
     /// Index the next entry gets.
