@@ -1,0 +1,241 @@
+//! The checkpoint: all groups at one position of the log underneath, as a side file of it
+//! (docs/GROUPS.md).
+//!
+//! Owns: its bytes. Does not own: when it is written (`maintenance`), nor its checksum: the side
+//! file has one.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use indelible::format::number::{to_u64, to_usize};
+use indelible::format::{CellValue, SideFileRef};
+use indelible::{Cells, State};
+use parking_lot::RwLock;
+
+use crate::envelope::{Fields, put_varint};
+use crate::index::{Index, Place};
+use crate::regions::{Region, Regions};
+use crate::state::{File, GroupState, Ledger, Member, Table};
+
+/// The first bytes of a checkpoint: what it is, and the version of its layout.
+pub(crate) const CHECKPOINT_MAGIC: [u8; 8] = *b"INDLGRP\x01";
+
+const INLINE: u8 = 0;
+const SIDE_FILE: u8 = 1;
+
+/// What a checkpoint says.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    /// The replay goes on with this entry of the log underneath.
+    pub(crate) position: u64,
+    pub(crate) ledger: Ledger,
+    pub(crate) table: Table,
+}
+
+/// The bytes of a checkpoint at `position`. Nothing may be written meanwhile.
+pub(crate) fn encode(position: u64, ledger: &Ledger, table: &RwLock<Table>) -> Vec<u8> {
+    let mut out = CHECKPOINT_MAGIC.to_vec();
+    put_varint(&mut out, position);
+    put_varint(&mut out, ledger.next_file);
+    put_varint(&mut out, to_u64(ledger.regions.iter().len()));
+    for region in ledger.regions.iter() {
+        for number in [region.start, region.bytes, region.live] {
+            put_varint(&mut out, number);
+        }
+    }
+    let table = table.read();
+    put_varint(&mut out, to_u64(table.len()));
+    let mut members: Vec<_> = table.values().collect();
+    members.sort_unstable_by_key(|member| member.id);
+    for member in members {
+        put_varint(&mut out, member.id);
+        put_group(&mut out, &member.state.read());
+    }
+    out
+}
+
+fn put_group(out: &mut Vec<u8>, group: &GroupState) {
+    let (first, next) = (group.log.first(), group.log.next());
+    put_varint(out, first);
+    put_varint(out, next - first);
+    put_places(out, group.index.range(&(first..next)));
+    put_varint(out, to_u64(group.files.len()));
+    for (id, file) in &group.files {
+        put_varint(out, *id);
+        put_varint(out, file.length);
+        put_varint(out, to_u64(file.parts.len()));
+        put_places(out, file.parts.iter().copied());
+    }
+    put_varint(out, to_u64(group.log.cells().len()));
+    for (name, value) in group.log.cells() {
+        put_varint(out, to_u64(name.len()));
+        out.extend_from_slice(name.as_bytes());
+        match value {
+            CellValue::Inline(bytes) => {
+                out.push(INLINE);
+                put_varint(out, to_u64(bytes.len()));
+                out.extend_from_slice(bytes);
+            }
+            CellValue::SideFile(file) => {
+                out.push(SIDE_FILE);
+                out.extend_from_slice(&file.encode());
+            }
+        }
+    }
+}
+
+/// Each place as its distance from the one before, which is small for neighbours.
+fn put_places(out: &mut Vec<u8>, places: impl Iterator<Item = Place>) {
+    let mut before = 0_u64;
+    for place in places {
+        let distance = place.at.wrapping_sub(before).cast_signed();
+        put_varint(out, (distance << 1 ^ distance >> 63).cast_unsigned());
+        put_varint(out, place.bytes.into());
+        before = place.at;
+    }
+}
+
+/// The checkpoint that these bytes are, if they are one.
+pub(crate) fn decode(bytes: &[u8], region_bytes: u64) -> Option<Checkpoint> {
+    let mut fields = Fields(bytes.strip_prefix(&CHECKPOINT_MAGIC)?);
+    let position = fields.varint()?;
+    let next_file = fields.varint()?;
+    let mut regions = VecDeque::new();
+    for _ in 0..fields.varint()? {
+        let [start, bytes, live] = [fields.varint()?, fields.varint()?, fields.varint()?];
+        regions.push_back(Region { start, bytes, live });
+    }
+    let regions = Regions::from_list(regions, region_bytes)?;
+    let count = fields.varint()?;
+    // Each group takes six bytes at least.
+    let mut table = HashMap::with_capacity(to_usize(count).min(fields.0.len() / 6));
+    for _ in 0..count {
+        let id = fields.varint()?;
+        if table.insert(id, Member::new(id, take_group(&mut fields)?)).is_some() {
+            return None;
+        }
+    }
+    let ledger = Ledger { regions, next_file, lost: 0 };
+    fields.0.is_empty().then_some(Checkpoint { position, ledger, table })
+}
+
+fn take_group(fields: &mut Fields<'_>) -> Option<GroupState> {
+    let first = fields.varint()?;
+    let entries = fields.varint()?;
+    let next = first.checked_add(entries)?;
+    let mut index = Index::new(first);
+    index.reserve(places_room(fields, entries));
+    take_places(fields, entries, |place| index.push(place))?;
+    let mut files = BTreeMap::new();
+    for _ in 0..fields.varint()? {
+        let [id, length, count] = [fields.varint()?, fields.varint()?, fields.varint()?];
+        let mut parts = Vec::with_capacity(places_room(fields, count));
+        take_places(fields, count, |place| parts.push(place))?;
+        files.insert(id, File { length, parts, finished: None });
+    }
+    let mut cells = Cells::new();
+    for _ in 0..fields.varint()? {
+        let name = fields.text()?.to_owned();
+        let value = match fields.byte()? {
+            INLINE => {
+                let length = fields.varint()?;
+                CellValue::Inline(Arc::from(fields.bytes(length)?))
+            }
+            SIDE_FILE => {
+                let length = to_u64(indelible::format::cell::SIDE_FILE_REF_BYTES);
+                let file = SideFileRef::decode(fields.bytes(length)?.try_into().ok()?);
+                files.get_mut(&file.id)?.finished = Some(file);
+                CellValue::SideFile(file)
+            }
+            _ => return None,
+        };
+        cells.insert(name, value);
+    }
+    let log = State::from_parts(first, next, cells)?;
+    Some(GroupState { log, index, files, durable_floor: next, ..GroupState::default() })
+}
+
+/// Room for so many places, but for no more than there can be: each takes two bytes at least.
+fn places_room(fields: &Fields<'_>, count: u64) -> usize {
+    to_usize(count).min(fields.0.len() / 2)
+}
+
+fn take_places(fields: &mut Fields<'_>, count: u64, mut take: impl FnMut(Place)) -> Option<()> {
+    let mut before = 0_u64;
+    for _ in 0..count {
+        let folded = fields.varint()?;
+        let distance = (folded >> 1).cast_signed() ^ -(folded & 1).cast_signed();
+        let at = before.wrapping_add(distance.cast_unsigned());
+        take(Place { at, bytes: u32::try_from(fields.varint()?).ok()? });
+        before = at;
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{Event, Record};
+    use crate::state::apply;
+
+    fn sample() -> (RwLock<Table>, Ledger) {
+        let table = RwLock::new(Table::new());
+        let regions = Regions::new(0, 200);
+        let mut ledger = Ledger { regions, next_file: 0, lost: 0 };
+        let file = SideFileRef { id: 3, length: 4, crc: 5 };
+        let events = [
+            (9, Event::Create),
+            (1 << 40, Event::Create),
+            (9, Event::Entry { index: 0, bytes: b"a" }),
+            (9, Event::Entry { index: 1, bytes: b"b" }),
+            (9, Event::Set { cell: "vote", value: b"x" }),
+            (9, Event::Part { file: 3, nth: 0, bytes: b"part" }),
+            (9, Event::Attach { cell: "snapshot", file }),
+            (1 << 40, Event::Reset(70)),
+            (1 << 40, Event::Entry { index: 70, bytes: b"c" }),
+            (9, Event::Entry { index: 0, bytes: b"a" }),
+        ];
+        for ((group, event), at) in events.into_iter().zip(0..) {
+            apply(&table, &mut ledger, &Record { group, event }, Place { at, bytes: 40 }).unwrap();
+        }
+        (table, ledger)
+    }
+
+    #[test]
+    fn checkpoint_says_what_it_was_made_of() {
+        let (table, ledger) = sample();
+        let bytes = encode(10, &ledger, &table);
+        let read = decode(&bytes, 200).unwrap();
+        assert_eq!((read.position, read.ledger.next_file), (10, 4));
+        assert!(read.ledger.regions.iter().eq(ledger.regions.iter()));
+        assert_eq!(read.ledger.regions.sums().1, 4 * 40);
+        let again = encode(10, &read.ledger, &RwLock::new(read.table));
+        assert_eq!(again, bytes);
+    }
+
+    #[test]
+    fn checkpoint_cut_or_longer_is_refused() {
+        let (table, ledger) = sample();
+        let mut bytes = encode(10, &ledger, &table);
+        for end in 0..bytes.len() {
+            assert!(decode(&bytes[..end], 200).is_none(), "{end} bytes");
+        }
+        bytes.push(0);
+        assert!(decode(&bytes, 200).is_none());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_fail(
+            at in 8_usize..60, byte: u8, tail in proptest::collection::vec(0_u8.., 0..12)
+        ) {
+            let (table, ledger) = sample();
+            let mut bytes = encode(10, &ledger, &table);
+            let at = at.min(bytes.len() - 1);
+            bytes[at] = byte;
+            bytes.truncate(at + 1);
+            bytes.extend(tail);
+            let _any = decode(&bytes, 200);
+        }
+    }
+}

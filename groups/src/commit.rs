@@ -1,0 +1,200 @@
+//! Writing to the log underneath, and believing it: the one order of all groups.
+//!
+//! Owns: plan, write, apply, under one lock, so that the records of the log are in the order in
+//! which their effects were seen. Does not own: the plan (`plan`), the effects (`state`), what is
+//! done from time to time (`maintenance`).
+//!
+//! Lock order: maintenance, writer, table, one group. A reader takes the last two only.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use indelible::format::frame::frame_bytes;
+use indelible::format::number::{to_u32, to_u64};
+use indelible::{Batch, Damage, Durability, Error, Log, Result, Ticket};
+use parking_lot::{Mutex, RwLock};
+
+use crate::envelope::Record;
+use crate::index::Place;
+use crate::maintenance::Maintenance;
+use crate::options::GroupsOptions;
+use crate::plan::{Planned, Planner, Riders};
+use crate::state::{Ledger, Member, Misfit, Table, apply};
+
+/// What all handles share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) log: Log,
+    pub(crate) options: GroupsOptions,
+    pub(crate) table: RwLock<Table>,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) maintenance: Mutex<Maintenance>,
+    pub(crate) counters: Counters,
+}
+
+/// What the one who writes has to itself.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) ledger: Ledger,
+    pub(crate) planned: Planned,
+    /// Bytes of frames since the last checkpoint was made.
+    pub(crate) since_checkpoint: u64,
+    /// A record was written whose effect could not be had: what is in memory is not what is on disk.
+    failed: Option<Error>,
+}
+
+impl Writer {
+    pub(crate) fn new(ledger: Ledger, since_checkpoint: u64) -> Self {
+        Self { ledger, planned: Planned::default(), since_checkpoint, failed: None }
+    }
+}
+
+/// What was counted since the open.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) written_bytes: AtomicU64,
+    pub(crate) carried_bytes: AtomicU64,
+    pub(crate) carried_records: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) checkpoint_bytes: AtomicU64,
+    pub(crate) replayed: AtomicU64,
+}
+
+/// Who asks for bytes to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    /// A caller, with something new.
+    Groups,
+    /// Reclaim, with what is there already.
+    Reclaim,
+}
+
+impl Inner {
+    /// Plans a batch, writes it and applies it. Returns its ticket, and the end of `of` after it.
+    pub(crate) fn write(
+        &self,
+        of: Option<&Member>,
+        plan: impl FnOnce(Planner<'_>) -> Result<Riders>,
+    ) -> Result<(Ticket, u64)> {
+        let mut writer = self.writer.lock();
+        let entry_bytes_max = self.log.entry_bytes_max();
+        let riders = plan(Planner::new(&self.table, entry_bytes_max, &mut writer.planned))?;
+        let ticket = self.write_planned(&mut writer, For::Groups)?;
+        taken(riders);
+        let next = of.map_or(0, |member| member.state.read().log.next());
+        let due = self.due(&writer);
+        drop(writer);
+        if due {
+            self.maintain_after_write();
+        }
+        Ok((ticket, next))
+    }
+
+    /// Writes what was planned as one batch of the log, and applies it record by record.
+    pub(crate) fn write_planned(&self, writer: &mut Writer, of: For) -> Result<Ticket> {
+        let Writer { ledger, planned, since_checkpoint, failed } = writer;
+        if let Some(failed) = failed {
+            return Err(Error::Poisoned { cause: Arc::new(failed.clone()) });
+        }
+        let mut batch = Batch::new();
+        for record in planned.records() {
+            batch.append(record);
+        }
+        // The log writes all of it or nothing; the sync that makes it durable comes with the ticket.
+        let ticket = self.log.submit(&batch)?;
+        let first = ticket.next() - to_u64(batch.len());
+        for (bytes, at) in planned.records().zip(first..) {
+            let place = Place { at, bytes: to_u32(frame_bytes(bytes.len())) };
+            *since_checkpoint += u64::from(place.bytes);
+            self.counters.wrote(place, of);
+            if let Err(error) = apply_bytes(self, ledger, bytes, place) {
+                *failed = Some(error.clone());
+                return Err(error);
+            }
+        }
+        Ok(ticket)
+    }
+
+    /// Writes one record that needs no plan.
+    pub(crate) fn write_record(&self, member: &Member, record: &Record<'_>) -> Result<Ticket> {
+        let mut writer = self.writer.lock();
+        if member.removed.load(Ordering::Acquire) {
+            return Err(crate::plan::no_such_group());
+        }
+        writer.planned.clear();
+        writer.planned.push(record);
+        self.write_planned(&mut writer, For::Groups)
+    }
+
+    /// Waits until a batch is as durable as the log's policy wants it to be on return.
+    pub(crate) fn settled(&self, ticket: &Ticket) -> Result<()> {
+        if self.log.options().durability_in_force() == Durability::Always {
+            ticket.wait()?;
+        }
+        Ok(())
+    }
+
+    /// The number of a side file that nobody has used.
+    pub(crate) fn new_file(&self) -> Result<u64> {
+        let mut writer = self.writer.lock();
+        let id = writer.ledger.next_file;
+        let limit = u64::MAX - 1;
+        let too_large = Error::TooLarge { what: "number of a side file", got: id, limit };
+        writer.ledger.next_file = id.checked_add(1).ok_or(too_large)?;
+        Ok(id)
+    }
+
+    /// Lets go of a side file that was not finished.
+    pub(crate) fn forget_file(&self, member: &Member, id: u64) {
+        let mut writer = self.writer.lock();
+        member.state.write().drop_file(id, &mut writer.ledger.regions);
+    }
+
+    /// Bytes that fit and mean nothing where they are.
+    pub(crate) fn damaged(&self, indexes: Option<Range<u64>>, reason: Damage) -> Error {
+        Error::Damaged { path: self.log.path().to_owned(), offset: 0, indexes, reason }
+    }
+}
+
+/// Applies a record that is at `place` of the log.
+pub(crate) fn apply_bytes(
+    inner: &Inner,
+    ledger: &mut Ledger,
+    bytes: &[u8],
+    place: Place,
+) -> Result<()> {
+    let at = Some(place.at..place.at.saturating_add(1));
+    let Some(record) = Record::decode(bytes) else {
+        let got = bytes.first().copied().map_or(0, u64::from);
+        let reason = Damage::Field { field: "kind of a group's record", expected: 1, got };
+        return Err(inner.damaged(at, reason));
+    };
+    apply(&inner.table, ledger, &record, place).map_err(|misfit| {
+        let Misfit { field, expected, got } = misfit;
+        inner.damaged(at, Damage::Field { field, expected, got })
+    })
+}
+
+impl Counters {
+    fn wrote(&self, place: Place, of: For) {
+        let bytes = u64::from(place.bytes);
+        match of {
+            For::Groups => self.written_bytes.fetch_add(bytes, Ordering::Relaxed),
+            For::Reclaim => {
+                self.carried_records.fetch_add(1, Ordering::Relaxed);
+                self.carried_bytes.fetch_add(bytes, Ordering::Relaxed)
+            }
+        };
+    }
+}
+
+/// Lazily set cells were written; one that was set again meanwhile goes on waiting.
+fn taken(riders: Riders) {
+    for (member, name, value) in riders {
+        let lazy = &mut member.state.write().lazy;
+        if lazy.get(&name).is_some_and(|now| Arc::ptr_eq(now, &value)) {
+            lazy.remove(&name);
+        }
+    }
+}

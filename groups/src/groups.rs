@@ -1,0 +1,386 @@
+//! All groups of one log: opening them, and what concerns more than one.
+//!
+//! Owns: the open, which is the newest checkpoint and what came after it, and the public [`Groups`].
+//! Does not own: writing (`commit`), nor one group (`group`).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use indelible::format::frame::frame_bytes;
+use indelible::format::number::{to_u32, to_u64};
+use indelible::{Batch, Damage, Error, Log, Result, Ticket};
+use parking_lot::{Mutex, RwLock};
+
+use crate::batch::GroupBatch;
+use crate::checkpoint::{self, Checkpoint};
+use crate::commit::{Counters, Inner, Writer, apply_bytes};
+use crate::group::Group;
+use crate::index::Place;
+use crate::maintenance::{CHECKPOINTS, Maintenance};
+use crate::options::GroupsOptions;
+use crate::plan::no_such_group;
+use crate::planted::{Bug, planted};
+use crate::regions::Regions;
+use crate::state::{Ledger, Table};
+use crate::stats::GroupsStats;
+
+/// The cell that says whose log this is.
+pub(crate) const FORMAT: &str = "groups.format";
+/// The version of docs/GROUPS.md.
+const FORMAT_VERSION: u32 = 1;
+/// Most entries of the log that a replay reads at a time.
+const REPLAY_ENTRIES: u64 = 1024;
+
+/// Many groups in one log. Clones, and the handles of groups, keep the same log open; the last one
+/// to go closes it as well as it can, so call [`Self::close`] to hear of errors.
+#[derive(Debug, Clone)]
+pub struct Groups {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl Groups {
+    /// Creates a log in `path` for groups. On return it is durable.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::create`].
+    pub fn create(path: impl AsRef<Path>, options: &GroupsOptions) -> Result<Self> {
+        options.validate()?;
+        Self::from_log(Log::create(path, &options.log)?, options)
+    }
+
+    /// Opens the log of groups in `path`. On return everything the groups hold is durable. How the
+    /// log was found is in [`Log::recovery`] of [`Self::log`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::open`] and [`Self::from_log`].
+    pub fn open(path: impl AsRef<Path>, options: &GroupsOptions) -> Result<Self> {
+        options.validate()?;
+        let (log, _report) = Log::open(path, &options.log)?;
+        Self::from_log(log, options)
+    }
+
+    /// Opens the log of groups in `path`, or creates one if there never was any; see
+    /// [`Log::open_or_create`] for when not to.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::open`] and [`Self::create`].
+    pub fn open_or_create(path: impl AsRef<Path>, options: &GroupsOptions) -> Result<Self> {
+        options.validate()?;
+        let (log, _report) = Log::open_or_create(path, &options.log)?;
+        Self::from_log(log, options)
+    }
+
+    /// Groups in memory, with the same behaviour and nothing on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`].
+    pub fn in_memory(options: &GroupsOptions) -> Result<Self> {
+        options.validate()?;
+        Self::from_log(Log::in_memory(&options.log)?, options)
+    }
+
+    /// Takes a log that is open already: one of groups, or an empty one, which becomes one. Nobody
+    /// else may write to it.
+    ///
+    /// A replay reads what was written since the newest checkpoint, and nothing before. If that one
+    /// is damaged, the one before it is taken, with the longer replay that goes with it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if both checkpoints or a record after them cannot be read,
+    /// [`Error::InvalidArgument`] if the log is a host's own, [`Error::UnsupportedVersion`],
+    /// [`Error::InvalidOption`], [`Error::Io`].
+    pub fn from_log(log: Log, options: &GroupsOptions) -> Result<Self> {
+        options.validate()?;
+        claim(&log)?;
+        let (checkpoint, positions) = newest_checkpoint(&log)?;
+        let Checkpoint { position, ledger, table } = checkpoint;
+        let inner = Arc::new(Inner {
+            options: options.clone(),
+            table: RwLock::new(table),
+            writer: Mutex::new(Writer::new(ledger, 0)),
+            maintenance: Mutex::new(Maintenance::new(positions)),
+            counters: Counters::default(),
+            log,
+        });
+        replay(&inner, position)?;
+        Ok(Self { inner })
+    }
+
+    /// Begins a group. Durable as the log's policy has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if it exists; those of [`Log::commit`].
+    pub fn create_group(&self, id: u64) -> Result<Group> {
+        let mut batch = GroupBatch::new();
+        batch.create(id);
+        self.commit(&batch)?;
+        self.group(id)
+    }
+
+    /// Drops a group and all that it holds. Handles of it go on answering that it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if it does not exist; those of [`Log::commit`].
+    pub fn remove_group(&self, id: u64) -> Result<()> {
+        let mut batch = GroupBatch::new();
+        batch.remove(id);
+        self.commit(&batch).map(drop)
+    }
+
+    /// A handle of a group.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if there is no such group.
+    pub fn group(&self, id: u64) -> Result<Group> {
+        let member = self.inner.table.read().get(&id).cloned();
+        let member = member.ok_or_else(no_such_group)?;
+        Ok(Group::new(Arc::clone(&self.inner), member))
+    }
+
+    /// A handle of a group, which begins if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::create_group`].
+    pub fn open_or_create_group(&self, id: u64) -> Result<Group> {
+        match self.group(id) {
+            Err(Error::InvalidArgument { .. }) => match self.create_group(id) {
+                // Another thread began it meanwhile.
+                Err(Error::InvalidArgument { .. }) => self.group(id),
+                created => created,
+            },
+            found => found,
+        }
+    }
+
+    /// The ids of the groups there are, ascending.
+    pub fn ids(&self) -> Vec<u64> {
+        let mut ids: Vec<u64> = self.inner.table.read().keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Commits a batch over any number of groups: all of it, or nothing, survives a crash. Under
+    /// [`Durability::Always`](indelible::Durability::Always) it is durable on return. Readers may
+    /// see the new state of one group before that of another.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::commit`], and [`Error::InvalidArgument`] for a group that does not exist, or
+    /// that exists already: nothing was changed.
+    pub fn commit(&self, batch: &GroupBatch<'_>) -> Result<Ticket> {
+        let ticket = self.submit(batch)?;
+        self.inner.settled(&ticket)?;
+        Ok(ticket)
+    }
+
+    /// Writes a batch over any number of groups and waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::commit`].
+    pub fn submit(&self, batch: &GroupBatch<'_>) -> Result<Ticket> {
+        self.inner.write(None, |planner| planner.batch(batch)).map(|(ticket, _)| ticket)
+    }
+
+    /// Makes everything durable that any group has written, and what was set lazily.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::sync`].
+    pub fn sync(&self) -> Result<()> {
+        self.inner.write(None, |planner| planner.riders(self.ids().into_iter()))?;
+        self.inner.log.sync()
+    }
+
+    /// Does now what is otherwise done beside writes: a checkpoint, and giving back what no group
+    /// needs. On return everything written is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DiskFull`], [`Error::Io`], [`Error::Poisoned`], [`Error::Closed`].
+    pub fn maintain(&self) -> Result<()> {
+        self.inner.maintain()
+    }
+
+    /// Closes the groups and their log: everything is durable, and the next open replays nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Log::close`].
+    pub fn close(&self) -> Result<()> {
+        self.inner.close()
+    }
+
+    /// The log underneath, for reading, backups and counters. Writing to it breaks the groups.
+    pub fn log(&self) -> &Log {
+        &self.inner.log
+    }
+
+    /// What all groups hold, and what was counted.
+    pub fn stats(&self) -> GroupsStats {
+        let inner = &self.inner;
+        let (bytes, live_bytes) = inner.writer.lock().ledger.regions.sums();
+        let table = inner.table.read();
+        let index =
+            |member: &Arc<crate::state::Member>| to_u64(member.state.read().index.memory_bytes());
+        let counters = &inner.counters;
+        GroupsStats {
+            log: inner.log.stats(),
+            groups: to_u64(table.len()),
+            bytes,
+            live_bytes,
+            written_bytes: counters.written_bytes.load(Ordering::Relaxed),
+            carried_bytes: counters.carried_bytes.load(Ordering::Relaxed),
+            carried_records: counters.carried_records.load(Ordering::Relaxed),
+            checkpoints: counters.checkpoints.load(Ordering::Relaxed),
+            checkpoint_bytes: counters.checkpoint_bytes.load(Ordering::Relaxed),
+            replayed: counters.replayed.load(Ordering::Relaxed),
+            index_bytes: table.values().map(index).sum(),
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn close(&self) -> Result<()> {
+        let mut maintenance = self.maintenance.lock();
+        let written = (|| {
+            let ids: Vec<u64> = self.table.read().keys().copied().collect();
+            self.write(None, |planner| planner.riders(ids.into_iter()))?;
+            let position = maintenance.positions.iter().flatten().max();
+            if position != Some(&self.log.next()) {
+                self.write_checkpoint(&mut maintenance)?;
+            }
+            Ok(())
+        })();
+        // Without a checkpoint the next open replays more. What there is to say of a log that failed,
+        // or was closed before, its own close says.
+        match (self.log.close(), written) {
+            (Ok(()), Err(error @ (Error::Io { .. } | Error::Poisoned { .. }))) => Err(error),
+            (closed, _) => closed,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody is left to hear of an error; what was acknowledged is durable already.
+        let _unheard = self.close();
+    }
+}
+
+/// Makes sure that the log is one of groups; an empty one becomes one.
+fn claim(log: &Log) -> Result<()> {
+    let path = || log.path().to_owned();
+    if let Some(cell) = log.cell(FORMAT) {
+        let found = cell.as_ref().try_into().map_or(0, u32::from_le_bytes);
+        if found != FORMAT_VERSION {
+            let supported = FORMAT_VERSION;
+            return Err(Error::UnsupportedVersion { path: path(), found, supported });
+        }
+        return Ok(());
+    }
+    if log.next() != 0 || !log.cells().is_empty() {
+        let reason = "it holds the state of one host, not groups";
+        return Err(Error::InvalidArgument { what: "log", reason });
+    }
+    let mut batch = Batch::new();
+    batch.set(FORMAT, FORMAT_VERSION.to_le_bytes().to_vec());
+    log.submit(&batch)?;
+    // The log is one of groups before any group is in it. A crash before this leaves an empty log,
+    // which the next open makes one again.
+    log.sync()
+}
+
+/// The newest checkpoint that can be read, and where the replay of each begins.
+fn newest_checkpoint(log: &Log) -> Result<(Checkpoint, [Option<u64>; 2])> {
+    let mut positions = [None; 2];
+    let mut newest: Option<Checkpoint> = None;
+    let mut damaged = None;
+    for (cell, position) in CHECKPOINTS.iter().zip(&mut positions) {
+        let read = match log.side_file(cell) {
+            Ok(None) => continue,
+            Ok(Some(file)) => file.read_all(),
+            Err(error) => Err(error),
+        };
+        let found = read.and_then(|bytes| {
+            let found = checkpoint::decode(&bytes, log.segment_bytes());
+            let bounds = log.first()..=log.next();
+            found.filter(|found| bounds.contains(&found.position)).ok_or_else(|| {
+                let reason = Damage::Magic { structure: "checkpoint of groups" };
+                Error::Damaged { path: log.path().to_owned(), offset: 0, indexes: None, reason }
+            })
+        });
+        match found {
+            Ok(found) => {
+                *position = Some(found.position);
+                let older = planted(Bug::OlderCheckpoint);
+                let (at, before) = (found.position, newest.as_ref().map(|newest| newest.position));
+                if before.is_none_or(|before| (before < at) != older) {
+                    newest = Some(found);
+                }
+                if let Some(newest) = newest.as_mut().filter(|_| older) {
+                    newest.position = newest.position.max(at).max(before.unwrap_or(0));
+                }
+            }
+            // The next checkpoint takes its place, and until then nothing is trimmed.
+            Err(error @ Error::Damaged { .. }) => damaged = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match (newest, damaged) {
+        (Some(newest), _) => Ok((newest, positions)),
+        (None, Some(damaged)) => Err(damaged),
+        (None, None) => {
+            let regions = Regions::new(0, log.segment_bytes());
+            let ledger = Ledger { regions, next_file: 0, lost: 0 };
+            Ok((Checkpoint { position: 0, ledger, table: Table::new() }, positions))
+        }
+    }
+}
+
+/// Applies what was written from `position` on.
+fn replay(inner: &Inner, position: u64) -> Result<()> {
+    let mut writer = inner.writer.lock();
+    let writer = &mut *writer;
+    let (mut at, end) = (position, inner.log.next());
+    while at < end {
+        let to = end.min(at.saturating_add(REPLAY_ENTRIES));
+        let entries = match inner.log.read(at..to) {
+            Ok(entries) => entries,
+            // Opened with holes, so what is missing is to be refilled, group by group.
+            Err(Error::Hole { range, .. }) if range.start <= at => {
+                writer.ledger.lost += range.end.min(end).saturating_sub(at);
+                at = range.end.min(end).max(at + 1);
+                continue;
+            }
+            Err(Error::Hole { range, .. }) => inner.log.read(at..range.start)?,
+            Err(error) => return Err(error),
+        };
+        for (bytes, at) in entries.iter().zip(at..) {
+            let place = Place { at, bytes: to_u32(frame_bytes(bytes.len())) };
+            writer.since_checkpoint += u64::from(place.bytes);
+            apply_bytes(inner, &mut writer.ledger, bytes, place)?;
+        }
+        at += to_u64(entries.len());
+        inner.counters.replayed.fetch_add(to_u64(entries.len()), Ordering::Relaxed);
+    }
+    writer.ledger.lost = 0;
+    writer.ledger.regions.trimmed(inner.log.first());
+    for member in inner.table.read().values() {
+        let mut state = member.state.write();
+        state.drop_unattached(&mut writer.ledger.regions);
+        // The log made everything it holds durable when it was opened.
+        state.durable_floor = state.log.next();
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! What is done from time to time: checkpoints, and giving back what no group needs.
+//!
+//! Owns: when, and in which order. Does not own: the bytes of a checkpoint (`checkpoint`).
+//!
+//! - **Checkpoint.** (1) Under the writer's lock, all groups at the end of the log are put into
+//!   bytes; (2) they become a side file, durable; (3) a batch attaches it in place of the older of
+//!   the two there are. The commit point is (3), which the log orders after every batch that (1) saw.
+//! - **Carry.** What groups still need of the oldest region is written again, as one batch of the
+//!   log for each step; the new places count from there on.
+//! - **Trim.** The log is trimmed to the next region once nothing in the oldest is live, and only up
+//!   to the older checkpoint: what came before is in both. The log orders the trim after the carries.
+//!
+//! A crash between any two of these leaves records that count twice nowhere: a replay meets the
+//! same records in the same order.
+
+use std::io::Write as _;
+use std::sync::atomic::Ordering;
+
+use indelible::format::number::to_u64;
+use indelible::{Batch, Error, Result};
+
+use crate::checkpoint;
+use crate::commit::{For, Inner, Writer};
+use crate::envelope::{Event, Record};
+use crate::planted::{Bug, planted};
+use crate::regions::Region;
+use crate::state::GroupState;
+
+/// The cells of the log that refer to the two newest checkpoints.
+pub(crate) const CHECKPOINTS: [&str; 2] = ["groups.checkpoint.a", "groups.checkpoint.b"];
+
+/// Most entries of the log that one step of a carry looks at.
+const CARRY_ENTRIES: u64 = 512;
+/// Bytes after which a step of a carry ends.
+const CARRY_BYTES: usize = 64 * 1024;
+
+/// What maintenance knows from one time to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Maintenance {
+    /// Where the replay of each checkpoint begins; nothing if there is none.
+    pub(crate) positions: [Option<u64>; 2],
+    /// Where the carry of the oldest region goes on.
+    cursor: u64,
+    /// The end of a region of which everything readable was carried and something is still needed:
+    /// a damaged range. It stays until the group trims or refills what it lost there.
+    blocked: u64,
+}
+
+impl Maintenance {
+    /// Nothing under way.
+    pub(crate) fn new(positions: [Option<u64>; 2]) -> Self {
+        Self { positions, ..Self::default() }
+    }
+
+    /// The log may be trimmed up to here: both checkpoints cover what is before.
+    fn bound(&self) -> u64 {
+        let [a, b] = self.positions;
+        a.zip(b).map_or(0, |(a, b)| a.min(b))
+    }
+
+    /// The place of the older checkpoint.
+    fn older(&self) -> usize {
+        usize::from(self.positions[0] > self.positions[1])
+    }
+}
+
+impl Inner {
+    /// Bytes of log between two checkpoints.
+    pub(crate) fn checkpoint_bytes(&self) -> u64 {
+        self.options.checkpoint_bytes.unwrap_or_else(|| self.log.segment_bytes())
+    }
+
+    /// Whether there may be something to do.
+    pub(crate) fn due(&self, writer: &Writer) -> bool {
+        writer.since_checkpoint >= self.checkpoint_bytes()
+            || writer.ledger.regions.oldest().is_some_and(|(region, _)| self.wants(writer, region))
+    }
+
+    /// Whether the oldest region is to be emptied or given back.
+    fn wants(&self, writer: &Writer, oldest: Region) -> bool {
+        if oldest.live == 0 {
+            return true;
+        }
+        let percent = |whole: u64, percent: u64| u128::from(whole) * u128::from(percent) / 100;
+        let carried = self.counters.carried_bytes.load(Ordering::Relaxed);
+        let written = self.counters.written_bytes.load(Ordering::Relaxed);
+        let affordable = u128::from(carried) < percent(written, self.options.carry_share_percent);
+        let below = percent(oldest.bytes, self.options.carry_below_percent);
+        let (bytes, live) = writer.ledger.regions.sums();
+        let room = live.saturating_mul(2).saturating_add(self.log.segment_bytes() * 2);
+        u128::from(oldest.live) < below && affordable || bytes > room
+    }
+
+    /// Does what is due after a write; the next write tries again what could not be done.
+    pub(crate) fn maintain_after_write(&self) {
+        if let Some(mut maintenance) = self.maintenance.try_lock() {
+            // Whoever wrote was not told yet that its batch is durable, but it is written: a failure
+            // here is not one of that batch. A failed write or sync has poisoned the log, which the
+            // next call answers with; a full disk is met again.
+            let _next_time = self.step(&mut maintenance);
+        }
+    }
+
+    fn step(&self, maintenance: &mut Maintenance) -> Result<()> {
+        if self.writer.lock().since_checkpoint >= self.checkpoint_bytes() {
+            self.write_checkpoint(maintenance)?;
+        }
+        self.reclaim_step(maintenance).map(drop)
+    }
+
+    /// Does all there is to do: writes a checkpoint unless nothing was written since the last, empties
+    /// regions that are worth it, and gives back what is dead.
+    pub(crate) fn maintain(&self) -> Result<()> {
+        let mut maintenance = self.maintenance.lock();
+        while maintenance.positions.iter().any(|position| *position != Some(self.log.next())) {
+            self.write_checkpoint(&mut maintenance)?;
+        }
+        while self.reclaim_step(&mut maintenance)? {}
+        drop(maintenance);
+        self.log.maintain()
+    }
+
+    /// Writes a checkpoint. On return it is durable.
+    pub(crate) fn write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<()> {
+        let (position, bytes) = {
+            let mut writer = self.writer.lock();
+            writer.since_checkpoint = 0;
+            let position = self.log.next() + u64::from(planted(Bug::PositionAhead));
+            (position, checkpoint::encode(position, &writer.ledger, &self.table))
+        };
+        let mut file = self.log.side_file_writer()?;
+        file.write_all(&bytes).map_err(|error| self.unwrapped(error))?;
+        // Makes the checkpoint durable before anything refers to it. A crash before this leaves junk
+        // that the next open of the log removes.
+        let file = file.finish()?;
+        let older = maintenance.older();
+        let cell = CHECKPOINTS.get(older).copied().unwrap_or_default();
+        let mut batch = Batch::new();
+        batch.attach(cell, file);
+        // Makes the checkpoint count, and every batch before it durable. A crash before this leaves
+        // the two that were there.
+        self.log.submit(&batch)?.wait()?;
+        if let Some(known) = maintenance.positions.get_mut(older) {
+            *known = Some(position);
+        }
+        self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        self.counters.checkpoint_bytes.fetch_add(to_u64(bytes.len()), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// One step of giving back. Returns whether another one may get further.
+    fn reclaim_step(&self, maintenance: &mut Maintenance) -> Result<bool> {
+        let mut writer = self.writer.lock();
+        let Some((region, end)) = writer.ledger.regions.oldest() else { return Ok(false) };
+        if end > maintenance.bound() || !self.wants(&writer, region) {
+            return Ok(false);
+        }
+        if region.live == 0 || planted(Bug::TrimBeforeCarry) {
+            let mut batch = Batch::new();
+            batch.trim(end);
+            // Becomes durable with the next sync, and never before what was carried out of there. A
+            // crash before it leaves the region in place, dead.
+            self.log.submit(&batch)?;
+            writer.ledger.regions.trimmed(end);
+            return Ok(true);
+        }
+        if maintenance.blocked == end {
+            return Ok(false);
+        }
+        maintenance.cursor = maintenance.cursor.max(region.start);
+        if maintenance.cursor >= end {
+            (maintenance.cursor, maintenance.blocked) = (0, end);
+            return Ok(false);
+        }
+        maintenance.cursor = self.carry(&mut writer, maintenance.cursor, end)?;
+        Ok(true)
+    }
+
+    /// Writes again what is still needed of the entries `from..end` of the log, or of the first of
+    /// them. Returns how far it got.
+    fn carry(&self, writer: &mut Writer, from: u64, end: u64) -> Result<u64> {
+        writer.planned.clear();
+        let end = end.min(from.saturating_add(CARRY_ENTRIES));
+        let mut at = from;
+        while at < end && writer.planned.bytes.len() < CARRY_BYTES {
+            let entry = match self.log.read(at..at + 1) {
+                Ok(entry) => entry,
+                // Nobody can carry what nobody can read. Whoever needs it keeps the region.
+                Err(Error::Damaged { .. } | Error::Hole { .. }) => {
+                    at += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(record) = entry.get(0).and_then(Record::decode)
+                && self.is_needed(&record, at)
+            {
+                writer.planned.push(&record);
+            }
+            at += 1;
+        }
+        if !writer.planned.is_empty() {
+            // Becomes durable with the next sync, and before the trim that relies on it.
+            self.write_planned(writer, For::Reclaim)?;
+        }
+        Ok(at)
+    }
+
+    /// Whether a group still has what is at `at`. State is not needed: the checkpoints have it.
+    fn is_needed(&self, record: &Record<'_>, at: u64) -> bool {
+        let Some(member) = self.table.read().get(&record.group).cloned() else { return false };
+        let mut state = member.state.write();
+        let place = match record.event {
+            Event::Entry { index, .. } => {
+                // It will have another place, which is durable later.
+                state.durable_floor = state.durable(self.log.durable());
+                state.index.get(index)
+            }
+            Event::Part { file, nth, .. } => {
+                let parts = state.files.get(&file).map(|file| &file.parts);
+                parts
+                    .zip(usize::try_from(nth).ok())
+                    .and_then(|(parts, nth)| parts.get(nth).copied())
+            }
+            _ => None,
+        };
+        place.is_some_and(|place| place.at == at)
+    }
+
+    /// What a side file of the log failed with.
+    pub(crate) fn unwrapped(&self, error: std::io::Error) -> Error {
+        error.downcast::<Error>().unwrap_or_else(|source| Error::Io {
+            op: "write",
+            path: self.log.path().to_owned(),
+            source: std::sync::Arc::new(source),
+        })
+    }
+}
+
+impl GroupState {
+    /// Exclusive end of the entries that are on media, where those of the log are up to `durable`.
+    pub(crate) fn durable(&self, durable: u64) -> u64 {
+        let next = self.log.next();
+        let pending = to_u64(self.index.newest_from(durable));
+        next.saturating_sub(pending).max(self.durable_floor)
+    }
+}

@@ -1,0 +1,246 @@
+//! Planning a batch over groups: what it changes and which records say so, before anything is
+//! written.
+//!
+//! Owns: every refusal of a batch, by the rules of a log (`indelible::State`). Does not own: the
+//! writing (`commit`), nor the effect of the records (`state`).
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Range;
+use std::sync::Arc;
+
+use indelible::format::number::to_u64;
+use indelible::{Batch, Change, Error, Result, State};
+use parking_lot::RwLock;
+
+use crate::batch::{GroupBatch, Step};
+use crate::envelope::{ENVELOPE_BYTES_MAX, Event, Record};
+use crate::planted::{Bug, planted};
+use crate::state::{Member, Table};
+
+/// The records of a batch, each a range of one buffer.
+#[derive(Debug, Default)]
+pub(crate) struct Planned {
+    pub(crate) bytes: Vec<u8>,
+    ends: Vec<usize>,
+    /// Whether an entry is among them: such a batch needs space.
+    pub(crate) entries: bool,
+}
+
+impl Planned {
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.entries = false;
+    }
+
+    pub(crate) fn push(&mut self, record: &Record<'_>) {
+        record.encode(&mut self.bytes);
+        self.ends.push(self.bytes.len());
+        self.entries |= matches!(record.event, Event::Entry { .. } | Event::Part { .. });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The bytes of each record.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let range = |(start, end): (usize, &usize)| -> Range<usize> { start..*end };
+        starts.zip(&self.ends).map(range).map(|range| self.bytes.get(range).unwrap_or_default())
+    }
+}
+
+/// A group as the batch leaves it so far.
+#[derive(Debug)]
+struct Copy {
+    /// Nothing if it does not exist.
+    state: Option<State>,
+    /// Those that exist before the batch; of it the side files are asked.
+    member: Option<Arc<Member>>,
+    /// Lazily set cells that have not been put in front of its records yet.
+    riders: Vec<(String, Arc<[u8]>)>,
+}
+
+/// Lazily set cells that a batch takes along: group, name, value.
+pub(crate) type Riders = Vec<(Arc<Member>, String, Arc<[u8]>)>;
+
+/// A plan under way.
+#[derive(Debug)]
+pub(crate) struct Planner<'p> {
+    table: &'p RwLock<Table>,
+    entry_bytes_max: u64,
+    copies: BTreeMap<u64, Copy>,
+    planned: &'p mut Planned,
+    riders: Riders,
+}
+
+impl<'p> Planner<'p> {
+    pub(crate) fn new(
+        table: &'p RwLock<Table>,
+        entry_bytes_max: u64,
+        planned: &'p mut Planned,
+    ) -> Self {
+        planned.clear();
+        Self { table, entry_bytes_max, copies: BTreeMap::new(), planned, riders: Vec::new() }
+    }
+
+    /// Plans a whole batch. Returns the lazily set cells that go along.
+    pub(crate) fn batch(mut self, batch: &GroupBatch<'_>) -> Result<Riders> {
+        for (group, step) in &batch.steps {
+            self.step(*group, step)?;
+        }
+        self.finish()
+    }
+
+    /// Plans the changes of one group.
+    pub(crate) fn changes(mut self, group: u64, batch: &Batch<'_>) -> Result<Riders> {
+        batch.changes().try_for_each(|change| self.change(group, &change))?;
+        self.finish()
+    }
+
+    /// Plans one entry of one group.
+    pub(crate) fn append(mut self, group: u64, entry: &[u8]) -> Result<Riders> {
+        self.change(group, &Change::Append(entry))?;
+        self.finish()
+    }
+
+    /// Plans what waits in some groups, and nothing else.
+    pub(crate) fn riders(mut self, groups: impl Iterator<Item = u64>) -> Result<Riders> {
+        groups.for_each(|group| self.load(group));
+        self.finish()
+    }
+
+    fn finish(mut self) -> Result<Riders> {
+        for copy in self.copies.values() {
+            copy.state.as_ref().map_or(Ok(()), State::check)?;
+        }
+        Ok(std::mem::take(&mut self.riders))
+    }
+
+    fn step(&mut self, group: u64, step: &Step<'_>) -> Result<()> {
+        match step {
+            Step::Change(batch) => {
+                batch.changes().try_for_each(|change| self.change(group, &change))
+            }
+            Step::Create => {
+                let copy = self.copy(group);
+                if copy.state.is_some() {
+                    let reason = "there is such a group already";
+                    return Err(Error::InvalidArgument { what: "group", reason });
+                }
+                *copy = Copy { state: Some(State::default()), member: None, riders: Vec::new() };
+                self.planned.push(&Record { group, event: Event::Create });
+                Ok(())
+            }
+            Step::Remove => {
+                let copy = self.copy(group);
+                if copy.state.is_none() {
+                    return Err(no_such_group());
+                }
+                *copy = Copy { state: None, member: None, riders: Vec::new() };
+                self.planned.push(&Record { group, event: Event::Remove });
+                Ok(())
+            }
+        }
+    }
+
+    fn change(&mut self, group: u64, change: &Change<'_>) -> Result<()> {
+        let entry_bytes_max = self.entry_bytes_max;
+        let copy = self.copy(group);
+        let Some(state) = &mut copy.state else { return Err(no_such_group()) };
+        if let Change::Append(entry) = change {
+            let limit = entry_bytes_max.saturating_sub(to_u64(ENVELOPE_BYTES_MAX));
+            let got = to_u64(entry.len());
+            if got > limit {
+                return Err(Error::TooLarge { what: "entry bytes", got, limit });
+            }
+        }
+        if let Change::Attach(_, file) = change {
+            let member = copy.member.as_ref();
+            let known = member.is_some_and(|member| {
+                let state = member.state.read();
+                let found = state.files.get(&file.reference().id);
+                found.is_some_and(|found| found.finished == Some(file.reference()))
+            });
+            if !known {
+                let reason = "it was not finished in this group, or is gone";
+                return Err(Error::InvalidArgument { what: "side file", reason });
+            }
+        }
+        let index = state.next();
+        let changed = state.apply(change)?;
+        let names_a_rider = match change {
+            Change::Set(name, _) | Change::Clear(name) | Change::Attach(name, _) => {
+                copy.riders.iter().any(|(rider, _)| rider == name)
+            }
+            _ => false,
+        };
+        if changed || names_a_rider {
+            let (member, riders) = (copy.member.clone(), std::mem::take(&mut copy.riders));
+            self.ride(group, member, riders);
+        }
+        if changed {
+            self.planned.push(&Record { group, event: event(change, index) });
+        }
+        Ok(())
+    }
+
+    /// Puts lazily set cells in front of the first record of their group.
+    fn ride(&mut self, group: u64, member: Option<Arc<Member>>, riders: Vec<(String, Arc<[u8]>)>) {
+        let Some(member) = member else { return };
+        for (cell, value) in riders {
+            let event = Event::Set { cell: &cell, value: &value };
+            if !planted(Bug::RidersLeft) {
+                self.planned.push(&Record { group, event });
+            }
+            self.riders.push((Arc::clone(&member), cell, value));
+        }
+    }
+
+    /// Puts the lazily set cells of a group on the way.
+    fn load(&mut self, group: u64) {
+        let copy = self.copy(group);
+        let (member, riders) = (copy.member.clone(), std::mem::take(&mut copy.riders));
+        self.ride(group, member, riders);
+    }
+
+    fn copy(&mut self, group: u64) -> &mut Copy {
+        let member = || self.table.read().get(&group).cloned();
+        match self.copies.entry(group) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(Copy::of(member())),
+        }
+    }
+}
+
+impl Copy {
+    fn of(member: Option<Arc<Member>>) -> Self {
+        let Some(member) = member else {
+            return Self { state: None, member: None, riders: Vec::new() };
+        };
+        let (state, riders) = {
+            let group = member.state.read();
+            let riders = group.lazy.iter().map(|(name, value)| (name.clone(), Arc::clone(value)));
+            (group.seen(), riders.collect())
+        };
+        Self { state: Some(state), member: Some(member), riders }
+    }
+}
+
+fn event<'a>(change: &Change<'a>, index: u64) -> Event<'a> {
+    match *change {
+        Change::Append(bytes) => Event::Entry { index, bytes },
+        Change::Truncate(to) => Event::Truncate(to),
+        Change::Trim(to) => Event::Trim(to),
+        Change::Reset(base) => Event::Reset(base),
+        Change::Set(cell, value) => Event::Set { cell, value },
+        Change::Clear(cell) => Event::Clear { cell },
+        Change::Attach(cell, file) => Event::Attach { cell, file: file.reference() },
+    }
+}
+
+pub(crate) const fn no_such_group() -> Error {
+    Error::InvalidArgument { what: "group", reason: "there is no such group" }
+}

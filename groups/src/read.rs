@@ -1,0 +1,170 @@
+//! Reading entries of one group.
+//!
+//! Owns: finding them in the log underneath, which goes on meanwhile, and naming the entries of the
+//! group in what goes wrong there. Does not own: the checks of frames (`indelible`).
+
+use std::ops::Range;
+
+use indelible::format::number::to_u64;
+use indelible::{Damage, Error, Log, Result};
+
+use crate::envelope::{Event, Record};
+use crate::index::Place;
+use crate::plan::no_such_group;
+use crate::state::Member;
+
+/// Entries of a group, checked, borrowed from the log underneath as long as this lives.
+#[derive(Debug, Clone, Default)]
+pub struct Entries {
+    group: u64,
+    first: u64,
+    len: usize,
+    runs: Vec<Run>,
+}
+
+/// Entries that are neighbours in the log underneath as well.
+#[derive(Debug, Clone)]
+struct Run {
+    first: u64,
+    entries: indelible::Entries,
+}
+
+impl Entries {
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Index of the first one.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The `nth` entry, counted from zero.
+    pub fn get(&self, nth: usize) -> Option<&[u8]> {
+        let index = self.first.checked_add(to_u64(nth))?;
+        let run = self.runs.partition_point(|run| run.first <= index).checked_sub(1)?;
+        let run = self.runs.get(run)?;
+        let bytes = run.entries.get(usize::try_from(index - run.first).ok()?)?;
+        payload(bytes, self.group, index)
+    }
+
+    /// The entries in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        (0..self.len).map(|nth| self.get(nth).unwrap_or_default())
+    }
+}
+
+/// The entry within an envelope, if it is that of this group and index.
+pub(crate) fn payload(bytes: &[u8], group: u64, index: u64) -> Option<&[u8]> {
+    let record = Record::decode(bytes)?;
+    match record.event {
+        Event::Entry { index: found, bytes } if found == index && record.group == group => {
+            Some(bytes)
+        }
+        _ => None,
+    }
+}
+
+/// Reads the entries of a range, every one of them checked.
+pub(crate) fn read(log: &Log, member: &Member, range: &Range<u64>) -> Result<Entries> {
+    let mut places = find(member, range)?;
+    loop {
+        match read_places(log, member.id, range.start, &places) {
+            Ok(entries) => return Ok(entries),
+            Err(error) => {
+                // Nothing is wrong if they were trimmed, or carried forward, meanwhile.
+                let now = find(member, range)?;
+                if now == places {
+                    return Err(error);
+                }
+                places = now;
+            }
+        }
+    }
+}
+
+fn find(member: &Member, range: &Range<u64>) -> Result<Vec<Place>> {
+    let state = member.state.read();
+    if member.removed.load(std::sync::atomic::Ordering::Acquire) {
+        return Err(no_such_group());
+    }
+    if range.start > range.end {
+        let reason = "a range must not end before it starts";
+        return Err(Error::InvalidArgument { what: "range", reason });
+    }
+    let (first, next) = (state.log.first(), state.log.next());
+    if range.is_empty() {
+        return Ok(Vec::new());
+    }
+    if range.start < first {
+        return Err(Error::Trimmed { wanted: range.start, first });
+    }
+    if range.end > next {
+        return Err(Error::BeyondEnd { wanted: range.end - 1, next });
+    }
+    Ok(state.index.range(range).collect())
+}
+
+fn read_places(log: &Log, group: u64, first: u64, places: &[Place]) -> Result<Entries> {
+    let mut entries = Entries { group, first, len: places.len(), runs: Vec::new() };
+    let mut index = first;
+    for run in places.chunk_by(|a, b| a.at.checked_add(1) == Some(b.at)) {
+        let Some(start) = run.first().map(|place| place.at) else { continue };
+        let count = to_u64(run.len());
+        if run.first().is_some_and(|place| place.is_lost()) {
+            return Err(Error::Hole {
+                wanted: index,
+                range: index..index + lost(places, index - first),
+            });
+        }
+        let found = log
+            .read(start..start.saturating_add(count))
+            .map_err(|error| for_group(error, log, start, index..index + count))?;
+        for (bytes, at) in found.iter().zip(index..) {
+            if payload(bytes, group, at).is_none() {
+                return Err(misplaced(log, at..at + 1, start + (at - index)));
+            }
+        }
+        entries.runs.push(Run { first: index, entries: found });
+        index += count;
+    }
+    Ok(entries)
+}
+
+/// How many entries in a row are lost.
+fn lost(places: &[Place], from: u64) -> u64 {
+    let from = usize::try_from(from).unwrap_or(usize::MAX);
+    to_u64(places.iter().skip(from).take_while(|place| place.is_lost()).count())
+}
+
+fn misplaced(log: &Log, indexes: Range<u64>, at: u64) -> Error {
+    let reason = Damage::Misplaced { expected: at };
+    Error::Damaged { path: log.path().to_owned(), offset: 0, indexes: Some(indexes), reason }
+}
+
+/// An error of the log underneath, where entry `start` is the first of `range` in the group.
+fn for_group(error: Error, log: &Log, start: u64, range: Range<u64>) -> Error {
+    let translate = |index: u64| {
+        range.start.saturating_add(index.saturating_sub(start)).clamp(range.start, range.end)
+    };
+    match error {
+        Error::Damaged { path, offset, indexes, reason } => {
+            let indexes =
+                indexes.map_or(range.clone(), |at| translate(at.start)..translate(at.end));
+            Error::Damaged { path, offset, indexes: Some(indexes), reason }
+        }
+        Error::Hole { wanted, range } => Error::Hole {
+            wanted: translate(wanted),
+            range: translate(range.start)..translate(range.end),
+        },
+        // The index says that they are there.
+        Error::Trimmed { .. } | Error::BeyondEnd { .. } => misplaced(log, range, start),
+        other => other,
+    }
+}

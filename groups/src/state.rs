@@ -1,0 +1,306 @@
+//! What the records of the log underneath add up to: the groups, and what each of them holds.
+//!
+//! Owns: the effect of every record, on the group and on the regions, alike for a commit and for a
+//! replay. Does not own: whether a batch makes sense (`plan`), nor where the records come from.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indelible::format::number::to_u64;
+use indelible::format::{CellValue, SideFileRef};
+use indelible::{Change, Error, SideFile, State};
+use parking_lot::RwLock;
+
+use crate::envelope::{Event, Record};
+use crate::index::{Index, Place};
+use crate::regions::Regions;
+
+/// The groups by id.
+pub(crate) type Table = HashMap<u64, Arc<Member>>;
+
+/// One group: what its handles and the table share.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) id: u64,
+    pub(crate) removed: AtomicBool,
+    pub(crate) state: RwLock<GroupState>,
+}
+
+impl Member {
+    pub(crate) fn new(id: u64, state: GroupState) -> Arc<Self> {
+        Arc::new(Self { id, removed: AtomicBool::new(false), state: RwLock::new(state) })
+    }
+}
+
+/// What a group holds.
+#[derive(Debug, Default)]
+pub(crate) struct GroupState {
+    /// Bounds and cells.
+    pub(crate) log: State,
+    pub(crate) index: Index,
+    pub(crate) files: BTreeMap<u64, File>,
+    /// Cells that were set lazily and wait for a batch.
+    pub(crate) lazy: BTreeMap<String, Arc<[u8]>>,
+    /// The entries before this one are durable, wherever they have been put since.
+    pub(crate) durable_floor: u64,
+}
+
+/// A side file of a group: its parts are entries of the log underneath.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct File {
+    /// Bytes of all parts.
+    pub(crate) length: u64,
+    pub(crate) parts: Vec<Place>,
+    /// What a batch may attach, once the file is finished.
+    pub(crate) finished: Option<SideFileRef>,
+}
+
+/// What all groups share.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) regions: Regions,
+    /// Every side file so far has a smaller number.
+    pub(crate) next_file: u64,
+    /// Entries of the log underneath that a replay could not read: so much may be missing.
+    pub(crate) lost: u64,
+}
+
+/// A record that does not follow on those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Misfit {
+    pub(crate) field: &'static str,
+    pub(crate) expected: u64,
+    pub(crate) got: u64,
+}
+
+/// Applies one record that was read, or written, at `place`.
+pub(crate) fn apply(
+    table: &RwLock<Table>,
+    ledger: &mut Ledger,
+    record: &Record<'_>,
+    place: Place,
+) -> Result<(), Misfit> {
+    ledger.regions.wrote(place);
+    let group = record.group;
+    let known = table.read().get(&group).cloned();
+    match (record.event, known) {
+        (Event::Create, None) => {
+            table.write().insert(group, Member::new(group, GroupState::default()));
+            Ok(())
+        }
+        (Event::Create, Some(_)) => Err(misfit("group that begins", 0, group)),
+        (Event::Remove, Some(member)) => {
+            table.write().remove(&group);
+            member.removed.store(true, Ordering::Release);
+            member.state.write().drop_all(&mut ledger.regions);
+            Ok(())
+        }
+        (event, Some(member)) => member.state.write().apply(event, place, ledger),
+        (Event::Remove, None) if ledger.lost > 0 => Ok(()),
+        (event, None) if ledger.lost > 0 => {
+            // Its beginning was lost with the range that could not be read.
+            let first = match event {
+                Event::Entry { index, .. } => index,
+                Event::Truncate(to) | Event::Trim(to) => to,
+                _ => 0,
+            };
+            let member = Member::new(group, GroupState::empty(first));
+            let applied = member.state.write().apply(event, place, ledger);
+            table.write().insert(group, member);
+            applied
+        }
+        (_, None) => Err(misfit("group", 0, group)),
+    }
+}
+
+impl GroupState {
+    /// A group without entries, the next of which is `first`.
+    fn empty(first: u64) -> Self {
+        let log = State::from_parts(first, first, BTreeMap::new()).unwrap_or_default();
+        Self { log, index: Index::new(first), durable_floor: first, ..Self::default() }
+    }
+
+    fn apply(&mut self, event: Event<'_>, place: Place, ledger: &mut Ledger) -> Result<(), Misfit> {
+        let changes = |changed: indelible::Result<bool>, field, got| match changed {
+            Ok(_) => Ok(()),
+            Err(error) => Err(misfit(field, expected_by(&error), got)),
+        };
+        match event {
+            Event::Entry { index, .. } => self.entry(index, place, ledger),
+            Event::Truncate(to) => {
+                self.reach(to, ledger.lost);
+                changes(self.log.apply(&Change::Truncate(to)), "end of a truncation", to)?;
+                self.index.truncate(to, |place| ledger.regions.dead(place));
+                self.durable_floor = self.durable_floor.min(to);
+                Ok(())
+            }
+            Event::Trim(to) => {
+                self.reach(to, ledger.lost);
+                changes(self.log.apply(&Change::Trim(to)), "first index after a trim", to)?;
+                self.index.trim(to, |place| ledger.regions.dead(place));
+                Ok(())
+            }
+            Event::Reset(base) => {
+                changes(self.log.apply(&Change::Reset(base)), "index after a reset", base)?;
+                self.index.reset(base, |place| ledger.regions.dead(place));
+                self.durable_floor = base;
+                Ok(())
+            }
+            Event::Set { cell, value } => {
+                self.cell(cell, &Change::Set(cell, value), &mut ledger.regions)
+            }
+            Event::Clear { cell } => self.cell(cell, &Change::Clear(cell), &mut ledger.regions),
+            Event::Part { file, nth, bytes } => {
+                self.part((file, nth), to_u64(bytes.len()), place, ledger)
+            }
+            Event::Attach { cell, file } => {
+                let length = self.files.get(&file.id).map(|known| known.length);
+                if length != Some(file.length) && ledger.lost == 0 {
+                    let expected = length.unwrap_or(0);
+                    return Err(misfit("length of a side file", expected, file.length));
+                }
+                self.files.entry(file.id).or_default().finished = Some(file);
+                let change = Change::Attach(cell, SideFile::from_reference(file));
+                self.cell(cell, &change, &mut ledger.regions)
+            }
+            Event::Create | Event::Remove => Ok(()),
+        }
+    }
+
+    fn entry(&mut self, index: u64, place: Place, ledger: &mut Ledger) -> Result<(), Misfit> {
+        self.reach(index, ledger.lost);
+        let (first, next) = (self.log.first(), self.log.next());
+        if index == next {
+            let appended = self.log.apply(&Change::Append(&[]));
+            appended.map_err(|_| misfit("index of an entry", next, index))?;
+            self.index.push(place);
+        } else if (first..next).contains(&index) {
+            let before = self.index.replace(index, place);
+            if let Some(before) = before {
+                ledger.regions.dead(before);
+            }
+        } else {
+            return Err(misfit("index of an entry", next, index));
+        }
+        ledger.regions.live(place);
+        Ok(())
+    }
+
+    fn part(
+        &mut self,
+        (id, nth): (u64, u64),
+        bytes: u64,
+        place: Place,
+        ledger: &mut Ledger,
+    ) -> Result<(), Misfit> {
+        let file = self.files.entry(id).or_default();
+        while to_u64(file.parts.len()) < nth && nth - to_u64(file.parts.len()) <= ledger.lost {
+            file.parts.push(Place::LOST);
+        }
+        let count = to_u64(file.parts.len());
+        if nth == count {
+            file.parts.push(place);
+            file.length = file.length.saturating_add(bytes);
+        } else if let Some(known) =
+            usize::try_from(nth).ok().and_then(|nth| file.parts.get_mut(nth))
+        {
+            let before = std::mem::replace(known, place);
+            ledger.regions.dead(before);
+        } else {
+            return Err(misfit("part of a side file", count, nth));
+        }
+        ledger.next_file = ledger.next_file.max(id.saturating_add(1));
+        ledger.regions.live(place);
+        Ok(())
+    }
+
+    /// Changes a cell, and lets go of the side file that no cell refers to any more.
+    fn cell(
+        &mut self,
+        name: &str,
+        change: &Change<'_>,
+        regions: &mut Regions,
+    ) -> Result<(), Misfit> {
+        let before = self.log.cells().get(name).cloned();
+        let changed = self.log.apply(change).and_then(|_| self.log.check());
+        changed.map_err(|error| misfit("cell", expected_by(&error), to_u64(name.len())))?;
+        if let Some(CellValue::SideFile(old)) = before {
+            let is_old =
+                |value: &CellValue| matches!(value, CellValue::SideFile(it) if it.id == old.id);
+            if !self.log.cells().values().any(is_old) {
+                self.drop_file(old.id, regions);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of a side file.
+    pub(crate) fn drop_file(&mut self, id: u64, regions: &mut Regions) {
+        let gone = self.files.remove(&id).unwrap_or_default();
+        gone.parts.into_iter().for_each(|place| regions.dead(place));
+    }
+
+    /// Lets go of the side files that nobody can attach any more after an open.
+    pub(crate) fn drop_unattached(&mut self, regions: &mut Regions) {
+        let attached = |id: &u64| {
+            let mut values = self.log.cells().values();
+            values.any(|value| matches!(value, CellValue::SideFile(it) if it.id == *id))
+        };
+        let unattached: Vec<u64> = self.files.keys().copied().filter(|id| !attached(id)).collect();
+        for id in unattached {
+            self.drop_file(id, regions);
+        }
+    }
+
+    /// Counts entries as lost up to `to`, if so many may have been.
+    fn reach(&mut self, to: u64, lost: u64) {
+        if to.saturating_sub(self.log.next()) > lost {
+            return;
+        }
+        while self.log.next() < to && self.log.apply(&Change::Append(&[])).is_ok() {
+            self.index.push(Place::LOST);
+        }
+    }
+
+    fn drop_all(&mut self, regions: &mut Regions) {
+        let next = self.log.next();
+        self.index.reset(next, |place| regions.dead(place));
+        for file in std::mem::take(&mut self.files).into_values() {
+            file.parts.into_iter().for_each(|place| regions.dead(place));
+        }
+        *self = Self::empty(next);
+    }
+
+    /// The value of a cell as its owner sees it.
+    pub(crate) fn value(&self, name: &str) -> Option<Arc<[u8]>> {
+        match (self.lazy.get(name), self.log.cells().get(name)) {
+            (Some(bytes), _) | (None, Some(CellValue::Inline(bytes))) => Some(Arc::clone(bytes)),
+            _ => None,
+        }
+    }
+
+    /// The state with the lazily set cells in it.
+    pub(crate) fn seen(&self) -> State {
+        let mut seen = self.log.clone();
+        for (name, value) in &self.lazy {
+            // They were checked when they were set.
+            let _checked = seen.apply(&Change::Set(name, value));
+        }
+        seen
+    }
+}
+
+const fn misfit(field: &'static str, expected: u64, got: u64) -> Misfit {
+    Misfit { field, expected, got }
+}
+
+/// What would have been right instead of what was refused.
+fn expected_by(error: &Error) -> u64 {
+    match error {
+        Error::Trimmed { first, .. } => *first,
+        Error::BeyondEnd { next, .. } => *next,
+        Error::TooLarge { limit, .. } => *limit,
+        _ => 0,
+    }
+}

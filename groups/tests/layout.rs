@@ -1,0 +1,84 @@
+//! docs/GROUPS.md against the bytes: its table of records and its example.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use std::io::Write as _;
+
+use indelible::Batch;
+use indelible_groups::{Groups, GroupsOptions};
+
+const PAGE: &str = include_str!("../../docs/GROUPS.md");
+
+/// Kind and name of each row of the table of records.
+fn kinds() -> Vec<(u8, &'static str)> {
+    let (_, table) = PAGE.split_once("<!-- records -->").unwrap();
+    let rows = table.trim_start().lines().take_while(|line| line.starts_with('|')).skip(2);
+    let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+    cells.map(|cells| (cells[1].parse().unwrap(), cells[2])).collect()
+}
+
+/// The records in the log of these groups.
+fn records(groups: &Groups) -> Vec<Vec<u8>> {
+    groups.log().iter(0).map(|entry| entry.unwrap().1).collect()
+}
+
+#[test]
+fn kinds_of_records_are_those_of_the_table() {
+    let groups = Groups::in_memory(&GroupsOptions::new()).unwrap();
+    let group = groups.create_group(9).unwrap();
+    let change = |change: &dyn Fn(&mut Batch<'_>)| {
+        let mut batch = Batch::new();
+        change(&mut batch);
+        group.commit(&batch).unwrap();
+    };
+    group.append(b"a").unwrap();
+    group.append(b"b").unwrap();
+    change(&|batch| {
+        batch.truncate(1);
+    });
+    change(&|batch| {
+        batch.trim(1);
+    });
+    change(&|batch| {
+        batch.reset(5);
+    });
+    change(&|batch| {
+        batch.set("c", b"v");
+    });
+    change(&|batch| {
+        batch.clear("c");
+    });
+    let mut file = group.side_file_writer().unwrap();
+    file.write_all(b"large").unwrap();
+    let file = file.finish().unwrap();
+    change(&|batch| {
+        batch.attach("s", file);
+    });
+    groups.remove_group(9).unwrap();
+    let written: Vec<u8> = records(&groups).iter().map(|record| record[0]).collect();
+    let kind = |name: &str| kinds().into_iter().find(|(_, row)| *row == name).unwrap().0;
+    let names = [
+        "Create", "Entry", "Entry", "Truncate", "Trim", "Reset", "Set", "Clear", "Part", "Attach",
+        "Remove",
+    ];
+    assert_eq!(written, names.map(kind));
+    assert_eq!(kinds().len(), 10);
+}
+
+#[test]
+fn example_is_what_is_written() {
+    let (_, example) = PAGE.split_once("with the bytes `hi` is `").unwrap();
+    let (example, _) = example.split_once('`').unwrap();
+    let expected: Vec<u8> =
+        example.split(' ').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    let groups = Groups::in_memory(&GroupsOptions::new()).unwrap();
+    let group = groups.create_group(9).unwrap();
+    let mut batch = Batch::new();
+    batch.reset(300).append(b"hi");
+    group.commit(&batch).unwrap();
+    assert_eq!(records(&groups).last(), Some(&expected));
+}
