@@ -142,22 +142,6 @@ impl Dir {
         })
     }
 
-    /// A new file with these bytes under a name, replacing what had it. Its bytes are durable on
-    /// return, its name after a sync of the directory.
-    pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let length = to_u64(bytes.len());
-        let (temporary, file) = self.create(length, true)?;
-        let failed = |op, source| self.full_or_io(op, &temporary, length, source);
-        let mut at = 0;
-        for piece in bytes.chunks(COPY_BYTES) {
-            file.write_at(at, piece).map_err(|source| failed("write", source))?;
-            at += to_u64(piece.len());
-        }
-        // Makes the bytes durable before their name replaces what was there.
-        file.sync(0..length, SyncMethod::Fsync).map_err(|source| failed("sync", source))?;
-        self.rename(&temporary, name)
-    }
-
     /// Tells a full disk, which can be tried again, from every other failure, which cannot.
     pub(crate) fn full_or_io(
         &self,

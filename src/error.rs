@@ -263,6 +263,9 @@ pub enum Damage {
     /// here counts, and replaced entries before it, cannot be told.
     #[error("the footer is unreadable, and whether the frame here counts cannot be told")]
     UnknownEnd,
+    /// The frames here are sound, and a segment that is missing may have replaced their entries.
+    #[error("a missing segment may have replaced what stands here")]
+    MayBeReplaced,
     /// A compressed entry does not decompress.
     #[error("the compressed entry does not decompress")]
     Compression,

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
-use super::scene::Scene;
+use super::entries::plain;
+use super::scene::{Part, Scene};
 use super::survey::{FileBytes, Hints, Step, Steps, Survey, read_file};
 use super::{Role, is_gone, os_door};
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
+use crate::format::FrameHeader;
 use crate::format::number::to_u64;
-use crate::format::{FrameHeader, Kind, SegmentName};
 use crate::identity::Uuid;
 use crate::io::Directory;
 use crate::segment::FRAMES_START;
@@ -51,6 +52,13 @@ pub enum FrameSeen {
         /// The segment file.
         segment: String,
     },
+    /// Segments that the log names and that are not there.
+    Absent {
+        /// Their numbers.
+        numbers: Range<u64>,
+        /// The live entries they held, as far as it is known.
+        entries: Range<u64>,
+    },
 }
 
 /// Walks over every frame of a log, oldest segment first. Made by [`frames`].
@@ -58,7 +66,7 @@ pub enum FrameSeen {
 pub struct Frames {
     dir: Dir,
     scene: Scene,
-    segments: IntoIter<(SegmentName, u64, Role, Range<u64>)>,
+    segments: IntoIter<(Part, u64, Role)>,
     ready: IntoIter<FrameSeen>,
 }
 
@@ -86,15 +94,19 @@ impl Frames {
         let tail = scene.tail_name();
         let mut segments = Vec::new();
         for (name, bytes) in scene.observed.files.segments.values().flatten() {
-            let live = scene.live.iter().find(|(named, _)| named == name);
-            let role = match live {
+            let part = scene.parts.iter().find(|part| part.name == *name);
+            let role = match part {
                 None => Role::Unnamed,
                 Some(_) if tail == Some(*name) => Role::Tail,
                 Some(_) => Role::Sealed,
             };
-            let live = live.map_or(name.base..name.base, |(_, range)| range.clone());
-            segments.push((*name, *bytes, role, live));
+            let live = name.base..name.base;
+            let unnamed = Part { name: *name, live, certain: u64::MAX, gone: 0..0 };
+            segments.push((part.cloned().unwrap_or(unnamed), *bytes, role));
         }
+        let gone = scene.parts.iter().filter(|part| part.is_gone());
+        segments.extend(gone.map(|part| (part.clone(), 0, Role::Sealed)));
+        segments.sort_by_key(|(part, _, _)| part.name);
         let (segments, ready) = (segments.into_iter(), Vec::new().into_iter());
         Ok(Self { dir, scene, segments, ready })
     }
@@ -112,34 +124,31 @@ impl Frames {
     pub fn within(mut self, range: Range<u64>) -> Self {
         let wanted: Vec<_> = self
             .segments
-            .filter(|(_, _, _, live)| live.start < range.end && live.end > range.start)
+            .filter(|(part, _, _)| part.live.start < range.end && part.live.end > range.start)
             .collect();
         self.segments = wanted.into_iter();
         self
     }
 
-    fn load(
-        &self,
-        name: SegmentName,
-        bytes: u64,
-        role: Role,
-        live: &Range<u64>,
-    ) -> Result<Vec<FrameSeen>> {
+    fn load(&self, part: &Part, bytes: u64, role: Role) -> Result<Vec<FrameSeen>> {
+        let (name, live) = (part.name, &part.live);
+        if part.is_gone() {
+            let (numbers, entries) = (part.gone.clone(), live.clone());
+            return Ok(vec![FrameSeen::Absent { numbers, entries }]);
+        }
         let file: FileBytes = read_file(&self.dir, &name.to_string(), bytes, &mut |_| ())?;
         let checkpoint = self.scene.checkpoint();
         let length = to_u64(file.bytes.len());
         let known = checkpoint.map(|found| self.scene.hints(found, name, live));
-        let (tail_end, sealed_end) = match (role, known) {
-            (Role::Tail | Role::Sealed, Some(known)) => (known.tail_end, known.sealed_end),
-            _ => (None, None),
-        };
+        let known = known.filter(|_| role != Role::Unnamed);
         let hints = Hints {
             uuid: Uuid::from_bytes(checkpoint.map_or([0; 16], |found| found.uuid)),
             segment_bytes: length,
             generation: None,
             live_end: live.end,
-            tail_end,
-            sealed_end,
+            tail_end: known.as_ref().and_then(|known| known.tail_end),
+            settled: known.as_ref().and_then(|known| known.settled),
+            sealed_end: known.as_ref().and_then(|known| known.sealed_end),
         };
         let survey = Survey::of(&self.dir, name, file, &hints);
         let segment = name.to_string();
@@ -156,8 +165,8 @@ impl Frames {
             seen.push(match step {
                 Step::Frame { offset, header, payload } => {
                     let here = |index| survey.frame(index).is_some_and(|(at, _, _)| at == offset);
-                    let live = live.contains(&header.index) && here(header.index);
-                    let (payload, packed) = plain(&header, payload);
+                    let live = part.believed().contains(&header.index) && here(header.index);
+                    let (payload, packed) = plain(&header, payload.to_vec());
                     let segment = segment.clone();
                     FrameSeen::Frame { segment, offset, header, payload, packed, live }
                 }
@@ -172,15 +181,6 @@ impl Frames {
     }
 }
 
-/// The payload as it was appended, and whether that could not be told.
-fn plain(header: &FrameHeader, payload: &[u8]) -> (Vec<u8>, bool) {
-    if header.kind == Kind::Entry && header.is_compressed() {
-        let plain = crate::compress::decompress(payload, |_| Error::Closed);
-        return plain.map_or_else(|_| (payload.to_vec(), true), |plain| (plain, false));
-    }
-    (payload.to_vec(), false)
-}
-
 impl Iterator for Frames {
     type Item = Result<FrameSeen>;
 
@@ -189,8 +189,8 @@ impl Iterator for Frames {
             if let Some(seen) = self.ready.next() {
                 return Some(Ok(seen));
             }
-            let (name, bytes, role, live) = self.segments.next()?;
-            match self.load(name, bytes, role, &live) {
+            let (part, bytes, role) = self.segments.next()?;
+            match self.load(&part, bytes, role) {
                 Ok(seen) => self.ready = seen.into_iter(),
                 // Trimmed since the directory was listed.
                 Err(error) if is_gone(&error) => {}

@@ -8,15 +8,19 @@
 //! normal.
 
 mod cells;
+mod compare;
+pub(crate) mod entries;
 mod frames;
 pub(crate) mod scene;
 pub(crate) mod survey;
-mod verify;
+pub(crate) mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::cells::describe_cell;
+pub use self::compare::{Compared, Comparison, Difference, RangeSum, compare, decided, range_sums};
+pub use self::entries::{Entries, EntrySeen, entries, entries_in};
 pub use self::frames::{FrameSeen, Frames, frames, frames_in};
 pub use self::verify::{Finding, Health, Meaning, Progress, Verification, verify, verify_in};
 
@@ -47,6 +51,11 @@ pub struct Inspection {
     pub slots: Vec<SlotSeen>,
     /// What an open would do now.
     pub outcome: Outcome,
+    /// What that open would not look at yet: damage in the durable part of the tail. Reads of its
+    /// entries are refused then, and the log is poisoned at the next roll.
+    pub latent: Option<Error>,
+    /// Segments that the log names and that are not there: their numbers.
+    pub absent: Vec<std::ops::Range<u64>>,
     /// What the log would be after that open, if it can be told.
     pub state: Option<StateSeen>,
     /// Every segment file, by number.
@@ -284,6 +293,8 @@ fn look_once(dir: &Dir, locked: Option<bool>) -> Result<Inspection> {
         use_now: in_use(dir, locked),
         slots: slots(dir)?,
         outcome: outcome(dir, &scene),
+        latent: scene.latent.clone(),
+        absent: scene.parts.iter().map(|it| it.gone.clone()).filter(|it| !it.is_empty()).collect(),
         side_files,
         disk: disk(dir)?,
         segments,
@@ -354,7 +365,8 @@ fn outcome(dir: &Dir, scene: &Scene) -> Outcome {
 fn segments(dir: &Dir, scene: &Scene) -> Result<Vec<SegmentSeen>> {
     let mut seen = Vec::new();
     for (name, bytes) in scene.observed.files.segments.values().flatten() {
-        let live = scene.live.iter().find(|(live, _)| live == name).map(|(_, range)| range.clone());
+        let part = scene.parts.iter().find(|part| part.name == *name);
+        let live = part.map(|part| part.live.clone());
         let role = match live {
             None => Role::Unnamed,
             Some(_) if scene.tail_name() == Some(*name) => Role::Tail,

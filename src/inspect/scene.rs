@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::survey::{Survey, read_file};
 use super::{SegmentSeen, StateSeen};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, Footer, SegmentHeader, SegmentName};
 use crate::identity::Uuid;
 use crate::io::Access;
-use crate::options::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, SyncMethod};
+use crate::options::{SEGMENT_BYTES_MAX, SyncMethod};
 use crate::recovery::observe::{Observed, observe};
 use crate::recovery::table::{Decision, decide};
 use crate::segment::{FRAMES_START, OFFSET_UNIT};
@@ -25,20 +26,59 @@ use crate::segment::{FRAMES_START, OFFSET_UNIT};
 pub(crate) struct Scene {
     pub(crate) observed: Observed,
     pub(crate) decision: Decision,
-    /// The segments that are part of the log and exist, with the entries that count in each.
-    pub(crate) live: Vec<(SegmentName, Range<u64>)>,
-    /// Segment numbers that the checkpoint names and that are not there.
-    pub(crate) absent: Vec<u64>,
+    /// The parts of the log in the order of their numbers, those that are not there included.
+    pub(crate) parts: Vec<Part>,
+    /// What an open does not look at, and the first read or roll after it will: damage in the
+    /// durable part of the tail.
+    pub(crate) latent: Option<Error>,
+}
+
+/// A segment of the log, or several that are not there.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    /// Number and base; of those that are not there the first number, and a base that stands in.
+    pub(crate) name: SegmentName,
+    /// The entries that count here.
+    pub(crate) live: Range<u64>,
+    /// From this entry on a missing segment may have replaced what the file holds.
+    pub(crate) certain: u64,
+    /// The numbers that are not there; empty if the file is.
+    pub(crate) gone: Range<u64>,
+}
+
+/// What stands in for segments that are not there.
+struct StandIn {
+    /// Their numbers.
+    gone: Range<u64>,
+    /// The segment before, and the end of what is certain in it.
+    certain: Option<(SegmentName, u64)>,
+}
+
+impl Part {
+    /// Whether there is no file.
+    pub(crate) fn is_gone(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    /// The live entries of which the file is to be believed.
+    pub(crate) fn believed(&self) -> Range<u64> {
+        self.live.start..self.live.end.min(self.certain).max(self.live.start)
+    }
+
+    /// The live entries that the file holds and that a missing segment may have replaced.
+    pub(crate) fn given_up(&self) -> Range<u64> {
+        self.believed().end..self.live.end
+    }
 }
 
 impl Scene {
     /// Observes a directory; through a read-only one, nothing changes.
     pub(crate) fn of(dir: &Dir) -> Result<Self> {
         let mut observed = observe(dir, SyncMethod::Fdatasync)?;
-        observed.look_at_durable_part(dir)?;
+        let latent = observed.look_at_durable_part(dir)?;
         let decision = decide(observed.facts);
-        let mut scene = Self { observed, decision, live: Vec::new(), absent: Vec::new() };
-        scene.find_live();
+        let mut scene = Self { observed, decision, parts: Vec::new(), latent };
+        scene.find_parts(dir)?;
         Ok(scene)
     }
 
@@ -56,25 +96,87 @@ impl Scene {
         self.observed.metadata.as_ref().map(|(_, slots)| &slots.newest)
     }
 
-    fn find_live(&mut self) {
-        let Some(checkpoint) = self.checkpoint().cloned() else { return };
-        if checkpoint.creating {
-            return;
+    /// Bounds after recovery, or else those of the checkpoint.
+    pub(crate) fn bounds(&self) -> Range<u64> {
+        match (&self.observed.replayed, self.checkpoint()) {
+            (Some(replayed), _) => replayed.state.first..replayed.state.next,
+            (None, Some(found)) => found.first..found.next,
+            (None, None) => 0..0,
         }
-        let mut names = Vec::new();
-        let most = to_usize(SEGMENTS_MAX);
-        for number in checkpoint.runs.iter().flat_map(|(first, last)| *first..=*last).take(most) {
-            match self.observed.files.segments.get(&number).map(Vec::as_slice) {
-                Some([(name, _)]) => names.push(*name),
-                _ => self.absent.push(number),
+    }
+
+    fn find_parts(&mut self, dir: &Dir) -> Result<()> {
+        let Some(checkpoint) = self.checkpoint().filter(|found| !found.creating).cloned() else {
+            return Ok(());
+        };
+        let (mut names, mut absent) = (Vec::new(), Vec::new());
+        for &(first, last) in &checkpoint.runs {
+            let mut expected = first;
+            for (&number, files) in self.observed.files.segments.range(first..=last) {
+                let &[(name, _)] = files.as_slice() else { continue };
+                if expected < number {
+                    absent.push(expected..number);
+                }
+                names.push(name);
+                expected = number + 1;
+            }
+            if expected <= last {
+                absent.push(expected..last + 1);
             }
         }
-        let (mut first, mut next) = (checkpoint.first, checkpoint.next);
         if let Some(replayed) = &self.observed.replayed {
             names.extend(replayed.links.iter().skip(1).map(|link| link.name));
-            (first, next) = (replayed.state.first, replayed.state.next);
         }
-        self.live = live_ranges(&names, first, next);
+        let bounds = self.bounds();
+        let mut found = Vec::new();
+        for gone in absent {
+            found.push(self.stand_in(dir, &checkpoint, &mut names, gone, bounds.start)?);
+        }
+        for (name, live) in live_ranges(&names, bounds.start, bounds.end) {
+            let mut part = Part { name, live, certain: u64::MAX, gone: 0..0 };
+            for it in &found {
+                if it.gone.start == name.number {
+                    part.gone = it.gone.clone();
+                }
+                if let Some((before, end)) = it.certain.filter(|(before, _)| *before == name) {
+                    part.certain = part.certain.min(end.max(before.base));
+                }
+            }
+            self.parts.push(part);
+        }
+        Ok(())
+    }
+
+    /// Puts a name in the place of segments that are not there, and returns with their numbers how
+    /// far the segment before is certain: which entries they had is not known, a truncation may have
+    /// led into them, and only the first entry before cannot have been replaced by it.
+    fn stand_in(
+        &self,
+        dir: &Dir,
+        checkpoint: &Checkpoint,
+        names: &mut Vec<SegmentName>,
+        gone: Range<u64>,
+        first: u64,
+    ) -> Result<StandIn> {
+        let at = names.partition_point(|name| name.number < gone.start);
+        let after = names.get(at).copied();
+        let (mut base, mut certain) = (first, None);
+        if let Some(before) = at.checked_sub(1).and_then(|at| names.get(at)).copied() {
+            // What it ever held, whatever the log expects of it now.
+            let held = self.held(dir, checkpoint, before)?;
+            let end = before.base.max(first).saturating_add(1);
+            certain = Some((before, end));
+            base = held.min(after.map_or(u64::MAX, |after| after.base)).max(end);
+        }
+        names.insert(at, SegmentName { number: gone.start, base });
+        Ok(StandIn { gone, certain })
+    }
+
+    /// Exclusive end of the entries that a segment file holds, whether they count or not.
+    fn held(&self, dir: &Dir, checkpoint: &Checkpoint, name: SegmentName) -> Result<u64> {
+        let file = read_file(dir, &name.to_string(), self.length_of(name), &mut |_| ())?;
+        let hints = self.hints(checkpoint, name, &(name.base..name.base));
+        Ok(Survey::of(dir, name, file, &hints).entries_end())
     }
 
     /// The segment that goes on.
@@ -83,7 +185,10 @@ impl Scene {
             return Some(link.name);
         }
         let number = self.checkpoint()?.tail_number;
-        self.live.iter().map(|(name, _)| *name).find(|name| name.number == number)
+        self.parts
+            .iter()
+            .find(|part| part.name.number == number && !part.is_gone())
+            .map(|it| it.name)
     }
 
     /// Bounds and cells after recovery, or else those of the checkpoint.

@@ -30,7 +30,7 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 /// Bytes in which a failing device is read piece by piece.
 const PIECE_BYTES: usize = 4096;
 /// The unit that stands for an entry which is not readable: no frame starts at offset zero.
-const MISSING: u32 = 0;
+pub(super) const MISSING: u32 = 0;
 
 /// Most entries one segment can hold.
 pub(crate) const SPAN_MAX: u64 = SEGMENT_BYTES_MAX / 32;
@@ -178,6 +178,8 @@ pub(crate) struct Hints {
     pub(crate) live_end: u64,
     /// For the tail: where frames end, as far as the log knows. It has no footer.
     pub(crate) tail_end: Option<u64>,
+    /// For the tail of the checkpoint: its place there, and the end of the entries before it.
+    pub(crate) settled: Option<(u64, u64)>,
     /// For a segment that was sealed since the checkpoint: where frames end. A footer that says
     /// otherwise is that of a seal which was dropped.
     pub(crate) sealed_end: Option<u64>,
@@ -234,15 +236,23 @@ impl Survey {
             offsets.end_is_unknown(hints.live_end);
         }
         let mut newest = 0;
-        for step in Steps::new(&bytes, &salt, FRAMES_START, limit, stated.is_some()) {
+        let settled = hints.settled.filter(|(place, _)| *place < limit);
+        let before = settled.map(|(place, _)| {
+            Steps::new(&bytes, &salt, FRAMES_START, place, true).map(Some).chain([None])
+        });
+        let from = settled.map_or(FRAMES_START, |(place, _)| place);
+        let after = Steps::new(&bytes, &salt, from, limit, stated.is_some()).map(Some);
+        for step in before.into_iter().flatten().chain(after) {
             match step {
+                // The checkpoint counts the entries before its place, whatever can be read there.
+                None => offsets.is_at(settled.map_or(0, |(_, next)| next)),
                 // Of a batch that was dropped before, as what the last one did not overwrite.
-                Step::Frame { header, .. } if header.sequence < newest => break,
-                Step::Frame { offset, header, payload } => {
+                Some(Step::Frame { header, .. }) if header.sequence < newest => break,
+                Some(Step::Frame { offset, header, payload }) => {
                     newest = header.sequence;
                     offsets.frame(offset, &header, payload);
                 }
-                Step::Gap { offset, end, header, reason } => {
+                Some(Step::Gap { offset, end, header, reason }) => {
                     offsets.gap(end - offset, header.as_ref());
                     self.gaps.push(Gap { range: offset..end, reason });
                 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::scene::Scene;
+use super::scene::{Part, Scene};
 use super::survey::{FileBytes, Hints, Survey, read_file};
 use super::{InUse, generation, in_use, is_gone, os_door, slots};
 use crate::dir::Dir;
@@ -50,6 +50,8 @@ pub enum Meaning {
     State,
     /// The checkpoint cannot be read: no bound and no state of the log is certain.
     Checkpoint,
+    /// Nothing is lost, and the log is refused, or poisoned at the next roll, until a repair.
+    Blocking,
     /// A snapshot or another large value cannot be read.
     SideFile,
     /// Nothing is wrong as far as this build can tell: a newer one has to read this.
@@ -79,6 +81,9 @@ impl fmt::Display for Meaning {
             Self::Checkpoint => {
                 "what this node promised cannot be told; restore the file, or rebuild the node as \
                  a new member"
+            }
+            Self::Blocking => {
+                "nothing is lost, but the log cannot go on like this; repair writes it anew"
             }
             Self::SideFile => {
                 "a snapshot or large value is unreadable; bring the file back from a backup, or \
@@ -230,16 +235,18 @@ fn once(
             use_now: in_use(dir, locked),
         },
         total: to_u64(METADATA_BYTES),
-        lost: None,
         progress,
     };
     check.metadata()?;
     if let Some(checkpoint) = scene.checkpoint() {
         check.count_total(checkpoint);
-        for (name, live) in &scene.live {
-            check.segment(checkpoint, *name, live)?;
+        for part in &scene.parts {
+            if part.is_gone() {
+                check.gone(checkpoint, part);
+            } else {
+                check.segment(checkpoint, part)?;
+            }
         }
-        check.absent(checkpoint);
         check.side_files()?;
     }
     check.refusal();
@@ -261,8 +268,6 @@ struct Check<'a> {
     scene: &'a Scene,
     seen: Verification,
     total: u64,
-    /// Entries that the segment before a missing one never had.
-    lost: Option<Range<u64>>,
     progress: &'a mut dyn FnMut(Progress),
 }
 
@@ -286,7 +291,7 @@ impl Check<'_> {
 
     fn count_total(&mut self, checkpoint: &Checkpoint) {
         let sides: u64 = self.scene.observed.files.sides.values().sum();
-        self.total += checkpoint.segment_bytes * to_u64(self.scene.live.len()) + sides;
+        self.total += checkpoint.segment_bytes * to_u64(self.scene.parts.len()) + sides;
     }
 
     /// One slot that cannot be read is what a crash during a checkpoint leaves.
@@ -304,25 +309,26 @@ impl Check<'_> {
     }
 
     /// Segments the checkpoint names that are not there.
-    fn absent(&mut self, checkpoint: &Checkpoint) {
-        for number in self.scene.absent.clone() {
+    fn gone(&mut self, checkpoint: &Checkpoint, part: &Part) {
+        let mut indexes = Some(part.live.clone()).filter(|live| !live.is_empty());
+        let meaning = match indexes {
+            _ if part.gone.contains(&checkpoint.tail_number) => Meaning::State,
+            Some(_) => Meaning::Entries,
+            None => Meaning::Blocking,
+        };
+        for number in part.gone.clone() {
             let path = self.dir.join(&format!("{number:016x}-*.seg"));
-            let indexes = self.lost.take();
+            let indexes = indexes.take();
             let error = Error::Damaged { path, offset: 0, indexes, reason: Damage::MissingFile };
-            let tail = number == checkpoint.tail_number;
-            self.find(error, if tail { Meaning::State } else { Meaning::Entries });
+            self.find(error, meaning);
         }
     }
 
-    fn segment(
-        &mut self,
-        checkpoint: &Checkpoint,
-        name: SegmentName,
-        live: &Range<u64>,
-    ) -> Result<()> {
+    fn segment(&mut self, checkpoint: &Checkpoint, part: &Part) -> Result<()> {
+        let (name, live) = (part.name, &part.believed());
         let length = self.scene.length_of(name);
         let file = self.read(&name.to_string(), length)?;
-        let hints = self.scene.hints(checkpoint, name, live);
+        let hints = self.scene.hints(checkpoint, name, &part.live);
         let survey = Survey::of(self.dir, name, file, &hints);
         let path = || self.dir.join(&name.to_string());
         self.seen.segments += 1;
@@ -332,7 +338,7 @@ impl Check<'_> {
                     Meaning::Unsupported
                 }
                 _ if live.is_empty() => Meaning::Dead,
-                _ if survey.salt.is_some() && survey.missing(live).is_empty() => Meaning::Redundant,
+                _ if survey.salt.is_some() && survey.missing(live).is_empty() => Meaning::Blocking,
                 _ => Meaning::Entries,
             };
             let error = match meaning {
@@ -346,12 +352,6 @@ impl Check<'_> {
             let offset = checkpoint.segment_bytes.saturating_sub(64);
             self.find(error.into_error(path(), offset), Meaning::Redundant);
         }
-        let mut live = live.clone();
-        if self.scene.absent.contains(&(name.number + 1)) && survey.entries_end() < live.end {
-            self.lost = Some(survey.entries_end()..live.end);
-            live.end = survey.entries_end().max(live.start);
-        }
-        let live = &live;
         let missing = survey.missing(live);
         for range in &missing {
             let offset = survey.place_of(range.start, checkpoint.segment_bytes);
@@ -367,63 +367,32 @@ impl Check<'_> {
                 self.find(error, Meaning::Dead);
             }
         }
+        let given_up = part.given_up();
+        if !given_up.is_empty() {
+            let offset = survey.place_of(given_up.start, checkpoint.segment_bytes);
+            let (indexes, reason) = (Some(given_up), Damage::MayBeReplaced);
+            self.find(Error::Damaged { path: path(), offset, indexes, reason }, Meaning::Entries);
+        }
+        let latent = self.scene.latent.clone().filter(|_| hints.settled.is_some());
+        if let (Some(error), true) = (latent, missing.is_empty()) {
+            self.find(error, Meaning::Blocking);
+        }
         self.seen.holes.extend(survey.holes(live));
         self.seen.entries += survey.readable(live);
         Ok(())
     }
 
     fn side_files(&mut self) -> Result<()> {
-        let Some(state) = self.scene.state() else { return Ok(()) };
-        for (_, value) in state.cells {
-            let CellValue::SideFile(reference) = value else { continue };
-            let name = reference.file_name();
-            let damaged = |reason| {
-                let path = self.dir.join(&name);
-                Error::Damaged { path, offset: 0, indexes: None, reason }
-            };
-            let Some(&bytes) = self.scene.observed.files.sides.get(&reference.id) else {
-                let error = damaged(Damage::MissingFile);
-                self.find(error, Meaning::SideFile);
-                continue;
-            };
-            if bytes != reference.length {
-                let reason = Damage::Length { expected: reference.length, got: bytes };
-                let error = damaged(reason);
-                self.find(error, Meaning::SideFile);
-                continue;
-            }
-            if let Some(got) = self.checksum(&name, bytes)?
-                && got != reference.crc
-            {
-                let structure = "side file";
-                let reason = Damage::Checksum { structure, expected: got, got: reference.crc };
-                let error = damaged(reason);
-                self.find(error, Meaning::SideFile);
-            }
+        let (total, done) = (self.total, &mut self.seen.bytes);
+        let progress = &mut self.progress;
+        let errors = side_files(self.dir, self.scene, &mut |read| {
+            *done += read;
+            progress(Progress { done: *done, total: total.max(*done) });
+        })?;
+        for error in errors {
+            self.find(error, Meaning::SideFile);
         }
         Ok(())
-    }
-
-    /// The CRC of a file of any length; nothing if it cannot be read, which is noted.
-    fn checksum(&mut self, name: &str, bytes: u64) -> Result<Option<u32>> {
-        let file = self.dir.open(name, crate::io::Access::Read)?;
-        let mut hasher = crc32fast::Hasher::new();
-        let mut buffer = vec![0; 1024 * 1024];
-        let mut at = 0;
-        while at < bytes {
-            let length = crate::format::number::to_usize(bytes - at).min(buffer.len());
-            let (piece, _) = buffer.split_at_mut(length);
-            if let Err(source) = file.read_at(at, piece) {
-                self.find(Error::io("read", self.dir.join(name), source), Meaning::SideFile);
-                return Ok(None);
-            }
-            hasher.update(piece);
-            at += to_u64(length);
-            self.seen.bytes += to_u64(length);
-            let (done, total) = (self.seen.bytes, self.total.max(self.seen.bytes));
-            (self.progress)(Progress { done, total });
-        }
-        Ok(Some(hasher.finalize()))
     }
 
     fn found_loss(&self) -> bool {
@@ -432,33 +401,84 @@ impl Check<'_> {
 
     /// What an open would refuse, unless it was found already.
     fn refusal(&mut self) {
-        let refuses = matches!(
-            self.scene.decision,
-            Decision::RefuseMetadata
-                | Decision::RefuseVersion
-                | Decision::RefuseSegment
-                | Decision::RefuseTail
-                | Decision::RefuseSideFile
-        );
-        let Some(error) = self.scene.observed.refusal.clone().filter(|_| refuses) else { return };
+        let observed = &self.scene.observed;
+        let Some(error) = observed.refusal.clone() else { return };
         let meaning = match self.scene.decision {
             Decision::RefuseMetadata => Meaning::Checkpoint,
             Decision::RefuseVersion => Meaning::Unsupported,
-            Decision::RefuseSegment | Decision::RefuseSideFile if self.found_loss() => return,
-            // What is before the checkpoint's place is summarised in it, but for the entries.
-            Decision::RefuseTail
-                if self.scene.observed.facts.metadata == MetadataFact::Clean
-                    && self.scene.observed.facts.tail == TailFact::Contradicts
-                    && self.found_loss() =>
-            {
-                return;
+            Decision::RefuseSegment | Decision::RefuseTail | Decision::RefuseSideFile => {
+                let is_there = self.scene.tail_name().is_some();
+                let tail = observed.tail_error.clone().filter(|_| is_there);
+                let wrong = match (observed.facts.tail, observed.facts.metadata) {
+                    (TailFact::Whole, _) => false,
+                    (TailFact::Torn, metadata) => metadata == MetadataFact::Clean,
+                    _ => true,
+                };
+                if let Some(error) = tail.filter(|_| wrong) {
+                    self.find(error, Meaning::State);
+                }
+                match (self.scene.decision, &error) {
+                    _ if self.found_loss() => return,
+                    (Decision::RefuseSideFile, _) => Meaning::SideFile,
+                    (_, Error::Damaged { reason: Damage::Length { .. }, .. }) => Meaning::Blocking,
+                    _ => Meaning::Entries,
+                }
             }
-            Decision::RefuseSideFile => Meaning::SideFile,
-            Decision::RefuseSegment => Meaning::Entries,
-            _ => Meaning::State,
+            _ => return,
         };
         self.find(error, meaning);
     }
+}
+
+/// What is wrong with the side files that cells refer to.
+pub(crate) fn side_files(
+    dir: &Dir,
+    scene: &Scene,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<Error>> {
+    let mut errors = Vec::new();
+    for (_, value) in scene.state().map(|state| state.cells).unwrap_or_default() {
+        let CellValue::SideFile(reference) = value else { continue };
+        let name = reference.file_name();
+        let path = || dir.join(&name);
+        let reason = match scene.observed.files.sides.get(&reference.id) {
+            None => Damage::MissingFile,
+            Some(&got) if got != reference.length => {
+                Damage::Length { expected: reference.length, got }
+            }
+            Some(&bytes) => match checksum(dir, &name, bytes, progress) {
+                Err(error) if is_gone(&error) => return Err(error),
+                Err(error) => {
+                    errors.push(error);
+                    continue;
+                }
+                Ok(expected) if expected != reference.crc => {
+                    let (structure, got) = ("side file", reference.crc);
+                    Damage::Checksum { structure, expected, got }
+                }
+                Ok(_) => continue,
+            },
+        };
+        errors.push(Error::Damaged { path: path(), offset: 0, indexes: None, reason });
+    }
+    Ok(errors)
+}
+
+/// The CRC of a file of any length.
+fn checksum(dir: &Dir, name: &str, bytes: u64, progress: &mut dyn FnMut(u64)) -> Result<u32> {
+    let file = dir.open(name, crate::io::Access::Read)?;
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; 1024 * 1024];
+    let mut at = 0;
+    while at < bytes {
+        let length = crate::format::number::to_usize(bytes - at).min(buffer.len());
+        let (piece, _) = buffer.split_at_mut(length);
+        file.read_at(at, piece).map_err(|source| Error::io("read", dir.join(name), source))?;
+        hasher.update(piece);
+        at += to_u64(length);
+        progress(to_u64(length));
+    }
+    Ok(hasher.finalize())
 }
 
 impl Scene {
@@ -478,6 +498,7 @@ impl Scene {
         live: &Range<u64>,
     ) -> Hints {
         let is_tail = self.tail_name() == Some(name);
+        let is_settled = name.number == checkpoint.tail_number;
         let links = self.observed.replayed.as_ref().map_or(&[][..], |all| &all.links);
         let link = links.last();
         let begun =
@@ -491,6 +512,7 @@ impl Scene {
             generation,
             live_end: live.end,
             tail_end,
+            settled: is_settled.then_some((checkpoint.tail_offset, checkpoint.next)),
             sealed_end: begun.map(|link| link.end),
         }
     }

@@ -123,6 +123,7 @@ impl Shared {
             generation: None,
             live_end: live.end,
             tail_end: None,
+            settled: None,
             sealed_end: None,
         };
         let survey = Survey::of(&self.dir, name, file, &hints);

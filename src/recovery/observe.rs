@@ -71,8 +71,10 @@ pub(crate) struct Observed {
     /// Segments the checkpoint names, ascending by number.
     pub(crate) segments: Vec<SegmentName>,
     pub(crate) replayed: Option<Replayed>,
-    /// The error that a refusal answers.
+    /// The error that a refusal returns.
     pub(crate) refusal: Option<Error>,
+    /// What is wrong with the tail, also where something else is the reason of the refusal.
+    pub(crate) tail_error: Option<Error>,
 }
 
 /// Looks at a directory whose lock is held. An error here means that something could not be read
@@ -86,8 +88,9 @@ pub(crate) fn observe(dir: &Dir, sync_method: SyncMethod) -> Result<Observed> {
         tail: TailFact::Whole,
         side_files: SideFilesFact::Present,
     };
-    let (metadata, segments, replayed, refusal) = (None, Vec::new(), None, None);
-    let mut observed = Observed { facts, files, metadata, segments, replayed, refusal };
+    let (metadata, segments, replayed) = (None, Vec::new(), None);
+    let (refusal, tail_error) = (None, None);
+    let mut observed = Observed { facts, files, metadata, segments, replayed, refusal, tail_error };
     let Some(bytes) = observed.files.metadata else {
         let reason = Damage::MissingFile;
         let path = dir.join(METADATA);
@@ -122,15 +125,17 @@ impl Observed {
         if checkpoint.creating {
             return Ok(());
         }
-        match named_segments(dir, &checkpoint, &self.files) {
-            Ok(segments) => self.segments = segments,
-            Err(error) => {
-                self.facts.segments = SegmentsFact::SomeMissing;
-                self.refusal = Some(error);
-                return Ok(());
-            }
+        let missing;
+        (self.segments, missing) = named_segments(dir, &checkpoint, &self.files);
+        if let Some(error) = missing {
+            // The tail is looked at all the same: what it says is still true, for whoever repairs.
+            self.facts.segments = SegmentsFact::SomeMissing;
+            self.refusal = Some(error);
         }
         self.look_at_tail(dir, &checkpoint)?;
+        if self.refusal.is_none() {
+            self.refusal.clone_from(&self.tail_error);
+        }
         if let Some(replayed) = self.replayed.as_mut().filter(|it| it.state.holes > 0) {
             recount(dir, &checkpoint, &self.segments, replayed)?;
         }
@@ -140,7 +145,7 @@ impl Observed {
             && let Some(error) = missing_side_file(dir, replayed, &self.files)
         {
             self.facts.side_files = SideFilesFact::SomeMissing;
-            self.refusal = Some(error);
+            self.refusal.get_or_insert(error);
         }
         Ok(())
     }
@@ -150,7 +155,7 @@ impl Observed {
             Err(error @ Error::Io { .. }) => return Err(error),
             Err(error) => {
                 self.facts.tail = TailFact::Unreadable;
-                self.refusal = Some(error);
+                self.tail_error = Some(error);
                 return Ok(());
             }
             Ok(tail) => tail,
@@ -166,7 +171,7 @@ impl Observed {
             Err(error @ Error::Io { .. }) => return Err(error),
             Err(error) => {
                 self.facts.tail = TailFact::Contradicts;
-                self.refusal = Some(error);
+                self.tail_error = Some(error);
             }
             Ok(replayed) => {
                 let expected = replayed.sequence + 1;
@@ -179,7 +184,7 @@ impl Observed {
                     TailFact::Whole
                 };
                 if self.facts.tail != TailFact::Whole {
-                    self.refusal = Some(lost_batch(dir, &replayed, expected, durable));
+                    self.tail_error = Some(lost_batch(dir, &replayed, expected, durable));
                 }
                 self.replayed = Some(replayed);
             }
@@ -190,8 +195,9 @@ impl Observed {
 
 impl Observed {
     /// Looks at what an open leaves for later: the durable part of the tail. If that is unreadable a
-    /// log opens, and is poisoned as soon as it looks there.
-    pub(crate) fn look_at_durable_part(&mut self, dir: &Dir) -> Result<()> {
+    /// log opens, reads of its entries are refused, and it is poisoned as soon as it has to look
+    /// there. Returns that error; what was replayed counts as before.
+    pub(crate) fn look_at_durable_part(&mut self, dir: &Dir) -> Result<Option<Error>> {
         let looked = match &mut self.replayed {
             Some(Replayed { links, .. }) => {
                 links.iter_mut().try_for_each(|link| link.complete_offsets(dir))
@@ -199,43 +205,55 @@ impl Observed {
             None => Ok(()),
         };
         match looked {
-            Err(error @ Error::Damaged { .. }) => {
-                self.facts.tail = TailFact::Contradicts;
-                (self.refusal, self.replayed) = (Some(error), None);
-                Ok(())
-            }
-            looked => looked,
+            Err(error @ Error::Damaged { .. }) => Ok(Some(error)),
+            looked => looked.map(|()| None),
         }
     }
 }
 
 /// The files of the segments that a checkpoint names: one each, of the right length, and bases
-/// that hold the entries.
-fn named_segments(dir: &Dir, checkpoint: &Checkpoint, files: &Files) -> Result<Vec<SegmentName>> {
+/// that hold the entries. Returns those that are there, and what is wrong with the others.
+fn named_segments(
+    dir: &Dir,
+    checkpoint: &Checkpoint,
+    files: &Files,
+) -> (Vec<SegmentName>, Option<Error>) {
     let damaged = |name: String, reason| {
         let indexes = None;
         Error::Damaged { path: dir.join(&name), offset: 0, indexes, reason }
     };
-    let mut names = Vec::new();
+    let missing = |number: u64| damaged(format!("{number:016x}-*.seg"), Damage::MissingFile);
+    let is_tail = |name: &SegmentName| name.number == checkpoint.tail_number;
+    let (mut names, mut wrong) = (Vec::new(), None);
     for (first, last) in &checkpoint.runs {
         let count = last.saturating_sub(*first).saturating_add(1);
         if count > SEGMENTS_MAX {
             let reason = Damage::Field { field: "segments", expected: SEGMENTS_MAX, got: count };
-            return Err(damaged(METADATA.to_owned(), reason));
+            return (names, Some(damaged(METADATA.to_owned(), reason)));
         }
-        for number in *first..=*last {
-            let Some((name, bytes)) = files.segment(number) else {
-                if planted(Bug::MissingSegmentIgnored) && number != checkpoint.tail_number {
-                    continue;
-                }
-                return Err(damaged(format!("{number:016x}-*.seg"), Damage::MissingFile));
-            };
-            if bytes != checkpoint.segment_bytes {
-                let reason = Damage::Length { expected: checkpoint.segment_bytes, got: bytes };
-                return Err(damaged(name.to_string(), reason));
+        let mut expected = *first;
+        for &number in files.segments.range(*first..=*last).map(|(number, _)| number) {
+            let Some((name, bytes)) = files.segment(number) else { continue };
+            if number != expected {
+                wrong.get_or_insert_with(|| missing(expected));
             }
-            names.push(name);
+            expected = number + 1;
+            if bytes == checkpoint.segment_bytes {
+                names.push(name);
+            } else {
+                let reason = Damage::Length { expected: checkpoint.segment_bytes, got: bytes };
+                wrong.get_or_insert_with(|| damaged(name.to_string(), reason));
+            }
         }
+        if expected <= *last {
+            wrong.get_or_insert_with(|| missing(expected));
+        }
+    }
+    if planted(Bug::MissingSegmentIgnored) && names.last().is_some_and(is_tail) {
+        wrong = None;
+    }
+    if wrong.is_some() {
+        return (names, wrong);
     }
     let mut lowest = u64::MAX;
     let mut first_live = checkpoint.next;
@@ -249,9 +267,9 @@ fn named_segments(dir: &Dir, checkpoint: &Checkpoint, files: &Files) -> Result<V
         let (expected, got) = (checkpoint.first, first_live);
         let reason = Damage::Field { field: "base of the first segment", expected, got };
         let name = names.first().map_or_else(|| METADATA.to_owned(), ToString::to_string);
-        return Err(damaged(name, reason));
+        wrong = Some(damaged(name, reason));
     }
-    Ok(names)
+    (names, wrong)
 }
 
 fn open_tail(dir: &Dir, checkpoint: &Checkpoint, segments: &[SegmentName]) -> Result<Link> {

@@ -15,6 +15,7 @@
 //! was, with junk; a crash after it leaves damaged segments in a log that says it is incomplete, and
 //! another repair goes on from there.
 
+mod from_peer;
 mod plan;
 mod rebuild;
 mod refill;
@@ -25,6 +26,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use self::from_peer::{FromPeer, RefillError, Refusal, refill_from};
 pub use self::refill::{Refilled, missing, refill, refill_in};
 
 use self::plan::Work;
@@ -183,6 +185,9 @@ impl fmt::Display for Step {
 pub enum Loss {
     /// Entries that had been acknowledged. A peer or a backup may have them.
     Entries(Vec<Range<u64>>),
+    /// Entries that are readable, and that a missing segment may have replaced: which version
+    /// counts cannot be told. A peer or a backup may have them.
+    Replaceable(Vec<Range<u64>>),
     /// Batches that are known to have been durable, and are not whole.
     Batches(Range<u64>),
 }
@@ -194,6 +199,12 @@ impl fmt::Display for Loss {
                 f,
                 "entries {}: acknowledged by this node. Those that were decided or committed are \
                  with its peers, and can be refilled",
+                list(ranges)
+            ),
+            Self::Replaceable(ranges) => write!(
+                f,
+                "entries {}: readable, but given up, because a missing segment may have replaced \
+                 them, and a stale entry is worse than a missing one. They can be refilled as well",
                 list(ranges)
             ),
             Self::Batches(range) => write!(
@@ -237,7 +248,7 @@ pub fn plan_in(directory: Arc<dyn Directory>) -> Result<Plan> {
 }
 
 fn plan_of(dir: &Dir) -> Result<Plan> {
-    Ok(Work::of(dir, &Scene::of(dir)?)?.plan)
+    Ok(Work::of(dir, &Scene::of(dir)?, &mut |_| ())?.plan)
 }
 
 /// Repairs the log in a directory: does what [`plan`] says, and keeps a copy of every file it
@@ -270,7 +281,7 @@ pub fn apply_in(directory: Arc<dyn Directory>, kept: Arc<dyn Directory>) -> Resu
 fn apply_to(dir: &Dir, kept: impl FnOnce() -> Result<Dir>) -> Result<Plan> {
     let _lock = dir.lock()?;
     let scene = Scene::of(dir)?;
-    let work = Work::of(dir, &scene)?;
+    let work = Work::of(dir, &scene, &mut |_| ())?;
     if let Some(error) = work.plan.obstacle.as_ref().and_then(Obstacle::error) {
         return Err(error.clone());
     }

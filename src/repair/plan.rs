@@ -3,183 +3,190 @@
 //! Owns: which segments are written anew, and what the checkpoint says then. Does not own: the
 //! bytes (`rebuild`), the tail (`salvage`). The order of steps is in the module above.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::rebuild::Rebuilt;
+use super::rebuild::{Ready, Rebuilt};
 use super::salvage::Salvaged;
 use super::{Loss, Obstacle, Plan, Step};
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
+use crate::format::footer::TABLE_ENTRY_BYTES;
+use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
-use crate::inspect::scene::{Scene, live_ranges};
+use crate::inspect::Progress;
+use crate::inspect::scene::{Part, Scene, live_ranges};
 use crate::inspect::survey::{SPAN_MAX, Survey, joined, ranges, read_file, total};
+use crate::inspect::verify::side_files;
 use crate::recovery::table::{Decision, MetadataFact, TailFact};
+use crate::segment::tail::footer_space;
+
+/// Bytes kept for the Hole frames of a segment that holds nothing else.
+const HOLE_ROOM: u64 = 4096;
 
 /// A plan with all that is needed to carry it out.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) plan: Plan,
     checkpoint: Checkpoint,
-    /// Sealed segments to be written anew, with the entries that count in them.
-    rebuild: Vec<(SegmentName, Range<u64>)>,
+    /// Sealed segments to be written anew, without their bytes, with the entries that count.
+    rebuild: Vec<(Survey, Part)>,
     /// Segments to be written although there is nothing left of them.
-    recreate: Vec<(SegmentName, Range<u64>)>,
-    /// Segments in front of those, with the end of what is certain in them.
-    certain: BTreeMap<SegmentName, u64>,
+    recreate: Vec<(SegmentName, u64)>,
     tail: Option<(Salvaged, SegmentHeader)>,
 }
 
+/// What a plan adds up.
+#[derive(Debug, Default)]
+struct Sums {
+    lost: Vec<Range<u64>>,
+    given_up: Vec<Range<u64>>,
+    holes: u64,
+}
+
 impl Work {
-    pub(super) fn of(dir: &Dir, scene: &Scene) -> Result<Self> {
+    pub(super) fn of(dir: &Dir, scene: &Scene, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
         scene.readable(dir)?;
         let mut work = Self {
-            plan: Plan { obstacle: obstacle(dir, scene), ..Plan::default() },
+            plan: Plan { obstacle: obstacle(dir, scene)?, ..Plan::default() },
             checkpoint: scene.checkpoint().cloned().unwrap_or_default(),
             rebuild: Vec::new(),
             recreate: Vec::new(),
-            certain: BTreeMap::new(),
             tail: None,
         };
         if work.plan.obstacle.is_some() || work.checkpoint.creating {
             return Ok(work);
         }
-        work.find(dir, scene)?;
+        work.find(dir, scene, progress)?;
         Ok(work)
     }
 
-    fn find(&mut self, dir: &Dir, scene: &Scene) -> Result<()> {
+    fn find(&mut self, dir: &Dir, scene: &Scene, progress: &mut dyn FnMut(Progress)) -> Result<()> {
         let found = self.checkpoint.clone();
-        let mut names = scene.live.iter().map(|(name, _)| *name);
-        let Some(tail_name) = names.rfind(|name| name.number == found.tail_number) else {
+        let is_tail = |part: &&Part| part.name.number == found.tail_number && !part.is_gone();
+        let Some(tail) = scene.parts.iter().rfind(is_tail).map(|part| part.name) else {
             return Ok(());
         };
-        let salvaged = Salvaged::of(dir, scene, &found, tail_name)?;
-        let (first, next) = (salvaged.state.first, salvaged.state.next);
-        let mut names: Vec<SegmentName> = scene.live.iter().map(|(name, _)| *name).collect();
-        let gone = self.stand_in(dir, scene, &mut names, first)?;
-        let live = live_ranges(&names, first, next);
-        let mut lost: Vec<Range<u64>> = Vec::new();
-        let mut holes = 0;
-        for (name, live) in &live {
+        let salvaged = Salvaged::of(dir, scene, &found, tail)?;
+        let names: Vec<SegmentName> = scene.parts.iter().map(|part| part.name).collect();
+        let live = live_ranges(&names, salvaged.state.first, salvaged.state.next);
+        let mut numbers = Vec::new();
+        let mut sums = Sums::default();
+        let total_bytes = found.segment_bytes.saturating_mul(to_u64(names.len()));
+        let mut done = 0;
+        for (part, (name, live)) in scene.parts.iter().zip(live) {
+            let part = &Part { live: live.clone(), ..part.clone() };
+            if part.is_gone() {
+                numbers.extend(self.recreate(dir, &found, part)?);
+                sums.holes += live.end - live.start;
+                sums.lost.push(live);
+                continue;
+            }
+            numbers.push(name.number);
             if live.end.saturating_sub(name.base) > SPAN_MAX {
-                // No segment holds that many: the checkpoint is sound, and is not of this log.
-                let (expected, got) = (SPAN_MAX, live.end - name.base);
-                let reason = Damage::Field { field: "entries of a segment", expected, got };
-                let path = dir.join(METADATA);
-                return Err(Error::Damaged { path, offset: 0, indexes: None, reason });
+                return Err(too_many(dir, SPAN_MAX, live.end - name.base));
             }
-            if gone.contains(name) {
-                self.plan.steps.push(Step::Recreate { number: name.number, missing: live.clone() });
-                self.recreate.push((*name, live.clone()));
-                holes += live.end - live.start;
-                lost.push(live.clone());
-            } else if *name == tail_name {
+            if name == tail {
                 let missing = ranges(live.clone().filter(|&index| salvaged.entry(index).is_none()));
-                holes += total(&missing) + salvaged.holes(live);
+                sums.holes += total(&missing) + salvaged.holes(&live);
                 if salvaged.needed {
-                    self.replace_tail(dir, scene, &found, &missing);
-                    lost.extend(missing);
+                    self.replace_tail(dir, scene, name, &missing);
+                    sums.lost.extend(missing);
                 }
-            } else if self.sealed(dir, scene, &found, *name, live, &mut lost, &mut holes)? {
-                self.rebuild.push((*name, live.clone()));
+            } else {
+                self.sealed(dir, scene, &found, part, &mut sums)?;
             }
+            done += found.segment_bytes;
+            progress(Progress { done, total: total_bytes });
         }
-        if !lost.is_empty() {
-            self.plan.losses.push(Loss::Entries(joined(lost)));
+        if !sums.lost.is_empty() {
+            self.plan.losses.push(Loss::Entries(joined(sums.lost)));
+        }
+        if !sums.given_up.is_empty() {
+            self.plan.losses.push(Loss::Replaceable(joined(sums.given_up)));
         }
         self.plan.losses.extend(salvaged.lost.clone().map(Loss::Batches));
-        self.conclude(&found, &names, salvaged, holes);
+        self.conclude(&found, numbers, salvaged, sums.holes);
         Ok(())
     }
 
-    /// Looks at a sealed segment; whether it has to be written anew.
-    #[expect(clippy::too_many_arguments, reason = "one pass, three sums")]
+    /// Looks at a sealed segment, which may have to be written anew.
     fn sealed(
         &mut self,
         dir: &Dir,
         scene: &Scene,
         found: &Checkpoint,
-        name: SegmentName,
-        live: &Range<u64>,
-        lost: &mut Vec<Range<u64>>,
-        holes: &mut u64,
-    ) -> Result<bool> {
-        let survey = survey(dir, scene, found, name, live)?;
+        part: &Part,
+        sums: &mut Sums,
+    ) -> Result<()> {
+        let mut survey = survey(dir, scene, found, part.name, &part.live)?;
         if let Err(error @ (Error::UnsupportedVersion { .. } | Error::UnsupportedFeature { .. })) =
             survey.header
         {
             return Err(error);
         }
-        let certain = self.certain.get(&name).map_or(live.end, |&end| end.min(live.end));
-        let mut missing = survey.missing(&(live.start..certain));
-        if certain < live.end {
-            missing.push(certain..live.end);
-            missing = joined(missing);
-        }
-        *holes += total(&missing) + total(&survey.holes(&(live.start..certain)));
+        let (believed, given_up) = (part.believed(), part.given_up());
+        let missing = survey.missing(&believed);
+        sums.holes += total(&missing) + total(&survey.holes(&believed));
+        sums.holes += given_up.end - given_up.start;
         // A segment whose roll was dropped has no footer that counts, and goes on as it is.
-        let begun = name.number > found.tail_number;
-        let wrong = survey.header.is_err() || survey.footer.is_err() || !missing.is_empty();
+        let begun = part.name.number > found.tail_number;
+        let wrong = survey.header.is_err()
+            || survey.footer.is_err()
+            || to_u64(survey.bytes.len()) != found.segment_bytes
+            || !missing.is_empty()
+            || !given_up.is_empty();
         if wrong && !begun {
-            lost.extend(missing.clone());
-            self.plan.steps.push(Step::Rebuild { segment: name.to_string(), missing });
+            sums.lost.extend(missing.clone());
+            let mut marked = missing;
+            if !given_up.is_empty() {
+                sums.given_up.push(given_up.clone());
+                marked.push(given_up);
+            }
+            let (segment, missing) = (part.name.to_string(), joined(marked));
+            self.plan.steps.push(Step::Rebuild { segment, missing });
+            survey.bytes = Vec::new();
+            self.rebuild.push((survey, part.clone()));
         }
-        Ok(wrong && !begun)
+        Ok(())
     }
 
-    /// Puts a name in the place of segments that are not there. Which entries they had is not
-    /// known: a truncation may have led into them. So only the first entry of the segment before is
-    /// certain; the others may have been replaced, and are marked as missing where they stand.
-    fn stand_in(
-        &mut self,
-        dir: &Dir,
-        scene: &Scene,
-        names: &mut Vec<SegmentName>,
-        first: u64,
-    ) -> Result<Vec<SegmentName>> {
-        let found = self.checkpoint.clone();
-        let mut gone = Vec::new();
-        let mut previous = None;
-        for &number in &scene.absent {
-            let follows = previous.is_some_and(|before: u64| before + 1 == number);
-            previous = Some(number);
-            if follows {
-                continue;
-            }
-            let at = names.partition_point(|name| name.number < number);
-            let mut base = first;
-            if let Some(before) = at.checked_sub(1).and_then(|at| names.get(at)).copied() {
-                let certain = before.base.max(first) + 1;
-                // What it ever held, whatever the log expects of it now.
-                let held = survey(dir, scene, &found, before, &(before.base..before.base))?;
-                let end = names.get(at).map_or(u64::MAX, |after| after.base);
-                base = held.entries_end().min(end).max(certain);
-                self.certain.insert(before, certain);
-            }
-            let name = SegmentName { number, base };
-            names.insert(at, name);
-            gone.push(name);
+    /// Segments of nothing but marks in the place of those that are not there: as few as their
+    /// offset tables allow, spread over the numbers. Returns their numbers.
+    fn recreate(&mut self, dir: &Dir, found: &Checkpoint, part: &Part) -> Result<Vec<u64>> {
+        let count = part.live.end.saturating_sub(part.name.base);
+        let room = found.segment_bytes - to_u64(SEGMENT_HEADER_BYTES) - HOLE_ROOM;
+        let most = room.saturating_sub(footer_space(0)) / to_u64(TABLE_ENTRY_BYTES);
+        let files = count.div_ceil(most.max(1)).max(1);
+        let numbers = part.gone.end - part.gone.start;
+        if files > numbers {
+            return Err(too_many(dir, most.saturating_mul(numbers), count));
         }
-        Ok(gone)
+        let each = count.div_ceil(files);
+        let mut named = Vec::new();
+        for nth in 0..files {
+            let number = part.gone.start + nth * numbers / files;
+            let base = part.name.base + nth * each;
+            let end = part.live.end.min(base + each);
+            let missing = base.max(part.live.start).min(end)..end;
+            self.plan.steps.push(Step::Recreate { number, missing });
+            self.recreate.push((SegmentName { number, base }, end));
+            named.push(number);
+        }
+        Ok(named)
     }
 
     fn replace_tail(
         &mut self,
         dir: &Dir,
         scene: &Scene,
-        found: &Checkpoint,
+        tail: SegmentName,
         missing: &[Range<u64>],
     ) {
         let number = scene.observed.files.segments.keys().max().map_or(1, |last| last + 1);
-        let segment = scene
-            .live
-            .iter()
-            .find(|(name, _)| name.number == found.tail_number)
-            .map_or_else(String::new, |(name, _)| name.to_string());
+        let segment = tail.to_string();
         self.plan.steps.push(Step::ReplaceTail { segment, number, missing: missing.to_vec() });
         self.checkpoint.tail_number = number;
         self.checkpoint.tail_generation = dir.door().random();
@@ -189,11 +196,10 @@ impl Work {
     fn conclude(
         &mut self,
         found: &Checkpoint,
-        names: &[SegmentName],
+        mut numbers: Vec<u64>,
         salvaged: Salvaged,
         holes: u64,
     ) {
-        let mut numbers: Vec<u64> = names.iter().map(|name| name.number).collect();
         self.checkpoint.holes = holes;
         if salvaged.needed {
             // The new tail may have no earlier number in front of it that is not named.
@@ -228,33 +234,32 @@ impl Work {
         let found = scene.checkpoint().cloned().unwrap_or_default();
         self.keep(dir, &scene, kept)?;
         if let Some((salvaged, header)) = &self.tail {
-            let mut rebuilt = Rebuilt::new(*header);
+            let mut rebuilt = Rebuilt::new(dir, *header)?;
             for index in header.base..self.checkpoint.next {
                 match salvaged.entry(index).filter(|(found, _)| is_entry(found, index)) {
-                    Some((found, payload)) => rebuilt.entry(&found, payload),
+                    Some((found, payload)) => rebuilt.entry(&found, payload)?,
                     None => rebuilt.hole(),
                 }
             }
-            let name = rebuilt.name();
-            let (bytes, end) = rebuilt.tail()?;
-            (self.checkpoint.tail_offset, self.checkpoint.reach) = (end, end);
-            dir.put(&name.to_string(), &bytes)?;
+            let ready = rebuilt.tail()?;
+            (self.checkpoint.tail_offset, self.checkpoint.reach) = (ready.end, ready.end);
+            ready.take_place(dir)?;
         }
         // Makes the new names durable before the slots rely on them.
         dir.sync()?;
         if let Some((metadata, _)) = &mut scene.observed.metadata {
             metadata.write(self.checkpoint.clone())?;
         }
-        for (name, live) in &self.recreate {
-            let mut rebuilt = Rebuilt::new(header_anew(dir, &found, *name));
-            (name.base..live.end).for_each(|_| rebuilt.hole());
-            dir.put(&name.to_string(), &rebuilt.seal(found.sequence + 1)?)?;
+        for (name, end) in &self.recreate {
+            let mut rebuilt = Rebuilt::new(dir, header_anew(dir, &found, *name))?;
+            (name.base..*end).for_each(|_| rebuilt.hole());
+            rebuilt.seal(found.sequence + 1)?.take_place(dir)?;
         }
-        for (name, live) in &self.rebuild {
-            let survey = survey(dir, &scene, &found, *name, live)?;
-            let certain = self.certain.get(name).copied().unwrap_or(u64::MAX);
-            let bytes = rebuild(dir, &found, &survey, live, certain)?;
-            dir.put(&name.to_string(), &bytes)?;
+        for (mut survey, part) in std::mem::take(&mut self.rebuild) {
+            let name = part.name.to_string();
+            // What was readable then is read again, and checked as it is copied.
+            survey.bytes = read_file(dir, &name, scene.length_of(part.name), &mut |_| ())?.bytes;
+            rebuild(dir, &found, &survey, &part)?.take_place(dir)?;
         }
         if let Some((salvaged, _)) = &self.tail {
             dir.remove(&salvaged.name.to_string())?;
@@ -270,7 +275,7 @@ impl Work {
         let metadata = to_u64(METADATA_BYTES);
         dir.copy_to(kept, METADATA, metadata, metadata)?;
         let tail = self.tail.iter().map(|(salvaged, _)| salvaged.name);
-        for name in self.rebuild.iter().map(|(name, _)| *name).chain(tail) {
+        for name in self.rebuild.iter().map(|(_, part)| part.name).chain(tail) {
             let length = scene.length_of(name);
             dir.copy_to(kept, &name.to_string(), length, length)?;
         }
@@ -280,25 +285,36 @@ impl Work {
     }
 }
 
+/// The checkpoint is sound, and is not of this log: no segments hold that many entries.
+fn too_many(dir: &Dir, expected: u64, got: u64) -> Error {
+    let reason = Damage::Field { field: "entries of a segment", expected, got };
+    Error::Damaged { path: dir.join(METADATA), offset: 0, indexes: None, reason }
+}
+
 /// What is in the way of any repair.
-fn obstacle(dir: &Dir, scene: &Scene) -> Option<Obstacle> {
+fn obstacle(dir: &Dir, scene: &Scene) -> Result<Option<Obstacle>> {
     let refusal = || {
         let path = dir.path().to_path_buf();
         scene.observed.refusal.clone().unwrap_or(Error::Missing { path })
     };
     let facts = &scene.observed.facts;
-    let files = &scene.observed.files.segments;
-    if let Some(&number) = scene.absent.iter().find(|number| files.contains_key(number)) {
-        return Some(Obstacle::Ambiguous { number });
+    let mut gone = scene.parts.iter().filter(|part| part.is_gone()).map(|part| &part.gone);
+    if let Some(numbers) = gone.clone().find_map(|numbers| {
+        scene.observed.files.segments.range(numbers.clone()).next().map(|(number, _)| *number)
+    }) {
+        return Ok(Some(Obstacle::Ambiguous { number: numbers }));
     }
-    let checkpoint = scene.checkpoint();
-    let tail = checkpoint.map(|found| found.tail_number);
-    if tail.is_some_and(|tail| scene.absent.contains(&tail)) {
-        let path = dir.join(&format!("{:016x}-*.seg", tail.unwrap_or(0)));
+    let tail = scene.checkpoint().map_or(0, |found| found.tail_number);
+    if gone.any(|numbers| numbers.contains(&tail)) {
+        let path = dir.join(&format!("{tail:016x}-*.seg"));
         let reason = Damage::MissingFile;
-        return Some(Obstacle::Tail(Error::Damaged { path, offset: 0, indexes: None, reason }));
+        let error = Error::Damaged { path, offset: 0, indexes: None, reason };
+        return Ok(Some(Obstacle::Tail(error)));
     }
-    match scene.decision {
+    if let Some(error) = side_files(dir, scene, &mut |_| ())?.into_iter().next() {
+        return Ok(Some(Obstacle::SideFile(error)));
+    }
+    Ok(match scene.decision {
         Decision::RefuseMetadata => Some(Obstacle::Checkpoint(refusal())),
         Decision::RefuseSideFile => Some(Obstacle::SideFile(refusal())),
         Decision::RefuseTail
@@ -308,7 +324,7 @@ fn obstacle(dir: &Dir, scene: &Scene) -> Option<Obstacle> {
             Some(Obstacle::Stale(refusal()))
         }
         _ => None,
-    }
+    })
 }
 
 pub(super) fn survey(
@@ -324,20 +340,15 @@ pub(super) fn survey(
 }
 
 /// A sealed segment with what is readable of it.
-fn rebuild(
-    dir: &Dir,
-    found: &Checkpoint,
-    survey: &Survey,
-    live: &Range<u64>,
-    certain: u64,
-) -> Result<Vec<u8>> {
-    let mut rebuilt = Rebuilt::new(header_of(dir, found, survey));
+fn rebuild(dir: &Dir, found: &Checkpoint, survey: &Survey, part: &Part) -> Result<Ready> {
+    let live = &part.live;
+    let mut rebuilt = Rebuilt::new(dir, header_of(dir, found, survey))?;
     let mut sequence = found.sequence;
     for index in survey.name.base..live.end.max(survey.name.base) {
         match survey.frame(index).filter(|(_, header, _)| is_entry(header, index)) {
-            Some((_, header, payload)) if index < certain => {
+            Some((_, header, payload)) if index < part.certain => {
                 sequence = header.sequence;
-                rebuilt.entry(&header, payload);
+                rebuilt.entry(&header, payload)?;
             }
             _ => rebuilt.hole(),
         }
@@ -351,7 +362,7 @@ pub(super) fn is_entry(header: &crate::format::FrameHeader, index: u64) -> bool 
 
 /// The header a segment had, or as much of it as is known, for a file with other frames. Its
 /// generation is new: the next segment states the end of the frames of the old one.
-pub(super) fn header_of(dir: &Dir, found: &Checkpoint, survey: &Survey) -> SegmentHeader {
+fn header_of(dir: &Dir, found: &Checkpoint, survey: &Survey) -> SegmentHeader {
     let anew = header_anew(dir, found, survey.name);
     match &survey.header {
         Ok(header) => SegmentHeader { generation: anew.generation, ..*header },
@@ -359,7 +370,7 @@ pub(super) fn header_of(dir: &Dir, found: &Checkpoint, survey: &Survey) -> Segme
     }
 }
 
-fn header_anew(dir: &Dir, found: &Checkpoint, name: SegmentName) -> SegmentHeader {
+pub(super) fn header_anew(dir: &Dir, found: &Checkpoint, name: SegmentName) -> SegmentHeader {
     SegmentHeader {
         uuid: found.uuid,
         number: name.number,

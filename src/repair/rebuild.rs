@@ -1,28 +1,44 @@
 //! Building a segment file anew: the entries that are left, and Holes where some are missing.
 //!
-//! Owns: the bytes of such a file. Does not own: which entries are left (`inspect::survey`), or
-//! putting the file in its place.
+//! Owns: the frames of such a file, written as they come. Does not own: which entries are left
+//! (`inspect::survey`), or when the file takes its place.
+//!
+//! A file is made under a temporary name and is durable before it gets its own. Memory: one offset
+//! per entry, and a piece of the file.
 
+use std::sync::Arc;
+
+use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::format::frame::{
-    Flags, FrameHeader, Kind, Salt, decode_frame, encode_frame, encode_hole, payload_length,
-    read_header_unchecked,
+    Flags, FrameHeader, HOLE_PAYLOAD_BYTES, Kind, Salt, encode_frame, encode_hole, frame_bytes,
+    payload_length,
 };
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{SegmentHeader, SegmentName};
+use crate::io::File;
+use crate::options::SyncMethod;
+use crate::segment::in_units;
 use crate::segment::tail::{Seal, footer_space};
-use crate::segment::{OFFSET_UNIT, in_units};
 
 /// Most entries one Hole frame may stand for.
 const HOLE_SPAN_MAX: u64 = crate::options::SEGMENT_BYTES_MAX / 32;
 
+/// Bytes gathered before they are written; small writes keep the pages in the cache small.
+const PIECE_BYTES: usize = 16 * 1024;
+
 /// A segment under construction.
 #[derive(Debug)]
 pub(super) struct Rebuilt {
+    dir: Dir,
+    temporary: String,
+    file: Arc<dyn File>,
     header: SegmentHeader,
     salt: Salt,
-    bytes: Vec<u8>,
+    /// Frames that are not in the file yet, and where they go.
+    pending: Vec<u8>,
+    written: u64,
     units: Vec<u32>,
     /// Missing entries that no frame stands for yet.
     missing: u64,
@@ -31,25 +47,87 @@ pub(super) struct Rebuilt {
     holes: bool,
 }
 
+/// A finished file, durable under a temporary name.
+#[derive(Debug)]
+pub(super) struct Ready {
+    temporary: String,
+    pub(super) name: SegmentName,
+    /// Where its frames end.
+    pub(super) end: u64,
+    /// Its generation.
+    pub(super) generation: u64,
+}
+
+impl Ready {
+    /// Removes the file again; what cannot be removed is junk, which an open removes as well.
+    pub(super) fn discard(&self, dir: &Dir) {
+        let _best_effort = dir.remove(&self.temporary);
+    }
+
+    /// Gives the file its name, in the place of what had it. Durable after a sync of the directory.
+    pub(super) fn take_place(&self, dir: &Dir) -> Result<()> {
+        dir.rename(&self.temporary, &self.name.to_string())
+    }
+}
+
 impl Rebuilt {
     /// An empty segment. A first sequence of zero is not known: it will be that of the first frame.
-    pub(super) fn new(header: SegmentHeader) -> Self {
-        let bytes = vec![0; SEGMENT_HEADER_BYTES];
+    pub(super) fn new(dir: &Dir, header: SegmentHeader) -> Result<Self> {
+        let (temporary, file) = dir.create(header.segment_bytes, true)?;
         let sequence = header.first_sequence.max(1);
-        Self {
+        Ok(Self {
+            dir: dir.clone(),
+            temporary,
+            file,
             salt: Salt::new(header.generation),
             header,
-            bytes,
+            pending: Vec::new(),
+            written: to_u64(SEGMENT_HEADER_BYTES),
             units: Vec::new(),
             missing: 0,
             sequence,
             compressed: false,
             holes: false,
-        }
+        })
     }
 
     fn next(&self) -> u64 {
         self.header.base + to_u64(self.units.len())
+    }
+
+    fn position(&self) -> u64 {
+        self.written + to_u64(self.pending.len())
+    }
+
+    /// The number of the segment.
+    pub(super) fn number(&self) -> u64 {
+        self.header.number
+    }
+
+    /// What the file would take with one more entry of so many bytes.
+    pub(super) fn bytes_with(&self, payload: usize) -> u64 {
+        let entries = to_u64(self.units.len()) + self.missing + 1;
+        self.position() + to_u64(frame_bytes(payload)) + footer_space(entries)
+    }
+
+    /// The newest batch in it.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Whether `count` more entries fit, in frames of `bytes` altogether, with what stands for the
+    /// missing ones before them, the offset table and the footer.
+    pub(super) fn fits(&self, count: u64, bytes: usize) -> bool {
+        let hole = to_u64(frame_bytes(HOLE_PAYLOAD_BYTES));
+        // Missing entries may follow.
+        let holes = (self.missing.div_ceil(HOLE_SPAN_MAX) + 1) * hole;
+        let entries = to_u64(self.units.len()) + self.missing + count;
+        self.position() + holes + to_u64(bytes) + footer_space(entries) <= self.header.segment_bytes
+    }
+
+    /// Whether the next missing entry fits.
+    pub(super) fn fits_hole(&self) -> bool {
+        self.fits(1, 0)
     }
 
     /// The next entry is missing.
@@ -58,126 +136,127 @@ impl Rebuilt {
     }
 
     /// The next entry, as it stood in a frame of any segment.
-    pub(super) fn entry(&mut self, found: &FrameHeader, payload: &[u8]) {
+    pub(super) fn entry(&mut self, found: &FrameHeader, payload: &[u8]) -> Result<()> {
         // Sequences ascend: a hole in front of everything is part of what comes first.
         if self.units.is_empty() {
             self.sequence = found.sequence;
         }
-        self.write_hole();
-        self.sequence = found.sequence;
+        self.write_hole()?;
+        self.sequence = self.sequence.max(found.sequence);
         self.compressed |= found.is_compressed();
-        let header = FrameHeader { index: self.next(), length: payload_length(payload), ..*found };
-        self.units.push(in_units(to_u64(self.bytes.len())));
-        encode_frame(&mut self.bytes, &self.salt, &header, &[payload]);
+        let (index, length, sequence) = (self.next(), payload_length(payload), self.sequence);
+        let header = FrameHeader { length, sequence, index, ..*found };
+        self.units.push(in_units(self.position()));
+        self.frame(&header, payload)
     }
 
-    /// The next entry, from somewhere else.
-    pub(super) fn refill(&mut self, payload: &[u8]) {
-        let header = self.frame(Kind::Entry, self.next() + self.missing);
-        self.entry(&FrameHeader { sequence: self.sequence, ..header }, payload);
+    /// The next entry, from somewhere else; compressed or not.
+    pub(super) fn refill(&mut self, payload: &[u8], flags: u8) -> Result<()> {
+        let header = self.header_of(Kind::Entry, self.next() + self.missing);
+        let flags = header.flags | flags;
+        self.entry(&FrameHeader { sequence: self.sequence, flags, ..header }, payload)
     }
 
-    /// A frame that is a batch of its own, and durable before anything else is.
-    fn frame(&self, kind: Kind, index: u64) -> FrameHeader {
+    /// The header of a frame that is a batch of its own, and durable before anything else is.
+    fn header_of(&self, kind: Kind, index: u64) -> FrameHeader {
         let flags = Flags::FIRST | Flags::LAST;
         FrameHeader { length: 0, sequence: self.sequence, index, lag: 0, kind, flags }
     }
 
-    fn write_hole(&mut self) {
+    fn write_hole(&mut self) -> Result<()> {
         while self.missing > 0 {
             let count = self.missing.min(HOLE_SPAN_MAX);
             let payload = encode_hole(self.next() + count);
-            let header = self.frame(Kind::Hole, self.next());
+            let header = self.header_of(Kind::Hole, self.next());
             let header = FrameHeader { length: payload_length(&payload), ..header };
-            let unit = in_units(to_u64(self.bytes.len()));
-            encode_frame(&mut self.bytes, &self.salt, &header, &[&payload]);
+            let unit = in_units(self.position());
             self.units.resize(self.units.len() + to_usize(count), unit);
             self.missing -= count;
             self.holes = true;
+            self.frame(&header, &payload)?;
         }
+        Ok(())
     }
 
-    /// The name of the file.
-    pub(super) fn name(&self) -> SegmentName {
-        SegmentName { number: self.header.number, base: self.header.base }
-    }
-
-    /// The whole file, with its offset table and footer.
-    pub(super) fn seal(self, next_sequence: u64) -> Result<Vec<u8>> {
-        let this = self.finish()?;
-        let end = Seal {
-            salt: &this.salt,
-            base: this.header.base,
-            units: &this.units,
-            data_end: to_u64(this.bytes.len()),
-            next_sequence,
-            compressed: this.compressed,
-            holes: this.holes,
+    fn frame(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<()> {
+        if self.position() == to_u64(SEGMENT_HEADER_BYTES) && self.header.previous_generation == 0 {
+            self.header.first_sequence = header.sequence;
         }
-        .encode();
-        let start = to_usize(this.header.segment_bytes).saturating_sub(end.len());
-        let mut bytes = this.bytes;
-        bytes.resize(start, 0);
-        bytes.extend_from_slice(&end);
-        Ok(bytes)
+        encode_frame(&mut self.pending, &self.salt, header, &[payload]);
+        if self.pending.len() >= PIECE_BYTES { self.hand_over() } else { Ok(()) }
     }
 
-    /// The whole file, open at its end, and where that is.
-    pub(super) fn tail(self) -> Result<(Vec<u8>, u64)> {
-        let this = self.finish()?;
-        let end = to_u64(this.bytes.len());
-        let mut bytes = this.bytes;
-        bytes.resize(to_usize(this.header.segment_bytes), 0);
-        Ok((bytes, end))
-    }
-
-    /// The last frames, and the header in front of all; compressed if it does not fit otherwise.
-    fn finish(mut self) -> Result<Self> {
-        self.write_hole();
+    /// Writes what was gathered.
+    fn hand_over(&mut self) -> Result<()> {
         let limit = self.header.segment_bytes;
-        if self.sealed_bytes() > limit {
-            self = self.squeezed();
-        }
-        let got = self.sealed_bytes();
+        let got = self.position() + footer_space(to_u64(self.units.len()));
         if got > limit {
             return Err(Error::TooLarge { what: "length of a rebuilt segment", got, limit });
         }
+        self.write(self.written, &self.pending)?;
+        self.written = self.position();
+        self.pending.clear();
+        Ok(())
+    }
+
+    fn write(&self, mut at: u64, bytes: &[u8]) -> Result<()> {
+        for piece in bytes.chunks(PIECE_BYTES) {
+            self.file.write_at(at, piece).map_err(|source| self.failed("write", source))?;
+            at += to_u64(piece.len());
+        }
+        Ok(())
+    }
+
+    fn failed(&self, op: &'static str, source: std::io::Error) -> Error {
+        self.dir.full_or_io(op, &self.temporary, self.header.segment_bytes, source)
+    }
+
+    /// Finishes the file with its offset table and footer.
+    pub(super) fn seal(mut self, next_sequence: u64) -> Result<Ready> {
+        self.write_hole()?;
+        self.hand_over()?;
+        let end = Seal {
+            salt: &self.salt,
+            base: self.header.base,
+            units: &self.units,
+            data_end: self.written,
+            next_sequence,
+            compressed: self.compressed,
+            holes: self.holes,
+        }
+        .encode();
+        self.write(self.header.segment_bytes - to_u64(end.len()), &end)?;
+        self.finish()
+    }
+
+    /// Finishes the file, open at its end.
+    pub(super) fn tail(mut self) -> Result<Ready> {
+        self.write_hole()?;
+        self.hand_over()?;
+        self.finish()
+    }
+
+    fn finish(mut self) -> Result<Ready> {
         if self.header.first_sequence == 0 {
-            let first = self.bytes.get(SEGMENT_HEADER_BYTES..).and_then(read_header_unchecked);
-            self.header.first_sequence = first.map_or(self.sequence, |found| found.sequence);
+            self.header.first_sequence = self.sequence;
         }
-        for (to, from) in self.bytes.iter_mut().zip(self.header.encode()) {
-            *to = from;
-        }
-        Ok(self)
+        self.write(0, &self.header.encode())?;
+        // Makes the bytes durable before their name replaces what was there. A crash before it
+        // leaves an unfinished file that the next open removes.
+        self.file
+            .sync(0..self.header.segment_bytes, SyncMethod::Fsync)
+            .map_err(|source| self.failed("sync", source))?;
+        let name = SegmentName { number: self.header.number, base: self.header.base };
+        let (temporary, end) = (std::mem::take(&mut self.temporary), self.written);
+        Ok(Ready { temporary, name, end, generation: self.header.generation })
     }
+}
 
-    /// What it takes with its table and footer; a tail can be sealed where it ends.
-    fn sealed_bytes(&self) -> u64 {
-        to_u64(self.bytes.len()) + footer_space(to_u64(self.units.len()))
-    }
-
-    /// The same entries, compressed where that makes them smaller: what a peer gives may have been
-    /// stored compressed here.
-    fn squeezed(self) -> Self {
-        let mut out = Self::new(self.header);
-        for &unit in &self.units {
-            let offset = to_usize(u64::from(unit) * OFFSET_UNIT);
-            let rest = self.bytes.get(offset..).unwrap_or(&[]);
-            match decode_frame(rest, &self.salt) {
-                Ok((header, payload, _)) if header.kind == Kind::Entry => {
-                    match (header.is_compressed(), crate::compress::compress(payload)) {
-                        (false, Some(packed)) => {
-                            let flags = header.flags | Flags::LZ4;
-                            out.entry(&FrameHeader { flags, ..header }, &packed);
-                        }
-                        _ => out.entry(&header, payload),
-                    }
-                }
-                _ => out.hole(),
-            }
+impl Drop for Rebuilt {
+    /// What was not finished is junk, which an open removes as well.
+    fn drop(&mut self) {
+        if !self.temporary.is_empty() {
+            let _best_effort = self.dir.remove(&self.temporary);
         }
-        out.write_hole();
-        out
     }
 }

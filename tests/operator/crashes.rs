@@ -72,7 +72,8 @@ fn repair(disk: &SimDisk) -> indelible::Result<indelible::repair::Plan> {
 }
 
 fn refill(disk: &SimDisk) -> indelible::Result<indelible::repair::Refilled> {
-    refill_in(Arc::new(disk.clone()), &mut |index| Ok(Some(entry(index))))
+    let refilled = refill_in(Arc::new(disk.clone()), &mut |index| Ok(Some(entry(index))))?;
+    refilled.stopped.clone().map_or(Ok(refilled), Err)
 }
 
 #[test]

@@ -12,6 +12,7 @@
 
 #[cfg(feature = "testing")]
 mod crashes;
+mod truth;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 mod watching;
 

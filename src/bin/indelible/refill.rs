@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
             }
         }
     }
-    let refilled = refill(&args.dir.dir, &mut |index| Ok(found.remove(&index)))?;
+    let refilled = refill(&args.dir.dir, &mut |index| Ok(found.get(&index).cloned()))?;
     writeln!(out, "put back {}", count(refilled.filled, "entry", "entries"))?;
     if refilled.missing.is_empty() {
         writeln!(out, "the log is whole")?;

@@ -1,0 +1,197 @@
+//! What the tools see is what an open sees: random damage, and every tool beside a real open of a
+//! copy, entry by entry.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use indelible::inspect::{EntrySeen, FrameSeen, Outcome, entries, frames, inspect, verify};
+use indelible::{Batch, CellValue, Error, Log, Verdict};
+
+use super::{Random, build, flip, options, segments, zero};
+
+/// How many damaged logs are looked at.
+const SEEDS: u64 = 150;
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        if file.file_name() != "lock" {
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
+
+/// A log that was killed: a checkpoint, and replaced entries and cells behind it.
+fn killed(path: &Path, live: &Path) {
+    build(live);
+    let (log, _) = Log::open(live, &options()).unwrap();
+    for index in 150..165_u64 {
+        log.append(format!("old entry {index}, of a leader that was deposed").as_bytes()).unwrap();
+    }
+    log.maintain().unwrap();
+    let mut batch = Batch::new();
+    batch.truncate(155).set("decided", b"new");
+    for index in 155..170 {
+        batch.append(format!("new entry {index}, of the leader that was elected").into_bytes());
+    }
+    log.commit(&batch).unwrap();
+    log.append(b"the last one").unwrap();
+    copy(live, path);
+    drop(log);
+}
+
+/// Damages one or two places; those in the tail lie before its checkpoint as often as behind it.
+fn damage(path: &Path, seed: u64) {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let names = segments(path);
+    for _ in 0..=random.below(2) {
+        let name = &names[random.below(names.len())];
+        let at = 4096 + random.below(60 * 1024) / 8 * 8;
+        match random.below(10) {
+            0 => zero(name, at, random.below(4096)),
+            1 => flip(name, 64 * 1024 - 1 - random.below(64)),
+            2 => flip(name, random.below(128)),
+            3 => flip(&path.join("metadata"), random.below(8192)),
+            4 => drop(fs::remove_file(name)),
+            // The newest segment is the interesting one: mostly in front.
+            5..=7 => flip(&names[names.len() - 1], 4096 + random.below(12 * 1024)),
+            _ => flip(name, at),
+        }
+    }
+}
+
+/// The entries that the tools show.
+fn shown(path: &Path) -> Result<BTreeMap<u64, Option<Vec<u8>>>, Error> {
+    let seen = entries(path)?;
+    let bounds = seen.bounds();
+    let mut shown = BTreeMap::new();
+    let mut next = bounds.start;
+    for seen in seen {
+        let range = match seen? {
+            EntrySeen::Entry { index, payload, packed } => {
+                assert!(!packed);
+                shown.insert(index, Some(payload));
+                index..index + 1
+            }
+            EntrySeen::Missing { entries } | EntrySeen::Unreadable { entries, .. } => {
+                shown.extend(entries.clone().map(|index| (index, None)));
+                entries
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(range.start, next, "an index was skipped, or shown twice");
+        next = range.end;
+    }
+    assert_eq!(next, bounds.end, "the end was skipped");
+    Ok(shown)
+}
+
+#[test]
+fn every_tool_sees_what_an_open_sees() {
+    let place = tempfile::tempdir().unwrap();
+    let sound = place.path().join("sound");
+    killed(&sound, &place.path().join("live"));
+    let truth = shown(&sound).unwrap();
+    let (mut opened, mut refused, mut lost) = (0, 0, 0);
+    for seed in 1..=SEEDS {
+        let path = place.path().join(format!("log-{seed}"));
+        copy(&sound, &path);
+        damage(&path, seed);
+        let other = place.path().join(format!("copy-{seed}"));
+        copy(&path, &other);
+        let seen = inspect(&path).unwrap();
+        match Log::open(&other, &options()) {
+            Err(error) => {
+                refused += 1;
+                let Outcome::Refuses(told) = &seen.outcome else {
+                    panic!("seed {seed}: {error}, and inspect says {:?}", seen.outcome)
+                };
+                let told = told.to_string().replace(path.to_str().unwrap(), "");
+                assert_eq!(told, error.to_string().replace(other.to_str().unwrap(), ""), "{seed}");
+                let health = verify(&path, &mut |_| ()).unwrap();
+                assert!(health.findings.iter().any(|it| it.meaning.is_loss()), "seed {seed}");
+            }
+            Ok((log, report)) => {
+                opened += 1;
+                lost += compare(&path, &log, seed, &truth);
+                match (&seen.outcome, &report.verdict) {
+                    (Outcome::Clean, Verdict::Clean)
+                    | (Outcome::Recovers { .. }, Verdict::Recovered) => {}
+                    (
+                        Outcome::DropsTornTail { offset, .. },
+                        Verdict::TornTail { offset: at, .. },
+                    ) => {
+                        assert_eq!(offset, at, "seed {seed}");
+                    }
+                    other => panic!("seed {seed}: {other:?}"),
+                }
+            }
+        }
+        fs::remove_dir_all(&path).unwrap();
+        fs::remove_dir_all(&other).unwrap();
+    }
+    assert!(opened > 20 && refused > 20 && lost > 20, "{opened} opened, {refused} refused, {lost}");
+}
+
+/// Compares the tools with an open log. Returns how many entries it could not read.
+fn compare(path: &Path, log: &Log, seed: u64, sound: &BTreeMap<u64, Option<Vec<u8>>>) -> u64 {
+    let state = inspect(path).unwrap().state.unwrap();
+    assert_eq!((state.first, state.next), (log.first(), log.next()), "seed {seed}");
+    let cells: Vec<(String, CellValue)> = log.cells().into_iter().collect();
+    assert_eq!(state.cells, cells, "seed {seed}");
+    let shown = shown(path).unwrap();
+    let health = verify(path, &mut |_| ()).unwrap();
+    let told = |index: u64| {
+        health.findings.iter().any(|finding| match &finding.error {
+            Error::Damaged { indexes: Some(range), .. } => range.contains(&index),
+            _ => false,
+        })
+    };
+    let mut live = BTreeMap::new();
+    for seen in frames(path).unwrap() {
+        if let FrameSeen::Frame { header, payload, live: true, .. } = seen.unwrap() {
+            assert!(live.insert(header.index, payload).is_none(), "seed {seed}: {}", header.index);
+        }
+    }
+    let (mut unreadable, mut self_restraint) = (0, 0);
+    for index in log.first()..log.next() {
+        let tool = shown.get(&index).and_then(Option::as_deref);
+        match log.entry(index) {
+            Ok(bytes) => {
+                // With the table gone and a frame behind unreadable as well, a read still trusts what
+                // comes before that frame; a tool does not, where a truncation may be lost.
+                let careful = tool.is_none() && told(index);
+                assert!(
+                    careful || tool == Some(&*bytes),
+                    "seed {seed}: entry {index} by `entries`"
+                );
+                let frame = live.get(&index).map(Vec::as_slice);
+                assert!(careful || frame == Some(&*bytes), "seed {seed}: {index} by `frames`");
+                assert!(careful || !told(index), "seed {seed}: entry {index} by `verify`");
+                self_restraint += u64::from(careful);
+            }
+            Err(Error::Damaged { .. }) => {
+                unreadable += 1;
+                // A tool may still find it, where an open does not look. Then it is the right one.
+                if let Some(bytes) = tool {
+                    assert!(
+                        sound.get(&index) == Some(&Some(bytes.to_vec())),
+                        "seed {seed}: {index}"
+                    );
+                } else {
+                    assert!(
+                        told(index),
+                        "seed {seed}: entry {index} is lost, and verify is silent"
+                    );
+                }
+                let loss = health.findings.iter().any(|finding| finding.meaning.is_loss());
+                assert!(loss, "seed {seed}: {index}");
+            }
+            Err(error) => panic!("seed {seed}: entry {index}: {error}"),
+        }
+    }
+    assert!(self_restraint < 40, "seed {seed}: {self_restraint} entries are not shown");
+    unreadable
+}
