@@ -1,6 +1,6 @@
 //! Appends, unsynced and synced, 64 B to 64 KiB, batches of 1, 10 and 100, beside the floor.
 //!
-//! `cargo bench --bench append`
+//! `cargo bench -p indelible-benches --bench append`
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::allow_attributes_without_reason)]
 #![allow(clippy::allow_attributes, clippy::indexing_slicing)]

@@ -1,6 +1,6 @@
 //! Durable appends of 256 bytes from 1, 4, 16 and 64 threads that share syncs, beside the floor.
 //!
-//! `cargo bench --bench group_commit`
+//! `cargo bench -p indelible-benches --bench group_commit`
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::allow_attributes_without_reason)]
 #![allow(clippy::allow_attributes, clippy::disallowed_methods, clippy::print_stdout)]

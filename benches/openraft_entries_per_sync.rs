@@ -1,19 +1,19 @@
 //! How many entries one sync makes durable, by the number of clients: a single node each of
 //! openraft 0.9, which waits for every append before it takes the next, and of 0.10, which does not.
 //!
-//! `cargo bench --bench openraft_entries_per_sync --features openraft-09,openraft-010,raft-examples`
+//! `cargo bench -p indelible-benches --bench openraft_entries_per_sync`
 //! The directory is a temporary one; `TMPDIR` chooses the disk.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
-#[path = "../examples/raft_hosts/cluster_09.rs"]
+#[path = "../adapters/openraft/examples/hosts/cluster_09.rs"]
 #[expect(dead_code, reason = "one node needs no more")]
 mod cluster;
-#[path = "../examples/raft_hosts/openraft_010.rs"]
+#[path = "../adapters/openraft/examples/hosts/openraft_010.rs"]
 #[expect(dead_code, reason = "nothing is read back")]
 mod kv_010;
-#[path = "../examples/raft_hosts/openraft_09.rs"]
+#[path = "../adapters/openraft/examples/hosts/openraft_09.rs"]
 #[expect(dead_code, reason = "nothing is read back")]
 mod kv_09;
 
@@ -25,8 +25,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use indelible::openraft_010::LogStore;
 use indelible::{Log, Options};
+use indelible_openraft::v010::LogStore;
 use openraft_010::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft_010::network::RPCOption;
 use openraft_010::raft::{

@@ -9,7 +9,7 @@
 //! The device's counters are those of the whole device: other writers on it are seen as well, which
 //! is why the median of the rounds is printed.
 //!
-//! `cargo bench --bench preparation`
+//! `cargo bench -p indelible-benches --bench preparation`
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::allow_attributes_without_reason)]
 #![allow(clippy::allow_attributes, clippy::disallowed_methods, clippy::print_stdout)]

@@ -4,7 +4,7 @@
 //! that is used again; and a copy of them from memory to memory. Every read of a range ends with
 //! a look at each entry.
 //!
-//! `cargo bench --bench read`
+//! `cargo bench -p indelible-benches --bench read`
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::allow_attributes_without_reason)]
 #![allow(clippy::allow_attributes, clippy::disallowed_types, clippy::cast_possible_truncation)]

@@ -1,6 +1,6 @@
 //! Every combination of write mode, sync method, preparation and durability, beside the floor.
 //!
-//! `cargo bench --bench sync_strategies`
+//! `cargo bench -p indelible-benches --bench sync_strategies`
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::allow_attributes_without_reason)]
 #![allow(clippy::allow_attributes, clippy::print_stdout, clippy::panic)]

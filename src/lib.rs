@@ -42,6 +42,7 @@ pub mod options;
 mod planted;
 mod primitives;
 mod recovery;
+#[cfg(feature = "tools")]
 pub mod repair;
 mod segment;
 mod side_file;
@@ -53,15 +54,11 @@ mod sync;
 pub mod testing;
 mod ticket;
 mod trace;
+#[cfg(feature = "serde")]
+pub mod typed;
 
-#[cfg(feature = "async-raft")]
-pub use adapters::async_raft;
 #[cfg(feature = "omnipaxos")]
 pub use adapters::omnipaxos;
-#[cfg(feature = "openraft-09")]
-pub use adapters::openraft_09;
-#[cfg(feature = "openraft-010")]
-pub use adapters::openraft_010;
 pub use batch::Batch;
 pub use change::Change;
 pub use error::{Damage, Error, Result};

@@ -6,9 +6,6 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-#[path = "async_raft/slow.rs"]
-mod slow;
-
 use std::future::IntoFuture;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,9 +14,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use indelible::io::sim::{Fault, Op, Persistence, Repeat, SimDisk};
+use indelible::testing::slow::SlowDirectory;
 use indelible::{Batch, Durability, Error, Log, Options, WriteMode};
-
-use self::slow::SlowDirectory;
 
 fn options(durability: Durability) -> Options {
     Options::new().tiny_segments(8192).durability(durability).background(false)

@@ -54,8 +54,6 @@ fn example() -> &'static Path {
             ("serde", cfg!(feature = "serde")),
             ("lz4", cfg!(feature = "lz4")),
             ("testing", cfg!(feature = "testing")),
-            ("omnipaxos-serde", cfg!(feature = "omnipaxos-serde")),
-            ("omnipaxos-unicache", cfg!(feature = "omnipaxos-unicache")),
         ];
         for (name, _) in features.iter().filter(|(_, on)| *on) {
             cargo.args(["--features", name]);

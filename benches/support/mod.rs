@@ -26,7 +26,7 @@ pub fn directory() -> tempfile::TempDir {
 /// Where the directories of the benches go, created if need be.
 pub fn base() -> PathBuf {
     let base = std::env::var_os("INDELIBLE_BENCH_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
     std::fs::create_dir_all(&base).unwrap();
     base
 }

@@ -1,20 +1,6 @@
 //! One foreign storage trait each. An adapter owns the names of its state cells, their encodings
-//! and the mapping of its host's indexes; everything durable goes through [`crate::Log`].
+//! and the mapping of its host's indexes; everything durable goes through [`crate::Log`]. Hosts with
+//! dependencies of their own are packages of their own, in `adapters/`.
 
 #[cfg(feature = "omnipaxos")]
 pub mod omnipaxos;
-
-#[cfg(any(feature = "openraft-09", feature = "openraft-010", feature = "async-raft"))]
-mod raft;
-
-#[cfg(any(feature = "openraft-09", feature = "openraft-010"))]
-mod openraft;
-
-#[cfg(feature = "openraft-09")]
-pub mod openraft_09;
-
-#[cfg(feature = "openraft-010")]
-pub mod openraft_010;
-
-#[cfg(feature = "async-raft")]
-pub mod async_raft;

@@ -1,21 +1,21 @@
 //! Tools for proving a log, and what is built on it, right (feature `testing`): an exploration of
-//! every crash, and a kit that checks any storage against the contract of its host.
+//! every crash, of the log itself and of the store of any host.
 
 mod build;
 pub mod config;
-#[cfg(feature = "omnipaxos")]
-pub mod conformance;
 mod expected;
 pub mod explore;
 pub mod faults;
 #[doc(hidden)]
 pub mod hooks;
+pub mod host;
 mod memory;
 pub mod model;
 pub mod operations;
 pub mod program;
 pub mod rot;
 mod run;
+pub mod slow;
 mod tally;
 pub mod tap;
 

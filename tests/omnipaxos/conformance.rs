@@ -1,7 +1,7 @@
 //! The conformance kit on both our backends, and on what upstream's `MemoryStorage` does.
 
 use indelible::Durability;
-use indelible::testing::conformance::Conformance;
+use omnipaxos_conformance::{Conformance, Finding};
 
 use super::support::{Joined, Store, config, memory, reopen, value};
 
@@ -30,8 +30,6 @@ fn file_backend_conforms() {
         .seed(12)
         .run();
     assert!(report.holds(), "{report}");
-    let skipped = report
-        .findings()
-        .filter(|(_, finding)| **finding == indelible::testing::conformance::Finding::Skipped);
+    let skipped = report.findings().filter(|(_, finding)| **finding == Finding::Skipped);
     assert_eq!(skipped.count(), 0);
 }

@@ -3,9 +3,9 @@
 use indelible::Options;
 use indelible::codec::Postcard;
 use indelible::omnipaxos::{LogStorage, migrate};
-use indelible::testing::conformance::Conformance;
 use omnipaxos::ballot_leader_election::Ballot;
 use omnipaxos::storage::{Entry, Snapshot, Storage, StorageOp};
+use omnipaxos_conformance::Conformance;
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use serde::{Deserialize, Serialize};
 

@@ -13,7 +13,6 @@
 //!
 //! #[derive(Clone, Debug, PartialEq)]
 //! struct Command(Vec<u8>);
-//! # #[cfg(not(feature = "omnipaxos-unicache"))]
 //! impl Entry for Command { type Snapshot = NoSnapshot; }
 //!
 //! struct CommandCodec;
@@ -31,7 +30,6 @@
 //!     fn decode(_: &[u8]) -> Result<NoSnapshot, CodecError> { Ok(NoSnapshot) }
 //! }
 //!
-//! # #[cfg(not(feature = "omnipaxos-unicache"))]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("node-1");
@@ -45,8 +43,6 @@
 //! handle.close()?;
 //! # Ok(())
 //! # }
-//! # #[cfg(feature = "omnipaxos-unicache")]
-//! # fn main() {}
 //! ```
 
 mod config;

@@ -1,0 +1,219 @@
+//! openraft 0.9.
+
+use std::time::Duration;
+
+use indelible::{Batch, Log, Options};
+use indelible_openraft::v09::LogStore;
+use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
+use openraft::testing::{StoreBuilder, Suite};
+use openraft::{
+    CommittedLeaderId, Entry, EntryPayload, LogId, LogState, RaftLogReader, StorageError, Vote,
+};
+use openraft_09 as openraft;
+use tempfile::TempDir;
+
+use super::cluster::Cluster;
+use super::kv_09::{Machine, Set, Types};
+use super::{open_in, small};
+
+pub(crate) type Store = LogStore<Types>;
+
+struct InMemory;
+
+impl StoreBuilder<Types, Store, Machine> for InMemory {
+    async fn build(&self) -> Result<((), Store, Machine), StorageError<u64>> {
+        let log = Log::in_memory(&Options::new()).unwrap();
+        Ok(((), LogStore::open(log.clone()).unwrap(), Machine::open(log)?))
+    }
+}
+
+struct InDirectory;
+
+impl StoreBuilder<Types, Store, Machine, TempDir> for InDirectory {
+    async fn build(&self) -> Result<(TempDir, Store, Machine), StorageError<u64>> {
+        let directory = TempDir::new().unwrap();
+        let log = open_in(directory.path());
+        Ok((directory, LogStore::open(log.clone()).unwrap(), Machine::open(log)?))
+    }
+}
+
+#[test]
+fn official_suite_passes_in_memory() {
+    Suite::test_all(InMemory).unwrap();
+}
+
+#[test]
+fn official_suite_passes_in_a_directory() {
+    Suite::test_all(InDirectory).unwrap();
+}
+
+pub(crate) fn id(term: u64, index: u64) -> LogId<u64> {
+    LogId::new(CommittedLeaderId::new(term, 0), index)
+}
+
+pub(crate) fn entry(term: u64, index: u64) -> Entry<Types> {
+    let set = Set { key: index.to_string(), value: format!("{term}.{index}") };
+    Entry { log_id: id(term, index), payload: EntryPayload::Normal(set) }
+}
+
+pub(crate) fn entries(term: u64, range: std::ops::Range<u64>) -> Vec<Entry<Types>> {
+    range.map(|index| entry(term, index)).collect()
+}
+
+/// The log id of every entry in the log.
+pub(crate) async fn ids(store: &mut Store) -> Vec<LogId<u64>> {
+    let entries = store.try_get_log_entries(..).await.unwrap();
+    entries.iter().map(|entry| entry.log_id).collect()
+}
+
+async fn state(store: &mut Store) -> (Option<LogId<u64>>, Option<LogId<u64>>) {
+    let LogState { last_purged_log_id, last_log_id } = store.get_log_state().await.unwrap();
+    (last_purged_log_id, last_log_id)
+}
+
+/// Found with the fuzz target `stores_raft`: it was handed out at the index where it lay.
+#[tokio::test]
+async fn entry_that_states_another_index_is_refused() {
+    let log = Log::in_memory(&Options::new()).unwrap();
+    let mut store = Store::open(log.clone()).unwrap();
+    store.blocking_append(entries(1, 0..2)).await.unwrap();
+    log.append(&log.entry(0).unwrap()).unwrap();
+    assert_eq!(store.try_get_log_entries(..2).await.unwrap().len(), 2);
+    assert!(store.try_get_log_entries(..).await.is_err());
+    assert!(store.limited_get_log_entries(2, 3).await.is_err());
+    let error = store.get_log_state().await.unwrap_err();
+    assert!(error.to_string().contains("its index is 0, which it cannot be"), "{error}");
+}
+
+#[tokio::test]
+async fn reopened_store_has_everything() {
+    let directory = TempDir::new().unwrap();
+    let mut store = Store::open(open_in(directory.path())).unwrap();
+    store.save_vote(&Vote::new_committed(3, 2)).await.unwrap();
+    store.blocking_append(entries(2, 0..300)).await.unwrap();
+    store.truncate(id(2, 200)).await.unwrap();
+    store.blocking_append(entries(3, 200..250)).await.unwrap();
+    store.purge(id(2, 99)).await.unwrap();
+    store.save_committed(Some(id(3, 220))).await.unwrap();
+    store.log().close().unwrap();
+
+    let mut store = Store::open(open_in(directory.path())).unwrap();
+    assert_eq!(store.read_vote().await.unwrap(), Some(Vote::new_committed(3, 2)));
+    assert_eq!(store.read_committed().await.unwrap(), Some(id(3, 220)));
+    assert_eq!(state(&mut store).await, (Some(id(2, 99)), Some(id(3, 249))));
+    let kept = (100..200).map(|index| id(2, index)).chain((200..250).map(|index| id(3, index)));
+    assert_eq!(ids(&mut store).await, kept.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn purge_past_the_end_survives_reopening_and_the_log_goes_on_behind_it() {
+    let directory = TempDir::new().unwrap();
+    let mut store = Store::open(open_in(directory.path())).unwrap();
+    store.blocking_append(entries(1, 0..10)).await.unwrap();
+    store.purge(id(2, 99)).await.unwrap();
+    store.log().close().unwrap();
+
+    let mut store = Store::open(open_in(directory.path())).unwrap();
+    assert_eq!(state(&mut store).await, (Some(id(2, 99)), Some(id(2, 99))));
+    assert!(store.blocking_append(entries(2, 101..102)).await.is_err(), "a gap");
+    store.blocking_append(entries(2, 100..102)).await.unwrap();
+    assert_eq!(ids(&mut store).await, [id(2, 100), id(2, 101)]);
+}
+
+#[tokio::test]
+async fn entries_behind_the_boundary_of_an_older_leader_go_with_the_purge() {
+    let mut store = Store::open(Log::in_memory(&small()).unwrap()).unwrap();
+    store.blocking_append(entries(1, 0..10)).await.unwrap();
+    store.purge(id(2, 5)).await.unwrap();
+    assert_eq!(ids(&mut store).await, []);
+    store.blocking_append(entries(2, 6..8)).await.unwrap();
+    assert_eq!(state(&mut store).await, (Some(id(2, 5)), Some(id(2, 7))));
+}
+
+#[tokio::test]
+async fn purge_never_goes_back() {
+    let mut store = Store::open(Log::in_memory(&small()).unwrap()).unwrap();
+    store.blocking_append(entries(1, 0..10)).await.unwrap();
+    store.purge(id(1, 5)).await.unwrap();
+    store.purge(id(1, 3)).await.unwrap();
+    assert_eq!(state(&mut store).await, (Some(id(1, 5)), Some(id(1, 9))));
+    store.truncate(id(1, 2)).await.unwrap();
+    assert_eq!(state(&mut store).await, (Some(id(1, 5)), Some(id(1, 5))));
+}
+
+#[tokio::test]
+async fn committed_is_never_past_the_end() {
+    let mut store = Store::open(Log::in_memory(&small()).unwrap()).unwrap();
+    store.save_committed(Some(id(1, 7))).await.unwrap();
+    assert_eq!(store.read_committed().await.unwrap(), None);
+    store.blocking_append(entries(1, 0..5)).await.unwrap();
+    assert_eq!(store.read_committed().await.unwrap(), Some(id(1, 4)));
+    store.save_committed(None).await.unwrap();
+    assert_eq!(store.read_committed().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn limited_read_stops_at_its_limit_and_never_empty() {
+    let mut store = Store::open(Log::in_memory(&Options::new()).unwrap()).unwrap();
+    let large = |index| {
+        let set = Set { key: String::new(), value: "x".repeat(1024 * 1024) };
+        Entry::<Types> { log_id: id(1, index), payload: EntryPayload::Normal(set) }
+    };
+    store.blocking_append((0..8).map(large).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(store.limited_get_log_entries(0, 8).await.unwrap().len(), 3);
+    assert_eq!(store.limited_get_log_entries(7, 8).await.unwrap().len(), 1);
+    assert_eq!(store.limited_get_log_entries(5, 5).await.unwrap().len(), 0);
+    store.purge(id(1, 5)).await.unwrap();
+    assert!(store.limited_get_log_entries(2, 4).await.is_err(), "purged, so none can be returned");
+}
+
+#[tokio::test]
+async fn log_of_another_host_is_refused() {
+    let log = Log::in_memory(&small()).unwrap();
+    let mut batch = Batch::new();
+    batch.set("other.host", b"1".as_slice());
+    log.commit(&batch).unwrap();
+    assert!(Store::open(log).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cluster_restarts_from_disk_through_snapshots() {
+    let directory = TempDir::new().unwrap();
+    let cluster = Cluster::new(directory.path(), 50).unwrap();
+    for node in 0..3 {
+        cluster.start(node).await.unwrap();
+    }
+    cluster.initialize().await.unwrap();
+    for i in 0..120 {
+        cluster.set(&format!("key {}", i % 40), &i.to_string()).await.unwrap();
+    }
+    // One node misses so much that it needs a snapshot to come back.
+    cluster.stop(2).await.unwrap();
+    for i in 120..240 {
+        cluster.set(&format!("key {}", i % 40), &i.to_string()).await.unwrap();
+    }
+    let last = cluster.leader().await.unwrap().log.next();
+    cluster.start(2).await.unwrap();
+    let caught_up = async {
+        while cluster.node(2).unwrap().log.next() < last {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), caught_up).await.unwrap();
+    for node in 0..3 {
+        assert!(cluster.node(node).unwrap().log.first() > 0, "a snapshot has replaced entries");
+        cluster.stop(node).await.unwrap();
+    }
+
+    for node in 0..3 {
+        cluster.start(node).await.unwrap();
+    }
+    let leader = cluster.leader().await.unwrap();
+    for key in 0..40 {
+        let value = leader.machine.get(&format!("key {key}"));
+        assert_eq!(value, Some((200 + key).to_string()));
+    }
+    for node in 0..3 {
+        cluster.stop(node).await.unwrap();
+    }
+}

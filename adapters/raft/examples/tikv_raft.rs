@@ -1,0 +1,288 @@
+//! The Ready loop of the `raft` crate (tikv) on a log: three nodes in one thread, messages as
+//! function calls, syncs in the background.
+//!
+//! The host leaves storage to the application, so there is no adapter, only this shape: what a
+//! `Ready` holds is one batch, submitted without waiting; `advance_append_async` lets the host go
+//! on; when the batch is durable its ticket calls back, `on_persist_ready` tells the host, and the
+//! messages that promise something leave. A leader's other messages leave at once, so followers
+//! write while the leader syncs.
+//!
+//! `cargo run -p indelible-raft --example tikv_raft`
+
+#![expect(clippy::disallowed_methods, reason = "a host reads the clock; the log does not")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use indelible::{Batch, Log, Options};
+use prost::Message as _;
+use raft::prelude::{ConfState, Entry, HardState, Message, Snapshot};
+use raft::{Config, GetEntriesContext, RaftState, RawNode, StateRole, Storage, StorageError};
+use slog::{Discard, Logger, o};
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+const NODES: u64 = 3;
+const COMMANDS: u64 = 500;
+const TICK: Duration = Duration::from_millis(20);
+const HARD_STATE: &str = "hard-state";
+const CONF_STATE: &str = "conf-state";
+
+/// What the host reads. The engine's indexes are the host's: entry 1 is at index 1.
+struct Store(Log);
+
+impl Store {
+    /// Opens a node's log; a new one starts at index 1 and knows the members.
+    fn open(directory: &Path, id: u64) -> Result<Self, Failed> {
+        let options = Options::new().segment_bytes(1024 * 1024);
+        let (log, _) = Log::open_or_create(directory.join(id.to_string()), &options)?;
+        if log.cell(CONF_STATE).is_none() {
+            let members = ConfState { voters: (1..=NODES).collect(), ..ConfState::default() };
+            let mut batch = Batch::new();
+            batch.reset(1).set(CONF_STATE, members.encode_to_vec());
+            log.commit(&batch)?;
+        }
+        Ok(Self(log))
+    }
+
+    fn cell<T: prost::Message + Default>(&self, name: &str) -> raft::Result<T> {
+        let bytes = self.0.cell(name).unwrap_or_default();
+        T::decode(&*bytes).map_err(other)
+    }
+}
+
+impl Storage for Store {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState::new(self.cell(HARD_STATE)?, self.cell(CONF_STATE)?))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        let entries = self.0.read(low..high).map_err(refused)?;
+        let mut entries =
+            entries.iter().map(Entry::decode).collect::<Result<Vec<_>, _>>().map_err(other)?;
+        raft::util::limit_size(&mut entries, max_size.into());
+        Ok(entries)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index < self.0.first() {
+            // Nothing is compacted here, so only index 0 is before the log.
+            return Ok(0);
+        }
+        let bytes = self.0.entry(index).map_err(refused)?;
+        Ok(Entry::decode(&*bytes).map_err(other)?.term)
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.0.first())
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.0.next().saturating_sub(1))
+    }
+
+    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    }
+}
+
+/// The engine's answer in the host's words.
+fn refused(error: indelible::Error) -> raft::Error {
+    match error {
+        indelible::Error::Trimmed { .. } => StorageError::Compacted.into(),
+        indelible::Error::BeyondEnd { .. } => StorageError::Unavailable.into(),
+        error => other(error),
+    }
+}
+
+fn other(error: impl std::error::Error + Send + Sync + 'static) -> raft::Error {
+    StorageError::Other(Box::new(error)).into()
+}
+
+/// A batch of some node became durable, or never will.
+struct Persisted {
+    node: u64,
+    ready: u64,
+    result: indelible::Result<()>,
+}
+
+/// A node, its state machine (the commands it was given), and what waits for a sync.
+struct Node {
+    raw: RawNode<Store>,
+    commands: Vec<Vec<u8>>,
+    /// Messages that may leave when the `Ready` of that number is durable.
+    promises: BTreeMap<u64, Vec<Message>>,
+    persisted: Sender<Persisted>,
+}
+
+impl Node {
+    fn start(directory: &Path, id: u64, persisted: Sender<Persisted>) -> Result<Self, Failed> {
+        let config = Config { id, election_tick: 10, heartbeat_tick: 2, ..Config::default() };
+        let logger = Logger::root(Discard, o!());
+        let raw = RawNode::new(&config, Store::open(directory, id)?, &logger)?;
+        Ok(Self { raw, commands: Vec::new(), promises: BTreeMap::new(), persisted })
+    }
+
+    fn log(&self) -> Log {
+        self.raw.store().0.clone()
+    }
+
+    /// Handles one `Ready`, if there is one. Returns the messages that may leave now.
+    fn handle_ready(&mut self) -> Result<Vec<Message>, Failed> {
+        if !self.raw.has_ready() {
+            return Ok(Vec::new());
+        }
+        let mut ready = self.raw.ready();
+        let messages = ready.take_messages();
+        for entry in ready.take_committed_entries() {
+            if !entry.data.is_empty() {
+                self.commands.push(entry.data);
+            }
+        }
+
+        let log = self.log();
+        let mut batch = Batch::new();
+        if let Some(first) = ready.entries().first().map(|entry| entry.index)
+            && first < log.next()
+        {
+            batch.truncate(first);
+        }
+        for entry in ready.entries() {
+            batch.append(entry.encode_to_vec());
+        }
+        if let Some(hard_state) = ready.hs() {
+            batch.set(HARD_STATE, HardState::encode_to_vec(hard_state));
+        }
+        // Readable at once, which the host asks for; durable later.
+        let ticket = log.submit(&batch)?;
+        let number = ready.number();
+        self.promises.insert(number, ready.take_persisted_messages());
+        if ready.must_sync() || self.promises.len() > 1 {
+            let (node, persisted) = (self.raw.raft.id, self.persisted.clone());
+            ticket.on_durable(move |result| {
+                drop(persisted.send(Persisted { node, ready: number, result }));
+            });
+        } else {
+            // Only the commit index moved: it may ride along with the next sync.
+            let (node, result) = (self.raw.raft.id, Ok(()));
+            self.persisted.send(Persisted { node, ready: number, result })?;
+        }
+        self.raw.advance_append_async(ready);
+        self.raw.advance_apply();
+        Ok(messages)
+    }
+
+    /// Everything up to a `Ready` is durable. Returns the promises that may leave now.
+    fn on_persisted(&mut self, ready: u64) -> Vec<Message> {
+        self.raw.on_persist_ready(ready);
+        let later = self.promises.split_off(&ready.saturating_add(1));
+        std::mem::replace(&mut self.promises, later).into_values().flatten().collect()
+    }
+}
+
+/// Three nodes and the messages between them.
+struct Cluster {
+    nodes: BTreeMap<u64, Node>,
+    messages: VecDeque<Message>,
+    persisted: Receiver<Persisted>,
+    ticked: Instant,
+}
+
+impl Cluster {
+    fn start(directory: &Path) -> Result<Self, Failed> {
+        let (sender, persisted) = channel();
+        let start = |id| Ok((id, Node::start(directory, id, sender.clone())?));
+        let nodes = (1..=NODES).map(start).collect::<Result<_, Failed>>()?;
+        Ok(Self { nodes, messages: VecDeque::new(), persisted, ticked: Instant::now() })
+    }
+
+    /// Runs the cluster until a condition holds.
+    fn run_until(&mut self, holds: impl Fn(&Self) -> bool) -> Result<(), Failed> {
+        let start = Instant::now();
+        while !holds(self) {
+            if start.elapsed() > Duration::from_secs(60) {
+                return Err("the cluster is stuck".into());
+            }
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<(), Failed> {
+        if self.ticked.elapsed() >= TICK {
+            self.ticked = Instant::now();
+            self.nodes.values_mut().for_each(|node| _ = node.raw.tick());
+        }
+        for message in std::mem::take(&mut self.messages) {
+            if let Some(node) = self.nodes.get_mut(&message.to) {
+                node.raw.step(message)?;
+            }
+        }
+        for node in self.nodes.values_mut() {
+            self.messages.extend(node.handle_ready()?);
+        }
+        let wait = if self.messages.is_empty() { Duration::from_millis(1) } else { Duration::ZERO };
+        while let Ok(Persisted { node, ready, result }) = self.persisted.recv_timeout(wait) {
+            result?;
+            if let Some(node) = self.nodes.get_mut(&node) {
+                self.messages.extend(node.on_persisted(ready));
+            }
+            if !self.messages.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn leader(&self) -> Option<u64> {
+        self.nodes
+            .iter()
+            .find(|(_, node)| node.raw.raft.state == StateRole::Leader)
+            .map(|(id, _)| *id)
+    }
+
+    fn all_have(&self, commands: usize) -> bool {
+        self.nodes.values().all(|node| node.commands.len() >= commands)
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "an example shows what it does")]
+fn main() -> Result<(), Failed> {
+    let directory = tempfile::tempdir()?;
+    let commands = usize::try_from(COMMANDS)?;
+
+    let mut cluster = Cluster::start(directory.path())?;
+    cluster.run_until(|cluster| cluster.leader().is_some())?;
+    let leader = cluster.leader().ok_or("no leader")?;
+    println!("node {leader} leads");
+    for command in 0..COMMANDS {
+        let node = cluster.nodes.get_mut(&leader).ok_or("no leader")?;
+        node.raw.propose(Vec::new(), format!("command {command}").into_bytes())?;
+        cluster.turn()?;
+    }
+    cluster.run_until(|cluster| cluster.all_have(commands))?;
+    for (id, node) in &cluster.nodes {
+        let log = node.log();
+        println!("node {id}: entries {}..{}, {} syncs", log.first(), log.next(), log.stats().syncs);
+        log.close()?;
+    }
+    drop(cluster);
+
+    println!("all nodes stopped; starting them from disk");
+    let mut cluster = Cluster::start(directory.path())?;
+    cluster.run_until(|cluster| cluster.leader().is_some() && cluster.all_have(commands))?;
+    let equal = cluster.nodes.values().all(|node| {
+        let expected = (0..COMMANDS).map(|command| format!("command {command}").into_bytes());
+        node.commands.iter().cloned().eq(expected)
+    });
+    println!("every node has {commands} commands, in order: {equal}");
+    if equal { Ok(()) } else { Err("the nodes differ".into()) }
+}

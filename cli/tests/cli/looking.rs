@@ -1,0 +1,173 @@
+//! Subcommands that only look: `inspect`, `dump`, `verify`. None may change a byte.
+
+use std::fs;
+
+use super::damage::{find, flip, restate_version};
+use super::{Place, build, check_untouched, indelible};
+
+const LOOKS: [(&str, &[&str]); 3] =
+    [("inspect", &["inspect"]), ("dump", &["dump"]), ("verify", &["verify"])];
+
+fn look(place: &Place, condition: &str) {
+    for (name, arguments) in LOOKS {
+        check_untouched(place, &format!("{condition}_{name}"), arguments, &[&place.log()]);
+    }
+}
+
+#[test]
+fn a_closed_log_is_clean() {
+    let place = Place::new();
+    place.closed();
+    look(&place, "closed");
+    let log = place.log();
+    check_untouched(&place, "closed_frames", &["dump", "--frames"], &[&log]);
+    check_untouched(&place, "closed_state", &["dump", "--state"], &[&log]);
+    check_untouched(&place, "closed_range", &["dump", "--from", "5", "--to", "7"], &[&log]);
+}
+
+#[test]
+fn a_killed_log_recovers() {
+    let place = Place::new();
+    place.killed();
+    look(&place, "killed");
+}
+
+#[test]
+fn a_torn_tail_is_told_from_damage() {
+    let place = Place::new();
+    place.killed();
+    let tail = place.segment(3);
+    flip(&tail, find(&tail, "the last one"));
+    look(&place, "torn");
+}
+
+#[test]
+fn a_damaged_entry_is_named() {
+    let place = Place::new();
+    place.closed();
+    let sealed = place.segment(2);
+    flip(&sealed, find(&sealed, "entry 8 ") + 5000);
+    look(&place, "damaged_entry");
+}
+
+#[test]
+fn a_damaged_end_after_a_close_is_no_torn_tail() {
+    let place = Place::new();
+    place.closed();
+    let tail = place.segment(3);
+    flip(&tail, find(&tail, "entry 13 ") - 20);
+    look(&place, "damaged_tail");
+}
+
+#[test]
+fn a_damaged_footer_loses_nothing() {
+    let place = Place::new();
+    place.closed();
+    flip(&place.segment(2), 64 * 1024 - 30);
+    look(&place, "damaged_footer");
+}
+
+#[test]
+fn one_unreadable_slot_loses_nothing() {
+    let place = Place::new();
+    place.closed();
+    flip(&place.log().join("metadata"), 100);
+    look(&place, "one_slot");
+}
+
+#[test]
+fn two_unreadable_slots_are_no_new_log() {
+    let place = Place::new();
+    place.closed();
+    flip(&place.log().join("metadata"), 100);
+    flip(&place.log().join("metadata"), 5000);
+    look(&place, "both_slots");
+}
+
+#[test]
+fn a_missing_segment_is_named() {
+    let place = Place::new();
+    place.closed();
+    fs::remove_file(place.segment(2)).unwrap();
+    look(&place, "missing_segment");
+}
+
+#[test]
+fn a_missing_snapshot_is_named() {
+    let place = Place::new();
+    place.closed();
+    for file in fs::read_dir(place.log()).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|end| end == "side") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    look(&place, "missing_snapshot");
+}
+
+#[test]
+fn a_future_version_is_not_damage() {
+    let place = Place::new();
+    place.closed();
+    restate_version(&place.log().join("metadata"), 0, 4096, 2);
+    restate_version(&place.log().join("metadata"), 4096, 4096, 2);
+    look(&place, "future");
+}
+
+#[test]
+fn a_log_in_use_can_be_looked_at() {
+    let place = Place::new();
+    let log = build(&place.log());
+    look(&place, "locked");
+    assert_eq!(log.entry(2).unwrap(), super::entry(2));
+    log.close().unwrap();
+}
+
+#[test]
+fn a_directory_without_a_log_is_said_to_have_none() {
+    let place = Place::new();
+    fs::create_dir(place.log()).unwrap();
+    look(&place, "empty");
+    check_untouched(&place, "absent_inspect", &["inspect"], &[&place.path("nowhere")]);
+}
+
+#[test]
+fn json_is_one_object_or_one_a_line() {
+    let place = Place::new();
+    place.closed();
+    for arguments in [
+        &["inspect", "--json"][..],
+        &["verify", "--json"],
+        &["dump", "--json"],
+        &["dump", "--json", "--frames"],
+        &["dump", "--json", "--state"],
+    ] {
+        let output = indelible(arguments, &[&place.log()]);
+        assert!(output.status.success(), "{arguments:?}");
+        for line in String::from_utf8(output.stdout).unwrap().lines() {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(value.is_object(), "{arguments:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn completions_and_the_manual_are_made() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = indelible(&["completions", shell], &[]);
+        assert!(String::from_utf8(output.stdout).unwrap().contains("inspect"), "{shell}");
+    }
+    let page = String::from_utf8(indelible(&["man"], &[]).stdout).unwrap();
+    assert!(page.contains(".SH REPAIR") && page.contains("indelible"), "{page}");
+}
+
+#[test]
+fn the_logs_that_version_1_wrote_can_be_looked_at() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/v1");
+    for directory in fs::read_dir(golden).unwrap() {
+        let directory = directory.unwrap();
+        let place = Place::new();
+        super::copy(&directory.path(), &place.log());
+        look(&place, &format!("golden_{}", directory.file_name().to_str().unwrap()));
+    }
+}
