@@ -4,7 +4,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indelible::{Batch, Durability, Error, Log, Options, WriteMode};
 
@@ -14,15 +14,16 @@ fn taken(directory: &Path) -> u64 {
     files.map(|about| about.blocks() * 512).sum()
 }
 
-/// Waits until nothing is left to prepare.
+/// Waits until nothing is left to prepare: what is taken has not changed for so many looks.
 fn settled(directory: &Path) -> u64 {
-    let (mut before, mut since, begun) = (taken(directory), Instant::now(), Instant::now());
-    while since.elapsed() < Duration::from_millis(200) && begun.elapsed() < Duration::from_secs(10)
-    {
+    let (mut before, mut same) = (taken(directory), 0);
+    for _ in 0..1000 {
         std::thread::sleep(Duration::from_millis(10));
         let now = taken(directory);
-        if now != before {
-            (before, since) = (now, Instant::now());
+        same = if now == before { same + 1 } else { 0 };
+        before = now;
+        if same == 20 {
+            break;
         }
     }
     before

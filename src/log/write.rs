@@ -267,7 +267,9 @@ impl Shared {
             if let Err(error) = covered {
                 // The disk is to be as full as it was.
                 let own = spares.split_off(spares.len() - made);
-                own.iter().for_each(|spare| self.spares.discard(spare));
+                for spare in &own {
+                    self.spares.discard(spare);
+                }
                 spares.drain(..).for_each(|spare| self.spares.put(spare));
                 return Err(error);
             }
@@ -339,7 +341,7 @@ impl Shared {
                 apply(view, before.get(applied..).unwrap_or(&[]), records, writer);
                 applied = at;
                 let spare = spares.pop().ok_or(Error::Closed)?;
-                self.roll(writer, view, spare, base, sequence)?;
+                self.roll(writer, view, &spare, base, sequence)?;
             }
             let mut flags = 0;
             if at == 0 {
@@ -392,7 +394,7 @@ impl Shared {
         &self,
         writer: &mut Writer,
         view: &mut View,
-        spare: Spare,
+        spare: &Spare,
         base: u64,
         sequence: u64,
     ) -> Result<()> {
@@ -417,7 +419,7 @@ impl Shared {
             features: 0,
         };
         let mode = self.options.write_mode_in_force();
-        writer.tail = tail::begin(&self.dir, &spare, &header, mode)?;
+        writer.tail = tail::begin(&self.dir, spare, &header, mode)?;
         writer.dirty_from = Some(if planted(Bug::HeaderNotSynced) { 4096 } else { 0 });
         writer.rolled = true;
         // No checkpoint names this segment yet, so none limits it: see `Shared::capture`.

@@ -89,8 +89,8 @@ impl Space {
                 return Ok(false);
             }
             let filled = self.preparation == Preparation::ZeroFill;
-            let step = if filled { STEP_BYTES } else { to - from };
-            let end = (from + step).min(to).next_multiple_of(BLOCK_BYTES).min(self.bytes);
+            let at_once = if filled { STEP_BYTES } else { to - from };
+            let end = (from + at_once).min(to).next_multiple_of(BLOCK_BYTES).min(self.bytes);
             self.fill(from..end).map_err(Failed::Write)?;
             if filled {
                 // Makes the filled blocks durable, so that no sync of frames has to. A crash

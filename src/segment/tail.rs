@@ -317,8 +317,7 @@ pub(crate) fn begin(
     dir.rename(&spare.name, &name.to_string())?;
     let uuid = crate::identity::Uuid::from_bytes(header.uuid);
     let segment = Segment::with_region(dir, uuid, name, region, salt.clone(), FRAMES_START);
-    let space = Arc::clone(&spare.space);
-    Ok(Tail::new(Arc::new(segment), space, salt, FRAMES_START, mode))
+    Ok(Tail::new(Arc::new(segment), Arc::clone(&spare.space), salt, FRAMES_START, mode))
 }
 
 /// Bytes a sealed segment needs behind its frames.
