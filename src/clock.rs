@@ -3,13 +3,23 @@
 use std::time::{Duration, Instant};
 
 /// A moment to measure from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(Instant);
 
 impl Moment {
     #[expect(clippy::disallowed_methods, reason = "measures durations, never decides durability")]
     pub(crate) fn now() -> Self {
         Self(Instant::now())
+    }
+
+    /// So much later; nothing if no clock goes that far.
+    pub(crate) fn after(self, duration: Duration) -> Option<Self> {
+        self.0.checked_add(duration).map(Self)
+    }
+
+    /// How long it is until then; nothing if it is over.
+    pub(crate) fn until(self) -> Duration {
+        self.0.saturating_duration_since(Self::now().0)
     }
 
     pub(crate) fn elapsed(self) -> Duration {

@@ -52,6 +52,7 @@ mod stats;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod threads;
 mod ticket;
 mod trace;
 #[cfg(feature = "serde")]

@@ -282,7 +282,7 @@ impl Options {
         self
     }
 
-    /// Whether the log may have threads of its own (default). Without them segments are prepared
+    /// Whether threads may work for the log (default): a few that all logs of the process share. Without them segments are prepared
     /// and removed inside the calls that need it, a callback syncs at once and runs there, and
     /// every run of the same calls does the same I/O: the mode for simulations.
     #[must_use]

@@ -1,4 +1,4 @@
-//! What a log takes of the machine: space on the disk.
+//! What a log takes of the machine: space on the disk, threads, descriptors.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -100,4 +100,58 @@ fn reopened_log_makes_its_space_ready_again() {
         assert!(log.stats().preparer_behind > 2, "{:?}", log.stats());
         assert_eq!((log.next(), log.entry(0).unwrap().as_slice()), (1001, b"before".as_slice()));
     }
+}
+
+/// How many threads and descriptors this process has.
+#[cfg(target_os = "linux")]
+fn counted(what: &str) -> usize {
+    std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count()
+}
+
+/// In a process of its own: the other tests of this file have threads as well.
+#[cfg(target_os = "linux")]
+#[test]
+fn many_logs_share_a_few_threads() {
+    const LOGS: usize = 60;
+    if std::env::var_os("INDELIBLE_COUNTS").is_none() {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["many_logs_share_a_few_threads", "--exact", "--nocapture"])
+            .env("INDELIBLE_COUNTS", "1")
+            .status()
+            .unwrap();
+        assert!(child.success());
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (threads, descriptors) = (counted("task"), counted("fd"));
+    let logs: Vec<_> = (0..LOGS)
+        .map(|at| Log::create(directory.path().join(at.to_string()), &Options::new()).unwrap())
+        .collect();
+    let (called, calls) = std::sync::mpsc::channel();
+    for log in &logs {
+        let called = called.clone();
+        let mut batch = Batch::new();
+        batch.append(b"entry".as_slice());
+        let ticket = log.submit(&batch).unwrap();
+        ticket.on_durable(move |durable| called.send(durable.is_ok()).unwrap());
+    }
+    for _ in &logs {
+        assert!(calls.recv_timeout(Duration::from_secs(60)).unwrap());
+    }
+    let more = counted("task") - threads;
+    assert!((3..=6).contains(&more), "{more} threads for {LOGS} logs");
+    let more = counted("fd") - descriptors;
+    assert!(more <= LOGS * 4, "{more} descriptors for {LOGS} logs");
+    drop(logs);
+    for _ in 0..1000 {
+        if counted("task") == threads {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!((counted("task"), counted("fd")), (threads, descriptors), "something is left");
+    // They come back with the next log.
+    let log = Log::create(directory.path().join("another"), &Options::new()).unwrap();
+    log.append(b"entry").unwrap();
+    assert!(counted("task") > threads);
 }

@@ -1,11 +1,10 @@
-//! The threads of a log: one prepares, checkpoints and tidies, the other syncs for callbacks and
-//! hands full buffers to the file.
+//! What the threads of the process do for a log: checkpoints, space ahead, syncs for callbacks.
 //!
-//! Owns: when these things happen. Does not own: how. Without threads the same work is done inside
-//! the calls that need it.
+//! Owns: when these things happen. Does not own: how, nor the threads (`threads`). Without them the
+//! same work is done inside the calls that need it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,60 +15,85 @@ use crate::error::{Error, Result};
 use crate::options::Durability;
 use crate::segment::space::Failed;
 use crate::stats::add;
+use crate::threads::{Desk, Work};
 
-/// How long the maintenance thread sleeps when nobody asks for anything.
+/// How long a log is left alone when nobody asks for anything.
 const NAP: Duration = Duration::from_secs(1);
 
-/// The running threads.
+/// What was seen when maintenance last looked.
 #[derive(Debug, Default)]
-pub(crate) struct Threads(Mutex<Vec<JoinHandle<()>>>);
+pub(crate) struct Seen {
+    /// The durable part of the tail was looked at.
+    tail: bool,
+    syncs: u64,
+    idle_for: Duration,
+}
+
+/// The threads of a log: its seat at those of the process, and one of its own if it is scrubbed.
+#[derive(Debug, Default)]
+pub(crate) struct Threads(Mutex<Option<JoinHandle<()>>>);
 
 impl Threads {
-    /// Starts the threads of a log that wants them.
+    /// Has threads work for a log that wants them.
     pub(crate) fn start(shared: &Arc<Shared>) -> Result<Self> {
         let threads = Self::default();
         if shared.options.background {
-            // Those that started must not keep the directory locked if one does not.
+            // Those that work for it already must not keep the directory locked if one does not.
             threads.start_all(shared).inspect_err(|_| threads.stop(shared))?;
         }
         Ok(threads)
     }
 
     fn start_all(&self, shared: &Arc<Shared>) -> Result<()> {
-        self.spawn(shared, "indelible-maintenance", maintain)?;
-        self.spawn(shared, "indelible-flusher", flush)?;
-        if shared.options.stall.is_some() {
-            self.spawn(shared, "indelible-watchdog", super::watch::watch)?;
-        }
+        let failed =
+            |source| Error::io("start a thread for", shared.dir.path().to_path_buf(), source);
+        let log: Weak<dyn Work> = Arc::<Shared>::downgrade(shared);
+        let watched: &[Desk] = if shared.options.stall.is_some() { &[Desk::Watch] } else { &[] };
+        let desks = [&[Desk::Maintain, Desk::Prepare, Desk::Flush], watched].concat();
+        shared.signals.join(&log, &desks).map_err(failed)?;
         if shared.options.scrub.is_some() {
-            self.spawn(shared, "indelible-scrub", super::scrub::scrub_forever)?;
+            let shared = Arc::clone(shared);
+            let thread = std::thread::Builder::new().name("indelible-scrub".to_owned());
+            let work = move || {
+                let _alarm = shared.outermost_alarm();
+                super::scrub::scrub_forever(&shared);
+            };
+            *self.0.lock() = Some(thread.spawn(work).map_err(failed)?);
         }
         Ok(())
     }
 
-    fn spawn(&self, shared: &Arc<Shared>, name: &str, work: fn(&Shared)) -> Result<()> {
-        let (path, shared) = (shared.dir.path().to_path_buf(), Arc::clone(shared));
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let _alarm = shared.outermost_alarm();
-                work(&shared);
-            })
-            .map_err(|source| Error::io("start a thread for", path, source))?;
-        self.0.lock().push(thread);
-        Ok(())
-    }
-
-    /// Stops the threads and waits for them; a thread that stops its own log is not waited for.
+    /// Ends their work for this log and waits for it; a thread that stops its own log is not waited
+    /// for.
     pub(crate) fn stop(&self, shared: &Shared) {
         shared.signals.stop();
-        let threads = std::mem::take(&mut *self.0.lock());
-        for thread in threads {
-            if thread.thread().id() != std::thread::current().id() {
-                // A panic there has been reported by the panic hook; there is nothing to add.
-                let _ended = thread.join();
-            }
+        let scrub = self.0.lock().take();
+        if let Some(thread) = scrub
+            && thread.thread().id() != std::thread::current().id()
+        {
+            // A panic there has been reported by the panic hook; there is nothing to add.
+            let _ended = thread.join();
         }
+    }
+}
+
+impl Work for Shared {
+    fn work(&self, desk: Desk, asked: bool) -> Option<Duration> {
+        let _alarm = self.outermost_alarm();
+        if self.signals.stopping() {
+            return None;
+        }
+        let done = match desk {
+            Desk::Maintain => self.maintain_in_background(asked),
+            Desk::Prepare => self.prepare_in_background(),
+            Desk::Flush => self.flush_in_background(),
+            Desk::Watch => Ok(super::watch::watch(self)),
+        };
+        // A failure here has poisoned the log: every caller is told.
+        done.unwrap_or_else(|_| {
+            self.call_back();
+            None
+        })
     }
 }
 
@@ -168,64 +192,63 @@ impl Shared {
         }
         Ok(())
     }
-}
 
-/// The maintenance thread.
-fn maintain(shared: &Shared) {
-    let stop = || shared.signals.stopping() || shared.poison.get().is_some();
-    let idle_after = shared.options.idle_checkpoint.max(Duration::from_millis(1));
-    let (mut syncs_before, mut idle_for) = (0, Duration::ZERO);
-    // The durable part of the tail is looked at as soon as the open is over. What is unreadable there
-    // poisons the log, as it would have had the open refused.
-    if shared.index_tail().map_err(|error| shared.poisoned_by(error)).is_err() {
-        shared.call_back();
-    }
-    while !stop() {
-        let round = || {
-            if shared.signals.take_checkpoint() {
-                shared.checkpoint(false, 0)?;
-            }
-            shared.prepare(&stop)
-        };
-        // A failure here has poisoned the log: every caller is told.
-        if round().is_err() {
-            shared.call_back();
-            return;
+    /// One round of maintenance. Returns when the next one is due.
+    fn maintain_in_background(&self, asked: bool) -> Result<Option<Duration>> {
+        if self.poison.get().is_some() {
+            return Ok(None);
         }
+        let idle_after = self.options.idle_checkpoint.max(Duration::from_millis(1));
         let nap = idle_after.min(NAP);
-        let asked = shared.signals.sleep_maintenance(nap);
-        let syncs = shared.signals.syncs();
-        idle_for = if asked || syncs != syncs_before { Duration::ZERO } else { idle_for + nap };
-        syncs_before = syncs;
-        let is_idle = idle_for >= idle_after;
-        if is_idle && shared.is_ahead_of_its_checkpoint() && !stop() {
+        let mut seen = self.signals.take_seen();
+        if !seen.tail {
+            // The durable part of the tail is looked at as soon as the open is over. What is
+            // unreadable there poisons the log, as it would have had the open refused.
+            self.index_tail().map_err(|error| self.poisoned_by(error))?;
+            seen.tail = true;
+        }
+        let syncs = self.signals.syncs();
+        let busy = asked || syncs != seen.syncs;
+        seen.idle_for = if busy { Duration::ZERO } else { seen.idle_for + nap };
+        seen.syncs = syncs;
+        if seen.idle_for >= idle_after && self.is_ahead_of_its_checkpoint() {
             // The log went idle after a sync: a checkpoint records what became durable, so that
             // damage to the last acknowledged batch is never taken for a torn tail.
-            shared.signals.want_checkpoint();
+            self.signals.want_checkpoint();
         }
+        self.signals.put_seen(seen);
+        if self.signals.take_checkpoint() {
+            self.checkpoint(false, 0)?;
+        }
+        Ok(Some(nap))
     }
-}
 
-/// The flusher thread.
-fn flush(shared: &Shared) {
-    let interval = match shared.options.durability {
-        Durability::Interval(every) => Some(every),
-        _ => None,
-    };
-    while !shared.signals.stopping() && shared.poison.get().is_none() {
-        shared.signals.sleep_flusher(interval.unwrap_or(NAP));
-        if shared.signals.take_hand_over() && shared.hand_over().is_err() {
-            break;
+    /// Makes space ready. What a full disk refuses is tried again after a while.
+    fn prepare_in_background(&self) -> Result<Option<Duration>> {
+        let stop = || self.signals.stopping() || self.poison.get().is_some();
+        if !stop() {
+            self.prepare(&stop)?;
         }
-        let sequence = match interval {
-            Some(_) => Some(shared.group.newest_written()),
-            None => shared.group.wanted(),
-        };
-        if let Some(sequence) = sequence
-            && shared.wait_durable(sequence).is_err()
-        {
-            break;
-        }
+        Ok(self.signals.wants_space().then_some(NAP))
     }
-    shared.call_back();
+
+    /// Hands full buffers to the file, and syncs for callbacks and intervals.
+    fn flush_in_background(&self) -> Result<Option<Duration>> {
+        self.not_poisoned()?;
+        if self.signals.take_hand_over() {
+            self.hand_over()?;
+        }
+        let interval = match self.options.durability {
+            Durability::Interval(every) => Some(every),
+            _ => None,
+        };
+        let sequence = match interval {
+            Some(_) => Some(self.group.newest_written()),
+            None => self.group.wanted(),
+        };
+        if let Some(sequence) = sequence {
+            self.wait_durable(sequence)?;
+        }
+        Ok(interval)
+    }
 }

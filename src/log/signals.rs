@@ -1,9 +1,14 @@
 //! What the threads of a log wait for, and how they are asked.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+
+use super::background::Seen;
+use crate::threads::{Desk, Member, Work};
 
 /// The signals of one log.
 #[derive(Debug, Default)]
@@ -13,16 +18,10 @@ pub(crate) struct Signals {
     space: AtomicBool,
     hand_over: AtomicBool,
     syncs: AtomicU64,
-    asked: Mutex<Asked>,
-    maintenance: Condvar,
-    flusher: Condvar,
-    others: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Asked {
-    maintenance: bool,
-    flush: bool,
+    member: OnceLock<Member>,
+    seen: Mutex<Seen>,
+    napping: Mutex<()>,
+    nap: Condvar,
 }
 
 impl Signals {
@@ -39,7 +38,7 @@ impl Signals {
     /// Has more space made ready, or a spare, unless that was asked for already.
     pub(crate) fn want_space(&self) {
         if !self.space.load(Ordering::Relaxed) && !self.space.swap(true, Ordering::AcqRel) {
-            self.wake_maintenance();
+            self.ask(Desk::Prepare);
         }
     }
 
@@ -51,6 +50,11 @@ impl Signals {
     /// Takes the note that space is wanted.
     pub(crate) fn take_space(&self) {
         self.space.store(false, Ordering::Release);
+    }
+
+    /// Whether space is wanted.
+    pub(crate) fn wants_space(&self) -> bool {
+        self.space.load(Ordering::Acquire)
     }
 
     /// Has the flusher hand pending frames to the file, unless it was asked to already.
@@ -85,50 +89,54 @@ impl Signals {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// Has the threads end.
+    /// What maintenance saw when it last looked. It is the only one to ask.
+    pub(crate) fn take_seen(&self) -> Seen {
+        std::mem::take(&mut self.seen.lock())
+    }
+
+    /// Keeps what maintenance saw for its next look.
+    pub(crate) fn put_seen(&self, seen: Seen) {
+        *self.seen.lock() = seen;
+    }
+
+    /// Joins the threads of the process at some desks.
+    pub(crate) fn join(&self, log: &Weak<dyn Work>, desks: &[Desk]) -> io::Result<()> {
+        self.member.set(Member::join(log, desks)?).map_err(|_| io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Ends the work of the threads for this log, and waits for it, unless that is what calls.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        let _asked = self.asked.lock();
-        self.maintenance.notify_one();
-        self.flusher.notify_one();
-        self.others.notify_all();
+        {
+            let _napping = self.napping.lock();
+            self.nap.notify_all();
+        }
+        if let Some(member) = self.member.get() {
+            member.leave();
+        }
     }
 
-    /// Sleeps as a thread that nobody asks for anything, unless the threads are to end.
+    /// Sleeps as a thread of this log alone, unless it is to end.
     pub(crate) fn nap(&self, nap: Duration) {
-        let mut asked = self.asked.lock();
+        let mut napping = self.napping.lock();
         if !self.stopping() {
-            self.others.wait_for(&mut asked, nap);
+            self.nap.wait_for(&mut napping, nap);
         }
     }
 
-    /// Has the maintenance thread look around.
+    /// Has somebody look whether a checkpoint is due.
     pub(crate) fn wake_maintenance(&self) {
-        self.asked.lock().maintenance = true;
-        self.maintenance.notify_one();
+        self.ask(Desk::Maintain);
     }
 
-    /// Has the flusher look around: a callback waits, a buffer is full, or the log is poisoned.
+    /// Has somebody flush: a callback waits, a buffer is full, or the log is poisoned.
     pub(crate) fn wake_flusher(&self) {
-        self.asked.lock().flush = true;
-        self.flusher.notify_one();
+        self.ask(Desk::Flush);
     }
 
-    /// Sleeps as the maintenance thread. Answers whether it was woken.
-    pub(crate) fn sleep_maintenance(&self, nap: Duration) -> bool {
-        let mut asked = self.asked.lock();
-        if !asked.maintenance && !self.stopping() {
-            self.maintenance.wait_for(&mut asked, nap);
+    fn ask(&self, desk: Desk) {
+        if let Some(member) = self.member.get() {
+            member.ask(desk);
         }
-        std::mem::take(&mut asked.maintenance)
-    }
-
-    /// Sleeps as the flusher.
-    pub(crate) fn sleep_flusher(&self, nap: Duration) {
-        let mut asked = self.asked.lock();
-        if !asked.flush && !self.stopping() {
-            self.flusher.wait_for(&mut asked, nap);
-        }
-        asked.flush = false;
     }
 }

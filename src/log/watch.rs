@@ -4,7 +4,7 @@
 //! touches the log, so it works while everything else hangs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -23,6 +23,8 @@ const LOOKS: u32 = 4;
 pub(crate) struct Watch {
     next: AtomicU64,
     running: Mutex<Vec<(u64, Moment)>>,
+    /// Somebody was told of a stall, and not yet of its end.
+    stalled: AtomicBool,
 }
 
 /// One sync under way, until this is dropped.
@@ -60,24 +62,20 @@ fn tell(shared: &Shared, told: impl FnOnce()) {
     }
 }
 
-/// The watchdog's thread.
-pub(super) fn watch(shared: &Shared) {
-    let Some(stall) = &shared.options.stall else { return };
-    let mut stalled = false;
-    while !shared.signals.stopping() {
-        let oldest = shared.watch.oldest().filter(|age| *age >= stall.threshold);
-        match (stalled, oldest) {
-            (false, Some(age)) => {
-                add(&shared.counters.stalls, 1);
-                tell(shared, || {
-                    crate::trace::stalled(shared.dir.path(), age);
-                    (stall.tell)(Stall::Began(age));
-                });
-            }
-            (true, None) => tell(shared, || (stall.tell)(Stall::Ended)),
-            _ => {}
+/// One look of the watchdog. Returns when the next one is due.
+pub(super) fn watch(shared: &Shared) -> Option<Duration> {
+    let stall = shared.options.stall.as_ref()?;
+    let oldest = shared.watch.oldest().filter(|age| *age >= stall.threshold);
+    match (shared.watch.stalled.swap(oldest.is_some(), Ordering::Relaxed), oldest) {
+        (false, Some(age)) => {
+            add(&shared.counters.stalls, 1);
+            tell(shared, || {
+                crate::trace::stalled(shared.dir.path(), age);
+                (stall.tell)(Stall::Began(age));
+            });
         }
-        stalled = oldest.is_some();
-        shared.signals.nap((stall.threshold / LOOKS).max(Duration::from_millis(1)));
+        (true, None) => tell(shared, || (stall.tell)(Stall::Ended)),
+        _ => {}
     }
+    Some((stall.threshold / LOOKS).max(Duration::from_millis(1)))
 }
