@@ -42,7 +42,6 @@ pub mod options;
 mod planted;
 mod primitives;
 mod recovery;
-#[cfg(feature = "tools")]
 pub mod repair;
 mod segment;
 mod side_file;

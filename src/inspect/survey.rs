@@ -401,14 +401,12 @@ impl Offsets {
     }
 
     /// Where the entry with an index is, if that is certain.
-    #[cfg(feature = "tools")]
     pub(crate) fn place(&self, index: u64) -> Option<u64> {
         let unit = *self.units.get(to_usize(index.checked_sub(self.base)?))?;
         (unit != MISSING).then(|| u64::from(unit) * OFFSET_UNIT)
     }
 
     /// What is known from elsewhere: the next entry here has this index.
-    #[cfg(feature = "tools")]
     pub(crate) fn is_at(&mut self, next: u64) {
         if self.doubt > 0 {
             self.settle(next);
@@ -519,7 +517,6 @@ pub(crate) fn joined(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
 }
 
 /// How many indexes a list of ranges covers.
-#[cfg(feature = "tools")]
 pub(crate) fn total(ranges: &[Range<u64>]) -> u64 {
     ranges.iter().map(|range| range.end - range.start).sum()
 }
