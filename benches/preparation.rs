@@ -104,9 +104,7 @@ impl Prepared {
     fn append(&mut self, entry: &[u8]) {
         let range = self.at..self.at + entry.len() as u64;
         if let Some(map) = &self.map {
-            let (start, end) = (range.start as usize, range.end as usize);
-            map.populate_write(start..end).unwrap();
-            map.store(start, entry).unwrap();
+            map.store(range.start as usize, entry).unwrap();
         } else {
             self.file.write_at(range.start, entry).unwrap();
         }

@@ -2,7 +2,11 @@
 //!
 //! The format carries them from version 1; writing and reading them needs the feature `lz4`.
 
-use crate::error::{Damage, Error, Result};
+use byteorder::{ByteOrder, LittleEndian};
+
+use crate::error::Damage;
+use crate::format::number::{to_usize, u32_to_usize};
+use crate::options::SEGMENT_BYTES_MAX;
 
 /// The compressed form of an entry, if it is any smaller.
 #[cfg(feature = "lz4")]
@@ -17,36 +21,26 @@ pub(crate) fn compress(_entry: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// The entry again. `failed` makes the error: of a damage, or of a build that cannot read it.
-#[cfg(feature = "lz4")]
-pub(crate) fn decompress(
-    payload: &[u8],
-    failed: impl FnOnce(Option<Damage>) -> Error,
-) -> Result<Vec<u8>> {
-    use byteorder::{ByteOrder, LittleEndian};
-
-    use crate::format::number::{to_usize, u32_to_usize};
-    use crate::options::SEGMENT_BYTES_MAX;
-
-    let Some((length, block)) = payload.split_at_checked(4) else {
-        return Err(failed(Some(Damage::Compression)));
-    };
+/// How long an entry is that is stored like this, in bytes; nothing if that cannot be.
+pub(crate) fn plain_length(payload: &[u8]) -> Option<usize> {
+    let (length, block) = payload.split_at_checked(4)?;
     let length = u32_to_usize(LittleEndian::read_u32(length));
     // One LZ4 byte yields at most 255: a larger claim is hostile, and is not allocated for.
-    if length > block.len().saturating_mul(255).min(to_usize(SEGMENT_BYTES_MAX)) {
-        return Err(failed(Some(Damage::Compression)));
-    }
-    match lz4_flex::block::decompress(block, length) {
+    (length <= block.len().saturating_mul(255).min(to_usize(SEGMENT_BYTES_MAX))).then_some(length)
+}
+
+/// The entry again; or the damage, or nothing if it is this build that cannot read it.
+#[cfg(feature = "lz4")]
+pub(crate) fn decompress(payload: &[u8]) -> Result<Vec<u8>, Option<Damage>> {
+    let length = plain_length(payload).ok_or(Some(Damage::Compression))?;
+    match lz4_flex::block::decompress(payload.get(4..).unwrap_or_default(), length) {
         Ok(entry) if entry.len() == length => Ok(entry),
-        _ => Err(failed(Some(Damage::Compression))),
+        _ => Err(Some(Damage::Compression)),
     }
 }
 
-/// Compressed entries cannot be read without the feature, which is no damage.
+/// Compressed entries cannot be read without the feature.
 #[cfg(not(feature = "lz4"))]
-pub(crate) fn decompress(
-    _payload: &[u8],
-    failed: impl FnOnce(Option<Damage>) -> Error,
-) -> Result<Vec<u8>> {
-    Err(failed(None))
+pub(crate) fn decompress(_payload: &[u8]) -> Result<Vec<u8>, Option<Damage>> {
+    Err(None)
 }

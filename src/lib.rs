@@ -69,7 +69,7 @@ pub use log::scrub::{ScrubReport, Scrubbed};
 pub use log::{Iter, Log};
 pub use options::{Durability, Options, Preparation, Stall, SyncMethod, WriteMode};
 pub use recovery::{RecoveryReport, Verdict};
-pub use segment::read::{Entries, EntriesIter, OwnedEntries};
+pub use segment::entries::{Entries, EntriesIter, OwnedEntries};
 pub use side_file::{SideFile, SideFileReader, SideFileWriter};
 pub use state::{Cells, State};
 pub use stats::Stats;

@@ -29,6 +29,11 @@ pub const CELL_VALUE_BYTES_MAX: usize = 1024;
 /// Most bytes that all state cells of a log may take together: names, values, four bytes each.
 pub const CELLS_BYTES_MAX: usize = 3712;
 
+/// Most bytes of the newest entries that can be kept in memory.
+pub const WARM_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Bytes of the newest entries that are kept in memory unless told otherwise.
+pub const WARM_BYTES_DEFAULT: usize = 1024 * 1024;
+
 /// When a commit becomes durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -118,6 +123,7 @@ pub struct Options {
     pub(crate) allow_holes: bool,
     pub(crate) stall: Option<StallWatch>,
     pub(crate) scrub: Option<u64>,
+    pub(crate) warm_bytes: usize,
     /// Nothing outlives the process, so what is written is as durable as it gets.
     pub(crate) volatile: bool,
 }
@@ -173,6 +179,7 @@ impl Default for Options {
             allow_holes: false,
             stall: None,
             scrub: None,
+            warm_bytes: WARM_BYTES_DEFAULT,
             volatile: false,
         }
     }
@@ -328,6 +335,16 @@ impl Options {
         self
     }
 
+    /// How many bytes of the newest entries stay in memory as they were written, with 32 bytes more
+    /// for each, from 0 to [`WARM_BYTES_MAX`]; 1 MiB by default. [`Log::entry`](crate::Log::entry)
+    /// copies an entry among them without a system call. They may reach back to the beginning of the
+    /// newest segment.
+    #[must_use]
+    pub fn warm_bytes(mut self, bytes: usize) -> Self {
+        self.warm_bytes = bytes;
+        self
+    }
+
     /// These options for a log in memory: no threads, no syncs, as few checkpoints as can be.
     pub(crate) fn volatile(&self) -> Self {
         Self {
@@ -414,6 +431,9 @@ impl Options {
         }
         if self.scrub == Some(0) {
             return refuse("scrub", "must be more than zero bytes a second");
+        }
+        if self.warm_bytes > WARM_BYTES_MAX {
+            return refuse("warm_bytes", "must be at most 1 GiB");
         }
         if self.compress_above.is_some() && !cfg!(feature = "lz4") {
             return refuse("compress_above", "needs the feature `lz4`");

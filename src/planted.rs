@@ -111,6 +111,16 @@ bugs! {
     NeverClean,
     /// Entries are handed out without a look at their checksum.
     EntriesNotChecked,
+    /// What was checked once is never checked again, wherever its bytes come from.
+    TrustedForEver,
+    /// Pages of a map are touched without having been brought in.
+    PagesNotBroughtIn,
+    /// What no longer counts between two entries is read along with them.
+    DeadBytesRead,
+    /// Frames in memory are handed out whatever segment they are asked for.
+    WarmOfAnySegment,
+    /// A segment that was opened stays open.
+    SegmentsStayOpen,
     /// Slots are believed whatever their checksum.
     SlotsNotChecked,
     /// Side files are handed out without a look at their checksum.

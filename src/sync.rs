@@ -36,8 +36,6 @@ pub(crate) struct Group {
     gates: [Gate; 2],
     written: AtomicU64,
     durable: AtomicU64,
-    /// Odd while a sync is in flight.
-    epoch: AtomicU64,
     failed: AtomicBool,
 }
 
@@ -87,7 +85,6 @@ impl Group {
             gates: [Gate::new(), Gate::new()],
             written: AtomicU64::new(sequence),
             durable: AtomicU64::new(sequence),
-            epoch: AtomicU64::new(0),
             failed: AtomicBool::new(false),
         }
     }
@@ -110,11 +107,6 @@ impl Group {
     /// Notes that a batch needs no sync to be as durable as it gets. Nobody waits for one, then.
     pub(crate) fn is_durable(&self, sequence: u64) {
         self.durable.fetch_max(sequence, Ordering::AcqRel);
-    }
-
-    /// Counts the starts and ends of syncs.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
     }
 
     /// Wakes every thread so that it sees a failure.
@@ -180,7 +172,6 @@ impl Group {
     fn begin(&self, state: &mut GroupState) -> Turn<'_> {
         state.syncing = true;
         state.target = None;
-        self.epoch.fetch_add(1, Ordering::AcqRel);
         Turn { group: self, over: false }
     }
 
@@ -204,7 +195,6 @@ impl Group {
     }
 
     fn finish(&self, durable: Option<u64>, took: Duration) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
         let [even, odd] = &self.gates;
         let (covered, crowd, next, one) = {
             let mut state = self.state.lock();

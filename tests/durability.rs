@@ -396,7 +396,7 @@ fn callback_hears_of_a_failure_that_a_reader_met() {
     let (called, call) = mpsc::channel();
     log.append(b"x").unwrap().on_durable(move |result| called.send(result).unwrap());
     disk.fail_next(Op::Write, Fault::Io, Repeat::Once);
-    log.entry(0).unwrap_err();
+    log.read(0..1).unwrap_err();
     let heard = call.recv_timeout(Duration::from_secs(20)).unwrap();
     assert!(matches!(heard, Err(Error::Poisoned { .. })), "{heard:?}");
 }

@@ -154,7 +154,7 @@ fn write(name: &str, path: &Path) {
         let big = vec![9; 3000];
         log.submit(Batch::new().append(&big).append(&big)).unwrap();
         // Hands the frames to the file: they wait in memory for a sync otherwise.
-        log.entry(600).unwrap();
+        log.read(600..601).unwrap();
     }
     for file in std::fs::read_dir(work.path().join("log")).unwrap().map(Result::unwrap) {
         let file_name = file.file_name().into_string().unwrap();

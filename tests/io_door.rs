@@ -94,7 +94,6 @@ fn writes_reads_and_maps_of_one_file_agree() {
         let other = directory.open(&name, Access::Write).unwrap();
         let view = other.map(8192, false).unwrap();
 
-        map.populate_write(0..5000).unwrap();
         map.store(0, b"by map").unwrap();
         assert_eq!(bytes_of(&other, 0, 6), b"by map");
         other.write_at(5000, b"by write").unwrap();

@@ -160,7 +160,7 @@ impl Iterator for Entries {
 /// The payload as it was appended, and whether that could not be told.
 pub(crate) fn plain(header: &FrameHeader, payload: Vec<u8>) -> (Vec<u8>, bool) {
     if header.kind == Kind::Entry && header.is_compressed() {
-        let plain = crate::compress::decompress(&payload, |_| Error::Closed);
+        let plain = crate::compress::decompress(&payload);
         return plain.map_or_else(|_| (payload, true), |plain| (plain, false));
     }
     (payload, false)

@@ -27,6 +27,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use memmap2::{Advice, MmapAsRawDesc, MmapOptions, MmapRaw};
 use parking_lot::Mutex;
 
+use crate::planted::{Bug, planted};
+
 /// Pages that are asked about together.
 #[cfg(target_os = "linux")]
 const RESIDENT_PAGES: usize = 1024;
@@ -152,12 +154,14 @@ impl Region {
     /// Copies `bytes` to `offset`. On a file this changes the file; nothing is durable before a
     /// sync.
     ///
-    /// On a file, touching a page that cannot be had raises a signal: [`Self::populate_write`]
-    /// before turns that into an error.
+    /// On a file the pages are made writable by the same call: whoever writes the file back, be it the
+    /// system by itself, write-protects them, and then a page that cannot be had would raise a signal.
+    /// Kernels older than Linux 5.14, and other systems, cannot do this and say nothing.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] outside the region or below the watermark,
-    /// [`io::ErrorKind::PermissionDenied`] if the region is read-only; nothing was changed.
+    /// [`io::ErrorKind::PermissionDenied`] if the region is read-only; nothing was changed. A page
+    /// cannot be had: the medium is unreadable, or has no space for it.
     pub fn store(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
         let end = offset.checked_add(bytes.len()).ok_or_else(outside)?;
         if end > self.len() {
@@ -171,6 +175,9 @@ impl Region {
                 let _busy = Busy::take(&self.inner.busy);
                 if offset < self.inner.published.load(Ordering::Relaxed) {
                     return Err(lent_out());
+                }
+                if !planted(Bug::PagesNotBroughtIn) {
+                    self.populate(offset..end, true)?;
                 }
                 // SAFETY: offset <= end <= length, so the sum stays inside the map.
                 let target = unsafe { map.as_mut_ptr().add(offset) };
@@ -221,21 +228,6 @@ impl Region {
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn is_resident(&self, _range: Range<usize>) -> bool {
         matches!(self.inner.backing, Backing::Heap(..))
-    }
-
-    /// Faults in the pages of a range for writing, so that storing to them raises no signal. A sync
-    /// makes pages read-only again: what was populated before it must be populated once more.
-    ///
-    /// Kernels older than Linux 5.14, and other systems, cannot do this and say nothing.
-    ///
-    /// # Errors
-    /// The range is outside the region, the region is read-only, or a page cannot be had: the
-    /// medium cannot be read or has no space for it.
-    pub fn populate_write(&self, range: Range<usize>) -> io::Result<()> {
-        if !self.inner.writable {
-            return Err(read_only());
-        }
-        self.populate(range, true)
     }
 
     #[cfg(target_os = "linux")]
@@ -615,8 +607,7 @@ mod tests {
             assert_eq!(region.bytes(reversed.clone()), None);
             assert!(region.populate_read(reversed.clone()).is_err());
             assert!(region.flush(reversed).is_err());
-            assert!(region.populate_write(0..4097).is_err());
-            region.populate_write(100..4096).unwrap();
+            assert!(region.populate_read(0..4097).is_err());
             region.populate_read(0..0).unwrap();
             assert!(!region.is_resident(0..4097));
         }
@@ -628,10 +619,6 @@ mod tests {
     fn read_only_region_refuses_stores() {
         let (_file, region) = file_region(4096, false);
         assert_eq!(region.store(0, b"x").unwrap_err().kind(), io::ErrorKind::PermissionDenied);
-        assert_eq!(
-            region.populate_write(0..1).unwrap_err().kind(),
-            io::ErrorKind::PermissionDenied
-        );
         region.populate_read(0..4096).unwrap();
     }
 
@@ -642,7 +629,7 @@ mod tests {
         region.populate_read(0..4096).unwrap();
         if cfg!(target_os = "linux") {
             assert!(region.populate_read(0..8192).is_err());
-            assert!(region.populate_write(4096..4097).is_err());
+            assert!(region.store(4096, b"x").is_err());
         }
     }
 

@@ -37,9 +37,9 @@ impl Shared {
         self.not_poisoned()?;
         if planted(Bug::HandedOverOutOfOrder) {
             drop(buffer);
-            return pending.hand_over().1;
+            return pending.hand_over(&self.warm).1;
         }
-        let (empty, handed) = pending.hand_over();
+        let (empty, handed) = pending.hand_over(&self.warm);
         *buffer = empty;
         if planted(Bug::HandOverFailureForgotten) {
             return Ok(());
@@ -57,7 +57,7 @@ impl Shared {
             // Frames that failed to be handed over meanwhile are missing in front of these.
             self.not_poisoned()?;
         }
-        writer.tail.flush(self.group.epoch()).map_err(|source| {
+        writer.tail.flush(&self.warm).map_err(|source| {
             self.dir.full_or_io("write", &writer.tail.segment.name.to_string(), bytes, source)
         })
     }

@@ -24,9 +24,9 @@ impl Shared {
         let base = part.name.base;
         let indexes = base..base.saturating_add(to_u64(view.tail_units.count_unknown()));
         let found = looked.map_err(|error| with_indexes(error, &indexes))?;
-        if let Some(opened) = view.tail().and_then(|tail| tail.opened()) {
-            opened.compressed.fetch_or(found.compressed, Ordering::Relaxed);
-            opened.holes.fetch_or(found.holes, Ordering::Relaxed);
+        if let Some(tail) = view.tail() {
+            tail.compressed.fetch_or(found.compressed, Ordering::Relaxed);
+            tail.holes.fetch_or(found.holes, Ordering::Relaxed);
         }
         if !view.tail_units.learn(&found.units) {
             let (expected, got) = (indexes.end - base, to_u64(found.units.len()));

@@ -1,25 +1,40 @@
 //! Walking over the entries of a log.
 
 use super::Log;
-use crate::error::Result;
-use crate::segment::read::Entries;
+use crate::error::{Error, Result};
+use crate::segment::entries::OwnedEntries;
 
-/// Entries that [`Iter`] reads at a time.
-const ITER_ENTRIES: u64 = 256;
+/// Bytes that [`Iter`] reads at a time, if no entry is longer.
+const ITER_BYTES: u64 = 256 * 1024;
 
 /// Walks over the entries of a log, copying each. Made by [`Log::iter`].
 #[derive(Debug)]
 pub struct Iter {
     log: Log,
     next: u64,
-    chunk: Entries,
+    chunk: OwnedEntries,
     at: usize,
     failed: bool,
 }
 
 impl Iter {
     pub(super) fn new(log: Log, from: u64) -> Self {
-        Self { log, next: from, chunk: Entries::default(), at: 0, failed: false }
+        Self { log, next: from, chunk: OwnedEntries::default(), at: 0, failed: false }
+    }
+
+    /// The entries from the next one on, as far as the log has them.
+    fn read(&self) -> Result<OwnedEntries> {
+        loop {
+            let end = self.log.next();
+            if self.next >= end {
+                return Ok(OwnedEntries::default());
+            }
+            match self.log.shared().read_owned_within(&(self.next..end), ITER_BYTES) {
+                // A truncation came in between: the log ends earlier now.
+                Err(Error::BeyondEnd { .. }) => {}
+                read => return read,
+            }
+        }
     }
 }
 
@@ -31,11 +46,7 @@ impl Iterator for Iter {
             return None;
         }
         if self.at >= self.chunk.len() {
-            let end = self.log.next().min(self.next.saturating_add(ITER_ENTRIES));
-            if self.next >= end {
-                return None;
-            }
-            match self.log.read(self.next..end) {
+            match self.read() {
                 Ok(chunk) => (self.chunk, self.at) = (chunk, 0),
                 Err(error) => {
                     self.failed = true;
@@ -43,11 +54,7 @@ impl Iterator for Iter {
                 }
             }
         }
-        let index = self.next;
-        let Some(entry) = self.chunk.get(self.at).map(<[u8]>::to_vec) else {
-            self.failed = true;
-            return Some(Err(self.chunk.unreadable(index)));
-        };
+        let (index, entry) = (self.next, self.chunk.get(self.at)?.to_vec());
         self.at += 1;
         self.next += 1;
         Some(Ok((index, entry)))

@@ -15,6 +15,7 @@ pub(crate) mod lazy;
 #[cfg(all(test, loom))]
 mod model;
 mod open;
+pub(crate) mod opened;
 pub(crate) mod plan;
 mod read;
 pub(crate) mod scrub;
@@ -45,7 +46,7 @@ use crate::io::mem::MemDirectory;
 use crate::io::os::OsDirectory;
 use crate::options::{Durability, Options, WriteMode};
 use crate::recovery::RecoveryReport;
-use crate::segment::read::{Entries, OwnedEntries};
+use crate::segment::entries::{Entries, OwnedEntries};
 use crate::side_file::{Poison, SideFileReader, SideFileWriter};
 use crate::state::CellValue;
 use crate::stats::Stats;
@@ -345,16 +346,14 @@ impl Log {
         Ticket::new(self.shared(), Written { sequence, next: self.next() })
     }
 
-    /// One entry, copied.
+    /// One entry, copied: out of memory if it is among the newest ([`Options::warm_bytes`]), else by
+    /// one positioned read, checked.
     ///
     /// # Errors
     ///
     /// As [`Self::read`].
     pub fn entry(&self, index: u64) -> Result<Vec<u8>> {
-        let end =
-            index.checked_add(1).ok_or(Error::BeyondEnd { wanted: index, next: self.next() })?;
-        let entries = self.read(index..end)?;
-        entries.get(0).map(<[u8]>::to_vec).ok_or_else(|| entries.unreadable(index))
+        self.shared().entry(index)
     }
 
     /// Entries without copying them, checked before they are handed out.
@@ -369,13 +368,41 @@ impl Log {
         self.shared().read(&range)
     }
 
-    /// Entries, copied into one buffer.
+    /// The first entries of a range, as [`Self::read`] lends them: at least one, and as many more as
+    /// come to no more than `bytes` bytes. Counted are frames, headers of 32 bytes included, and what
+    /// lies between them, and of compressed entries what they are when they are looked at; so there
+    /// may be fewer than would fit.
+    ///
+    /// ```
+    /// # use indelible::{Log, Options};
+    /// # fn main() -> indelible::Result<()> {
+    /// # let log = Log::in_memory(&Options::new())?;
+    /// for _ in 0..100 {
+    ///     log.append(&[7; 1000])?;
+    /// }
+    /// let (mut next, end) = (0, log.next());
+    /// while next < end {
+    ///     let entries = log.read_within(next..end, 64 * 1024)?; // send these to a follower
+    ///     next += entries.len() as u64;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn read_within(&self, range: Range<u64>, bytes: u64) -> Result<Entries> {
+        self.shared().read_within(&range, bytes)
+    }
+
+    /// Entries, copied into one buffer by positioned reads, each of them checked.
     ///
     /// # Errors
     ///
     /// As [`Self::read`].
     pub fn read_owned(&self, range: Range<u64>) -> Result<OwnedEntries> {
-        Ok(self.read(range)?.to_owned())
+        self.shared().read_owned(&range)
     }
 
     /// Entries, each copied into a vector of its own.
@@ -384,10 +411,11 @@ impl Log {
     ///
     /// As [`Self::read`].
     pub fn read_to_vec(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>> {
-        Ok(self.read(range)?.iter().map(<[u8]>::to_vec).collect())
+        Ok(self.read_owned(range)?.iter().map(<[u8]>::to_vec).collect())
     }
 
-    /// The entries from `from` on, to the end the log has at each step.
+    /// The entries from `from` on, to the end the log has at each step. Read 256 KiB at a time, or as
+    /// much as one entry is long; each is checked. A truncation in between ends the walk earlier.
     pub fn iter(&self, from: u64) -> Iter {
         Iter::new(self.clone(), from)
     }

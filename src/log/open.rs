@@ -17,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, RwLock};
 
 use super::lazy::LazyCells;
+use super::opened::OpenSegments;
 use super::shared::{Bounds, MetadataState, Shared, Writer};
 use super::signals::Signals;
 use super::view::View;
@@ -39,6 +40,7 @@ use crate::recovery::{RecoveryReport, Verdict};
 use crate::segment::durable_part::DurablePart;
 use crate::segment::offsets::Units;
 use crate::segment::tail::{Seal, Tail, begin};
+use crate::segment::warm::Warm;
 use crate::segment::{FRAMES_START, Segment};
 use crate::spares::Spares;
 use crate::state::{CellValue, State};
@@ -299,7 +301,6 @@ fn open_tail(
     replayed: &mut Replayed,
     spares: &Spares,
 ) -> Result<Tail> {
-    let first_link = replayed.links.len() == 1;
     let link = replayed
         .links
         .last_mut()
@@ -311,19 +312,15 @@ fn open_tail(
         .map(found.segment_bytes, write)
         .map_err(|source| Error::io("map", dir.join(&name.to_string()), source))?;
     region.publish(crate::format::number::to_usize(link.end));
-    // What the replay read whole is known to be good; what was durable before is checked when it
-    // is read.
-    let trusted_from = if first_link { found.tail_offset } else { FRAMES_START };
     let uuid = Uuid::from_bytes(found.uuid);
-    let segment = Segment::with_region(dir, uuid, name, region, link.salt.clone(), trusted_from);
-    if let Some(opened) = segment.opened() {
-        let order = std::sync::atomic::Ordering::Relaxed;
-        opened.compressed.store(link.offsets.compressed, order);
-        opened.holes.store(link.offsets.holes, order);
-    }
+    let salt = link.salt.clone();
+    let mapped = (Arc::clone(&link.file), region);
+    let segment = Segment::with_region(dir, uuid, name, mapped, salt.clone());
+    let order = std::sync::atomic::Ordering::Relaxed;
+    segment.compressed.store(link.offsets.compressed, order);
+    segment.holes.store(link.offsets.holes, order);
     // What was made ready behind the frames is not known any more.
     let space = spares.space(Arc::clone(&link.file), link.end);
-    let salt = link.salt.clone();
     Ok(Tail::new(Arc::new(segment), space, salt, link.end, options.write_mode_in_force()))
 }
 
@@ -493,6 +490,8 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         handing_over: Mutex::new(Vec::new()),
         view: RwLock::new(view),
         unindexed: Mutex::new(unindexed),
+        warm: Warm::new(options.warm_bytes),
+        opened: OpenSegments::default(),
         bounds,
         lazy_version: AtomicU64::new(0),
         group: Group::new(sequence),

@@ -1,23 +1,101 @@
-//! Reading a range of entries.
+//! Reading entries: from memory, lent, or copied.
 //!
-//! Owns: finding the segments that hold it, in a log that goes on meanwhile. Does not own: what is in
-//! a segment (`segment::read`).
+//! Owns: finding what holds them, in a log that goes on meanwhile. Does not own: what is in a segment
+//! (`segment::read`), nor what is in memory (`segment::warm`, the pending frames of the tail).
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::shared::Shared;
+use crate::compress::decompress;
 use crate::error::{Error, Result};
-use crate::segment::read::{Entries, Piece};
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use crate::format::number::to_u64;
+use crate::segment::OFFSET_UNIT;
+use crate::segment::entries::{Entries, OwnedEntries};
+use crate::segment::read::{Located, Piece, copy, lend};
 
 impl Shared {
-    /// The entries of a range, every one of them checked.
+    /// The entries of a range, lent.
     pub(crate) fn read(&self, range: &Range<u64>) -> Result<Entries> {
+        let all = u64::MAX;
+        self.with_pieces(range, |pieces| lend(range.start, self.locate(pieces, all)?, all))
+    }
+
+    /// The entries of a range, copied.
+    pub(crate) fn read_owned(&self, range: &Range<u64>) -> Result<OwnedEntries> {
+        let all = u64::MAX;
+        self.with_pieces(range, |pieces| copy(range.start, self.locate(pieces, all)?, all))
+    }
+
+    /// The first entries of a range, lent: as many as come to no more than so many bytes with their
+    /// frames and what lies between them, and at least one.
+    pub(crate) fn read_within(&self, range: &Range<u64>, bytes: u64) -> Result<Entries> {
+        self.view.read().check(range)?;
+        let part = at_most(range, bytes);
+        self.with_pieces(&part, |pieces| lend(part.start, self.locate(pieces, bytes)?, bytes))
+    }
+
+    /// As [`Self::read_within`], copied.
+    pub(crate) fn read_owned_within(&self, range: &Range<u64>, bytes: u64) -> Result<OwnedEntries> {
+        let part = at_most(range, bytes);
+        self.with_pieces(&part, |pieces| copy(part.start, self.locate(pieces, bytes)?, bytes))
+    }
+
+    /// One entry, copied: out of memory if it is among the newest.
+    pub(crate) fn entry(&self, index: u64) -> Result<Vec<u8>> {
+        if let Some(entry) = self.newest_entry(index) {
+            return Ok(entry);
+        }
+        let end = index.checked_add(1).ok_or_else(|| self.beyond_end(index))?;
+        let owned = self.read_owned(&(index..end))?;
+        owned.into_first().ok_or_else(|| self.beyond_end(index))
+    }
+
+    fn beyond_end(&self, wanted: u64) -> Error {
+        Error::BeyondEnd { wanted, next: self.bounds.next.load(Ordering::Acquire) }
+    }
+
+    /// An entry that is still in memory as it was written; nothing if it is not, or is not to be read.
+    fn newest_entry(&self, index: u64) -> Option<Vec<u8>> {
+        if self.closed.load(Ordering::Acquire) {
+            return None;
+        }
+        let (segment, unit) = {
+            let view = self.view.read();
+            if index < view.first {
+                return None;
+            }
+            view.in_tail(index)?
+        };
+        if index >= self.bounds.durable.load(Ordering::Acquire) && self.not_poisoned().is_err() {
+            return None;
+        }
+        let offset = u64::from(unit) * OFFSET_UNIT;
+        let (header, payload) = self
+            .warm
+            .frame(segment, offset)
+            .or_else(|| self.writer.lock().tail.pending_frame(segment, offset))?;
+        debug_assert!(header.index == index, "a frame stays where it was written");
+        plain(&header, payload)
+    }
+
+    /// Finds the pieces of a range and does something with them; again, if meanwhile they are not what
+    /// they were.
+    fn with_pieces<T>(
+        &self,
+        range: &Range<u64>,
+        read: impl Fn(&[Piece]) -> Result<T>,
+    ) -> Result<T> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
         let mut pieces = self.find(range)?;
-        while let Err(error) = self.check(range, &mut pieces) {
+        loop {
+            let error = match self.readable(range, &pieces).and_then(|()| read(&pieces)) {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
             // Nothing is wrong if a trim or a truncation took a file away before it was opened.
             let now = self.find(range)?;
             if pieces.len() == now.len() && pieces.iter().zip(&now).all(|(a, b)| a.is_same(b)) {
@@ -25,7 +103,6 @@ impl Shared {
             }
             pieces = now;
         }
-        Ok(Entries::new(range.start, pieces))
     }
 
     fn find(&self, range: &Range<u64>) -> Result<Vec<Piece>> {
@@ -41,13 +118,51 @@ impl Shared {
         look().map(Option::unwrap_or_default)
     }
 
-    fn check(&self, range: &Range<u64>, pieces: &mut [Piece]) -> Result<()> {
+    /// Sees that the pieces are in the file, and may be read.
+    fn readable(&self, range: &Range<u64>, pieces: &[Piece]) -> Result<()> {
         if range.end > self.bounds.durable.load(Ordering::Acquire) {
             self.not_poisoned()?;
         }
         if pieces.iter().any(Piece::is_pending) {
             self.hand_over().inspect_err(|_| self.call_back())?;
         }
-        pieces.iter_mut().try_for_each(Piece::check)
+        Ok(())
     }
+
+    /// Opens what is not open yet; of the first `bytes` bytes only.
+    fn locate<'a>(&self, pieces: &'a [Piece], bytes: u64) -> Result<Vec<Located<'a>>> {
+        let (mut located, mut left) = (Vec::with_capacity(pieces.len()), bytes);
+        for piece in pieces.iter().filter(|piece| !piece.range.is_empty()) {
+            if left == 0 && !located.is_empty() {
+                break;
+            }
+            let mut piece = piece.locate()?;
+            if piece.is_new {
+                self.opened.note(piece.segment());
+            }
+            let wanted = piece.len();
+            piece.fit(left);
+            let cut = piece.len() < wanted;
+            if piece.span() > left && !located.is_empty() {
+                break;
+            }
+            left = left.saturating_sub(piece.span());
+            located.push(piece);
+            if cut {
+                break;
+            }
+        }
+        Ok(located)
+    }
+}
+
+/// As much of a range as can have so many bytes of frames; at least one entry.
+fn at_most(range: &Range<u64>, bytes: u64) -> Range<u64> {
+    let most = (bytes / to_u64(FRAME_HEADER_BYTES)).max(1);
+    range.start..range.end.min(range.start.saturating_add(most))
+}
+
+/// The entry in a payload; nothing if it cannot be had, of which somebody else tells the reason.
+fn plain(header: &FrameHeader, payload: Vec<u8>) -> Option<Vec<u8>> {
+    if header.is_compressed() { decompress(&payload).ok() } else { Some(payload) }
 }

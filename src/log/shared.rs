@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::lazy::LazyCells;
+use super::opened::OpenSegments;
 use super::plan::Op;
 use super::signals::Signals;
 use super::view::View;
@@ -28,6 +29,7 @@ use crate::recovery::RecoveryReport;
 use crate::segment::Segment;
 use crate::segment::durable_part::DurablePart;
 use crate::segment::tail::Tail;
+use crate::segment::warm::Warm;
 use crate::side_file::{KnownSideFiles, Poison};
 use crate::spares::Spares;
 use crate::state::{Cells, State};
@@ -50,6 +52,11 @@ pub(crate) struct Shared {
     pub(crate) view: RwLock<View>,
     /// What was durable in the tail at the open, until the offsets of its entries are looked up.
     pub(crate) unindexed: Mutex<Option<DurablePart>>,
+    /// The newest frames that were handed over. Its lock, and that of the next, is one under which no
+    /// other is taken.
+    pub(crate) warm: Warm,
+    /// The sealed segments whose files are open.
+    pub(crate) opened: OpenSegments,
     pub(crate) bounds: Bounds,
     /// Counts the changes of lazily set cells.
     pub(crate) lazy_version: AtomicU64,

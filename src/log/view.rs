@@ -117,17 +117,28 @@ impl View {
                 sealed.find(|(sealed, _)| *sealed == number).map(|(_, units)| units)
             };
             let nth = |index: u64| to_usize(index.saturating_sub(segment.name.base));
-            let offsets = match units {
-                Some(units) => Some(units.get(nth(part.start)..nth(part.end))?.to_vec()),
+            let units = match units {
+                Some(units) => {
+                    let after = nth(part.end).saturating_add(1).min(units.len());
+                    Some(units.get(nth(part.start)..after.max(nth(part.end)))?.to_vec())
+                }
                 None => None,
             };
             from = part.end;
-            let decompressed = std::collections::HashMap::new();
             let segment = Arc::clone(segment);
-            pieces.push(Piece { segment, offsets, range: part, live_end: end, decompressed });
+            pieces.push(Piece { segment, units, range: part, live_end: end });
             at += 1;
         }
         Some(pieces)
+    }
+
+    /// The number of the tail and the place of an entry in it, in units; nothing if it is elsewhere,
+    /// or its place unknown.
+    pub(crate) fn in_tail(&self, index: u64) -> Option<(u64, u32)> {
+        let tail = self.tail()?;
+        let nth = to_usize(index.checked_sub(tail.name.base)?);
+        let unit = *self.tail_units.get(nth..nth.checked_add(1)?)?.first()?;
+        (index < self.next).then_some((tail.name.number, unit))
     }
 
     /// Every segment, the tail last.

@@ -419,6 +419,7 @@ impl Shared {
             features: 0,
         };
         let mode = self.options.write_mode_in_force();
+        let sealed = Arc::clone(&writer.tail.segment);
         writer.tail = tail::begin(&self.dir, spare, &header, mode)?;
         writer.dirty_from = Some(if planted(Bug::HeaderNotSynced) { 4096 } else { 0 });
         writer.rolled = true;
@@ -426,6 +427,8 @@ impl Shared {
         writer.reach = self.segment_bytes;
         let dead = view.roll(Arc::clone(&writer.tail.segment));
         writer.dead.extend(dead);
+        // Who reads from it opens it again; who has its map keeps it.
+        sealed.shut();
         if self.options.volatile {
             // There is no medium: nothing waits for a sync, which might never come.
             view.footers_durable(u64::MAX);
@@ -551,10 +554,8 @@ fn apply(view: &mut View, ops: &[Op], records: &[Record<'_>], writer: &Writer) {
         match records.get(op.record) {
             Some(Record::Append(_)) => {
                 view.tail_units.push(in_units(op.offset));
-                if op.compressed.is_some()
-                    && let Some(opened) = writer.tail.segment.opened()
-                {
-                    opened.compressed.store(true, Ordering::Relaxed);
+                if op.compressed.is_some() {
+                    writer.tail.segment.compressed.store(true, Ordering::Relaxed);
                 }
             }
             Some(Record::Truncate(to)) => {

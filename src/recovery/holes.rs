@@ -77,7 +77,11 @@ fn holes_of_sealed(
 ) -> Result<Option<u64>> {
     let uuid = Uuid::from_bytes(checkpoint.uuid);
     let segment = Segment::sealed(dir, uuid, name, checkpoint.segment_bytes);
-    let opened = match segment.open(&live, live.end) {
+    let opened = segment.open(&live).and_then(|(opened, _)| {
+        segment.look_up(&opened, live.end)?;
+        Ok(opened)
+    });
+    let opened = match opened {
         Ok(opened) => opened,
         Err(Error::Damaged { .. }) => return Ok(None),
         Err(error) => return Err(error),
@@ -85,11 +89,11 @@ fn holes_of_sealed(
     if name.base.saturating_add(opened.unknown().0) < live.end {
         return Ok(None);
     }
-    if !opened.holes.load(std::sync::atomic::Ordering::Relaxed) {
+    if !segment.holes.load(std::sync::atomic::Ordering::Relaxed) {
         return Ok(Some(0));
     }
     let file = dir.open(&name.to_string(), Access::Read)?;
-    let offset = |index: u64| opened.offset(index - name.base);
+    let offset = |index: u64| Some(u64::from(opened.unit(index - name.base)?) * OFFSET_UNIT);
     count(dir, &*file, name, &opened.salt, live, &offset)
 }
 

@@ -1,14 +1,20 @@
 //! One segment file: fixed size, a header, frames one behind the other, and, once sealed, an offset
 //! table with a footer.
 //!
-//! Owns: finding and checking an entry inside the file. Does not own: which segments a log has
-//! (`log::view`), writing (`tail`), or what a bad frame says about a crash (`recovery`).
+//! Owns: what is known of one file while it is open, and finding an entry inside it. Does not own:
+//! which segments a log has (`log::view`), which are open (`log::opened`), writing (`tail`), or what a
+//! bad frame says about a crash (`recovery`).
+//!
+//! Header, footer and table are read by position into memory, and checked there; so are entries that
+//! are copied. The map is for entries that are lent, and for stores to the tail: no page of it is
+//! touched that was not brought in by the same call.
 //!
 //! INV-1: `base` never changes; the live entries of a segment are `base..end`, where `end` is the
 //! base of the next segment that holds entries, or the end of the log for the tail.
 //! INV-2: bytes below `Region::published` never change while the segment is in use.
 
 pub(crate) mod durable_part;
+pub(crate) mod entries;
 pub(crate) mod offsets;
 pub(crate) mod probe;
 pub(crate) mod read;
@@ -16,11 +22,12 @@ pub(crate) mod rebuilt;
 pub(crate) mod space;
 pub(crate) mod tail;
 pub(crate) mod walk;
+pub(crate) mod warm;
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use byteorder::{ByteOrder, LittleEndian};
 use parking_lot::Mutex;
@@ -34,7 +41,7 @@ use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u32, to_u64, to_usize};
 use crate::format::{Footer, SegmentHeader, SegmentName};
 use crate::identity::Uuid;
-use crate::io::{Access, Region};
+use crate::io::{Access, File, Region};
 
 /// Where the first frame of a segment starts.
 pub(crate) const FRAMES_START: u64 = SEGMENT_HEADER_BYTES as u64;
@@ -45,62 +52,69 @@ pub(crate) const OFFSET_UNIT: u64 = 8;
 /// Bytes of one bit in [`Verified`].
 const BLOCK_SHIFT: u32 = 16;
 
-/// One segment file of the log. Its map stays valid as long as anything refers to it, whatever
-/// becomes of the file's name.
+/// One segment file of the log. Whoever has its map keeps it valid, whatever becomes of the file's
+/// name and of what is known of it here.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) name: SegmentName,
     pub(crate) bytes: u64,
+    /// Some entry is compressed. Set by the writer, or when the footer is read.
+    pub(crate) compressed: AtomicBool,
+    /// Some entry is missing. Set as `compressed` is.
+    pub(crate) holes: AtomicBool,
     dir: Dir,
     uuid: Uuid,
-    opened: OnceLock<Opened>,
-    opening: Mutex<()>,
+    opened: Mutex<Option<Arc<Opened>>>,
+    /// Somebody read from it since it was last asked.
+    used: AtomicBool,
     /// Everything before this has its space, as far as this process knows: it wrote it.
     ready: AtomicU64,
 }
 
-/// What is known of a segment once its header was read.
+/// A segment that is open: its file, and what was read of it.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(crate) region: Region,
     pub(crate) salt: Salt,
-    /// Unset while the segment is the tail, whose offsets are in the view.
+    pub(crate) file: Arc<dyn File>,
+    /// Made when somebody borrows; that of the tail is there from the beginning.
+    map: OnceLock<Region>,
+    /// Read when somebody asks for an offset; never for the tail, whose offsets are in the view.
     table: OnceLock<Table>,
-    /// Frames from here on were checked or written by this process.
-    trusted_from: u64,
     verified: Verified,
-    pub(crate) compressed: AtomicBool,
-    pub(crate) holes: AtomicBool,
+    /// Held while the map is made or the table is read.
+    reading: Mutex<()>,
 }
 
-/// Where the offsets of a sealed segment's entries are.
+/// The offsets of a sealed segment's entries.
 #[derive(Debug)]
 enum Table {
-    /// In the footer, read through the map.
-    Footer { start: usize, count: u64 },
-    /// In memory, because the footer was unreadable.
+    /// As the footer has them, which says that they start at `start`, and frames end at `data_end`.
+    Footer { units: Box<[u32]>, start: u64, data_end: u64 },
+    /// As the frames have them, because the footer was unreadable.
     Rebuilt(Rebuilt),
 }
 
 impl Segment {
     /// A sealed segment that is read when it is first needed.
     pub(crate) fn sealed(dir: &Dir, uuid: Uuid, name: SegmentName, bytes: u64) -> Self {
-        let (opened, opening) = (OnceLock::new(), Mutex::new(()));
+        let flag = || AtomicBool::new(false);
+        let (compressed, holes, used, opened) = (flag(), flag(), flag(), Mutex::default());
         let ready = AtomicU64::new(0);
-        Self { name, bytes, dir: dir.clone(), uuid, opened, opening, ready }
+        Self { name, bytes, compressed, holes, dir: dir.clone(), uuid, opened, used, ready }
     }
 
-    /// A segment whose map is at hand; frames from `trusted_from` on are known to be good.
+    /// A segment whose file and map are at hand.
     pub(crate) fn with_region(
         dir: &Dir,
         uuid: Uuid,
         name: SegmentName,
-        region: Region,
+        (file, region): (Arc<dyn File>, Region),
         salt: Salt,
-        trusted_from: u64,
     ) -> Self {
-        let segment = Self::sealed(dir, uuid, name, to_u64(region.len()));
-        let _first = segment.opened.set(Opened::new(region, salt, trusted_from));
+        let mut segment = Self::sealed(dir, uuid, name, to_u64(region.len()));
+        let opened = Opened::new(file, salt, segment.bytes);
+        let _first = opened.map.set(region);
+        *segment.opened.get_mut() = Some(Arc::new(opened));
         segment
     }
 
@@ -123,48 +137,75 @@ impl Segment {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// The map, if the segment was opened already.
-    pub(crate) fn opened(&self) -> Option<&Opened> {
-        self.opened.get()
+    /// The error of a failed call on this file.
+    pub(crate) fn io(&self, op: &'static str) -> impl FnOnce(std::io::Error) -> Error + '_ {
+        move |source| Error::io(op, self.path(), source)
     }
 
-    /// Lets readers see the bytes below `end`, which never change again (INV-2).
-    pub(crate) fn publish(&self, end: u64) {
-        if let Some(opened) = self.opened() {
-            opened.region.publish(to_usize(end));
-        }
+    /// What is open of it, if it is.
+    pub(crate) fn opened(&self) -> Option<Arc<Opened>> {
+        self.opened.lock().clone()
     }
 
-    /// The map, the header and footer checked, for a look at the entries `wanted`; those that count
-    /// here end at `live_end`.
-    pub(crate) fn open(&self, wanted: &Range<u64>, live_end: u64) -> Result<&Opened> {
-        if let Some(opened) = self.opened.get() {
-            return Ok(opened);
-        }
-        let _one_at_a_time = self.opening.lock();
-        if self.opened.get().is_none() {
-            let opened = self.read_structure(wanted, live_end)?;
-            let _first = self.opened.set(opened);
-        }
-        self.opened.get().ok_or(Error::Closed)
+    /// Lets go of file, map and table; they are opened again when they are needed. Who has them keeps
+    /// them.
+    pub(crate) fn shut(&self) {
+        self.opened.lock().take();
     }
 
-    fn read_structure(&self, wanted: &Range<u64>, live_end: u64) -> Result<Opened> {
-        let name = self.name.to_string();
-        let io = |op| move |source| Error::io(op, self.path(), source);
-        let file = self.dir.open(&name, Access::Read)?;
+    /// Whether somebody opened it or read from it since this was last asked.
+    pub(crate) fn was_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// The open file, its header checked, for a look at the entries `wanted`, and whether it had to be
+    /// opened for that.
+    pub(crate) fn open(&self, wanted: &Range<u64>) -> Result<(Arc<Opened>, bool)> {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        let mut opened = self.opened.lock();
+        if let Some(opened) = &*opened {
+            return Ok((Arc::clone(opened), false));
+        }
+        let file = self.dir.open(&self.name.to_string(), Access::Read)?;
         let mut block = [0; SEGMENT_HEADER_BYTES];
-        file.read_at(0, &mut block).map_err(io("read"))?;
+        file.read_at(0, &mut block).map_err(self.io("read"))?;
         let header = self.check_header(&block).map_err(|error| with_indexes(error, wanted))?;
-        let region = file.map(self.bytes, false).map_err(io("map"))?;
-        region.publish(region.len());
-        let opened = Opened::new(region, Salt::new(header.generation), self.bytes);
-        let table = match self.read_footer(&opened, live_end) {
-            Some(table) => table,
-            None => Table::Rebuilt(Rebuilt::of(self, &opened, live_end)?),
-        };
-        let _first = opened.table.set(table);
-        Ok(opened)
+        let now = Arc::new(Opened::new(file, Salt::new(header.generation), self.bytes));
+        *opened = Some(Arc::clone(&now));
+        Ok((now, true))
+    }
+
+    /// The map of the file.
+    pub(crate) fn region<'a>(&self, opened: &'a Opened) -> Result<&'a Region> {
+        if let Some(region) = opened.map.get() {
+            return Ok(region);
+        }
+        let _one_at_a_time = opened.reading.lock();
+        if opened.map.get().is_none() {
+            let region = opened.file.map(self.bytes, false).map_err(self.io("map"))?;
+            region.publish(region.len());
+            let _first = opened.map.set(region);
+        }
+        opened.map.get().ok_or(Error::Closed)
+    }
+
+    /// Sees that the offsets of a sealed segment are known, of which the entries before `live_end`
+    /// count. Whether they had to be read for that.
+    pub(crate) fn look_up(&self, opened: &Opened, live_end: u64) -> Result<bool> {
+        if opened.table.get().is_some() {
+            return Ok(false);
+        }
+        let _one_at_a_time = opened.reading.lock();
+        if opened.table.get().is_none() {
+            let table = match self.read_footer(opened, live_end) {
+                Some(table) => table,
+                None => Table::Rebuilt(Rebuilt::of(self, opened, live_end)?),
+            };
+            let _first = opened.table.set(table);
+        }
+        Ok(true)
     }
 
     /// The header, if it is that of this very segment.
@@ -190,78 +231,105 @@ impl Segment {
         Ok(header)
     }
 
-    /// The offset table the footer describes, or nothing if either is not to be believed.
+    /// The offset table the footer describes, or nothing if either cannot be read or is not to be
+    /// believed.
     fn read_footer(&self, opened: &Opened, live_end: u64) -> Option<Table> {
-        let end = to_usize(self.bytes);
-        let start = end.checked_sub(FOOTER_BYTES)?;
-        opened.region.populate_read(start..end).ok()?;
-        let bytes = opened.region.bytes(start..end)?;
-        let footer = Footer::decode(bytes, &opened.salt, self.bytes).ok()?;
-        let count = footer.count;
-        if footer.base != self.name.base || self.name.base + count < live_end {
+        let end = self.bytes.checked_sub(to_u64(FOOTER_BYTES))?;
+        let mut footer = [0; FOOTER_BYTES];
+        opened.file.read_at(end, &mut footer).ok()?;
+        let footer = Footer::decode(&footer, &opened.salt, self.bytes).ok()?;
+        if footer.base != self.name.base || self.name.base + footer.count < live_end {
             return None;
         }
-        opened.compressed.store(footer.flags & FOOTER_COMPRESSED != 0, Ordering::Relaxed);
-        opened.holes.store(footer.flags & FOOTER_HOLES != 0, Ordering::Relaxed);
-        let table_end = start;
-        let start = start.checked_sub(to_usize(footer.count) * TABLE_ENTRY_BYTES)?;
-        opened.region.populate_read(start..table_end).ok()?;
-        let table = opened.region.bytes(start..table_end)?;
-        (crc32fast::hash(table) == footer.table_crc).then_some(Table::Footer { start, count })
+        let start = footer.table_start(self.bytes);
+        let mut table = vec![0; to_usize(end.saturating_sub(start))];
+        opened.file.read_at(start, &mut table).ok()?;
+        footer.verify_table(&table).ok()?;
+        self.compressed.store(footer.flags & FOOTER_COMPRESSED != 0, Ordering::Relaxed);
+        self.holes.store(footer.flags & FOOTER_HOLES != 0, Ordering::Relaxed);
+        let units = table.chunks_exact(TABLE_ENTRY_BYTES).map(LittleEndian::read_u32).collect();
+        Some(Table::Footer { units, start, data_end: footer.data_end })
     }
 }
 
 impl Opened {
-    fn new(region: Region, salt: Salt, trusted_from: u64) -> Self {
-        let verified = Verified::new(to_u64(region.len()).min(trusted_from));
-        let (compressed, holes) = (AtomicBool::new(false), AtomicBool::new(false));
-        let table = OnceLock::new();
-        Self { region, salt, table, trusted_from, verified, compressed, holes }
+    fn new(file: Arc<dyn File>, salt: Salt, bytes: u64) -> Self {
+        let (map, table, reading) = (OnceLock::new(), OnceLock::new(), Mutex::default());
+        Self { salt, file, map, table, verified: Verified::new(bytes), reading }
     }
 
-    /// Declares that the footer just written holds the offsets. Called once, at the seal.
-    pub(crate) fn sealed_with(&self, count: usize) {
-        let start = self.region.len().saturating_sub(FOOTER_BYTES + count * TABLE_ENTRY_BYTES);
-        let _first = self.table.set(Table::Footer { start, count: to_u64(count) });
+    /// The map, if there is one.
+    pub(crate) fn map(&self) -> Option<&Region> {
+        self.map.get()
     }
 
-    /// Offset of the entry `nth` after the base, of a sealed segment.
-    #[inline]
-    pub(crate) fn offset(&self, nth: u64) -> Option<u64> {
-        let unit = match self.table.get()? {
-            Table::Footer { start, count } => {
-                if nth >= *count {
-                    return None;
-                }
-                let at = start + to_usize(nth) * TABLE_ENTRY_BYTES;
-                LittleEndian::read_u32(self.region.bytes(at..at + TABLE_ENTRY_BYTES)?)
-            }
-            Table::Rebuilt(rebuilt) => rebuilt.unit(nth)?,
+    /// Lets readers see the bytes below `end`, which never change again (INV-2).
+    pub(crate) fn publish(&self, end: u64) {
+        if let Some(region) = self.map() {
+            region.publish(to_usize(end));
+        }
+    }
+
+    /// Bytes of memory that the offsets take.
+    pub(crate) fn table_bytes(&self) -> usize {
+        let units = match self.table.get() {
+            Some(Table::Footer { units, .. }) => units.len(),
+            Some(Table::Rebuilt(rebuilt)) => rebuilt.units.len(),
+            None => 0,
         };
-        Some(u64::from(unit) * OFFSET_UNIT)
+        units * TABLE_ENTRY_BYTES
+    }
+
+    /// Place, in units, of the entry `nth` after the base, of a sealed segment.
+    #[inline]
+    pub(crate) fn unit(&self, nth: u64) -> Option<u32> {
+        match self.table.get()? {
+            Table::Footer { units, .. } => units.get(to_usize(nth)).copied(),
+            Table::Rebuilt(rebuilt) => rebuilt.unit(nth),
+        }
+    }
+
+    /// Where the frames of a sealed segment end.
+    pub(crate) fn data_end(&self) -> Option<u64> {
+        match self.table.get()? {
+            Table::Footer { data_end, .. } => Some(*data_end),
+            Table::Rebuilt(rebuilt) => Some(rebuilt.end()),
+        }
     }
 
     /// From where on entries are unknown, counted from the base, and where and why that is so.
     pub(crate) fn unknown(&self) -> (u64, u64, Damage) {
         match self.table.get() {
             Some(Table::Rebuilt(rebuilt)) => rebuilt.unknown(),
-            Some(Table::Footer { start, count }) => {
-                let (field, expected, got) = ("footer count", count.saturating_add(1), *count);
-                (*count, to_u64(*start), Damage::Field { field, expected, got })
+            Some(Table::Footer { units, start, .. }) => {
+                let count = to_u64(units.len());
+                let (field, expected, got) = ("footer count", count.saturating_add(1), count);
+                (count, *start, Damage::Field { field, expected, got })
             }
             None => (0, FRAMES_START, Damage::UnknownEnd),
         }
     }
 
-    /// Whether the frame at `offset` needs no further check.
+    /// Whether every live frame that starts in the block of `offset` was checked, and no page of the
+    /// file was seen to be gone since.
     #[inline]
     pub(crate) fn is_trusted(&self, offset: u64) -> bool {
-        offset >= self.trusted_from || self.verified.is_set(offset)
+        self.verified.is_set(offset)
     }
 
     /// Remembers that every live frame that starts in the block of `offset` was checked.
     pub(crate) fn trust_block_of(&self, offset: u64) {
         self.verified.set(offset);
+    }
+
+    /// Whether any block is believed.
+    pub(crate) fn is_trusted_anywhere(&self) -> bool {
+        self.verified.0.iter().any(|word| word.load(Ordering::Acquire) != 0)
+    }
+
+    /// Remembers that any block may have come from the medium again.
+    pub(crate) fn distrust(&self) {
+        self.verified.0.iter().for_each(|word| word.store(0, Ordering::Release));
     }
 }
 

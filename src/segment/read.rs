@@ -1,363 +1,140 @@
-//! Reading entries out of segments: borrowed through the map, or copied.
+//! Reading entries out of a segment: lent through the map, or copied by position.
 //!
-//! Owns: that what is handed out is the entry that was asked for, its checksum seen at least once
-//! in this process. Does not own: which segment an index is in (`log::view`).
+//! Owns: that what is handed out is the entry that was asked for, and that its bytes were checked
+//! since they came from the medium. Does not own: which segment an index is in (`log::view`).
+//!
+//! What is copied is read by one call for each run of entries that lie close together, into the memory
+//! it is handed out in, and always checked there. What is lent is brought in first, so that a failing
+//! device is an error and no signal. It is checked unless every page of it was in memory already and
+//! its blocks were checked while that was so. When a page turns out to be gone, no block of the
+//! segment is believed any more: the system brings in neighbours along with it. What another process
+//! has brought back from the medium in between looks as if it had never been gone; to copy is to be
+//! sure.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
-use super::{OFFSET_UNIT, Opened, Segment, block_of, block_start};
+use super::entries::{Entries, Lent, OwnedEntries};
+use super::{FRAMES_START, OFFSET_UNIT, Opened, Segment, block_of, block_start};
+use crate::compress::{decompress, plain_length};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::{
-    FRAME_HEADER_BYTES, FrameHeader, Kind, decode_frame, decode_hole, read_header_unchecked,
+    FRAME_HEADER_BYTES, FrameHeader, Kind, decode_frame, decode_hole, peek_header,
+    read_header_unchecked,
 };
 use crate::format::number::{to_u64, to_usize, u32_to_usize};
+use crate::io::Region;
 use crate::planted::{Bug, planted};
 
 /// The smallest page there is; larger ones only make a call redundant.
-const PAGE: usize = 4096;
+const PAGE: u64 = 4096;
 
-/// Ranges longer than this are brought in only if some page of them is not there.
-const ASK_FIRST_BYTES: usize = 16 * PAGE;
+/// Entries that start further apart than this are not read together: there may be a long frame
+/// between them, or none that counts.
+const GAP_BYTES: u64 = 64 * 1024;
 
-/// Entries read from the log without copying them. They stay valid, and their memory stays mapped,
-/// across any roll, trim, recycle, close and reopen, for as long as this value or a clone of it
-/// lives. Only what was never durable can change: entries borrowed from a poisoned log, if its reopen
-/// finds that they are not there and writes others in their place.
-///
-/// Should the device fail to bring back a page that the system dropped meanwhile, touching it
-/// raises SIGBUS as with any memory map; what was read in is checked before it is handed out.
-#[derive(Debug, Clone, Default)]
-pub struct Entries {
-    first: u64,
-    pieces: Arc<[Piece]>,
-    len: usize,
-}
-
-/// A run of entries in one segment.
+/// A run of entries in one segment, as the view has it.
 #[derive(Debug)]
 pub(crate) struct Piece {
     pub(crate) segment: Arc<Segment>,
-    /// Offsets in units, for the tail; sealed segments have a table.
-    pub(crate) offsets: Option<Vec<u32>>,
+    /// Places in units, of the tail and of segments whose footer may not be durable; others have a
+    /// table. The one after the last entry as well, if there is one.
+    pub(crate) units: Option<Vec<u32>>,
     pub(crate) range: Range<u64>,
     /// End of the entries that count in the segment.
     pub(crate) live_end: u64,
-    /// Entries that were stored compressed, by index.
-    pub(crate) decompressed: HashMap<u64, Vec<u8>>,
 }
 
-impl Entries {
-    pub(crate) fn new(first: u64, pieces: Vec<Piece>) -> Self {
-        let len = pieces.iter().map(|piece| to_usize(piece.range.end - piece.range.start)).sum();
-        Self { first, pieces: pieces.into(), len }
-    }
-
-    /// How many entries there are.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Index of the first one.
-    pub fn first(&self) -> u64 {
-        self.first
-    }
-
-    /// The `nth` entry, counted from zero.
-    pub fn get(&self, nth: usize) -> Option<&[u8]> {
-        let index = self.first.checked_add(to_u64(nth))?;
-        self.pieces.iter().find(|piece| piece.range.contains(&index))?.entry(index)
-    }
-
-    /// The error for an entry among these that is not there after all: an empty one would be wrong.
-    pub(crate) fn unreadable(&self, index: u64) -> Error {
-        match self.pieces.iter().find(|piece| piece.range.contains(&index)) {
-            Some(Piece { segment, .. }) => {
-                let offset = segment.opened().and_then(|opened| {
-                    let nth = index.checked_sub(segment.name.base)?;
-                    opened.offset(nth)
-                });
-                let reason = Damage::Misplaced { expected: index };
-                segment.damaged(offset.unwrap_or(0), Some(index..index + 1), reason)
-            }
-            None => Error::BeyondEnd { wanted: index, next: self.first },
-        }
-    }
-
-    /// The entries in order.
-    pub fn iter(&self) -> EntriesIter<'_> {
-        EntriesIter { entries: self, piece: 0, index: self.first }
-    }
-
-    /// Copies the entries into memory of their own, one buffer for all.
-    pub fn to_owned(&self) -> OwnedEntries {
-        let bytes = Vec::with_capacity(self.pieces.iter().map(Piece::bytes_max).sum());
-        let mut owned =
-            OwnedEntries { first: self.first, bytes, ends: Vec::with_capacity(self.len) };
-        for entry in self {
-            owned.bytes.extend_from_slice(entry);
-            owned.ends.push(owned.bytes.len());
-        }
-        owned
-    }
+/// A piece with the segment open and the place of each entry known.
+#[derive(Debug)]
+pub(crate) struct Located<'a> {
+    piece: &'a Piece,
+    opened: Arc<Opened>,
+    /// The segment had to be opened, or its table to be read.
+    pub(crate) is_new: bool,
+    units: Cow<'a, [u32]>,
+    /// Where the last frame ends, or what follows it.
+    after: u64,
+    /// Where the frames can be read to: what is behind it was not handed to the file.
+    end: u64,
+    runs: Vec<Run>,
 }
 
-/// Entries copied out of the log into one buffer: they hold on to no file and no map.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OwnedEntries {
+/// Entries that are read together.
+#[derive(Debug)]
+struct Run {
+    /// Which of the piece, counted from its first.
+    nth: Range<usize>,
+    /// Offsets of the first frame and the last.
     first: u64,
-    bytes: Vec<u8>,
-    /// Where each entry ends in the buffer.
-    ends: Vec<usize>,
+    last: u64,
+    /// How far to read: to the end of the last frame or to what follows it. Not beyond its start
+    /// while its length is unknown.
+    end: u64,
 }
-
-impl OwnedEntries {
-    /// How many entries there are.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// Index of the first one.
-    pub fn first(&self) -> u64 {
-        self.first
-    }
-
-    /// The `nth` entry, counted from zero.
-    pub fn get(&self, nth: usize) -> Option<&[u8]> {
-        let end = *self.ends.get(nth)?;
-        let before = nth.checked_sub(1).and_then(|before| self.ends.get(before));
-        self.bytes.get(before.copied().unwrap_or(0)..end)
-    }
-
-    /// The entries in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        (0..self.len()).map(|nth| self.get(nth).unwrap_or(&[]))
-    }
-}
-
-impl<'a> IntoIterator for &'a Entries {
-    type Item = &'a [u8];
-    type IntoIter = EntriesIter<'a>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
-/// Walks over [`Entries`].
-#[derive(Debug, Clone)]
-pub struct EntriesIter<'a> {
-    entries: &'a Entries,
-    piece: usize,
-    index: u64,
-}
-
-impl<'a> Iterator for EntriesIter<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let piece = self.entries.pieces.get(self.piece)?;
-            if self.index < piece.range.end {
-                let entry = piece.entry(self.index);
-                self.index += 1;
-                return entry;
-            }
-            self.piece += 1;
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let done = to_usize(self.index - self.entries.first);
-        let left = self.entries.len.saturating_sub(done);
-        (left, Some(left))
-    }
-}
-
-impl ExactSizeIterator for EntriesIter<'_> {}
 
 impl Piece {
-    /// At least as many bytes as the payloads of its entries have together.
-    fn bytes_max(&self) -> usize {
-        let span = || {
-            let opened = self.segment.opened()?;
-            let first = self.offset(opened, self.range.start)?;
-            let last = self.offset(opened, self.range.end.checked_sub(1)?)?;
-            let (header, _) = frame(opened, last)?;
-            Some(to_usize(last.saturating_sub(first)).saturating_add(header.frame_bytes()))
-        };
-        let unpacked = self.decompressed.values().map(Vec::len).sum::<usize>();
-        span().unwrap_or(0).saturating_add(unpacked)
-    }
-
-    /// The payload of an entry that [`Self::check`] has passed.
-    #[inline]
-    fn entry(&self, index: u64) -> Option<&[u8]> {
-        if !self.decompressed.is_empty()
-            && let Some(bytes) = self.decompressed.get(&index)
-        {
-            return Some(bytes);
-        }
-        let opened = self.segment.opened()?;
-        frame(opened, self.offset(opened, index)?).map(|(_, payload)| payload)
-    }
-
-    #[inline]
-    fn offset(&self, opened: &Opened, index: u64) -> Option<u64> {
-        match &self.offsets {
-            Some(units) => {
-                let unit = *units.get(to_usize(index.checked_sub(self.range.start)?))?;
-                Some(u64::from(unit) * OFFSET_UNIT)
-            }
-            None => opened.offset(index.checked_sub(self.segment.name.base)?),
-        }
-    }
-
     /// Whether both stand for the same frames.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.segment, &other.segment)
             && self.range == other.range
-            && self.offsets == other.offsets
+            && self.units.as_ref().map(|units| units.get(..self.len()))
+                == other.units.as_ref().map(|units| units.get(..other.len()))
     }
 
     /// Whether entries of the tail are still in the memory of the writer, and not in the file.
     pub(crate) fn is_pending(&self) -> bool {
         // Frames are handed over whole, so the start of the last one tells.
-        let last = self.offsets.as_ref().and_then(|units| units.last());
-        last.zip(self.segment.opened()).is_some_and(|(&unit, opened)| {
-            u64::from(unit) * OFFSET_UNIT >= to_u64(opened.region.published())
+        let last = self.units.as_ref().and_then(|units| units.get(self.len().saturating_sub(1)));
+        let opened = last.and_then(|_| self.segment.opened());
+        last.zip(opened.as_ref().and_then(|opened| opened.map())).is_some_and(|(&unit, region)| {
+            u64::from(unit) * OFFSET_UNIT >= to_u64(region.published())
         })
     }
 
-    /// Brings the pages in and makes sure that every entry of the piece is readable.
-    pub(crate) fn check(&mut self) -> Result<()> {
-        if self.range.is_empty() {
-            return Ok(());
-        }
-        let segment = Arc::clone(&self.segment);
-        let opened = segment.open(&self.range, self.live_end)?;
-        let (first, last) = (self.range.start, self.range.end - 1);
-        let from = self.offset(opened, first).ok_or_else(|| self.unknown(opened))?;
-        let to = self.offset(opened, last).ok_or_else(|| self.unknown(opened))?;
-        self.bring_in(opened, from, to)?;
-        if !(opened.is_trusted(from) && opened.is_trusted(to) && blocks_trusted(opened, from, to)) {
-            self.verify(opened)?;
-        }
-        if opened.holes.load(Ordering::Relaxed) {
-            self.refuse_holes(opened)?;
-        }
-        if opened.compressed.load(Ordering::Relaxed) {
-            self.decompress(opened)?;
-        }
-        Ok(())
+    fn len(&self) -> usize {
+        to_usize(self.range.end - self.range.start)
     }
 
-    /// Has the pages of the frames read now, so that a failing device is an error and no signal.
-    fn bring_in(&self, opened: &Opened, from: u64, to: u64) -> Result<()> {
-        let populate = |range: Range<usize>| {
-            // To ask about many pages costs less than to bring in what is there already.
-            if range.len() > ASK_FIRST_BYTES && opened.region.is_resident(range.clone()) {
-                return Ok(());
+    /// Opens the segment if need be, and finds the places of the entries.
+    pub(crate) fn locate(&self) -> Result<Located<'_>> {
+        let (opened, mut is_new) = self.segment.open(&self.range)?;
+        let units = match &self.units {
+            Some(units) => Cow::Borrowed(units.as_slice()),
+            None => {
+                is_new |= self.segment.look_up(&opened, self.live_end)?;
+                let nth = |index: u64| index.checked_sub(self.segment.name.base);
+                // One more, to know where the last one ends.
+                let wanted = self.range.start..self.range.end.saturating_add(1);
+                Cow::Owned(wanted.map_while(|index| opened.unit(nth(index)?)).collect())
             }
-            opened
-                .region
-                .populate_read(range)
-                .map_err(|source| Error::io("read", self.segment.path(), source))
         };
-        let header_end = to_usize(to).saturating_add(FRAME_HEADER_BYTES).min(opened.region.len());
-        populate(to_usize(from).min(header_end)..header_end)?;
-        let last = opened
-            .region
-            .bytes(to_usize(to)..header_end)
-            .and_then(read_header_unchecked)
-            .map_or(0, |header| u32_to_usize(header.length));
-        let end = header_end.saturating_add(last).min(opened.region.len());
-        // The page of the header is there already.
-        if end > header_end.next_multiple_of(PAGE) { populate(header_end..end) } else { Ok(()) }
+        if units.len() < self.len() {
+            return Err(self.unknown(&opened));
+        }
+        let end = opened.map().map_or(self.segment.bytes, |map| to_u64(map.published()));
+        self.check_order(&units, end)?;
+        let after = units.get(self.len()).map(|unit| u64::from(*unit) * OFFSET_UNIT);
+        let after = after.or_else(|| opened.data_end()).unwrap_or(end).min(end);
+        let mut located =
+            Located { piece: self, opened, is_new, units, after, end, runs: Vec::new() };
+        located.cut(self.len());
+        Ok(located)
     }
 
-    /// Checks the frames of every entry whose block was not checked before.
-    fn verify(&self, opened: &Opened) -> Result<()> {
-        let mut block_from_its_start = None;
-        let mut previous_block = None;
-        for index in self.range.clone() {
-            let offset = self.offset(opened, index).ok_or_else(|| self.unknown(opened))?;
-            if previous_block != Some(block_of(offset)) {
-                if let Some(complete) = block_from_its_start.take() {
-                    opened.trust_block_of(complete);
-                }
-                // The first block of the range may have started before it.
-                block_from_its_start = previous_block.is_some().then_some(offset);
-                previous_block = Some(block_of(offset));
+    /// Frames follow each other within the file, whatever a table says.
+    fn check_order(&self, units: &[u32], end: u64) -> Result<()> {
+        let offset = |unit: u32| u64::from(unit) * OFFSET_UNIT;
+        let mut before = FRAMES_START;
+        for (&unit, index) in units.iter().zip(self.range.clone()) {
+            if offset(unit) < before || offset(unit) >= end {
+                let reason = Damage::Misplaced { expected: index };
+                return Err(self.segment.damaged(offset(unit), Some(index..index + 1), reason));
             }
-            if !opened.is_trusted(offset) {
-                self.verify_entry(opened, index, offset)?;
-            }
+            before = offset(unit);
         }
-        Ok(())
-    }
-
-    fn verify_entry(&self, opened: &Opened, index: u64, offset: u64) -> Result<()> {
-        let damaged = |reason| Err(self.segment.damaged(offset, Some(index..index + 1), reason));
-        let len = opened.region.len();
-        let Some(bytes) = opened.region.bytes(to_usize(offset).min(len)..opened.region.published())
-        else {
-            return damaged(Damage::Misplaced { expected: index });
-        };
-        if planted(Bug::EntriesNotChecked) {
-            return Ok(());
-        }
-        match decode_frame(bytes, &opened.salt) {
-            Ok((header, payload, _)) if covers(&header, payload, index) => Ok(()),
-            Ok(_) => damaged(Damage::Misplaced { expected: index }),
-            Err(error) => damaged(error.damage()),
-        }
-    }
-
-    fn refuse_holes(&self, opened: &Opened) -> Result<()> {
-        for index in self.range.clone() {
-            let found = self.offset(opened, index).and_then(|offset| frame(opened, offset));
-            if let Some((header, payload)) = found
-                && header.kind == Kind::Hole
-            {
-                let range = header.index..decode_hole(payload).unwrap_or(header.index);
-                return Err(Error::Hole { wanted: index, range });
-            }
-        }
-        Ok(())
-    }
-
-    fn decompress(&mut self, opened: &Opened) -> Result<()> {
-        let mut plain = HashMap::new();
-        for index in self.range.clone() {
-            let offset = self.offset(opened, index).unwrap_or(0);
-            if let Some((header, payload)) = frame(opened, offset)
-                && header.is_compressed()
-            {
-                let bytes = crate::compress::decompress(payload, |failure| match failure {
-                    None => Error::UnsupportedFeature {
-                        path: self.segment.path(),
-                        offset,
-                        feature: "lz4",
-                    },
-                    Some(reason) => self.segment.damaged(offset, Some(index..index + 1), reason),
-                })?;
-                plain.insert(index, bytes);
-            }
-        }
-        self.decompressed = plain;
         Ok(())
     }
 
@@ -370,19 +147,336 @@ impl Piece {
     }
 }
 
-/// Header and payload of the frame at `offset`, unchecked but within bounds.
-#[inline]
-fn frame(opened: &Opened, offset: u64) -> Option<(FrameHeader, &[u8])> {
-    let start = to_usize(offset);
-    let body = start.checked_add(FRAME_HEADER_BYTES)?;
-    let header = read_header_unchecked(opened.region.bytes(start..body)?)?;
-    let payload = opened.region.bytes(body..body.checked_add(u32_to_usize(header.length))?)?;
-    Some((header, payload))
+impl Located<'_> {
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.piece.segment
+    }
+
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.units.len()
+    }
+
+    /// From the first frame to the end of the last, with what lies between them.
+    pub(crate) fn span(&self) -> u64 {
+        self.after.saturating_sub(self.offset(0))
+    }
+
+    /// Leaves out the last entries, so that the span is no longer than this; one stays in any case.
+    pub(crate) fn fit(&mut self, bytes: u64) {
+        let limit = self.offset(0).saturating_add(bytes);
+        if self.after > limit {
+            let ends = self.units.get(1..).unwrap_or_default();
+            self.cut(ends.partition_point(|unit| u64::from(*unit) * OFFSET_UNIT <= limit).max(1));
+        }
+    }
+
+    /// Keeps the first `len` entries, and puts together what is read together.
+    fn cut(&mut self, len: usize) {
+        if let Some(after) = self.units.get(len) {
+            self.after = u64::from(*after) * OFFSET_UNIT;
+        }
+        match &mut self.units {
+            Cow::Borrowed(units) => *units = units.get(..len).unwrap_or(units),
+            Cow::Owned(units) => units.truncate(len),
+        }
+        self.runs.clear();
+        for nth in 0..self.len() {
+            let (at, last) = (self.offset(nth), nth + 1 == self.len());
+            let next = if last { self.after } else { self.offset(nth + 1) };
+            let end = if next.saturating_sub(at) <= GAP_BYTES { next } else { at };
+            match self.runs.last_mut() {
+                Some(run) if at - run.last <= GAP_BYTES || planted(Bug::DeadBytesRead) => {
+                    run.nth.end = nth + 1;
+                    (run.last, run.end) = (at, end);
+                }
+                _ => self.runs.push(Run { nth: nth..nth + 1, first: at, last: at, end }),
+            }
+        }
+    }
+
+    fn index(&self, nth: usize) -> u64 {
+        self.piece.range.start + to_u64(nth)
+    }
+
+    fn offset(&self, nth: usize) -> u64 {
+        self.units.get(nth).map_or(0, |unit| u64::from(*unit) * OFFSET_UNIT)
+    }
+
+    fn damaged(&self, nth: usize, reason: Damage) -> Error {
+        let index = self.index(nth);
+        self.piece.segment.damaged(self.offset(nth), Some(index..index + 1), reason)
+    }
+
+    /// Looks at the last frame of each run of which it is not known how far to read.
+    fn measure(&mut self) -> Result<()> {
+        for run in self.runs.iter_mut().filter(|run| run.end <= run.last) {
+            let mut header = [0; FRAME_HEADER_BYTES];
+            let failed = self.piece.segment.io("read");
+            self.opened.file.read_at(run.last, &mut header).map_err(failed)?;
+            // An unreadable header is read once more with everything else, and is an error then.
+            let length = peek_header(&header, &self.opened.salt)
+                .map_or(header.len(), |header| header.frame_bytes());
+            run.end = run.last.saturating_add(to_u64(length)).min(self.end);
+        }
+        Ok(())
+    }
+
+    /// Bytes that all runs take together.
+    fn bytes(&self) -> usize {
+        self.runs.iter().map(|run| to_usize(run.end - run.first)).sum()
+    }
+
+    /// Lends the entries, all of them checked; of compressed ones only as many as come to no more than
+    /// `plain_max` bytes, and at least one.
+    fn lend(self, plain_max: u64) -> Result<Lent> {
+        let region = self.piece.segment.region(&self.opened)?.clone();
+        let mut was_there = true;
+        for run in &self.runs {
+            was_there &= self.bring_in(&region, run)?;
+        }
+        if !was_there && !planted(Bug::TrustedForEver) {
+            self.opened.distrust();
+        }
+        let mut plain = Vec::new();
+        if !(was_there && self.runs.iter().all(|run| self.is_trusted(run))) {
+            self.verify(&region)?;
+        }
+        if self.piece.segment.holes.load(Ordering::Relaxed) {
+            for nth in 0..self.len() {
+                if let Some((header, payload)) = frame_in(&region, self.offset(nth)) {
+                    self.refuse_hole(nth, &header, payload)?;
+                }
+            }
+        }
+        let mut len = self.len();
+        if self.piece.segment.compressed.load(Ordering::Relaxed) {
+            len = self.fitting(&region, plain_max);
+            plain.resize_with(len, OnceLock::new);
+        }
+        let segment = Arc::clone(self.segment());
+        let (first, mut units) = (self.piece.range.start, self.units.into_owned());
+        units.truncate(len);
+        Ok(Lent { _segment: segment, region, first, units, plain })
+    }
+
+    /// How many entries come to no more than so many bytes when they are looked at; at least one.
+    fn fitting(&self, region: &Region, plain_max: u64) -> usize {
+        let mut sum = 0_u64;
+        let fits = |nth: &usize| {
+            if let Some((header, payload)) = frame_in(region, self.offset(*nth)) {
+                sum = sum.saturating_add(plain_bytes(&header, payload));
+            }
+            *nth == 0 || sum <= plain_max
+        };
+        (0..self.len()).take_while(fits).count()
+    }
+
+    /// Has the pages of the frames read now. Whether they were all there before.
+    fn bring_in(&self, region: &Region, run: &Run) -> Result<bool> {
+        let there = |range: Range<u64>| {
+            let range = to_usize(range.start)..to_usize(range.end).min(region.len());
+            // What is there already needs no device to be touched.
+            if region.is_resident(range.clone()) {
+                return Ok(true);
+            }
+            if planted(Bug::PagesNotBroughtIn) {
+                return Ok(false);
+            }
+            region.populate_read(range).map_err(self.piece.segment.io("read"))?;
+            Ok(false)
+        };
+        let header_end = run.last + to_u64(FRAME_HEADER_BYTES);
+        let mut was_there = there(run.first..header_end)?;
+        let end = region
+            .bytes(to_usize(run.last)..to_usize(header_end))
+            .and_then(read_header_unchecked)
+            .map_or(header_end, |header| header_end + u64::from(header.length));
+        // The page of the header is there already.
+        if end > header_end.next_multiple_of(PAGE) {
+            was_there &= there(header_end..end)?;
+        }
+        Ok(was_there)
+    }
+
+    /// Whether every block of a run was checked before.
+    fn is_trusted(&self, run: &Run) -> bool {
+        let blocks = block_of(run.first)..=block_of(run.last);
+        blocks.map(block_start).all(|start| self.opened.is_trusted(start))
+    }
+
+    /// Checks the frames of every entry whose block was not checked before.
+    fn verify(&self, region: &Region) -> Result<()> {
+        let mut block_from_its_start = None;
+        let mut previous_block = None;
+        for nth in 0..self.len() {
+            let offset = self.offset(nth);
+            if previous_block != Some(block_of(offset)) {
+                if let Some(complete) = block_from_its_start.take() {
+                    self.opened.trust_block_of(complete);
+                }
+                // The first block of the range may have started before it.
+                block_from_its_start = previous_block.is_some().then_some(offset);
+                previous_block = Some(block_of(offset));
+            }
+            if !self.opened.is_trusted(offset) {
+                let published = region.published();
+                let start = to_usize(offset).min(published);
+                let bytes = region.bytes(start..published).unwrap_or_default();
+                let (header, payload) = self.check(nth, bytes)?;
+                if header.is_compressed() {
+                    // Not kept; but that it can be is part of the check.
+                    self.unpack(nth, payload)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The frame at the beginning of `bytes`, if it is sound and that of the entry.
+    fn check<'b>(&self, nth: usize, bytes: &'b [u8]) -> Result<(FrameHeader, &'b [u8])> {
+        if planted(Bug::EntriesNotChecked) {
+            let header = read_header_unchecked(bytes);
+            let header = header.ok_or_else(|| self.damaged(nth, Damage::UnknownEnd))?;
+            let rest = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();
+            let payload = rest.get(..u32_to_usize(header.length)).unwrap_or(rest);
+            return Ok((header, payload));
+        }
+        match decode_frame(bytes, &self.opened.salt) {
+            Ok((header, payload, _)) if covers(&header, payload, self.index(nth)) => {
+                Ok((header, payload))
+            }
+            Ok(_) => Err(self.damaged(nth, Damage::Misplaced { expected: self.index(nth) })),
+            Err(error) => Err(self.damaged(nth, error.damage())),
+        }
+    }
+
+    fn refuse_hole(&self, nth: usize, header: &FrameHeader, payload: &[u8]) -> Result<()> {
+        if header.kind != Kind::Hole {
+            return Ok(());
+        }
+        let range = header.index..decode_hole(payload).unwrap_or(header.index);
+        Err(Error::Hole { wanted: self.index(nth), range })
+    }
+
+    fn unpack(&self, nth: usize, payload: &[u8]) -> Result<Vec<u8>> {
+        decompress(payload).map_err(|failure| match failure {
+            Some(reason) => self.damaged(nth, reason),
+            None => Error::UnsupportedFeature {
+                path: self.piece.segment.path(),
+                offset: self.offset(nth),
+                feature: "lz4",
+            },
+        })
+    }
+
+    /// Copies the entries, reading them to `at` in the buffer of `owned`, which has room for
+    /// [`Self::bytes`] there. Each is checked. Whether all of them fit into `plain_max` bytes of
+    /// compressed entries; the first one of `owned` always does.
+    fn copy(&self, owned: &mut OwnedEntries, mut at: usize, plain_max: &mut u64) -> Result<bool> {
+        for run in &self.runs {
+            let end = at + to_usize(run.end - run.first);
+            self.may_be_new(run);
+            let buffer = owned.bytes.get_mut(at..end).unwrap_or_default();
+            self.opened.file.read_at(run.first, buffer).map_err(self.piece.segment.io("read"))?;
+            for nth in run.nth.clone() {
+                let start = at + to_usize(self.offset(nth) - run.first);
+                if !self.copy_entry(owned, nth, start..end, plain_max)? {
+                    return Ok(false);
+                }
+            }
+            at = end;
+        }
+        Ok(true)
+    }
+
+    /// Takes in the entry whose frame starts the range of the buffer, unless it is too long.
+    fn copy_entry(
+        &self,
+        owned: &mut OwnedEntries,
+        nth: usize,
+        at: Range<usize>,
+        plain_max: &mut u64,
+    ) -> Result<bool> {
+        let bytes = owned.bytes.get(at.clone()).unwrap_or_default();
+        let (header, payload) = self.check(nth, bytes)?;
+        self.refuse_hole(nth, &header, payload)?;
+        if header.is_compressed() {
+            let left = plain_max.checked_sub(plain_bytes(&header, payload));
+            if left.is_none() && !owned.is_empty() {
+                return Ok(false);
+            }
+            *plain_max = left.unwrap_or(0);
+            let plain = self.unpack(nth, payload)?;
+            owned.push(&plain);
+        } else {
+            owned.place(at.start + FRAME_HEADER_BYTES, payload.len());
+        }
+        Ok(true)
+    }
+
+    /// Pages that a read by position brings in are not told apart from those that were there. So
+    /// what was checked for others is not believed any more, unless everything is there.
+    fn may_be_new(&self, run: &Run) {
+        if let Some(region) = self.opened.map()
+            && self.opened.is_trusted_anywhere()
+            && !region.is_resident(to_usize(run.first)..to_usize(run.end))
+            && !planted(Bug::TrustedForEver)
+        {
+            self.opened.distrust();
+        }
+    }
 }
 
-/// Whether every block from that of `from` to that of `to` was checked before.
-fn blocks_trusted(opened: &Opened, from: u64, to: u64) -> bool {
-    (block_of(from)..=block_of(to)).all(|block| opened.is_trusted(block_start(block).max(from)))
+/// Lends the entries of all pieces, the first of which is `first`. Of compressed ones it lends as many
+/// as come to no more than `plain_max` bytes, and at least one.
+pub(crate) fn lend(first: u64, located: Vec<Located<'_>>, plain_max: u64) -> Result<Entries> {
+    let mut lent = Vec::with_capacity(located.len());
+    for piece in located {
+        let wanted = piece.len();
+        let piece = piece.lend(plain_max)?;
+        let all = piece.units.len() == wanted;
+        lent.push(piece);
+        if !all {
+            break;
+        }
+    }
+    Ok(Entries::new(first, lent))
+}
+
+/// Copies the entries of all pieces, the first of which is `first`; of compressed ones as [`lend`].
+pub(crate) fn copy(
+    first: u64,
+    mut located: Vec<Located<'_>>,
+    mut plain_max: u64,
+) -> Result<OwnedEntries> {
+    located.iter_mut().try_for_each(Located::measure)?;
+    let bytes = located.iter().map(Located::bytes).sum();
+    let mut owned = OwnedEntries::new(first, vec![0; bytes]);
+    let mut at = 0;
+    for piece in &located {
+        if !piece.copy(&mut owned, at, &mut plain_max)? {
+            break;
+        }
+        at += piece.bytes();
+    }
+    Ok(owned)
+}
+
+/// Bytes of an entry when it is looked at.
+fn plain_bytes(header: &FrameHeader, payload: &[u8]) -> u64 {
+    let plain = plain_length(payload).filter(|_| header.is_compressed());
+    to_u64(plain.unwrap_or(payload.len()))
+}
+
+/// Header and payload of the frame at `offset`, unchecked but within bounds.
+#[inline]
+pub(super) fn frame_in(region: &Region, offset: u64) -> Option<(FrameHeader, &[u8])> {
+    let start = to_usize(offset);
+    let body = start.checked_add(FRAME_HEADER_BYTES)?;
+    let header = read_header_unchecked(region.bytes(start..body)?)?;
+    let payload = region.bytes(body..body.checked_add(u32_to_usize(header.length))?)?;
+    Some((header, payload))
 }
 
 /// Whether a frame is the one that stands for entry `index`.
@@ -391,29 +485,5 @@ fn covers(header: &FrameHeader, payload: &[u8], index: u64) -> bool {
         Kind::Entry => header.index == index,
         Kind::Hole => (header.index..decode_hole(payload).unwrap_or(0)).contains(&index),
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dir::Dir;
-    use crate::format::SegmentName;
-    use crate::identity::Uuid;
-    use crate::io::mem::MemDirectory;
-
-    #[test]
-    fn entry_that_is_not_there_is_damage_and_not_empty() {
-        let dir = Dir::new(Arc::new(MemDirectory::new()), "");
-        let name = SegmentName { number: 1, base: 3 };
-        let segment = Arc::new(Segment::sealed(&dir, Uuid::from_bytes([0; 16]), name, 8192));
-        let (range, decompressed) = (3..5, HashMap::new());
-        let piece = Piece { segment, offsets: None, range, live_end: 5, decompressed };
-        let entries = Entries::new(3, vec![piece]);
-        assert_eq!((entries.len(), entries.get(1)), (2, None));
-        let Error::Damaged { indexes, reason, .. } = entries.unreadable(4) else {
-            panic!("it is not")
-        };
-        assert_eq!((indexes, reason), (Some(4..5), Damage::Misplaced { expected: 4 }));
     }
 }

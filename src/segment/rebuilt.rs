@@ -9,7 +9,7 @@
 use std::sync::atomic::Ordering;
 
 use super::offsets::Offsets;
-use super::walk::{Depth, Found, Part, Walk};
+use super::walk::{Found, Headers};
 use super::{FRAMES_START, Opened, Segment};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::{FrameHeader, Kind};
@@ -31,21 +31,14 @@ pub(super) struct Rebuilt {
 impl Rebuilt {
     /// From the frames. `live_end` is the end of the entries that count here: they had so many.
     pub(super) fn of(segment: &Segment, opened: &Opened, live_end: u64) -> Result<Self> {
-        let region = &opened.region;
-        let everything = 0..region.len();
-        region
-            .populate_read(everything)
-            .map_err(|source| Error::io("read", segment.path(), source))?;
-        let end = segment.stated_end(opened.salt.generation())?;
-        let bytes = region.bytes(0..end.map_or(region.len(), to_usize)).unwrap_or(&[]);
-        let mut walk =
-            Walk::new(Part { bytes, start: 0 }, &opened.salt, FRAMES_START, Depth::Header);
+        let end = segment.stated_end(opened.salt.generation())?.filter(|end| *end <= segment.bytes);
+        let mut headers = Headers::new(&*opened.file, &opened.salt, end.unwrap_or(segment.bytes));
         let base = segment.name.base;
         let mut doubt = Doubt::new(base, end.map_or(live_end, |_| u64::MAX));
         let mut offsets = Offsets::default();
         let mut newest = 0;
         let reason = loop {
-            match walk.step() {
+            match headers.step().map_err(segment.io("read"))? {
                 // Of a batch that was dropped before, as what the last one did not overwrite.
                 Ok(Found { header, .. }) if header.sequence < newest => {
                     let (field, expected, got) = ("batch sequence", newest, header.sequence);
@@ -62,17 +55,22 @@ impl Rebuilt {
                 Err(error) => break error.damage(),
             }
         };
-        opened.compressed.store(offsets.compressed, Ordering::Relaxed);
-        opened.holes.store(offsets.holes, Ordering::Relaxed);
+        segment.compressed.store(offsets.compressed, Ordering::Relaxed);
+        segment.holes.store(offsets.holes, Ordering::Relaxed);
         let units = offsets.units.all().unwrap_or_default().to_vec();
         let doubt = doubt.from.map(|(index, offset)| (index - base, offset));
-        Ok(Self { units, stop: (walk.position(), reason), doubt })
+        Ok(Self { units, stop: (headers.position(), reason), doubt })
     }
 
     /// The offset of an entry, in units.
     pub(super) fn unit(&self, nth: u64) -> Option<u32> {
         let certain = self.doubt.is_none_or(|(from, _)| nth < from);
         self.units.get(to_usize(nth)).copied().filter(|_| certain)
+    }
+
+    /// Where the frames end.
+    pub(super) fn end(&self) -> u64 {
+        self.stop.0
     }
 
     /// From where on entries are unknown, counted from the base, and where and why that is so.

@@ -9,15 +9,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::space::Space;
+use super::warm::Warm;
 use super::{FRAMES_START, Segment};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::format::footer::{
     FOOTER_BYTES, FOOTER_COMPRESSED, FOOTER_HOLES, TABLE_ENTRY_BYTES, encode_table,
 };
-use crate::format::frame::Salt;
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, read_header_unchecked};
 use crate::format::header::SEGMENT_HEADER_BYTES;
-use crate::format::number::{to_u64, to_usize};
+use crate::format::number::{to_u64, to_usize, u32_to_usize};
 use crate::format::{Footer, SegmentHeader};
 use crate::io::File;
 use crate::options::WriteMode;
@@ -28,18 +29,12 @@ use crate::spares::Spare;
 /// the map: one call costs less than the page faults. Both meet in the page cache.
 const STORE_BYTES_MAX: usize = 8 * 1024;
 
-/// Most bytes that are populated ahead of need.
-const AHEAD_BYTES_MAX: u64 = 64 * 1024;
-
 /// Most bytes of memory that are kept for pending frames while there are none.
 const PENDING_KEPT: usize = 2 * 1024 * 1024;
 
 /// A roll is near when this part of the segment is left, or this many bytes.
 const NEAR_PART: u64 = 8;
 const NEAR_BYTES_MIN: u64 = 512 * 1024;
-
-/// The page size populate calls are rounded to; larger pages only make them redundant.
-const PAGE: u64 = 4096;
 
 /// The tail segment and the place where the next frame goes.
 #[derive(Debug)]
@@ -53,11 +48,6 @@ pub(crate) struct Tail {
     /// What the file has, or what another thread is just handing to it, ends here.
     handed: u64,
     mode: WriteMode,
-    /// Pages below this were made writable since `populated_epoch`.
-    populated_to: u64,
-    populated_epoch: u64,
-    /// Bytes stored since `populated_epoch`.
-    streamed: u64,
     /// Somebody was told that a roll comes near.
     spare_asked: bool,
 }
@@ -71,24 +61,8 @@ impl Tail {
         position: u64,
         mode: WriteMode,
     ) -> Self {
-        let file = Arc::clone(space.file());
-        // No sync ever has this number, so the first write populates its pages.
-        let (handed, populated_epoch) = (position, u64::MAX);
-        let (pending, populated_to, streamed) = (Vec::new(), 0, 0);
-        let spare_asked = false;
-        Self {
-            segment,
-            file,
-            space,
-            salt,
-            pending,
-            handed,
-            mode,
-            populated_to,
-            populated_epoch,
-            streamed,
-            spare_asked,
-        }
+        let (file, pending, handed) = (Arc::clone(space.file()), Vec::new(), position);
+        Self { segment, file, space, salt, pending, handed, mode, spare_asked: false }
     }
 
     /// Where the next frame goes.
@@ -101,15 +75,18 @@ impl Tail {
         self.segment.name.base
     }
 
-    /// Hands the pending frames to the file, here and now. `epoch` counts the starts and ends of
-    /// syncs: each write-protects pages again, so pages are populated anew, and by odd numbers
-    /// always. On an error the frames are gone, and any part of them may be in the file.
-    pub(crate) fn flush(&mut self, epoch: u64) -> io::Result<()> {
+    /// Hands the pending frames to the file, here and now. On an error the frames are gone, and any
+    /// part of them may be in the file.
+    pub(crate) fn flush(&mut self, warm: &Warm) -> io::Result<()> {
         if self.pending.is_empty() {
             return Ok(());
         }
         let mut bytes = std::mem::take(&mut self.pending);
-        let written = self.write(&bytes, epoch);
+        let offset = self.handed;
+        let written = self.write(&bytes);
+        if written.is_ok() {
+            warm.push(self.segment.name.number, offset, &bytes);
+        }
         clear(&mut bytes);
         self.pending = bytes;
         written
@@ -125,26 +102,8 @@ impl Tail {
         Pending { segment, file, offset, bytes }
     }
 
-    fn write(&mut self, bytes: &[u8], epoch: u64) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let end = self.handed + to_u64(bytes.len());
-        if self.is_stored(bytes) {
-            let in_flight = epoch % 2 == 1;
-            if in_flight || epoch != self.populated_epoch {
-                self.populated_epoch = epoch;
-                self.populated_to = 0;
-                self.streamed = 0;
-            }
-            self.populated_to = self.populated_to.max(self.handed - self.handed % PAGE);
-            if end > self.populated_to {
-                // Populating makes pages dirty. What is synced often gets no more than it needs;
-                // what has been streaming unsynced gets as much ahead as it wrote.
-                let ahead = self.streamed.min(AHEAD_BYTES_MAX);
-                let to = (end + ahead).next_multiple_of(PAGE).min(self.space.ready()).max(end);
-                self.populate(self.populated_to..to)?;
-                self.populated_to = to;
-            }
-            self.streamed += to_u64(bytes.len());
-        }
         self.put(self.handed, bytes)?;
         self.handed = end;
         Ok(())
@@ -163,6 +122,19 @@ impl Tail {
         self.segment.bytes - self.position() <= near
     }
 
+    /// A pending frame of this segment; nothing if none starts at this offset of the file.
+    pub(crate) fn pending_frame(
+        &self,
+        segment: u64,
+        offset: u64,
+    ) -> Option<(FrameHeader, Vec<u8>)> {
+        let at = to_usize(offset.checked_sub(self.handed)?);
+        let bytes = self.pending.get(at..).filter(|_| segment == self.segment.name.number)?;
+        let header = read_header_unchecked(bytes)?;
+        let end = FRAME_HEADER_BYTES + u32_to_usize(header.length);
+        Some((header, bytes.get(FRAME_HEADER_BYTES..end)?.to_vec()))
+    }
+
     /// Takes back what was written since `position`, before any of it was published.
     pub(crate) fn rewind(&mut self, position: u64) {
         self.pending.clear();
@@ -171,13 +143,12 @@ impl Tail {
 
     /// Lets readers see everything that was handed to the file by this tail.
     pub(crate) fn publish(&self) {
-        self.segment.publish(self.handed);
+        publish(&self.segment, self.handed);
     }
 
     /// Writes the offset table and the footer. Answers the range they take. Nothing of this is
     /// durable before the sync of the batch that rolled.
     pub(crate) fn seal(&self, units: &[u32], next_sequence: u64) -> Result<Range<u64>> {
-        let opened = self.segment.opened().ok_or(Error::Closed)?;
         self.space.seal();
         self.segment.ready.store(self.space.ready(), std::sync::atomic::Ordering::Relaxed);
         let order = std::sync::atomic::Ordering::Relaxed;
@@ -187,20 +158,13 @@ impl Tail {
             units,
             data_end: self.position(),
             next_sequence,
-            compressed: opened.compressed.load(order),
-            holes: opened.holes.load(order),
+            compressed: self.segment.compressed.load(order),
+            holes: self.segment.holes.load(order),
         }
         .encode();
         let range = self.segment.bytes.saturating_sub(to_u64(bytes.len()))..self.segment.bytes;
-        let put = || {
-            if self.is_stored(&bytes) {
-                self.populate(range.clone())?;
-            }
-            self.put(range.start, &bytes)
-        };
-        put().map_err(|source| Error::io("write", self.segment.path(), source))?;
-        opened.region.publish(opened.region.len());
-        opened.sealed_with(units.len());
+        self.put(range.start, &bytes).map_err(self.segment.io("write"))?;
+        publish(&self.segment, self.segment.bytes);
         Ok(range)
     }
 
@@ -208,20 +172,19 @@ impl Tail {
         self.mode == WriteMode::Mmap && bytes.len() < STORE_BYTES_MAX
     }
 
-    fn populate(&self, range: Range<u64>) -> io::Result<()> {
-        match self.segment.opened() {
-            Some(opened) => {
-                opened.region.populate_write(to_usize(range.start)..to_usize(range.end))
-            }
-            None => Ok(()),
+    fn put(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let opened = self.segment.opened().filter(|_| self.is_stored(bytes));
+        match opened.as_ref().and_then(|opened| opened.map()) {
+            Some(region) => region.store(to_usize(offset), bytes),
+            None => self.file.write_at(offset, bytes),
         }
     }
+}
 
-    fn put(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        match self.segment.opened() {
-            Some(opened) if self.is_stored(bytes) => opened.region.store(to_usize(offset), bytes),
-            _ => self.file.write_at(offset, bytes),
-        }
+/// Lets readers see the bytes of a segment below `end`.
+fn publish(segment: &Segment, end: u64) {
+    if let Some(opened) = segment.opened() {
+        opened.publish(end);
     }
 }
 
@@ -237,9 +200,9 @@ pub(crate) struct Pending {
 impl Pending {
     /// Hands the frames over and lets readers see them. Answers the buffer, empty, and how it went:
     /// on an error any part of the frames may be in the file. Nothing is durable yet.
-    pub(crate) fn hand_over(mut self) -> (Vec<u8>, Result<()>) {
+    pub(crate) fn hand_over(mut self, warm: &Warm) -> (Vec<u8>, Result<()>) {
         if planted(Bug::ShownBeforeWritten) {
-            self.segment.publish(self.offset + to_u64(self.bytes.len()));
+            publish(&self.segment, self.offset + to_u64(self.bytes.len()));
         }
         let written = if self.bytes.is_empty() {
             Ok(())
@@ -247,7 +210,8 @@ impl Pending {
             self.file.write_at(self.offset, &self.bytes)
         };
         if written.is_ok() {
-            self.segment.publish(self.offset + to_u64(self.bytes.len()));
+            warm.push(self.segment.name.number, self.offset, &self.bytes);
+            publish(&self.segment, self.offset + to_u64(self.bytes.len()));
         }
         clear(&mut self.bytes);
         let failed = |source| Error::io("write", self.segment.path(), source);
@@ -316,7 +280,8 @@ pub(crate) fn begin(
     region.publish(SEGMENT_HEADER_BYTES);
     dir.rename(&spare.name, &name.to_string())?;
     let uuid = crate::identity::Uuid::from_bytes(header.uuid);
-    let segment = Segment::with_region(dir, uuid, name, region, salt.clone(), FRAMES_START);
+    let mapped = (Arc::clone(file), region);
+    let segment = Segment::with_region(dir, uuid, name, mapped, salt.clone());
     Ok(Tail::new(Arc::new(segment), Arc::clone(&spare.space), salt, FRAMES_START, mode))
 }
 

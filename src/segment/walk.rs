@@ -3,14 +3,18 @@
 //! Owns: stepping from frame to frame, and searching for frames behind a place that cannot be
 //! read. Does not own: what the records mean (`recovery`) or whether a stop is torn or damaged.
 
+use std::io;
 use std::ops::Range;
 
+use super::FRAMES_START;
 use super::probe::Probe;
 use crate::format::error::FrameError;
 use crate::format::frame::{
-    FRAME_ALIGN, FRAME_KIND_OFFSET, FrameHeader, Kind, Salt, decode_frame, peek_header,
+    FRAME_ALIGN, FRAME_HEADER_BYTES, FRAME_KIND_OFFSET, FrameHeader, HOLE_PAYLOAD_BYTES, Kind,
+    Salt, decode_frame, peek_header,
 };
 use crate::format::number::{to_u64, to_usize};
+use crate::io::File;
 use crate::planted::{Bug, planted};
 
 /// How much of a frame a walk checks.
@@ -80,7 +84,7 @@ impl<'a> Walk<'a> {
                 let header = peek_header(rest, self.salt)?;
                 let needed = header.frame_bytes();
                 let frame = rest.get(..needed).ok_or(FrameError::Short { needed })?;
-                let from = crate::format::frame::FRAME_HEADER_BYTES;
+                let from = FRAME_HEADER_BYTES;
                 let to = from + to_usize(u64::from(header.length));
                 (header, frame.get(from..to).unwrap_or(&[]))
             }
@@ -88,6 +92,58 @@ impl<'a> Walk<'a> {
         let offset = self.position();
         self.position += header.frame_bytes();
         Ok(Found { offset, header, payload })
+    }
+}
+
+/// Bytes that [`Headers`] reads at a time.
+const WINDOW_BYTES: u64 = 64 * 1024;
+
+/// Steps through the frames of a segment file up to `end`, reading it bit by bit. As with
+/// [`Depth::Header`], payloads are not checked, and none is shown but the beginning of one that a
+/// hole's would be.
+#[derive(Debug)]
+pub(crate) struct Headers<'a> {
+    file: &'a dyn File,
+    salt: &'a Salt,
+    end: u64,
+    position: u64,
+    window: Vec<u8>,
+    start: u64,
+}
+
+impl<'a> Headers<'a> {
+    pub(crate) fn new(file: &'a dyn File, salt: &'a Salt, end: u64) -> Self {
+        let (position, start) = (FRAMES_START, FRAMES_START);
+        Self { file, salt, end, position, window: Vec::new(), start }
+    }
+
+    /// Where the next frame starts.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next frame; it stays where it is if there is none.
+    pub(crate) fn step(&mut self) -> io::Result<Result<Found<'_>, FrameError>> {
+        let seen = to_u64(FRAME_HEADER_BYTES + HOLE_PAYLOAD_BYTES);
+        let window_end = self.start + to_u64(self.window.len());
+        if self.position + seen > window_end && window_end < self.end {
+            self.start = self.position;
+            self.window.resize(to_usize(WINDOW_BYTES.min(self.end.saturating_sub(self.start))), 0);
+            self.file.read_at(self.start, &mut self.window)?;
+        }
+        let rest = Part { bytes: &self.window, start: self.start }.from(to_usize(self.position));
+        Ok(peek_header(rest, self.salt).and_then(|header| {
+            let needed = header.frame_bytes();
+            let offset = self.position;
+            if offset + to_u64(needed) > self.end {
+                return Err(FrameError::Short { needed });
+            }
+            self.position += to_u64(needed);
+            let payload = rest.get(FRAME_HEADER_BYTES..).unwrap_or(&[]);
+            let length = to_usize(u64::from(header.length)).min(HOLE_PAYLOAD_BYTES);
+            let payload = payload.get(..length).unwrap_or(&[]);
+            Ok(Found { offset, header, payload })
+        }))
     }
 }
 

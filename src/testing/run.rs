@@ -312,11 +312,7 @@ impl Runner {
 
     fn read_all(&self) -> Result<(), Stop> {
         let log = self.log()?;
-        match self.model.difference(log) {
-            Ok(None) => {}
-            Ok(Some(difference)) => return Err(Stop::Violation(difference)),
-            Err(error) => return Err(self.failed("a read", error)),
-        }
+        // Before anything hands over the frames that are still in memory.
         let last = self.model.next().checked_sub(1).filter(|last| *last >= self.model.first);
         if let Some(last) = last {
             let got = log.entry(last).map_err(|error| self.failed("a read", error))?;
@@ -324,7 +320,11 @@ impl Runner {
                 return Err(Stop::Violation(format!("entry {last} is read wrong by itself")));
             }
         }
-        Ok(())
+        match self.model.difference(log) {
+            Ok(None) => Ok(()),
+            Ok(Some(difference)) => Err(Stop::Violation(difference)),
+            Err(error) => Err(self.failed("a read", error)),
+        }
     }
 
     /// Whether an error came from handing frames to the tail. Counts it.
