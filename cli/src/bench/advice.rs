@@ -1,80 +1,172 @@
 //! What follows from the figures, in plain words, with the options to write.
+//!
+//! A strategy is recommended only where its interval says that it is faster than the default by a
+//! share that matters. The interval of each strategy is as wide as the number of strategies calls
+//! for: whoever compares twenty of them finds one that was lucky.
+
+use serde::{Deserialize, Serialize};
 
 use super::contenders::Role;
-use super::measure::{Measured, Report};
-use super::time;
+use super::report::Row;
+use super::statistics::Interval;
 
 /// Below this a sync cannot have reached a device.
-const UNBELIEVABLE_NS: u64 = 5_000;
+pub(super) const UNBELIEVABLE_NS: u64 = 5_000;
 /// Above this a host that can batch should.
 const SLOW_NS: u64 = 1_000_000;
 /// A strategy must take at most this share of the default's time to be worth a setting.
-const WORTH_IT: f64 = 0.9;
-/// With fewer rounds, a tenth may be chance.
-const ROUNDS_MIN: usize = 100;
+const MATTERS: f64 = 0.95;
+/// Chance that any of the strategies is recommended by luck.
+const CHANCE: f64 = 0.05;
 
-/// One line a thing to know, the recommendation first; nothing follows from what cannot be believed.
-pub(super) fn recommendation(report: &Report) -> Vec<String> {
-    let mut lines = Vec::new();
-    let find = |role| report.of(std::slice::from_ref(&role)).next().map(cost);
-    let (floor, default) = (find(Role::Floor).unwrap_or(0), find(Role::Default).unwrap_or(0));
+/// What to set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum Verdict {
+    /// Nothing that was measured here is known to be faster by a share that matters.
+    Keep {
+        /// Name of the default.
+        default: String,
+    },
+    /// A strategy is faster.
+    Take {
+        /// Name of the strategy.
+        name: String,
+        /// What to write after `Options::new()`.
+        options: String,
+        /// Its time as a share of the default's.
+        share: Interval,
+    },
+    /// Syncs here reach no medium, so nothing follows.
+    NotADisk,
+}
+
+/// The confidence of each interval when `strategies` of them are compared with the default.
+#[expect(clippy::cast_precision_loss, reason = "a handful")]
+pub(super) fn confidence(strategies: usize) -> f64 {
+    1.0 - CHANCE / strategies.max(1) as f64
+}
+
+/// Chooses between the rows.
+pub(super) fn verdict(rows: &[Row]) -> Verdict {
+    let floor = rows.iter().find(|row| row.role == Role::Floor).map_or(0, |row| row.p50_ns);
     if floor < UNBELIEVABLE_NS {
-        return vec![
-            "A sync here takes no time at all: this is memory, or a disk that does not wait. What is \
-             acknowledged here does not survive a power cut."
-                .to_owned(),
-            "Recommendation: measure a directory on the disk that the log will be on.".to_owned(),
-        ];
+        return Verdict::NotADisk;
     }
-    lines.extend(strategy(report));
-    if report.rounds < ROUNDS_MIN {
-        lines.push(format!(
-            "There was time for {} rounds only: give it more (--seconds) before you rely on it.",
-            report.rounds
-        ));
+    let sure = |row: &&Row| row.to_default.is_some_and(|share| share.high < MATTERS);
+    let strategies = rows.iter().filter(|row| row.role == Role::Strategy);
+    let middle = |row: &Row| row.to_default.map_or(f64::INFINITY, |share| share.mid);
+    let best = strategies.filter(sure).min_by(|left, right| middle(left).total_cmp(&middle(right)));
+    if let Some((best, share)) = best.and_then(|best| Some((best, best.to_default?))) {
+        Verdict::Take { name: best.name.clone(), options: best.options.clone(), share }
+    } else {
+        let default = rows.iter().find(|row| row.role == Role::Default);
+        Verdict::Keep { default: default.map(|row| row.name.clone()).unwrap_or_default() }
     }
-    if report.copy_on_write {
-        lines.push(
-            "This file system copies on write: the engine uses Pwrite here whatever it is told."
-                .to_owned(),
-        );
-    }
-    let barrier = report.of(&[Role::Policy]).find(|policy| policy.setting.contains("Barrier"));
-    if let Some(barrier) = barrier.map(cost).filter(|barrier| *barrier > 0) {
-        let slow =
-            if floor > SLOW_NS { " A sync is slow here: that, or several threads." } else { "" };
-        lines.push(format!(
-            "A host that syncs before its messages leave, and not for each append, pays {} an append \
-             instead of {}: Options::new().durability(Durability::Barrier).{slow}",
-            time(barrier),
-            time(default),
-        ));
-    }
+}
+
+/// One line per thing to know, the recommendation first.
+pub(super) fn lines(verdict: &Verdict, rows: &[Row]) -> Vec<String> {
+    let mut lines = vec![match verdict {
+        Verdict::NotADisk => {
+            return vec![
+                "A sync here takes no time at all: this is memory, or a disk that does not wait. \
+                 What is acknowledged here does not survive a power cut."
+                    .to_owned(),
+                "Recommendation: measure a directory on the disk that the log will be on."
+                    .to_owned(),
+            ];
+        }
+        Verdict::Keep { default } => format!(
+            "Recommendation: keep the default, Options::new() ({default}): nothing here beats it on \
+             this disk."
+        ),
+        Verdict::Take { name, options, share } => format!(
+            "Recommendation: Options::new(){options} ({name}). It takes {:.0} % less time than the \
+             default; with 95 % confidence between {:.0} and {:.0} % less.",
+            percent_less(share.mid),
+            percent_less(share.high),
+            percent_less(share.low),
+        ),
+    }];
+    lines.extend(barrier(rows));
     lines.push("Interval and Os are not safe for consensus, however fast.".to_owned());
     lines
 }
 
-fn cost(measured: &Measured) -> u64 {
-    measured.percentile(0.5)
+fn percent_less(share: f64) -> f64 {
+    (1.0 - share) * 100.0
 }
 
-/// Which strategy to take.
-fn strategy(report: &Report) -> Option<String> {
-    let default = report.of(&[Role::Default]).next()?;
-    let strategies = report.of(&[Role::Strategy]);
-    let best = strategies.min_by(|left, right| left.ratio.total_cmp(&right.ratio))?;
-    Some(if best.ratio < default.ratio * WORTH_IT {
-        format!(
-            "Recommendation: Options::new(){} ({}), which takes {:.0} % less than the default ({}).",
-            best.setting,
-            best.name,
-            (1.0 - best.ratio / default.ratio) * 100.0,
-            default.name,
-        )
-    } else {
-        format!(
-            "Recommendation: keep Options::new() ({}); nothing here is faster by a tenth.",
-            default.name
-        )
-    })
+/// What a host gains that syncs once for several appends.
+fn barrier(rows: &[Row]) -> Option<String> {
+    let default = rows.iter().find(|row| row.role == Role::Default)?;
+    let barrier =
+        rows.iter().find(|row| row.role == Role::Policy && row.options.contains("Barrier"))?;
+    let slow = if default.p50_ns > SLOW_NS { " A sync is slow here: do that." } else { "" };
+    Some(format!(
+        "A host that syncs once before its messages leave pays {} per append instead of {}: \
+         Options::new(){}.{slow}",
+        super::table::time(barrier.p50_ns),
+        super::table::time(default.p50_ns),
+        barrier.options,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::rows_of_times;
+    use super::*;
+
+    /// Slices of a disk whose speed drifts and which now and then is slow for somebody.
+    fn disk(random: &mut fastrand::Rng, rounds: usize, shares: &[f64]) -> Vec<Vec<u64>> {
+        let mut slices = vec![Vec::new(); shares.len()];
+        let mut speed = 200_000.0_f64;
+        for _ in 0..rounds {
+            speed = (speed * (0.93 + 0.14 * random.f64())).clamp(100_000.0, 900_000.0);
+            for (slices, share) in slices.iter_mut().zip(shares) {
+                let slow = if random.u8(..) < 12 { 4.0 } else { 1.0 };
+                let took = speed * share * slow * (0.8 + 0.4 * random.f64());
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a time of a simulated disk"
+                )]
+                slices.push(took as u64);
+            }
+        }
+        slices
+    }
+
+    #[test]
+    fn a_disk_with_nothing_to_choose_between_never_gets_a_recommendation() {
+        for seed in 0..40 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let rows = rows_of_times(&disk(&mut random, 60, &[1.0; 18]));
+            let verdict = verdict(&rows);
+            assert!(matches!(verdict, Verdict::Keep { .. }), "seed {seed}: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_strategy_that_is_a_fifth_faster_is_found_every_time() {
+        for seed in 0..8 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut shares = [1.0; 18];
+            shares[7] = 0.8;
+            let rows = rows_of_times(&disk(&mut random, 200, &shares));
+            let Verdict::Take { name, share, .. } = verdict(&rows) else {
+                panic!("seed {seed}: not found")
+            };
+            assert_eq!(name, "strategy 7");
+            assert!(share.low < 0.8 && 0.8 < share.high, "seed {seed}: {share:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_believed_is_no_base_for_advice() {
+        let rows = rows_of_times(&[vec![900; 50], vec![900; 50], vec![300; 50]]);
+        assert_eq!(verdict(&rows), Verdict::NotADisk);
+        assert!(lines(&Verdict::NotADisk, &rows).iter().any(|line| line.contains("power cut")));
+    }
 }

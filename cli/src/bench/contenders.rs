@@ -1,33 +1,53 @@
-//! Who takes part: the floor, every strategy, every policy. The logs are small, so that a bench fits
-//! on a small disk and is soon ready.
+//! Who takes part: the floors, every strategy, batches, threads and policies. The logs are small, so
+//! that a bench fits on a small disk and is soon ready.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use indelible::io::os::OsDirectory;
-use indelible::io::{Directory, File};
 use indelible::{
     Batch, Durability, Error, Log, Options, Preparation, Result, SyncMethod, WriteMode,
 };
+use serde::{Deserialize, Serialize};
 
-/// Size of the floor's file and of every log's segments, in bytes.
+use super::floor::Floor;
+use super::report::Label;
+
+/// Size of every log's segments, in bytes.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
-/// Bytes of one zero-filling write.
-const FILL_BYTES: usize = 4 * 1024;
 /// After so many bytes a log lets go of what it holds.
 const KEPT_BYTES: u64 = 2 * 1024 * 1024;
 /// Appends between two syncs of a barrier, and the bytes of them that are not exceeded.
 const BARRIER_APPENDS: usize = 16;
 const BARRIER_BYTES: usize = 1024 * 1024;
-/// Appends that one contender makes in a row.
+/// Appends that one contender makes in a row, and that each of several threads makes.
 const APPENDS_PER_TURN: usize = 4;
+/// Batches that are measured: so many entries, or as many as fill a mebibyte.
+const BATCHES: [usize; 2] = [10, 100];
+const LARGE_BATCH_BYTES: usize = 1024 * 1024;
+/// Threads that share syncs.
+const THREADS: [usize; 3] = [4, 16, 64];
+
+/// Which table a contender stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Group {
+    /// One append, durable on return.
+    Durable,
+    /// Many entries with one sync.
+    Batches,
+    /// Several threads whose appends share syncs.
+    Threads,
+    /// Another promise than durable on return.
+    Policies,
+}
 
 /// What a contender stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Role {
-    /// The least a durable append can cost: `pwrite` onto space that was zero-filled in small writes
-    /// before, then `fdatasync`.
+    /// The least that durable bytes can cost here, without a log.
     Floor,
     /// The strategy that a log has unless it is told otherwise.
     Default,
@@ -35,60 +55,78 @@ pub(super) enum Role {
     Strategy,
     /// Another promise.
     Policy,
+    /// The default under another load.
+    Load,
 }
 
-/// One that appends.
+/// One that writes.
 pub(super) struct Contender {
-    pub(super) name: String,
-    /// What to write in Rust to have it.
-    pub(super) setting: String,
-    pub(super) role: Role,
-    /// Appends that are timed together.
-    pub(super) appends: usize,
+    pub(super) label: Label,
     how: How,
 }
 
 enum How {
-    Floor { file: Arc<dyn File>, at: u64 },
-    Log { log: Log, sync: bool, since_tidy: u64 },
+    Floor(Floor),
+    Log { log: Log, work: Work, since_tidy: u64 },
+}
+
+/// What one operation on a log is.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    /// Appends, each durable as the log's policy has it, then a sync if asked for. Timed per append.
+    Appends { count: usize, sync: bool },
+    /// One batch of so many entries.
+    Batch(usize),
+    /// An append by each of so many threads, at once.
+    Threads(usize),
+}
+
+/// What one slice took.
+#[derive(Debug)]
+pub(super) struct Slice {
+    /// By operation, in nanoseconds.
+    pub(super) latencies: Vec<u64>,
+    /// The time all of them took together, in nanoseconds.
+    pub(super) elapsed: u64,
 }
 
 impl Contender {
-    /// The log, if it is one.
-    pub(super) const fn log(&self) -> Option<&Log> {
-        match &self.how {
-            How::Floor { .. } => None,
-            How::Log { log, .. } => Some(log),
-        }
-    }
-
-    /// How often it is timed in one turn.
-    pub(super) const fn operations(&self) -> usize {
-        if self.appends == 1 { APPENDS_PER_TURN } else { 1 }
-    }
-
-    /// What is timed.
-    pub(super) fn operate(&mut self, entry: &[u8]) -> Result<()> {
-        let written = (entry.len() * self.appends) as u64;
-        match &mut self.how {
-            How::Floor { file, at } => {
-                let failed = |source| io_at("write", Path::new("the floor's file"), source);
-                let end = *at + entry.len() as u64;
-                file.write_at(*at, entry).map_err(failed)?;
-                file.sync(*at..end, SyncMethod::Fdatasync).map_err(failed)?;
-                *at = if end + entry.len() as u64 > SEGMENT_BYTES { 0 } else { end };
+    /// Has its turn: a few operations, timed one by one.
+    pub(super) fn turn(&mut self, entry: &[u8]) -> Result<Slice> {
+        let started = now();
+        let latencies = match &mut self.how {
+            How::Floor(floor) => {
+                timed(|| floor.write().map_err(|it| io_at("write", "a floor", it)))?
             }
-            How::Log { log, sync, since_tidy } => {
-                for _ in 0..self.appends {
-                    log.append(entry)?;
-                }
-                if *sync {
-                    log.sync()?;
-                }
-                *since_tidy += written;
+            How::Log { log, work: Work::Threads(count), since_tidy } => {
+                *since_tidy += (entry.len() * *count * APPENDS_PER_TURN) as u64;
+                return at_once(log, *count, entry);
             }
-        }
-        Ok(())
+            How::Log { log, work: Work::Batch(count), since_tidy } => {
+                let mut batch = Batch::new();
+                for _ in 0..*count {
+                    batch.append(entry);
+                }
+                *since_tidy += (entry.len() * *count * APPENDS_PER_TURN) as u64;
+                timed(|| log.commit(&batch).map(drop))?
+            }
+            How::Log { log, work: Work::Appends { count, sync }, since_tidy } => {
+                let per_append = |took: u64| took / *count as u64;
+                let taken = timed(|| {
+                    for _ in 0..*count {
+                        log.append(entry)?;
+                    }
+                    if *sync { log.sync() } else { Ok(()) }
+                })?;
+                *since_tidy += (entry.len() * *count * taken.len()) as u64;
+                taken.into_iter().map(per_append).collect()
+            }
+        };
+        let elapsed = match &self.how {
+            How::Log { work: Work::Appends { .. }, .. } => latencies.iter().sum(),
+            _ => nanoseconds(started.elapsed()),
+        };
+        Ok(Slice { latencies, elapsed })
     }
 
     /// Lets go of what was written, untimed, so that the disk does not fill up.
@@ -104,46 +142,177 @@ impl Contender {
     }
 }
 
+/// A few calls, each with the time it took in nanoseconds.
+fn timed(mut call: impl FnMut() -> Result<()>) -> Result<Vec<u64>> {
+    let mut taken = Vec::with_capacity(APPENDS_PER_TURN);
+    for _ in 0..APPENDS_PER_TURN {
+        let started = now();
+        call()?;
+        taken.push(nanoseconds(started.elapsed()));
+    }
+    Ok(taken)
+}
+
+/// Appends of several threads that begin together.
+fn at_once(log: &Log, count: usize, entry: &[u8]) -> Result<Slice> {
+    let begin = std::sync::Barrier::new(count + 1);
+    let failed = AtomicBool::new(false);
+    let (outcomes, elapsed) = std::thread::scope(|scope| {
+        let append = || {
+            begin.wait();
+            if failed.load(Ordering::Relaxed) {
+                Ok(Vec::new())
+            } else {
+                timed(|| log.append(entry).map(drop))
+            }
+        };
+        let mut threads = Vec::with_capacity(count);
+        for _ in 0..count {
+            match std::thread::Builder::new().spawn_scoped(scope, append) {
+                Ok(thread) => threads.push(thread),
+                // Those that wait are let go, to find that there is nothing to do.
+                Err(source) => {
+                    failed.store(true, Ordering::Relaxed);
+                    let missing = count - threads.len();
+                    for _ in 0..missing {
+                        scope.spawn(|| begin.wait());
+                    }
+                    begin.wait();
+                    return (vec![Err(io_at("start a thread for", "the bench", source))], 0);
+                }
+            }
+        }
+        begin.wait();
+        let started = now();
+        let outcomes: Vec<_> =
+            threads.into_iter().map(|thread| thread.join().unwrap_or(Err(Error::Closed))).collect();
+        (outcomes, nanoseconds(started.elapsed()))
+    });
+    let mut latencies = Vec::with_capacity(count * APPENDS_PER_TURN);
+    for outcome in outcomes {
+        latencies.extend(outcome?);
+    }
+    Ok(Slice { latencies, elapsed })
+}
+
 /// Everybody, ready to begin, in directories inside `place`.
-pub(super) fn all(place: &Path, door: &OsDirectory, bytes: usize) -> Result<Vec<Contender>> {
-    let mut contenders = vec![floor(door)?];
-    for (name, setting, role, options) in strategies() {
-        let path = place.join(contenders.len().to_string());
-        let log = Log::create(path, &options.segment_bytes(SEGMENT_BYTES))?;
-        let how = How::Log { log, sync: false, since_tidy: 0 };
-        contenders.push(Contender { name, setting, role, appends: 1, how });
+pub(super) fn all(place: &Path, bytes: usize) -> Result<Vec<Contender>> {
+    let mut all = Vec::new();
+    let large = (LARGE_BATCH_BYTES / bytes.max(1)).max(1);
+    floors(&mut all, place, Group::Durable, bytes)?;
+    for strategy in strategies() {
+        add(&mut all, place, strategy, Work::Appends { count: 1, sync: false }, bytes)?;
+    }
+    let batches =
+        BATCHES.into_iter().filter(|count| count * bytes < LARGE_BATCH_BYTES).chain([large]);
+    for count in batches {
+        floors(&mut all, place, Group::Batches, bytes * count)?;
+        let name = format!("log, a batch of {count}");
+        let contestant = load(Group::Batches, name, 1);
+        add(&mut all, place, contestant, Work::Batch(count), bytes * count)?;
+    }
+    for threads in THREADS {
+        let contestant = load(Group::Threads, format!("log, {threads} threads"), threads);
+        add(&mut all, place, contestant, Work::Threads(threads), bytes)?;
     }
     let appends = (BARRIER_BYTES / bytes.max(1)).clamp(1, BARRIER_APPENDS);
     for (name, setting, durability) in policies(appends) {
-        let path = place.join(contenders.len().to_string());
-        let options = Options::new().durability(durability).segment_bytes(SEGMENT_BYTES);
-        let log = Log::create(path, &options)?;
-        let how = How::Log { log, sync: durability == Durability::Barrier, since_tidy: 0 };
-        let setting = format!(".durability(Durability::{setting})");
-        contenders.push(Contender { name, setting, role: Role::Policy, appends, how });
+        let sync = durability == Durability::Barrier;
+        let contestant = Contestant {
+            group: Group::Policies,
+            role: Role::Policy,
+            name,
+            setting: format!(".durability(Durability::{setting})"),
+            options: Options::new().durability(durability),
+            threads: 1,
+        };
+        add(&mut all, place, contestant, Work::Appends { count: appends, sync }, bytes)?;
     }
-    Ok(contenders)
+    Ok(all)
 }
 
-fn floor(door: &OsDirectory) -> Result<Contender> {
-    let failed = |source| io_at("prepare a file in", door.path(), source);
-    let (_name, file) = door.create(SEGMENT_BYTES, true).map_err(failed)?;
-    let zeros = vec![0; FILL_BYTES];
-    for at in (0..SEGMENT_BYTES).step_by(FILL_BYTES) {
-        file.write_at(at, &zeros).map_err(failed)?;
-    }
-    file.sync(0..SEGMENT_BYTES, SyncMethod::Fsync).map_err(failed)?;
-    Ok(Contender {
-        name: "floor: pwrite + fdatasync".to_owned(),
-        setting: String::new(),
-        role: Role::Floor,
-        appends: 1,
-        how: How::Floor { file, at: 0 },
-    })
+/// A log that is to take part.
+struct Contestant {
+    group: Group,
+    role: Role,
+    name: String,
+    setting: String,
+    options: Options,
+    threads: usize,
 }
 
-/// The strategies with the name, what to write for it, and the options; the default first.
-fn strategies() -> Vec<(String, String, Role, Options)> {
+fn load(group: Group, name: String, threads: usize) -> Contestant {
+    let (setting, options) = (String::new(), Options::new());
+    Contestant { group, role: Role::Load, name, setting, options, threads }
+}
+
+fn add(
+    all: &mut Vec<Contender>,
+    place: &Path,
+    it: Contestant,
+    work: Work,
+    bytes: usize,
+) -> Result<()> {
+    let path = place.join(all.len().to_string());
+    let log = Log::create(path, &it.options.segment_bytes(SEGMENT_BYTES))?;
+    // The buffered floor that was prepared last before it is the one of the same bytes.
+    let same = |it: &Contender| it.label.role == Role::Floor && it.label.bytes == bytes as u64;
+    let floor = all.iter().position(same).unwrap_or(0);
+    all.push(Contender {
+        label: Label {
+            group: it.group,
+            role: it.role,
+            name: it.name,
+            options: it.setting,
+            bytes: bytes as u64,
+            threads: it.threads,
+            floor,
+        },
+        how: How::Log { log, work, since_tidy: 0 },
+    });
+    Ok(())
+}
+
+/// The buffered floor of so many bytes, and the direct one where the file system has it.
+fn floors(all: &mut Vec<Contender>, place: &Path, group: Group, bytes: usize) -> Result<()> {
+    let first = all.len();
+    let size = match group {
+        Group::Durable => String::new(),
+        _ => format!(" {}", crate::text::size(bytes as u64)),
+    };
+    for (direct, name) in [(false, "pwrite + fdatasync"), (true, "O_DIRECT + DSYNC")] {
+        let path = place.join(all.len().to_string());
+        let floor = match Floor::prepare(&path, bytes, direct) {
+            Ok(floor) => floor,
+            // The file system has no direct writes: so there is no such floor.
+            Err(source) if direct && is_refusal(&source) => {
+                continue;
+            }
+            Err(source) => return Err(io_at("prepare a floor in", place, source)),
+        };
+        all.push(Contender {
+            label: Label {
+                group,
+                role: Role::Floor,
+                name: format!("floor{size}: {name}"),
+                options: String::new(),
+                bytes: bytes as u64,
+                threads: 1,
+                floor: first,
+            },
+            how: How::Floor(floor),
+        });
+    }
+    Ok(())
+}
+
+fn is_refusal(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::Unsupported)
+}
+
+/// The strategies: the default first, then every other write mode and sync method, then another
+/// preparation of the space.
+fn strategies() -> Vec<Contestant> {
     let mut strategies = Vec::new();
     let methods = [
         (SyncMethod::Fdatasync, "fdatasync"),
@@ -167,31 +336,48 @@ fn strategies() -> Vec<(String, String, Role, Options)> {
             strategies.push((format!("{mode:?}, {name}"), setting.concat(), role, options));
         }
     }
-    let name = "Buffered, fdatasync, fallocate only".to_owned();
-    let setting = ".preparation(Preparation::Fallocate)".to_owned();
-    let options = Options::new().preparation(Preparation::Fallocate);
-    strategies.push((name, setting, Role::Strategy, options));
-    strategies
+    strategies.push((
+        "fallocate, not zero-filled".to_owned(),
+        ".preparation(Preparation::Fallocate)".to_owned(),
+        Role::Strategy,
+        Options::new().preparation(Preparation::Fallocate),
+    ));
+    strategies.sort_by_key(|(_, _, role, _)| *role != Role::Default);
+    let contestant = |(name, setting, role, options)| Contestant {
+        group: Group::Durable,
+        role,
+        name,
+        setting,
+        options,
+        threads: 1,
+    };
+    strategies.into_iter().map(contestant).collect()
 }
 
 /// The policies with what they promise; `appends` are made between two syncs of a barrier.
 fn policies(appends: usize) -> [(String, &'static str, Durability); 3] {
     let interval = Durability::Interval(Duration::from_millis(10));
     [
-        (format!("Barrier, a sync after {appends}: durable then"), "Barrier", Durability::Barrier),
-        (
-            "Interval, 10 ms: a crash may lose those".to_owned(),
-            "Interval(Duration::from_millis(10))",
-            interval,
-        ),
-        ("Os: a power cut may lose half a minute".to_owned(), "Os", Durability::Os),
+        (format!("Barrier, one sync per {appends}"), "Barrier", Durability::Barrier),
+        ("Interval: loses 10 ms".to_owned(), "Interval(Duration::from_millis(10))", interval),
+        ("Os: loses half a minute".to_owned(), "Os", Durability::Os),
     ]
 }
 
 /// An error of the operating system at a path; a full disk is one of its own.
-pub(super) fn io_at(op: &'static str, path: &Path, source: std::io::Error) -> Error {
+pub(super) fn io_at(op: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Error {
+    let path = path.as_ref().to_path_buf();
     if source.kind() == std::io::ErrorKind::StorageFull {
-        return Error::DiskFull { path: path.to_path_buf(), needed: SEGMENT_BYTES };
+        return Error::DiskFull { path, needed: SEGMENT_BYTES };
     }
-    Error::Io { op, path: path.to_path_buf(), source: Arc::new(source) }
+    Error::Io { op, path, source: Arc::new(source) }
+}
+
+#[expect(clippy::disallowed_methods, reason = "measuring is what this is for")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
+pub(super) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,176 +1,266 @@
-//! `indelible bench`: what an append costs on this very disk, strategy by strategy.
+//! `indelible bench`: what a durable append costs on this very disk, strategy by strategy.
 //!
-//! Owns: the arguments, the tables. Does not own: who takes part (`contenders`), measuring
-//! (`measure`), what follows (`advice`), drawing (`picture`). Works in a directory of its own inside
-//! the one it is given, and removes it, also when it fails or is interrupted.
+//! Owns: the arguments, and the order of a run. Does not own: who takes part (`contenders`, `floor`),
+//! the turns (`turns`), how sure a figure is (`statistics`), what follows (`advice`), what stands under
+//! the directory (`ground`), what is printed (`report`, `table`, `picture`, `page`). Works in a directory
+//! of its own inside each one it is given, and removes it, also when it fails or is interrupted;
+//! `leftover` finds those of runs that were killed.
 
 mod advice;
 mod contenders;
-mod measure;
+mod floor;
+mod ground;
+mod leftover;
+mod page;
 mod picture;
+mod report;
+mod statistics;
+mod table;
+mod turns;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
-
-use self::advice::recommendation;
-use self::contenders::{Role, io_at};
-use self::measure::{Measured, Report, Run, interruption, measure};
+use self::contenders::io_at;
+use self::leftover::Workplace;
+use self::report::{Place, Report, VERSION, rows};
+use self::turns::Run;
 use crate::Failure;
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Args {
-    /// A directory on the disk to be measured. It is created if need be, and left as it was. The files
-    /// in between take about 150 MB.
-    #[arg(value_name = "DIR")]
-    dir: PathBuf,
-    /// How long to measure, in seconds.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    /// Directories on the disks to be measured. They are created if need be, and left as they were.
+    /// The files in between take about 200 MB.
+    #[arg(value_name = "DIR", required = true)]
+    dirs: Vec<PathBuf>,
+    /// How long to measure each directory at most, in seconds. It ends sooner when more time would
+    /// change no advice.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Bytes of each entry.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     bytes: u64,
-    /// Prints one JSON object instead.
+    /// Measures as well how long a burst of 64 MiB by another program hurts.
     #[arg(long)]
+    neighbour: bool,
+    /// Prints one JSON object instead.
+    #[arg(long, conflicts_with = "report")]
     json: bool,
-    /// Draws the latencies into this SVG file as well.
+    /// Prints a block of Markdown instead, made to be published.
+    #[arg(long)]
+    report: bool,
+    /// Compares with the JSON of an older run.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "report"])]
+    compare: Option<PathBuf>,
+    /// Writes one self-contained page as well.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Draws the durable appends of the first directory into this SVG file as well.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Removes what killed runs left in these directories, and measures nothing.
+    #[arg(long, conflicts_with_all = ["json", "report", "compare", "html", "svg"])]
+    remove_leftovers: bool,
 }
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
-    if let Some(file) = &args.svg {
-        // Not after all that measuring.
-        picture::can_be_drawn(file)?;
+    if args.remove_leftovers {
+        return remove_leftovers(&args.dirs, out);
     }
-    let stop = interruption()?;
-    let show = std::io::stderr().is_terminal();
-    let mut shown = u64::MAX;
-    let mut progress = |percent| {
-        if show && percent != shown {
-            shown = percent;
-            bar(percent);
-        }
-    };
-    let report = measure(
-        &args.dir,
-        Run {
-            bytes: usize::try_from(args.bytes).unwrap_or(usize::MAX),
-            time: Duration::from_secs(args.seconds),
-            stop: &stop,
-            progress: &mut progress,
-        },
-    );
-    if show {
-        // A clean line for what follows; the terminal may be gone.
-        let _unheard = std::io::stderr().write_all(b"\r\x1b[K");
+    // Not after all that measuring.
+    for file in args.html.iter().chain(&args.svg) {
+        picture::can_be_written(file)?;
     }
-    let report = report?;
-    if let Some(file) = &args.svg {
-        picture::svg(&report, file)?;
+    let old = args.compare.as_deref().map(read_report).transpose()?;
+    let report = measure_all(args)?;
+    if let (Some(file), Some(place)) = (&args.svg, report.places.first()) {
+        save(file, &picture::svg(place, report.entry_bytes)?)?;
+    }
+    if let Some(file) = &args.html {
+        save(file, &page::page(&report)?)?;
     }
     if args.json {
-        writeln!(out, "{}", as_json(&report))?;
-        return Ok(());
+        let text = serde_json::to_string_pretty(&report).map_err(std::io::Error::from)?;
+        return Ok(writeln!(out, "{text}")?);
     }
-    tables(&report, out)?;
-    for line in recommendation(&report) {
-        writeln!(out, "{line}")?;
+    if args.report {
+        return Ok(table::markdown(&report, out)?);
+    }
+    for place in &report.places {
+        table::place(&report, place, out)?;
+    }
+    if report.places.len() > 1 {
+        table::fastest(&report, out)?;
+    }
+    if let Some(old) = &old {
+        table::comparison(&report, old, out)?;
     }
     Ok(())
 }
 
-/// How far the measuring is, on one line that is written over.
-fn bar(percent: u64) {
-    const WIDTH: u64 = 40;
-    let filled = usize::try_from(percent * WIDTH / 100).unwrap_or(0);
-    let rest = usize::try_from(WIDTH).unwrap_or(0).saturating_sub(filled);
-    let doing = if percent == 0 { "preparing" } else { "measuring" };
-    let line = format!("\r{doing} [{}{}] {percent} %", "#".repeat(filled), ".".repeat(rest));
-    let _unheard = std::io::stderr().write_all(line.as_bytes());
-}
-
-fn tables(report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
-    let Report { bytes, rounds, threads, .. } = report;
-    writeln!(out, "appends of {bytes} bytes, {rounds} rounds in which all take turns\n")?;
-    let durable = [Role::Floor, Role::Default, Role::Strategy];
-    table(report, "each durable on return", &durable, out)?;
-    table(report, "by append, other promises", &[Role::Policy], out)?;
-    writeln!(
-        out,
-        "  {} threads that share syncs: {:.0} durable appends/s, {:.1} x one thread, {:.1} a sync\n",
-        threads.count, threads.rate, threads.gain, threads.per_sync
-    )
-}
-
-fn table(report: &Report, title: &str, roles: &[Role], out: &mut dyn Write) -> std::io::Result<()> {
-    writeln!(
-        out,
-        "  {title:<41} {:>9} {:>9} {:>9} {:>8}  {}",
-        "p50",
-        "p99",
-        "max",
-        "x floor",
-        picture::SCALE
-    )?;
-    for measured in report.of(roles) {
-        let mark = if measured.role == Role::Default { " (the default)" } else { "" };
-        writeln!(
-            out,
-            "  {:<41} {:>9} {:>9} {:>9} {:>8.2}  {}",
-            format!("{}{mark}", measured.name),
-            time(measured.percentile(0.5)),
-            time(measured.percentile(0.99)),
-            time(measured.percentile(1.0)),
-            measured.ratio,
-            picture::sparkline(measured),
-        )?;
-    }
-    writeln!(out)
-}
-
-/// A duration in the unit that suits it.
-fn time(nanoseconds: u64) -> String {
-    match nanoseconds {
-        0..10_000 => format!("{nanoseconds} ns"),
-        10_000..10_000_000 => format!("{} us", nanoseconds / 1000),
-        _ => format!("{} ms", nanoseconds / 1_000_000),
-    }
-}
-
-fn as_json(report: &Report) -> serde_json::Value {
-    let one = |measured: &Measured| {
-        json!({
-            "name": measured.name,
-            "options": measured.setting,
-            "p50_ns": measured.percentile(0.5),
-            "p90_ns": measured.percentile(0.9),
-            "p99_ns": measured.percentile(0.99),
-            "max_ns": measured.percentile(1.0),
-            "ratio_to_floor": measured.ratio,
-        })
+fn measure_all(args: &Args) -> Result<Report, Failure> {
+    let stop = interruption()?;
+    let (host, kernel) = system();
+    let mut report = Report {
+        version: VERSION,
+        program: concat!("indelible ", env!("CARGO_PKG_VERSION")).to_owned(),
+        date: today(),
+        host,
+        kernel,
+        processors: std::thread::available_parallelism().map_or(1, usize::from),
+        entry_bytes: args.bytes,
+        places: Vec::new(),
     };
-    let all = |roles: &[Role]| report.of(roles).map(one).collect::<Vec<_>>();
-    json!({
-        "entry_bytes": report.bytes,
-        "rounds": report.rounds,
-        "copy_on_write": report.copy_on_write,
-        "floor": all(&[Role::Floor]).pop(),
-        "strategies": all(&[Role::Default, Role::Strategy]),
-        "policies": all(&[Role::Policy]),
-        "threads": {
-            "count": report.threads.count,
-            "appends_per_second": report.threads.rate,
-            "gain_over_one": report.threads.gain,
-            "appends_per_sync": report.threads.per_sync,
-        },
-        "recommendation": recommendation(report),
-    })
+    for dir in &args.dirs {
+        report.places.push(measure(dir, args, &stop)?);
+    }
+    Ok(report)
 }
 
-/// A failure of a file that is not one of the logs.
-fn cannot(op: &'static str, path: &Path, source: std::io::Error) -> Failure {
+/// Measures in a directory of its own inside `dir`, which it leaves as it was, whatever happens.
+fn measure(dir: &Path, args: &Args, stop: &AtomicBool) -> Result<Place, Failure> {
+    let existed = dir.exists();
+    if existed && !dir.is_dir() {
+        let source = std::io::ErrorKind::NotADirectory.into();
+        return Err(io_failure("measure in", dir, source));
+    }
+    std::fs::create_dir_all(dir).map_err(|source| io_failure("create directory", dir, source))?;
+    let left = leftover::find(dir).map_err(|source| io_failure("list", dir, source))?;
+    for path in left {
+        warn(&format!(
+            "{} is what a killed run left: --remove-leftovers removes it",
+            path.display()
+        ));
+    }
+    let place = Workplace::create(dir)
+        .map_err(|source| io_failure("create a directory in", dir, source))?;
+    let measured = measure_in(place.path(), dir, args, stop);
+    drop(place);
+    if !existed {
+        // Ours, and empty again; if something else is in it by now, it stays.
+        let _ignored = std::fs::remove_dir(dir);
+    }
+    // An error that came with an interruption is its consequence, not news.
+    if stop.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { measured }
+}
+
+fn measure_in(place: &Path, dir: &Path, args: &Args, stop: &AtomicBool) -> Result<Place, Failure> {
+    let mut ground = ground::look(dir);
+    let busy = ground::busy();
+    for line in &busy {
+        warn(&format!("the machine is busy, and the figures may mislead: {line}"));
+    }
+    let mut bar = Bar::new(dir);
+    let mut progress = |percent| bar.show(percent);
+    let mut run = Run {
+        bytes: usize::try_from(args.bytes).unwrap_or(usize::MAX),
+        time: Duration::from_secs(args.seconds),
+        stop,
+        progress: &mut progress,
+    };
+    let rounds = turns::rounds(place, &mut run)?;
+    if !turns::has_figures(&rounds) {
+        return Err(io_failure("measure in", dir, std::io::ErrorKind::TimedOut.into()));
+    }
+    let roll = turns::roll(place, &run)?;
+    let neighbour = if args.neighbour { Some(turns::neighbour(place, &run)?) } else { None };
+    bar.clear();
+    let rows = rows(&rounds.labels, &rounds.samples);
+    let floor = rows.first().map_or(0, |row| row.p50_ns);
+    ground.warnings.extend(ground::too_fast(&ground, floor));
+    let (count, settled) = (rounds.count, rounds.settled);
+    Ok(Place { rounds: count, settled, roll, neighbour, ..Place::new(ground, busy, rows) })
+}
+
+fn remove_leftovers(dirs: &[PathBuf], out: &mut dyn Write) -> crate::Outcome {
+    for dir in dirs {
+        for path in leftover::find(dir).map_err(|source| io_failure("list", dir, source))? {
+            std::fs::remove_dir_all(&path).map_err(|source| io_failure("remove", &path, source))?;
+            writeln!(out, "removed {}", path.display())?;
+        }
+    }
+    Ok(())
+}
+
+fn read_report(file: &Path) -> Result<Report, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|source| io_failure("read", file, source))?;
+    let report: Report = serde_json::from_str(&text)
+        .map_err(|source| io_failure("read a run from", file, source.into()))?;
+    if report.version != VERSION {
+        let source =
+            format!("version {} of the report; this build reads {VERSION}", report.version);
+        return Err(io_failure("read a run from", file, std::io::Error::other(source)));
+    }
+    Ok(report)
+}
+
+fn save(file: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(file, text).map_err(|source| io_failure("write", file, source))
+}
+
+/// A failure at a path that need not be one of a log.
+fn io_failure(op: &'static str, path: &Path, source: std::io::Error) -> Failure {
     Failure::Log(io_at(op, path, source))
+}
+
+/// A line on standard error.
+fn warn(line: &str) {
+    let _unheard = writeln!(std::io::stderr(), "indelible: {line}");
+}
+
+/// Name of the machine, and version of its kernel.
+fn system() -> (String, String) {
+    let uname = rustix::system::uname();
+    let text = |it: &std::ffi::CStr| it.to_string_lossy().into_owned();
+    (text(uname.nodename()), text(uname.release()))
+}
+
+/// Now, in UTC.
+#[expect(clippy::disallowed_methods, reason = "the date of a report")]
+fn today() -> String {
+    humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
+}
+
+/// A flag that Ctrl-C and a request to terminate set, so that the files are removed before the end.
+fn interruption() -> std::io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // Asked a second time, the process ends at once.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+/// How far the measuring is, on one line that is written over; nothing where nobody looks.
+struct Bar {
+    shown: bool,
+    percent: u64,
+    directory: String,
+}
+
+impl Bar {
+    fn new(dir: &Path) -> Self {
+        let shown = std::io::stderr().is_terminal();
+        Self { shown, percent: u64::MAX, directory: dir.display().to_string() }
+    }
+
+    fn show(&mut self, percent: u64) {
+        if self.shown && percent != self.percent {
+            self.percent = percent;
+            let line = format!("\r{:.40}: {percent} %", self.directory);
+            let _unheard = std::io::stderr().write_all(line.as_bytes());
+        }
+    }
+
+    /// A clean line for what follows; the terminal may be gone.
+    fn clear(&mut self) {
+        if self.shown {
+            let _unheard = std::io::stderr().write_all(b"\r\x1b[K");
+        }
+    }
 }

@@ -1,122 +1,127 @@
-//! Latencies as pictures: a line of blocks for the terminal, an SVG file for elsewhere.
+//! Latencies as a picture: every sample of a row is a dot on a logarithmic axis, its median and its
+//! 99th percentile are marked, and so is the floor's median.
 
 use std::path::Path;
 
 use plotters::prelude::*;
 
-use super::cannot;
-use super::contenders::Role;
-use super::measure::{Measured, Report};
+use super::contenders::{Group, Role};
+use super::io_failure;
+use super::report::{Place, Row};
 use crate::Failure;
 
-/// Columns of the terminal's picture: six decades from 100 ns to 100 ms.
-const COLUMNS: usize = 24;
-const COLUMNS_PER_DECADE: f64 = 4.0;
-const FIRST_NS: u64 = 100;
-/// What stands above the pictures: a mark where each decade begins.
-pub(super) const SCALE: &str = "'100ns  '10us   '1ms";
+type Drawn<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// How often each latency occurred, on a logarithmic scale.
-pub(super) fn sparkline(measured: &Measured) -> String {
-    const BLOCKS: [char; 9] = [
-        ' ', '\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2585}', '\u{2586}', '\u{2587}',
-        '\u{2588}',
-    ];
-    let mut counts = [0_usize; COLUMNS];
-    for latency in &measured.latencies {
-        if let Some(count) = counts.get_mut(column(*latency)) {
-            *count += 1;
-        }
-    }
-    let most = counts.iter().copied().max().unwrap_or(0).max(1);
-    let block = |count: usize| {
-        // Anything that occurred is seen.
-        let level = (count * (BLOCKS.len() - 1)).div_ceil(most);
-        BLOCKS.get(level).copied().unwrap_or(' ')
-    };
-    counts.into_iter().map(block).collect()
-}
+const ROW: u32 = 30;
+const WIDTH: u32 = 960;
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a column of a picture"
-)]
-fn column(nanoseconds: u64) -> usize {
-    let decades = (nanoseconds.max(FIRST_NS) as f64 / FIRST_NS as f64).log10();
-    ((decades * COLUMNS_PER_DECADE) as usize).min(COLUMNS - 1)
-}
-
-/// Refuses a file that no picture can be drawn into: its directory has to be there.
-pub(super) fn can_be_drawn(file: &Path) -> Result<(), Failure> {
+/// Refuses a file that nothing can be written into: its directory has to be there.
+pub(super) fn can_be_written(file: &Path) -> Result<(), Failure> {
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
-    let parent = std::fs::metadata(parent).map_err(|source| cannot("draw into", file, source))?;
-    if !parent.is_dir() || file.is_dir() {
+    let found =
+        std::fs::metadata(parent).map_err(|source| io_failure("write into", file, source))?;
+    if !found.is_dir() || file.is_dir() {
         let source = std::io::Error::other("no file can be made there");
-        return Err(cannot("draw into", file, source));
+        return Err(io_failure("write into", file, source));
     }
     Ok(())
 }
 
-/// Draws p50 and p99 of every strategy as multiples of the floor's median.
-pub(super) fn svg(report: &Report, file: &Path) -> Result<(), Failure> {
-    draw(report, file)
-        .map_err(|error| cannot("draw into", file, std::io::Error::other(error.to_string())))
+/// The picture of one directory as SVG.
+pub(super) fn svg(place: &Place, entry_bytes: u64) -> Result<String, Failure> {
+    draw(place, entry_bytes).map_err(|error| {
+        let source = std::io::Error::other(error.to_string());
+        io_failure("draw", Path::new("the picture"), source)
+    })
 }
 
-fn draw(report: &Report, file: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    const ROW: u32 = 44;
-    let measured: Vec<_> = report.of(&[Role::Floor, Role::Default, Role::Strategy]).collect();
-    let rows = u32::try_from(measured.len())?;
-    let size = (900, 110 + rows * ROW);
-    let root = SVGBackend::new(file, size).into_drawing_area();
-    root.fill(&WHITE)?;
-    let high = |measured: &Measured| {
-        measured.ratio * scale(measured.percentile(0.99), measured.percentile(0.5))
-    };
-    let most = measured.iter().map(|measured| high(measured)).fold(2.0, f64::max).min(50.0);
-    let title = format!("Durable append of {} bytes, as a multiple of the floor", report.bytes);
-    let mut chart = ChartBuilder::on(&root)
-        .caption(title, ("sans-serif", 20))
-        .margin(12)
-        .x_label_area_size(36)
-        .y_label_area_size(250)
-        .build_cartesian_2d(0.0..most, (0..rows.saturating_sub(1)).into_segmented())?;
-    let names: Vec<_> = measured.iter().map(|measured| measured.name.clone()).collect();
-    let name = |row: &SegmentValue<u32>| match row {
-        SegmentValue::CenterOf(row) => {
-            let at = usize::try_from(rows.saturating_sub(*row).saturating_sub(1)).unwrap_or(0);
-            names.get(at).cloned().unwrap_or_default()
+fn draw(place: &Place, entry_bytes: u64) -> Drawn<String> {
+    let rows: Vec<&Row> = place.of(Group::Durable).collect();
+    let count = u32::try_from(rows.len())?;
+    let floor = rows.iter().find(|row| row.role == Role::Floor).map_or(1, |row| row.p50_ns.max(1));
+    let samples = || rows.iter().flat_map(|row| &row.strip_ns).copied();
+    let from = micros(samples().min().unwrap_or(1).max(1)) / 1.5;
+    let to = micros(samples().max().unwrap_or(1_000)).max(from * 10.0) * 1.5;
+    let mut text = String::new();
+    {
+        let size = (WIDTH, 120 + count * ROW);
+        let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
+        root.fill(&WHITE)?;
+        let title = format!("One durable append of {entry_bytes} bytes: every sample");
+        let mut chart = ChartBuilder::on(&root)
+            .caption(title, ("sans-serif", 20))
+            .margin(14)
+            .x_label_area_size(44)
+            .y_label_area_size(230)
+            .build_cartesian_2d((from..to).log_scale(), 0.0..f64::from(count))?;
+        let name = |at: &f64| name_at(&rows, *at);
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .light_line_style(BLACK.mix(0.06))
+            .bold_line_style(BLACK.mix(0.14))
+            .y_labels(usize::try_from(2 * count + 1)?)
+            .y_label_formatter(&name)
+            .x_label_formatter(&|micros: &f64| label(*micros))
+            .x_desc("time per append, logarithmic   |   dot: one append   bar: p50 (dark) to p99   grey line: floor")
+            .draw()?;
+        let line = [(micros(floor), 0.0), (micros(floor), f64::from(count))];
+        chart.draw_series([PathElement::new(line.to_vec(), BLACK.mix(0.45))])?;
+        for (at, row) in (0..count).rev().zip(&rows) {
+            let low = f64::from(at);
+            chart.draw_series(dots(row, low))?;
+            let color = color(row);
+            let (p50, p99) = (micros(row.p50_ns.max(1)), micros(row.p99_ns.max(1)));
+            let bar = |from: f64, to: f64, share| {
+                Rectangle::new([(from, low + 0.12), (to, low + 0.24)], color.mix(share).filled())
+            };
+            chart.draw_series([bar(p50, p99, 0.35), bar(p50 / 1.02, p50 * 1.02, 1.0)])?;
         }
-        SegmentValue::Exact(_) | SegmentValue::Last => String::new(),
-    };
-    chart
-        .configure_mesh()
-        .disable_y_mesh()
-        .disable_x_mesh()
-        .y_labels(measured.len())
-        .y_label_formatter(&name)
-        .x_desc("x floor: dark p50, light p99")
-        .draw()?;
-    for (at, measured) in (0..rows).rev().zip(&measured) {
-        let bar = |to: f64, color: RGBAColor| {
-            let (from_row, to_row) = (SegmentValue::Exact(at), SegmentValue::Exact(at + 1));
-            let mut bar = Rectangle::new([(0.0, from_row), (to.min(most), to_row)], color.filled());
-            bar.set_margin(4, 4, 0, 0);
-            bar
-        };
-        chart.draw_series([
-            bar(high(measured), BLUE.mix(0.25)),
-            bar(measured.ratio, BLUE.mix(0.8)),
-        ])?;
+        root.present()?;
     }
-    root.present()?;
-    Ok(())
+    Ok(text)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
-fn scale(high: u64, low: u64) -> f64 {
-    high as f64 / low.max(1) as f64
+/// The samples of a row, spread over the height of its strip in the order they were taken.
+fn dots(row: &Row, low: f64) -> Vec<Circle<(f64, f64), i32>> {
+    let style = color(row).mix(0.30).filled();
+    let dot = |(nth, &latency): (usize, &u64)| {
+        // A fixed walk through the strip's height, so that the same report gives the same picture.
+        let height = f64::from(u32::try_from(nth * 37 % 101).unwrap_or(0)) / 101.0;
+        Circle::new((micros(latency.max(1)), low + 0.30 + 0.60 * height), 1, style)
+    };
+    row.strip_ns.iter().enumerate().map(dot).collect()
+}
+
+const fn color(row: &Row) -> RGBColor {
+    match row.role {
+        Role::Floor => RGBColor(90, 90, 90),
+        Role::Default => RGBColor(0, 130, 90),
+        _ => RGBColor(30, 90, 180),
+    }
+}
+
+/// The name of the row whose middle this is, and nothing between rows.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a row of a picture")]
+fn name_at(rows: &[&Row], at: f64) -> String {
+    if (at.fract() - 0.5).abs() > 0.01 {
+        return String::new();
+    }
+    let from_below = at as usize;
+    let row = rows.len().checked_sub(from_below + 1).and_then(|at| rows.get(at));
+    row.map(|row| match row.role {
+        Role::Default => format!("{} (default)", row.name),
+        _ => row.name.clone(),
+    })
+    .unwrap_or_default()
+}
+
+fn label(micros: f64) -> String {
+    if micros < 1_000.0 { format!("{micros:.0} us") } else { format!("{:.0} ms", micros / 1e3) }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a place in a picture")]
+fn micros(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e3
 }

@@ -24,12 +24,15 @@ fn a_bench_names_what_to_set_and_leaves_nothing_behind() {
     assert!(output.status.success(), "{shown}");
     for expected in [
         "floor: pwrite + fdatasync",
-        "Buffered, fdatasync (the default)",
+        "Buffered, fdatasync *",
         "Mmap, msync",
         "Pwrite, O_DSYNC",
-        "fallocate only",
-        "Barrier, a sync after 16",
-        "16 threads that share syncs",
+        "fallocate, not zero-filled",
+        "log, a batch of 100",
+        "log, 64 threads",
+        "Barrier, one sync per 16",
+        "scheduler",
+        "begins a segment",
         "Recommendation: ",
     ] {
         assert!(shown.contains(expected), "{expected:?} is not in:\n{shown}");
@@ -43,11 +46,98 @@ fn a_bench_is_one_json_object() {
     let place = Place::new();
     let output = indelible(&["bench", "--seconds", "1", "--json"], &[place.directory.path()]);
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(value["strategies"][0]["options"], "", "the default comes first");
-    assert!(value["strategies"].as_array().unwrap().len() > 10);
-    assert_eq!(value["policies"][0]["options"], ".durability(Durability::Barrier)");
-    assert!(value["floor"]["p50_ns"].as_u64().unwrap() > 0);
-    assert!(value["recommendation"].as_array().is_some_and(|lines| !lines.is_empty()));
+    assert_eq!(value["version"], 1);
+    for field in ["program", "date", "host", "kernel"] {
+        assert!(value[field].as_str().is_some_and(|text| !text.is_empty()), "{field}");
+    }
+    let measured = &value["places"][0];
+    let rows = measured["rows"].as_array().unwrap();
+    let role = |role| rows.iter().filter(move |row| row["role"] == role);
+    assert_eq!(role("default").count(), 1);
+    assert_eq!(role("default").next().unwrap()["options"], "");
+    assert!(role("strategy").count() > 10);
+    assert_eq!(role("policy").next().unwrap()["options"], ".durability(Durability::Barrier)");
+    assert!(role("floor").all(|row| row["p50_ns"].as_u64().unwrap() > 0));
+    assert!(measured["advice"].as_array().is_some_and(|lines| !lines.is_empty()));
+    assert!(measured["ground"]["file_system"].is_string());
+    assert!(is_empty(place.directory.path()));
+}
+
+#[test]
+fn an_older_run_is_compared_with_and_a_page_is_written() {
+    let place = Place::new();
+    let (old, page, dir) = (place.path("old.json"), place.path("page.html"), place.path("dir"));
+    fs::create_dir(&dir).unwrap();
+    fs::write(&old, indelible(&["bench", "--seconds", "1", "--json"], &[&dir]).stdout).unwrap();
+    let (old, html) = (old.to_str().unwrap(), page.to_str().unwrap());
+    let arguments = ["bench", "--seconds", "1", "--compare", old, "--html", html];
+    let output = indelible(&arguments, &[&dir]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("compared with the run of"), "{shown}");
+    assert!(shown.lines().filter(|line| line.contains(" x ")).count() > 20, "{shown}");
+    let page = fs::read_to_string(&page).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("<svg"));
+    assert!(!page.contains("http://") || page.contains("www.w3.org"), "nothing is loaded");
+}
+
+#[test]
+fn a_run_that_is_no_report_is_not_compared_with() {
+    let place = Place::new();
+    let old = place.path("old.json");
+    for text in ["", "{}", "{\"version\": 9}", "[1, 2"] {
+        fs::write(&old, text).unwrap();
+        let arguments = ["bench", "--compare", old.to_str().unwrap()];
+        let started = Instant::now();
+        let output = indelible(&arguments, &[place.directory.path()]);
+        assert!(!output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("read a run from"), "{said}");
+        // Said at once, not after half a minute of measuring.
+        assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn a_bench_in_memory_recommends_no_strategy() {
+    let memory = Path::new("/dev/shm");
+    if !memory.is_dir() {
+        eprintln!("bench in memory: SKIPPED: there is no /dev/shm");
+        return;
+    }
+    let directory = tempfile::tempdir_in(memory).unwrap();
+    for _ in 0..2 {
+        let output = indelible(&["bench", "--seconds", "1"], &[directory.path()]);
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{shown}");
+        assert!(shown.contains("WARNING  This is memory"), "{shown}");
+        assert!(!shown.contains("Recommendation: Options::new()."), "{shown}");
+    }
+}
+
+#[test]
+fn two_directories_are_put_in_order_and_a_report_is_markdown() {
+    let place = Place::new();
+    let (one, two) = (place.path("one"), place.path("two"));
+    let output = indelible(&["bench", "--seconds", "1"], &[&one, &two]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("of these directories"), "{shown}");
+    let output = indelible(&["bench", "--seconds", "1", "--report"], &[&one]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.starts_with("### ") && shown.contains("|---|--:|"), "{shown}");
+}
+
+#[test]
+fn what_a_killed_bench_left_is_named_and_removed_when_asked() {
+    let place = Place::new();
+    let left = place.path("indelible-bench-killed");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("running"), "").unwrap();
+    let output = indelible(&["bench", "--seconds", "1"], &[place.directory.path()]);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--remove-leftovers"));
+    assert!(left.exists(), "nothing is removed unasked");
+    let output = indelible(&["bench", "--remove-leftovers"], &[place.directory.path()]);
+    assert!(output.status.success());
     assert!(is_empty(place.directory.path()));
 }
 
@@ -62,7 +152,7 @@ fn a_bench_of_what_is_no_directory_is_refused() {
     let started = Instant::now();
     let output = indelible(&arguments, &[place.directory.path()]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot draw into"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot write into"));
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
 }
 
