@@ -67,10 +67,12 @@ pub use identity::Uuid;
 pub use log::backup::Backup;
 pub use log::scrub::{ScrubReport, Scrubbed};
 pub use log::{Iter, Log};
+#[cfg(feature = "metrics")]
+pub use metrics::Publisher;
 pub use options::{Durability, Options, Preparation, Stall, SyncMethod, WriteMode};
 pub use recovery::{RecoveryReport, Verdict};
 pub use segment::entries::{Entries, EntriesIter, OwnedEntries};
 pub use side_file::{SideFile, SideFileReader, SideFileWriter};
 pub use state::{Cells, State};
-pub use stats::Stats;
+pub use stats::{Histogram, Stats};
 pub use ticket::{Completion, Ticket};

@@ -81,6 +81,11 @@ impl Spares {
         self.ready.lock().len()
     }
 
+    /// Bytes of all of them that have their space.
+    pub(crate) fn ready_bytes(&self) -> u64 {
+        self.ready.lock().iter().map(|spare| spare.space.ready()).sum()
+    }
+
     /// Whether fewer are ready than there should be.
     pub(crate) fn wanting(&self) -> bool {
         self.count() < self.target

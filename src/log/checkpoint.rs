@@ -76,13 +76,17 @@ impl Shared {
             return Ok(());
         }
         let _alarm = self.outermost_alarm();
+        let started = Moment::now();
         loop {
             if let Err(poisoned) = self.not_poisoned() {
                 self.call_back();
                 return Err(poisoned);
             }
             match self.group.wait(sequence) {
-                Next::Durable => return Ok(()),
+                Next::Durable => {
+                    self.counters.waited(started.elapsed());
+                    return Ok(());
+                }
                 Next::LookAgain => {}
                 Next::Lead(turn) => {
                     let led = self.lead(turn, None);
@@ -265,7 +269,7 @@ impl Shared {
             metadata.capture = captured.number;
             metadata.sequence = captured.checkpoint.sequence;
             metadata.lazy_version = captured.lazy_version;
-            add(&self.counters.checkpoints, 1);
+            self.counters.wrote_checkpoint();
         }
         captured.written = true;
         Ok(())

@@ -476,6 +476,12 @@ impl Log {
         stats.durable_sequence = shared.group.durable();
         stats.poisoned = shared.poison.get().is_some();
         stats.sync_running = shared.watch.oldest();
+        (stats.first, stats.next, stats.durable) = (self.first(), self.next(), self.durable());
+        let writer = shared.writer.lock();
+        stats.holes = writer.state.holes;
+        let sealed = stats.segments.saturating_sub(1).saturating_mul(shared.segment_bytes);
+        let ready = writer.tail.space.ready().saturating_add(shared.spares.ready_bytes());
+        stats.disk_bytes = sealed.saturating_add(ready);
         stats
     }
 

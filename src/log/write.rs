@@ -491,6 +491,7 @@ impl Shared {
         }
         self.ask_for_maintenance(writer);
         add_alone(&self.counters.batches, 1);
+        self.counters.wrote_batch(entries);
         add_alone(&self.counters.appends, entries);
         add_alone(&self.counters.bytes_appended, entry_bytes);
         add_alone(&self.counters.bytes_written, bytes);

@@ -1,6 +1,8 @@
 //! What a log tells `tracing` and `metrics`.
 
-use super::{Batch, Log, entry, options};
+use indelible::Log;
+
+use super::{entry, options};
 
 #[cfg(feature = "metrics")]
 #[test]
@@ -49,9 +51,9 @@ fn every_counter_is_published_with_the_name_of_the_log() {
     log.append(&entry(0)).unwrap();
     log.append(&entry(1)).unwrap();
     let kept = Kept { names: Names::default(), values: Arc::default() };
-    metrics::with_local_recorder(&kept, || log.stats().publish("node-1"));
+    metrics::with_local_recorder(&kept, || indelible::Publisher::new("node-1").publish(&log));
     let names = kept.names.0.lock().unwrap().join("\n");
-    for name in ["appends_total", "syncs_total", "poisoned", "sync_latency_seconds", "node-1"] {
+    for name in ["appends_total", "syncs_total", "poisoned", "holes", "node-1"] {
         assert!(names.contains(name), "{name} is not among\n{names}");
     }
     assert_eq!(kept.values.lock().unwrap().first(), Some(&2), "appends");
@@ -102,7 +104,7 @@ fn opening_rolling_and_trimming_are_events() {
         for index in 0..60 {
             log.append(&entry(index)).unwrap();
         }
-        let mut batch = Batch::new();
+        let mut batch = indelible::Batch::new();
         batch.trim(50);
         log.commit(&batch).unwrap();
         log.close().unwrap();

@@ -248,7 +248,9 @@ mod tests {
         }
         let mut out = Vec::new();
         header("one append, durable on return", &mut out).unwrap();
-        rows.iter().for_each(|row| line(row, &mut out).unwrap());
+        for row in &rows {
+            line(row, &mut out).unwrap();
+        }
         let text = String::from_utf8(out).unwrap();
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.lines().count() == 4);
