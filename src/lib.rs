@@ -69,7 +69,7 @@ pub use log::scrub::{ScrubReport, Scrubbed};
 pub use log::{Iter, Log};
 #[cfg(feature = "metrics")]
 pub use metrics::Publisher;
-pub use options::{Durability, Options, Preparation, Stall, SyncMethod, WriteMode};
+pub use options::{Durability, Options, Preparation, Stall, SyncMethod, Witness, WriteMode};
 pub use recovery::{RecoveryReport, Verdict};
 pub use segment::entries::{Entries, EntriesIter, OwnedEntries};
 pub use side_file::{SideFile, SideFileReader, SideFileWriter};

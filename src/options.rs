@@ -86,6 +86,24 @@ pub enum SyncMethod {
     FullFsync,
 }
 
+/// Where each sync leaves a witness: what the sync before it made durable, in another block than the
+/// frames. Without one, a bad sector at the very end of a log that was killed can take acknowledged
+/// batches and all that proves them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[non_exhaustive]
+pub enum Witness {
+    /// In the block behind the frames, which costs next to nothing. The frames of the next sync may
+    /// go over it: a power cut in that sync together with a bad block in front of it can take what
+    /// they prove, if what was put over it has no frame header.
+    #[default]
+    Near,
+    /// In the first block of the segment, where no frame ever comes: no power cut takes it. Costs
+    /// one more block elsewhere with each sync.
+    Apart,
+    /// Nowhere.
+    None,
+}
+
 /// How the space of a segment is made ready before it is written: always a little ahead of the
 /// frames, so that a small log is small, and no more than 8 MiB ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -116,6 +134,7 @@ pub struct Options {
     pub(crate) recycle: bool,
     pub(crate) spares: usize,
     pub(crate) checkpoint_bytes: Option<u64>,
+    pub(crate) witness: Witness,
     pub(crate) gather: Duration,
     pub(crate) idle_checkpoint: Duration,
     pub(crate) background: bool,
@@ -172,6 +191,7 @@ impl Default for Options {
             recycle: true,
             spares: 1,
             checkpoint_bytes: None,
+            witness: Witness::Near,
             gather: Duration::ZERO,
             idle_checkpoint: Duration::from_millis(500),
             background: true,
@@ -270,6 +290,13 @@ impl Options {
     #[must_use]
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
         self.checkpoint_bytes = Some(bytes);
+        self
+    }
+
+    /// Where each sync leaves a witness of what was durable before it; [`Witness::Near`] by default.
+    #[must_use]
+    pub fn witness(mut self, place: Witness) -> Self {
+        self.witness = place;
         self
     }
 

@@ -87,6 +87,8 @@ bugs! {
     WatermarkNeverWritten,
     /// Frames state that they are durable themselves.
     WatermarkAhead,
+    /// No sync leaves a witness behind its frames.
+    NoWitness,
     /// Recovery does not look at the watermarks behind an unreadable frame.
     WatermarkIgnored,
     /// Recovery does not look for watermarks in the segment that follows an unreadable frame.

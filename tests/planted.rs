@@ -3,8 +3,8 @@
 //! notices. The printed table says which did; docs/TESTING.md has it.
 //!
 //! A story that only looks for one bug would prove nothing: those driven here stand in
-//! `tests/promises.rs`, `tests/meetings.rs`, `tests/lazily.rs`, `tests/regressions.rs` and
-//! `tests/durability.rs` for promises of their own.
+//! `tests/promises.rs`, `tests/meetings.rs`, `tests/lazily.rs`, `tests/regressions.rs`,
+//! `tests/durability.rs` and `tests/evidence.rs` for promises of their own.
 #![cfg(feature = "sabotage")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails, and prints its table")]
 
@@ -21,6 +21,8 @@ use indelible::testing::sabotage::{BUGS, Bug, enable};
 
 #[path = "durability.rs"]
 mod durability;
+#[path = "evidence.rs"]
+mod evidence;
 #[path = "lazily.rs"]
 mod lazily;
 #[path = "meetings.rs"]
@@ -58,6 +60,11 @@ const STORIES: &[(&str, fn())] = stories! {
         failed_sync_poisons_and_only_a_reopen_clears_it
         failed_sync_fails_everyone_who_waits_for_it
         watermark_moves_on_disk;
+    evidence:
+        header_is_evidence_without_its_payload
+        bad_end_of_a_killed_log_takes_one_batch_at_most
+        last_block_of_a_segment_has_its_witness_too
+        witness_apart_outlives_the_sync_that_writes_the_next_one;
     meetings:
         frames_are_read_once_they_are_in_the_file
         roll_waits_for_frames_on_their_way

@@ -335,6 +335,8 @@ fn next_segment_that_begins_elsewhere_is_damage() {
                 previous_end: checkpoint.tail_offset,
                 segment_bytes: checkpoint.segment_bytes,
                 features: 0,
+                previous_base: 0,
+                replaces: 0,
             };
             let mut bytes = header.encode().to_vec();
             bytes.resize(4096, 0);

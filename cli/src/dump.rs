@@ -193,6 +193,7 @@ fn frame_text(
             format!("  {} of {} bytes{lz4}{dead}  {text}", header.index, header.length)
         }
         Kind::Truncate | Kind::Trim | Kind::Reset => format!("  to {}", header.index),
+        Kind::Witness => format!("  batch {} was durable", header.durable_sequence()),
         Kind::Hole => format!("  {}..{}", header.index, decode_hole(payload).unwrap_or(0)),
         Kind::Set | Kind::Clear | Kind::Attach => match decode_cell(header.kind, payload) {
             Ok(Some(CellRecord::Set { name, value })) => {

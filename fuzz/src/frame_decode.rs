@@ -62,14 +62,14 @@ pub fn repair_frame(bytes: &mut [u8], salt: &Salt) {
     if bytes.len() < FRAME_HEADER_BYTES {
         return;
     }
-    let check = salt.checksum(&bytes[4..30]) as u16;
-    bytes[30..32].copy_from_slice(&check.to_le_bytes());
-    let length = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
+    let check = salt.checksum(&bytes[8..32]);
+    bytes[4..8].copy_from_slice(&check.to_le_bytes());
+    let length = u32::from_le_bytes(bytes[24..28].try_into().unwrap()) as usize;
     let Some(end) = length.checked_add(FRAME_HEADER_BYTES).map(|end| end.next_multiple_of(8))
     else {
         return;
     };
-    if let Some(covered) = bytes.get(4..end) {
+    if let Some(covered) = bytes.get(8..end) {
         let crc = salt.checksum(covered);
         bytes[..4].copy_from_slice(&crc.to_le_bytes());
     }
@@ -214,6 +214,8 @@ pub fn seeds() -> Vec<Seed> {
         previous_end: 4096,
         segment_bytes: SEGMENT_BYTES,
         features: 0,
+        previous_base: 90,
+        replaces: 0,
     };
     seed("header", 0, &segment.encode());
     seed("header_repaired", REPAIR | 4, &segment.encode());
@@ -251,5 +253,6 @@ fn payloads() -> Vec<(Kind, Vec<u8>)> {
         (Kind::Trim, Vec::new()),
         (Kind::Reset, Vec::new()),
         (Kind::Hole, encode_hole(120).to_vec()),
+        (Kind::Witness, Vec::new()),
     ]
 }

@@ -92,6 +92,7 @@ fn checkpoint(script: &mut Script<'_>) -> Checkpoint {
         tail_generation: script.number(),
         tail_offset: script.number(),
         reach: script.number(),
+        last_frame: script.number(),
         segment_bytes: script.number(),
         clean: flags & 1 != 0,
         creating: flags & 2 != 0,
@@ -129,6 +130,7 @@ pub fn seeds() -> Vec<Seed> {
         tail_generation: 0x1de1_1b1e,
         tail_offset: 4096 + 800,
         reach: 65536,
+        last_frame: 4096 + 700 - 700 % 8,
         segment_bytes: 65536,
         runs: vec![(2, 2), (4, 6), (9, 9)],
         ..Checkpoint::default()
@@ -144,8 +146,9 @@ pub fn seeds() -> Vec<Seed> {
         seeds.push((name.to_owned(), [&[0], &slot[..used]].concat()));
         seeds.push((format!("{name}_repaired"), [&[REPAIR], &slot[..used]].concat()));
     }
-    // generation, sequence, first, next, number, generation, offset 4096, reach 8192, size 65536.
-    let mut fields = vec![ENCODE, 0, 0, 2, 0, 3, 0, 1, 0, 9, 0, 5, 0, 6, 200, 1, 200, 2, 200, 16];
+    // generation, sequence, first, next, number, generation, offset 4096, reach 8192, no last frame,
+    // size 65536.
+    let mut fields = vec![ENCODE, 0, 0, 2, 0, 3, 0, 1, 0, 9, 0, 5, 0, 6, 200, 1, 200, 2, 0, 0, 200, 16];
     fields.extend_from_slice(&[0, 0, 1, 0, 5, 0, 5, 1, 2, b'a', b'b', 0, 3, 0, 7, 7, 7]);
     seeds.push(("fields".to_owned(), fields));
     seeds

@@ -190,7 +190,7 @@ fn forge_slot(script: &mut Script<'_>, files: &mut Files) {
 
 fn forge_header(script: &mut Script<'_>, bytes: &mut [u8]) {
     if bytes.len() >= 128 {
-        field(script, bytes, 8..96);
+        field(script, bytes, 8..112);
         repair_header(bytes);
     }
 }
@@ -229,12 +229,12 @@ fn forge_more_frames(script: &mut Script<'_>, bytes: &mut [u8]) {
     for _ in 0..=script.u8() % 4 {
         let shape = script.u8();
         let kind = Kind::ALL[usize::from(shape & 7)];
-        let (lag, delta) = (u32::from(script.u8()), u64::from(script.u8() % 4));
+        let (lag, delta) = (u16::from(script.u8()), u64::from(script.u8() % 4));
         sequence = sequence.wrapping_add(delta).wrapping_sub(1);
         let index = script.number();
         let count = usize::from(script.u8());
         let payload = match kind {
-            Kind::Truncate | Kind::Trim | Kind::Reset => Vec::new(),
+            Kind::Truncate | Kind::Trim | Kind::Reset | Kind::Witness => Vec::new(),
             Kind::Hole => script.number().to_le_bytes().to_vec(),
             Kind::Clear => b"\x01a".to_vec(),
             Kind::Attach => [b"\x01a", script.bytes(20), &[0; 20]].concat()[..22].to_vec(),

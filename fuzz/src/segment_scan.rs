@@ -94,11 +94,11 @@ fn frame(
     let shape = script.u8();
     let kind = Kind::ALL[usize::from(shape & 7)];
     let flags = shape >> 3 & (Flags::FIRST | Flags::LAST);
-    let lag = u32::from(script.u8());
+    let lag = u16::from(script.u8());
     let length = usize::from(script.u8());
     let end;
     let payload: [&[u8]; 2] = match kind {
-        Kind::Truncate | Kind::Trim | Kind::Reset => [&[], &[]],
+        Kind::Truncate | Kind::Trim | Kind::Reset | Kind::Witness => [&[], &[]],
         Kind::Hole => {
             end = hole_end(script, *index).to_le_bytes();
             [&end, &[]]

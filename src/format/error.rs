@@ -103,13 +103,13 @@ pub enum FrameError {
     /// No frame of this kind has such a length.
     #[error("frame length {0} is invalid")]
     Length(u32),
-    /// The short check over the header does not match it.
-    #[error("frame header has check {got:#06x}, its bytes say {expected:#06x}")]
+    /// The check over the header does not match it.
+    #[error("frame header has check {got:#010x}, its bytes say {expected:#010x}")]
     Header {
         /// What the bytes add up to.
-        expected: u16,
+        expected: u32,
         /// What is stated.
-        got: u16,
+        got: u32,
     },
     /// The stated checksum is not that of header and payload.
     #[error("frame has checksum {got:#010x}, its bytes say {expected:#010x}")]
@@ -140,11 +140,9 @@ impl FrameError {
             Self::Length(length) => {
                 Damage::Field { field: "frame length", expected: 0, got: u64::from(length) }
             }
-            Self::Header { expected, got } => Damage::Checksum {
-                structure: "frame header",
-                expected: u32::from(expected),
-                got: u32::from(got),
-            },
+            Self::Header { expected, got } => {
+                Damage::Checksum { structure: "frame header", expected, got }
+            }
             Self::Checksum { expected, got } => {
                 Damage::Checksum { structure: "frame", expected, got }
             }

@@ -7,6 +7,11 @@
 //! (2) the check matches the header, (3) the whole frame fits, and (4) the checksum matches header,
 //! payload and padding. Both checksums are salted with the generation of the segment, so the bytes
 //! of a former life of the file are never valid.
+//!
+//! A header that passes (1) and (2) is evidence by itself, whatever became of its payload: what it
+//! states as durable was durable when it was written. Its check is 32 bits of its own for that.
+//! One pass over header and payload gives both: the check is the checksum so far at the end of the
+//! header.
 
 use byteorder::{ByteOrder, LittleEndian};
 
@@ -21,9 +26,11 @@ pub const FRAME_HEADER_BYTES: usize = 32;
 /// Every frame starts at, and is padded to, a multiple of this many bytes.
 pub const FRAME_ALIGN: usize = 8;
 /// Where in the header the kind stands.
-pub const FRAME_KIND_OFFSET: usize = 28;
-/// Where in the header the check stands.
-const CHECK_OFFSET: usize = 30;
+pub const FRAME_KIND_OFFSET: usize = 30;
+/// Where in the header what its check covers begins: behind the two checksums.
+const FIELDS_OFFSET: usize = 8;
+/// The lag of a frame that states nothing about what was durable.
+pub const LAG_UNSTATED: u16 = u16::MAX;
 /// Longest payload: what is left of the largest segment, with room for header and footer.
 pub const FRAME_PAYLOAD_BYTES_MAX: u32 = 1024 * 1024 * 1024 - 8192;
 /// Payload of a [`Kind::Hole`] frame, in bytes.
@@ -54,11 +61,14 @@ pub enum Kind {
     Reset = 7,
     /// The entries from `index` to the index in the payload are missing since a repair.
     Hole = 8,
+    /// Nothing but what every frame states: what was durable. It stands apart from the batches and
+    /// belongs to none.
+    Witness = 9,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Entry,
         Self::Set,
         Self::Clear,
@@ -67,6 +77,7 @@ impl Kind {
         Self::Trim,
         Self::Reset,
         Self::Hole,
+        Self::Witness,
     ];
 
     /// The kind with this number.
@@ -81,6 +92,7 @@ impl Kind {
             6 => Self::Trim,
             7 => Self::Reset,
             8 => Self::Hole,
+            9 => Self::Witness,
             _ => return None,
         })
     }
@@ -102,7 +114,7 @@ impl Kind {
             Self::Set => (cell::SET_BYTES_MIN..=cell::SET_BYTES_MAX).contains(&length),
             Self::Clear => (cell::CLEAR_BYTES_MIN..=cell::CLEAR_BYTES_MAX).contains(&length),
             Self::Attach => (cell::ATTACH_BYTES_MIN..=cell::ATTACH_BYTES_MAX).contains(&length),
-            Self::Truncate | Self::Trim | Self::Reset => length == 0,
+            Self::Truncate | Self::Trim | Self::Reset | Self::Witness => length == 0,
             Self::Hole => u32_to_usize(length) == HOLE_PAYLOAD_BYTES,
         }
     }
@@ -132,8 +144,9 @@ pub struct FrameHeader {
     pub sequence: u64,
     /// Entry index, or new bound of the log; 0 where the kind has none.
     pub index: u64,
-    /// `sequence` minus the newest sequence known to be durable when this was written.
-    pub lag: u32,
+    /// `sequence` minus the newest sequence known to be durable when this was written;
+    /// [`LAG_UNSTATED`] if that is as much or more.
+    pub lag: u16,
     /// What the frame records.
     pub kind: Kind,
     /// [`Flags`].
@@ -165,9 +178,13 @@ impl FrameHeader {
         self.flags & Flags::LZ4 != 0
     }
 
-    /// The newest sequence that was known to be durable when the frame was written.
+    /// The newest sequence that was known to be durable when the frame was written; 0 if the frame
+    /// does not state it. Never more than was known.
     #[inline]
     pub fn durable_sequence(&self) -> u64 {
+        if self.lag == LAG_UNSTATED {
+            return 0;
+        }
         self.sequence.saturating_sub(u64::from(self.lag))
     }
 }
@@ -205,19 +222,19 @@ impl Salt {
         hasher.finalize()
     }
 
-    /// The check of a frame header, and the checksum up to where the check stands.
+    /// The check of a frame header, and the checksum up to its end.
     #[inline]
-    fn start(&self, header: &[u8; FRAME_HEADER_BYTES]) -> (u16, crc32fast::Hasher) {
+    fn start(&self, header: &[u8; FRAME_HEADER_BYTES]) -> (u32, crc32fast::Hasher) {
         let mut hasher = self.hasher.clone();
-        hasher.update(&header[4..CHECK_OFFSET]);
-        let check = low_bits(hasher.clone().finalize());
-        (check, hasher)
+        hasher.update(&header[FIELDS_OFFSET..]);
+        (hasher.clone().finalize(), hasher)
     }
 }
 
+/// The lag that a frame of batch `sequence` states where `durable` is known to be durable.
 #[inline]
-fn low_bits(crc: u32) -> u16 {
-    (crc & 0xffff) as u16
+pub fn lag(sequence: u64, durable: u64) -> u16 {
+    u16::try_from(sequence.saturating_sub(durable)).unwrap_or(LAG_UNSTATED)
 }
 
 /// Bytes of a frame with so many bytes of payload: header, payload and padding.
@@ -239,14 +256,14 @@ pub fn encode_frame(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, payloa
     );
     let start = out.len();
     let mut bytes = [0; FRAME_HEADER_BYTES];
-    LittleEndian::write_u32(&mut bytes[4..8], header.length);
     LittleEndian::write_u64(&mut bytes[8..16], header.sequence);
     LittleEndian::write_u64(&mut bytes[16..24], header.index);
-    LittleEndian::write_u32(&mut bytes[24..28], header.lag);
-    bytes[28] = header.kind.number();
-    bytes[29] = header.flags;
+    LittleEndian::write_u32(&mut bytes[24..28], header.length);
+    LittleEndian::write_u16(&mut bytes[28..30], header.lag);
+    bytes[30] = header.kind.number();
+    bytes[31] = header.flags;
     let (check, mut hasher) = salt.start(&bytes);
-    LittleEndian::write_u16(&mut bytes[CHECK_OFFSET..], check);
+    LittleEndian::write_u32(&mut bytes[4..8], check);
 
     let frame = header.frame_bytes();
     out.reserve(frame);
@@ -255,7 +272,7 @@ pub fn encode_frame(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, payloa
         out.extend_from_slice(part);
     }
     out.resize(start + frame, 0);
-    hasher.update(out.get(start + CHECK_OFFSET..).unwrap_or(&[]));
+    hasher.update(out.get(start + FRAME_HEADER_BYTES..).unwrap_or(&[]));
     if let Some(crc) = out.get_mut(start..start + 4) {
         LittleEndian::write_u32(crc, hasher.finalize());
     }
@@ -266,18 +283,18 @@ pub fn encode_frame(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, payloa
 #[inline]
 pub fn read_header_unchecked(bytes: &[u8]) -> Option<FrameHeader> {
     let header = bytes.first_chunk::<FRAME_HEADER_BYTES>()?;
-    Some(fields(header, Kind::from_number(header[28])?))
+    Some(fields(header, Kind::from_number(header[FRAME_KIND_OFFSET])?))
 }
 
 #[inline]
 fn fields(header: &[u8; FRAME_HEADER_BYTES], kind: Kind) -> FrameHeader {
     FrameHeader {
-        length: LittleEndian::read_u32(&header[4..8]),
         sequence: LittleEndian::read_u64(&header[8..16]),
         index: LittleEndian::read_u64(&header[16..24]),
-        lag: LittleEndian::read_u32(&header[24..28]),
+        length: LittleEndian::read_u32(&header[24..28]),
+        lag: LittleEndian::read_u16(&header[28..30]),
         kind,
-        flags: header[29],
+        flags: header[31],
     }
 }
 
@@ -295,9 +312,10 @@ fn start_frame(bytes: &[u8], salt: &Salt) -> Result<(FrameHeader, crc32fast::Has
     let Some(raw) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
         return Err(FrameError::Short { needed: FRAME_HEADER_BYTES });
     };
-    let Some(kind) = Kind::from_number(raw[28]) else {
+    let number = raw[FRAME_KIND_OFFSET];
+    let Some(kind) = Kind::from_number(number) else {
         let blank = raw.iter().all(|&byte| byte == 0);
-        return Err(if blank { FrameError::End } else { FrameError::Kind(raw[28]) });
+        return Err(if blank { FrameError::End } else { FrameError::Kind(number) });
     };
     let header = fields(raw, kind);
     let compressed = header.is_compressed() && kind != Kind::Entry;
@@ -308,7 +326,7 @@ fn start_frame(bytes: &[u8], salt: &Salt) -> Result<(FrameHeader, crc32fast::Has
         return Err(FrameError::Length(header.length));
     }
     let (expected, hasher) = salt.start(raw);
-    let got = LittleEndian::read_u16(&raw[CHECK_OFFSET..]);
+    let got = LittleEndian::read_u32(&raw[4..8]);
     if got != expected {
         return Err(FrameError::Header { expected, got });
     }
@@ -330,7 +348,7 @@ pub fn decode_frame<'a>(
     let Some(frame) = bytes.get(..total) else {
         return Err(FrameError::Short { needed: total });
     };
-    hasher.update(frame.get(CHECK_OFFSET..).unwrap_or(&[]));
+    hasher.update(frame.get(FRAME_HEADER_BYTES..).unwrap_or(&[]));
     let expected = hasher.finalize();
     let got = bytes.first_chunk::<4>().map_or(0, |crc| LittleEndian::read_u32(crc));
     if got != expected {

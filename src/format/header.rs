@@ -18,11 +18,14 @@ pub const SEGMENT_HEADER_USED_BYTES: usize = 128;
 /// The first bytes of every segment.
 pub const SEGMENT_MAGIC: [u8; 8] = *b"INDLSEGM";
 
+/// What [`SegmentHeader::replaces`] says where nobody could read what stood there before.
+pub const REPLACES_UNKNOWN: u64 = u64::MAX;
+
 const STRUCTURE: &str = "segment header";
-const RESERVED_OFFSET: usize = 96;
+const RESERVED_OFFSET: usize = 112;
 
 const _: () = assert!(SEGMENT_HEADER_USED_BYTES <= SEGMENT_HEADER_BYTES);
-const _: () = assert!(RESERVED_OFFSET + 32 == SEGMENT_HEADER_USED_BYTES);
+const _: () = assert!(RESERVED_OFFSET + 16 == SEGMENT_HEADER_USED_BYTES);
 
 /// What a segment states about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +48,21 @@ pub struct SegmentHeader {
     pub segment_bytes: u64,
     /// Bits of features that a reader must know.
     pub features: u64,
+    /// Base of the segment before it; 0 if there was none.
+    pub previous_base: u64,
+    /// Generation of the segment that a repair wrote this one in place of; 0 if none did.
+    pub replaces: u64,
 }
 
 impl SegmentHeader {
+    /// The header of a segment with other frames in the place of this one's.
+    #[must_use]
+    pub fn replaced(self, generation: u64) -> Self {
+        // What the next segment states is the first generation that stood here.
+        let replaces = if self.replaces == 0 { self.generation } else { self.replaces };
+        Self { generation, replaces, ..self }
+    }
+
     /// The used bytes of the header; the rest of its block is zero.
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_USED_BYTES] {
         let mut bytes = [0; SEGMENT_HEADER_USED_BYTES];
@@ -62,6 +77,8 @@ impl SegmentHeader {
         LittleEndian::write_u64(&mut bytes[72..80], self.previous_end);
         LittleEndian::write_u64(&mut bytes[80..88], self.segment_bytes);
         LittleEndian::write_u64(&mut bytes[88..96], self.features);
+        LittleEndian::write_u64(&mut bytes[96..104], self.previous_base);
+        LittleEndian::write_u64(&mut bytes[104..112], self.replaces);
         let crc = checksum_around(&bytes);
         LittleEndian::write_u32(&mut bytes[12..16], crc);
         bytes
@@ -103,6 +120,8 @@ impl SegmentHeader {
             previous_end: LittleEndian::read_u64(&raw[72..80]),
             segment_bytes: LittleEndian::read_u64(&raw[80..88]),
             features: LittleEndian::read_u64(&raw[88..96]),
+            previous_base: LittleEndian::read_u64(&raw[96..104]),
+            replaces: LittleEndian::read_u64(&raw[104..112]),
         };
         header.validate()?;
         Ok(header)

@@ -14,7 +14,8 @@ use byteorder::{ByteOrder, LittleEndian};
 
 use super::cell::{CellValue, SIDE_FILE_REF_BYTES, SideFileRef, cell_name, is_cell_name};
 use super::error::StructureError;
-use super::number::to_u64;
+use super::frame::{FRAME_ALIGN, FRAME_HEADER_BYTES};
+use super::number::{to_u32, to_u64, to_usize};
 use super::{
     BLOCK_BYTES, FEATURES_KNOWN, VERSION, check_offset, check_segment_bytes, checksum_around,
 };
@@ -41,9 +42,9 @@ pub const CELL_FIXED_BYTES: usize = 4;
 /// otherwise was forged, and the next number always exists.
 pub const NUMBERS_END: u64 = 1 << 63;
 /// Flag: the log was closed after this checkpoint; nothing is written behind it.
-pub const SLOT_CLEAN: u32 = 1;
+pub const SLOT_CLEAN: u8 = 1;
 /// Flag: the log is being created; its first segment may not exist yet.
-pub const SLOT_CREATING: u32 = 2;
+pub const SLOT_CREATING: u8 = 2;
 
 const STRUCTURE: &str = "metadata slot";
 const CELL_INLINE: u8 = 0;
@@ -74,6 +75,8 @@ pub struct Checkpoint {
     pub tail_offset: u64,
     /// No frame of the tail is written at or past this offset under this checkpoint.
     pub reach: u64,
+    /// Where in the tail the last frame before `tail_offset` starts; 0 if that is not stated.
+    pub last_frame: u64,
     /// Length of every segment file, in bytes.
     pub segment_bytes: u64,
     /// The log was closed after this checkpoint.
@@ -125,9 +128,11 @@ impl Checkpoint {
         LittleEndian::write_u64(&mut bytes[96..104], self.segment_bytes);
         let clean = if self.clean { SLOT_CLEAN } else { 0 };
         let creating = if self.creating { SLOT_CREATING } else { 0 };
-        LittleEndian::write_u32(&mut bytes[104..108], clean | creating);
-        LittleEndian::write_u16(&mut bytes[108..110], to_u16(self.runs.len()));
-        LittleEndian::write_u16(&mut bytes[110..112], to_u16(self.cells.len()));
+        bytes[104] = clean | creating;
+        bytes[105] = to_u8(self.runs.len());
+        LittleEndian::write_u16(&mut bytes[106..108], to_u16(self.cells.len()));
+        let units = self.last_frame / to_u64(FRAME_ALIGN);
+        LittleEndian::write_u32(&mut bytes[108..112], to_u32(to_usize(units)));
         LittleEndian::write_u64(&mut bytes[112..120], self.holes);
         let lists = self.encode_lists();
         if let Some(room) = bytes.get_mut(SLOT_FIXED_BYTES..SLOT_FIXED_BYTES + lists.len()) {
@@ -228,7 +233,7 @@ impl Checkpoint {
         if features & !FEATURES_KNOWN != 0 {
             return Err(StructureError::Features(features & !FEATURES_KNOWN));
         }
-        let flags = LittleEndian::read_u32(&raw[104..108]);
+        let flags = raw[104];
         if flags & !(SLOT_CLEAN | SLOT_CREATING) != 0 {
             let (field, got) = ("slot flags", u64::from(flags));
             return Err(StructureError::Field { field, expected: got & 3, got });
@@ -249,9 +254,10 @@ impl Checkpoint {
             segment_bytes: LittleEndian::read_u64(&raw[96..104]),
             clean: flags & SLOT_CLEAN != 0,
             creating: flags & SLOT_CREATING != 0,
+            last_frame: u64::from(LittleEndian::read_u32(&raw[108..112])) * to_u64(FRAME_ALIGN),
             holes: LittleEndian::read_u64(&raw[112..120]),
-            runs: lists.runs(LittleEndian::read_u16(&raw[108..110]))?,
-            cells: lists.cells(LittleEndian::read_u16(&raw[110..112]))?,
+            runs: lists.runs(raw[105])?,
+            cells: lists.cells(LittleEndian::read_u16(&raw[106..108]))?,
         };
         checkpoint.validate()?;
         Ok(checkpoint)
@@ -264,6 +270,10 @@ impl Checkpoint {
         check_offset("reach", self.reach, self.segment_bytes)?;
         if self.reach < self.tail_offset {
             return refuse("reach", self.tail_offset, self.reach);
+        }
+        if self.last_frame != 0 {
+            let latest = self.tail_offset.saturating_sub(to_u64(FRAME_HEADER_BYTES));
+            check_offset("last_frame", self.last_frame, latest)?;
         }
         for (field, number) in self.numbers() {
             if number >= NUMBERS_END {
@@ -302,6 +312,10 @@ impl Checkpoint {
     }
 }
 
+fn to_u8(size: usize) -> u8 {
+    u8::try_from(size).unwrap_or(u8::MAX)
+}
+
 fn to_u16(size: usize) -> u16 {
     u16::try_from(size).unwrap_or(u16::MAX)
 }
@@ -334,7 +348,7 @@ impl<'a> Lists<'a> {
         Ok(array)
     }
 
-    fn runs(&mut self, count: u16) -> std::result::Result<Vec<(u64, u64)>, StructureError> {
+    fn runs(&mut self, count: u8) -> std::result::Result<Vec<(u64, u64)>, StructureError> {
         if usize::from(count) > RUNS_MAX {
             let (expected, got) = (to_u64(RUNS_MAX), u64::from(count));
             return Err(StructureError::Field { field: "run_count", expected, got });

@@ -21,7 +21,6 @@ use crate::format::{Footer, SegmentHeader, SegmentName};
 use crate::identity::Uuid;
 use crate::io::Access;
 use crate::options::SEGMENT_BYTES_MAX;
-use crate::segment::probe::Probe;
 use crate::segment::rebuilt::Doubt;
 use crate::segment::{FRAMES_START, OFFSET_UNIT, Segment, in_units};
 
@@ -90,7 +89,6 @@ pub(crate) struct Steps<'a> {
     at: usize,
     /// Up to here everything is known to be frames: a gap at the very end counts.
     frames_to: usize,
-    probe: Probe<'a>,
 }
 
 impl<'a> Steps<'a> {
@@ -99,12 +97,15 @@ impl<'a> Steps<'a> {
     pub(crate) fn new(bytes: &'a [u8], salt: &'a Salt, from: u64, limit: u64, exact: bool) -> Self {
         let bytes = bytes.get(..to_usize(limit)).unwrap_or(bytes);
         let frames_to = if exact { bytes.len() } else { 0 };
-        Self { bytes, salt, at: to_usize(from), frames_to, probe: Probe::new(bytes, salt) }
+        Self { bytes, salt, at: to_usize(from), frames_to }
     }
 
-    fn sound_at(&mut self, at: usize) -> bool {
+    /// Whether the header of a frame that fits stands here. Each frame is looked at once, and none
+    /// twice, whatever lengths hostile bytes claim.
+    fn begins_at(&self, at: usize) -> bool {
         let rest = self.bytes.get(at..).unwrap_or(&[]);
-        peek_header(rest, self.salt).is_ok_and(|header| self.probe.is_sound(at, &header))
+        peek_header(rest, self.salt)
+            .is_ok_and(|header| header.kind != Kind::Witness && header.frame_bytes() <= rest.len())
     }
 }
 
@@ -123,13 +124,13 @@ impl<'a> Iterator for Steps<'a> {
         };
         if let Ok(header) = peek_header(rest, self.salt) {
             let end = self.at.saturating_add(header.frame_bytes());
-            if end <= self.bytes.len() && (end == self.frames_to || self.sound_at(end)) {
+            if end <= self.bytes.len() && (end == self.frames_to || self.begins_at(end)) {
                 self.at = end;
                 return Some(Step::Gap { offset, end: to_u64(end), header: Some(header), reason });
             }
         }
         let mut end = (self.at + 1).next_multiple_of(FRAME_ALIGN);
-        while end < self.bytes.len() && !self.sound_at(end) {
+        while end < self.bytes.len() && !self.begins_at(end) {
             end += FRAME_ALIGN;
         }
         if end >= self.bytes.len() && self.frames_to == 0 {
@@ -472,7 +473,7 @@ impl Offsets {
                 }
                 self.cut(index);
             }
-            Kind::Set | Kind::Clear | Kind::Attach | Kind::Trim => {}
+            Kind::Set | Kind::Clear | Kind::Attach | Kind::Trim | Kind::Witness => {}
         }
     }
 

@@ -36,7 +36,8 @@ const RESIDENT_PAGES: usize = 1024;
 /// Bytes of a file that are shared through memory; a clone is another handle to the same region.
 ///
 /// A region starts with nothing published. Its owner publishes what is finished, readers borrow
-/// what is published, and one writer at a time stores behind that.
+/// what is published, and one writer at a time stores behind that. What the owner keeps back at the
+/// start of it is never lent, and may change.
 #[derive(Clone)]
 pub struct Region {
     inner: Arc<Inner>,
@@ -45,7 +46,9 @@ pub struct Region {
 struct Inner {
     backing: Backing,
     writable: bool,
-    /// Bytes below this are lent out and never change again.
+    /// Bytes below this are never lent.
+    kept_back: AtomicUsize,
+    /// Bytes from there to here are lent out and never change again.
     published: AtomicUsize,
     /// Taken while a store or a publication is under way; unused with a heap, which has a lock.
     busy: AtomicBool,
@@ -89,6 +92,7 @@ impl Region {
         let inner = Inner {
             backing,
             writable,
+            kept_back: AtomicUsize::new(0),
             published: AtomicUsize::new(0),
             busy: AtomicBool::new(false),
         };
@@ -113,6 +117,14 @@ impl Region {
         self.inner.published.load(Ordering::Acquire)
     }
 
+    /// Never lends the first `bytes` bytes, so that they may go on changing. Does nothing once
+    /// something is published.
+    pub(crate) fn keep_back(&self, bytes: usize) {
+        if self.published() == 0 {
+            self.inner.kept_back.store(bytes, Ordering::Release);
+        }
+    }
+
     /// Raises the watermark to `to`, at most to the length. A lower value changes nothing. What is
     /// published can never be stored to again through this region.
     pub fn publish(&self, to: usize) {
@@ -127,7 +139,7 @@ impl Region {
             Backing::Heap(heap, _, id) => {
                 let mut lending = heap.lending.lock();
                 if to > self.inner.published.load(Ordering::Relaxed) {
-                    lending.publish(*id, to);
+                    lending.publish(*id, self.inner.kept_back.load(Ordering::Acquire)..to);
                     self.inner.published.store(to, Ordering::Release);
                 }
             }
@@ -139,15 +151,17 @@ impl Region {
     /// On a file, touching a page that cannot be read raises a signal: [`Self::populate_read`]
     /// before turns that into an error.
     pub fn bytes(&self, range: Range<usize>) -> Option<&[u8]> {
-        if range.start > range.end || range.end > self.published() {
+        let published = self.published();
+        let lent = self.inner.kept_back.load(Ordering::Acquire)..published;
+        if range.start > range.end || range.start < lent.start || range.end > lent.end {
             return None;
         }
         let base = self.inner.base();
         // SAFETY: start <= published <= length, so the sum stays inside the allocation.
         let start = unsafe { base.add(range.start) };
         // SAFETY: the bytes are inside the allocation, which lives as long as `self`; they are
-        // initialised (a map, or zeroed memory); and nothing stores below the watermark, which
-        // was read with Acquire after the stores it covers.
+        // initialised (a map, or zeroed memory); and nothing stores between what is kept back and
+        // the watermark, which was read with Acquire after the stores it covers.
         Some(unsafe { slice::from_raw_parts(start, range.end - range.start) })
     }
 
@@ -360,8 +374,8 @@ pub(crate) struct Heap {
 struct Lending {
     /// The highest watermark of a living region.
     lent: usize,
-    /// Living regions: number and watermark.
-    regions: Vec<(u64, usize)>,
+    /// Living regions: number, and what they lend.
+    regions: Vec<(u64, Range<usize>)>,
     /// The number the next region gets.
     next: u64,
     /// The smallest range with every change since [`Heap::take_touched`].
@@ -371,23 +385,29 @@ struct Lending {
 }
 
 impl Lending {
-    fn publish(&mut self, id: u64, to: usize) {
+    fn publish(&mut self, id: u64, lent: Range<usize>) {
+        self.lent = self.lent.max(lent.end);
         if let Some(entry) = self.regions.iter_mut().find(|entry| entry.0 == id) {
-            entry.1 = to;
+            entry.1 = lent;
         }
-        self.lent = self.lent.max(to);
+    }
+
+    /// Whether any of these bytes are lent.
+    fn lends(&self, range: &Range<usize>) -> bool {
+        let overlaps = |lent: &Range<usize>| range.start < lent.end && lent.start < range.end;
+        range.start < self.lent && self.regions.iter().any(|(_, lent)| overlaps(lent))
     }
 
     fn forget(&mut self, id: u64) {
         self.regions.retain(|entry| entry.0 != id);
-        self.lent = self.regions.iter().map(|entry| entry.1).max().unwrap_or(0);
+        self.lent = self.regions.iter().map(|entry| entry.1.end).max().unwrap_or(0);
     }
 }
 
 // SAFETY: the memory belongs to the heap alone, and no thread has a claim on it.
 unsafe impl Send for Heap {}
-// SAFETY: memory at or past every watermark is touched under the lock only, and memory below one
-// is never written.
+// SAFETY: memory that no region lends is touched under the lock only, and what one lends is never
+// written.
 unsafe impl Sync for Heap {}
 
 impl Heap {
@@ -416,7 +436,7 @@ impl Heap {
         let mut lending = self.lending.lock();
         let id = lending.next;
         lending.next += 1;
-        lending.regions.push((id, 0));
+        lending.regions.push((id, 0..0));
         drop(lending);
         Ok(Region::new(Backing::Heap(Arc::clone(self), len, id), write))
     }
@@ -439,7 +459,7 @@ impl Heap {
                 "the simulated machine is down",
             ));
         }
-        if offset < lending.lent && !bytes.is_empty() {
+        if !bytes.is_empty() && lending.lends(&(offset..end)) {
             return Err(lent_out());
         }
         lending.touched = Some(match lending.touched.take() {
@@ -448,8 +468,7 @@ impl Heap {
         });
         // SAFETY: offset <= end <= length, so the sum stays inside the memory.
         let target = unsafe { self.base.add(offset) };
-        // SAFETY: the target is inside the memory and past every watermark, so no slice of it is
-        // lent out; the lock keeps other writers and watermarks away; the source is a slice, hence
+        // SAFETY: the target is inside the memory and overlaps nothing that is lent out; the lock keeps other writers and watermarks away; the source is a slice, hence
         // below a watermark or elsewhere.
         unsafe {
             target.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
@@ -570,6 +589,20 @@ mod tests {
         file.as_file().set_len(len as u64).unwrap();
         let region = Region::file(file.as_file(), len, write, true).unwrap();
         (file, region)
+    }
+
+    #[test]
+    fn bytes_that_are_kept_back_are_never_lent_and_may_change() {
+        let heap = Heap::new(64).unwrap();
+        let region = heap.region(64, false).unwrap();
+        region.keep_back(16);
+        region.publish(32);
+        region.keep_back(8);
+        assert_eq!((region.bytes(15..17), region.bytes(0..0)), (None, None));
+        assert_eq!(region.bytes(16..18), Some(&[0, 0][..]));
+        heap.write(8, &[1; 8]).unwrap();
+        assert!(heap.write(8, &[1; 9]).is_err() && heap.write(31, &[1]).is_err());
+        heap.write(32, &[1]).unwrap();
     }
 
     #[test]

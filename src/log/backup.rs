@@ -202,6 +202,7 @@ impl Shared {
             tail_generation: writer.tail.salt.generation(),
             tail_offset: position,
             reach: position,
+            last_frame: writer.tail.last_frame(),
             segment_bytes: self.segment_bytes,
             clean: true,
             creating: false,

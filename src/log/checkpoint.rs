@@ -4,7 +4,7 @@
 //! own: who leads (`sync`), the slots (`metadata`).
 //!
 //! Steps of a sync: (1) take stock under the writer's lock, and hand pending frames to the file,
-//! (2) sync every unsynced range, oldest first, (3) if a segment was begun: sync the directory and
+//! and a witness of what is durable so far behind them, (2) sync every unsynced range, oldest first, (3) if a segment was begun: sync the directory and
 //! write a checkpoint that names it, (4) move the watermark. Step 2 is the commit point of a batch, or
 //! step 3 if it rolled. A crash before it loses batches that nobody was told of.
 //!
@@ -21,8 +21,10 @@ use super::shared::{Dirty, Shared, Writer, WriterGuard};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::format::{Checkpoint, SideFileRef};
+use crate::options::{SyncMethod, Witness};
 use crate::planted::{Bug, planted};
 use crate::segment::Segment;
+use crate::segment::witness::Testimony;
 use crate::stats::add;
 use crate::sync::{Next, Turn};
 
@@ -46,6 +48,8 @@ pub(crate) struct Stock {
     dirty: Vec<Dirty>,
     rolled: bool,
     captured: Option<Captured>,
+    /// What goes behind the frames; a checkpoint says as much by itself.
+    witness: Option<Testimony>,
 }
 
 /// A checkpoint, and what goes once it is durable.
@@ -171,7 +175,7 @@ impl Shared {
             self.put_on_media(stock)?;
             self.hand_over()?;
         } else {
-            self.hand_over_from(writer)?;
+            self.hand_over_from(writer, stock.witness.as_ref())?;
             self.put_on_media(stock)?;
         }
         match stock.captured.as_mut() {
@@ -191,7 +195,32 @@ impl Shared {
         let (sequence, next) = (writer.sequence, writer.state.next);
         let captured =
             (rolled || want.is_some()).then(|| self.put_together(writer, want.unwrap_or_default()));
-        Stock { sequence, next, dirty, rolled, captured }
+        let mut stock = Stock { sequence, next, dirty, rolled, captured, witness: None };
+        self.call_witness(writer, &mut stock);
+        stock
+    }
+
+    /// Adds a witness of what is durable so far to a sync without a checkpoint.
+    fn call_witness(&self, writer: &mut Writer, stock: &mut Stock) {
+        let Some(dirty) = stock.dirty.last_mut() else { return };
+        let wanted = self.options.witness != Witness::None && !planted(Bug::NoWitness);
+        if stock.captured.is_some() || self.options.volatile || !wanted {
+            return;
+        }
+        let method = self.options.sync_method;
+        // Frames may come to stand behind these while the range of a `Dsync` is written again.
+        let apart = self.options.witness == Witness::Apart || method == SyncMethod::Dsync;
+        let lag = self.lag(stock.sequence);
+        let witness = writer.tail.testify(stock.sequence, lag, apart);
+        let range = witness.range();
+        if range.start >= dirty.range.end {
+            dirty.range.end = range.end;
+        } else if matches!(method, SyncMethod::Msync | SyncMethod::Dsync) {
+            // These put on the medium what they are told to, and no more.
+            let (file, name) = (Arc::clone(&dirty.file), dirty.name);
+            stock.dirty.push(Dirty { file, name, range });
+        }
+        stock.witness = Some(witness);
     }
 
     /// A checkpoint of the log as it was written so far. From here on the tail is limited by what it
@@ -223,6 +252,7 @@ impl Shared {
             tail_generation: writer.tail.salt.generation(),
             tail_offset: position,
             reach,
+            last_frame: writer.tail.last_frame(),
             segment_bytes: self.segment_bytes,
             clean: want.clean && !planted(Bug::NeverClean) || planted(Bug::AlwaysClean),
             creating: false,

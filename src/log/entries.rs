@@ -87,6 +87,7 @@ impl Shared {
             if at == last {
                 header.flags |= Flags::LAST;
             }
+            tail.frame_at(tail.position());
             encode_frame(&mut tail.pending, &tail.salt, &header, &[entry]);
             header.flags = 0;
             header.index += 1;

@@ -8,10 +8,12 @@
 //! everything taken before is in the file, or that the log is poisoned.
 
 use super::shared::{Shared, Writer, WriterGuard};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::number::{to_u64, to_usize};
 use crate::options::WriteMode;
 use crate::planted::{Bug, planted};
+use crate::segment::tail::write_witness;
+use crate::segment::witness::Testimony;
 
 /// Pending bytes at which they are handed over without being asked for.
 const PENDING_BYTES: usize = 256 * 1024;
@@ -22,13 +24,22 @@ const PENDING_FACTOR_MAX: usize = 4;
 impl Shared {
     /// Hands everything written so far to the file, and lets readers see it. Nothing becomes durable.
     pub(crate) fn hand_over(&self) -> Result<()> {
-        self.hand_over_from(self.writer())
+        self.hand_over_from(self.writer(), None)
     }
 
-    /// As [`Self::hand_over`]; lets the writer's lock go as soon as the frames are taken.
-    pub(super) fn hand_over_from(&self, mut writer: WriterGuard<'_>) -> Result<()> {
+    /// As [`Self::hand_over`]; lets the writer's lock go as soon as the frames are taken. A witness
+    /// is written behind them while nobody else can write there: what comes next may go over it.
+    pub(super) fn hand_over_from(
+        &self,
+        mut writer: WriterGuard<'_>,
+        witness: Option<&Testimony>,
+    ) -> Result<()> {
         if !self.is_buffered() {
-            return self.not_poisoned();
+            self.not_poisoned()?;
+            let Some(witness) = witness else { return Ok(()) };
+            return write_witness(writer.tail.file.as_ref(), witness).map_err(|source| {
+                self.poisoned_by(Error::io("write", writer.tail.segment.path(), source))
+            });
         }
         let mut buffer = self.handing_over.lock();
         let _alarm = self.alarm();
@@ -37,9 +48,9 @@ impl Shared {
         self.not_poisoned()?;
         if planted(Bug::HandedOverOutOfOrder) {
             drop(buffer);
-            return pending.hand_over(&self.warm).1;
+            return pending.hand_over(&self.warm, witness).1;
         }
-        let (empty, handed) = pending.hand_over(&self.warm);
+        let (empty, handed) = pending.hand_over(&self.warm, witness);
         *buffer = empty;
         if planted(Bug::HandOverFailureForgotten) {
             return Ok(());

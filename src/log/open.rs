@@ -85,6 +85,7 @@ pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
         tail_generation: dir.door().random(),
         tail_offset: FRAMES_START,
         reach: FRAMES_START,
+        last_frame: 0,
         segment_bytes: options.segment_bytes,
         clean: false,
         creating: true,
@@ -164,6 +165,8 @@ fn finish_create(
         previous_end: 0,
         segment_bytes: checkpoint.segment_bytes,
         features: 0,
+        previous_base: 0,
+        replaces: 0,
     };
     let tail = begin(dir, &spare, &header, options.write_mode_in_force())?;
     let path = || dir.join(&tail.segment.name.to_string());
@@ -210,7 +213,7 @@ fn recover(
         return Err(Error::Incomplete { path, count: replayed.state.holes });
     }
     // Frames that were dropped must never fit behind new ones: numbers go on above all of them.
-    let mut sequence = replayed.sequence.max(replayed.behind.newest).max(replayed.behind.claimed);
+    let mut sequence = replayed.sequence.max(replayed.behind.newest);
     if planted(Bug::NumbersGivenAgain) {
         sequence = replayed.sequence;
     }
@@ -232,6 +235,7 @@ fn recover(
         tail_generation: tail.salt.generation(),
         tail_offset: tail.position(),
         reach: reach(options, &found, tail.position()),
+        last_frame: tail.last_frame(),
         clean: false,
         holes: replayed.state.holes,
         runs,
@@ -311,6 +315,7 @@ fn open_tail(
         .file
         .map(found.segment_bytes, write)
         .map_err(|source| Error::io("map", dir.join(&name.to_string()), source))?;
+    region.keep_back(SEGMENT_HEADER_BYTES);
     region.publish(crate::format::number::to_usize(link.end));
     let uuid = Uuid::from_bytes(found.uuid);
     let salt = link.salt.clone();
@@ -321,7 +326,10 @@ fn open_tail(
     segment.holes.store(link.offsets.holes, order);
     // What was made ready behind the frames is not known any more.
     let space = spares.space(Arc::clone(&link.file), link.end);
-    Ok(Tail::new(Arc::new(segment), space, salt, link.end, options.write_mode_in_force()))
+    let mode = options.write_mode_in_force();
+    let mut tail = Tail::new(Arc::new(segment), space, salt, link.end, mode);
+    tail.frame_at(link.last_frame);
+    Ok(tail)
 }
 
 /// The view of a recovered log, and the segments that hold nothing live.

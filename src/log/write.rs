@@ -20,8 +20,10 @@ use super::view::View;
 use crate::batch::Record;
 use crate::error::{Error, Result};
 use crate::format::cell::{CellRecord, encode_cell};
-use crate::format::frame::{Flags, FrameHeader, Kind, encode_frame, payload_length};
-use crate::format::number::{to_u32, to_u64, to_usize};
+use crate::format::frame::{
+    Flags, FrameHeader, Kind, LAG_UNSTATED, encode_frame, lag, payload_length,
+};
+use crate::format::number::{to_u64, to_usize};
 use crate::format::{SegmentHeader, SideFileRef};
 use crate::planted::{Bug, planted};
 use crate::segment::tail::footer_space;
@@ -102,7 +104,7 @@ impl Shared {
 
     fn try_write(&self, writer: &mut Writer, records: &[Record<'_>]) -> Result<Attempt> {
         self.usable()?;
-        let position = writer.tail.position();
+        let position = (writer.tail.position(), writer.tail.last_frame());
         if let Some(written) = self.append_entries(writer, records) {
             return self.settle_attempt(writer, records, position, 0, written);
         }
@@ -129,7 +131,7 @@ impl Shared {
         &self,
         writer: &mut Writer,
         records: &[Record<'_>],
-        position: u64,
+        (position, last_frame): (u64, u64),
         rolls: u64,
         written: Result<Written>,
     ) -> Result<Attempt> {
@@ -138,7 +140,7 @@ impl Shared {
                 // A copy-on-write file system refused a plain write. Nothing was published, but
                 // frames may have been written, even all of them: their number is never used
                 // again, and a checkpoint must say so before anybody hears of the refusal.
-                writer.tail.rewind(position);
+                writer.tail.rewind(position, last_frame);
                 writer.sequence += 1;
                 self.group.written(writer.sequence);
                 writer.reach = writer.reach.min(position);
@@ -353,6 +355,7 @@ impl Shared {
             let header =
                 FrameHeader { length: 0, sequence, index: op.index, lag, kind: Kind::Entry, flags };
             op.offset = writer.tail.position();
+            writer.tail.frame_at(op.offset);
             if let Some(record) = records.get(op.record) {
                 let tail = &mut writer.tail;
                 encode(&mut tail.pending, &tail.salt, header, record, op);
@@ -369,15 +372,18 @@ impl Shared {
     }
 
     /// The number of the next batch, and how far that is ahead of the newest durable one.
-    pub(super) fn next_number(&self, writer: &Writer) -> (u64, u32) {
+    pub(super) fn next_number(&self, writer: &Writer) -> (u64, u16) {
         let sequence = writer.sequence + 1;
-        let lag = sequence - self.group.durable().min(sequence);
-        let lag = match () {
-            () if planted(Bug::WatermarkNeverWritten) => u32::MAX,
+        (sequence, self.lag(sequence))
+    }
+
+    /// How far a batch is ahead of the newest durable one, as its frames state it.
+    pub(super) fn lag(&self, sequence: u64) -> u16 {
+        match () {
+            () if planted(Bug::WatermarkNeverWritten) => LAG_UNSTATED,
             () if planted(Bug::WatermarkAhead) => 0,
-            () => to_u32(to_usize(lag)),
-        };
-        (sequence, lag)
+            () => lag(sequence, self.group.durable()),
+        }
     }
 
     /// Ends the frames of a batch: they go to the file, or wait in memory.
@@ -417,6 +423,8 @@ impl Shared {
             previous_end: writer.tail.position(),
             segment_bytes: self.segment_bytes,
             features: 0,
+            previous_base: writer.tail.base(),
+            replaces: 0,
         };
         let mode = self.options.write_mode_in_force();
         let sealed = Arc::clone(&writer.tail.segment);

@@ -12,7 +12,7 @@ use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::cell::{CellRecord, decode_cell};
 use crate::format::footer::TABLE_ENTRY_BYTES;
-use crate::format::frame::{Kind, Salt, decode_hole, peek_header};
+use crate::format::frame::{FrameHeader, Kind, Salt, decode_frame, decode_hole};
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
@@ -23,7 +23,8 @@ use crate::segment::durable_part::DurablePart;
 use crate::segment::offsets::{Offsets, Units};
 use crate::segment::tail::footer_space;
 use crate::segment::walk::{Depth, Evidence, Found, Part, Walk, search};
-use crate::segment::{FRAMES_START, Segment};
+use crate::segment::witness::PLACES;
+use crate::segment::{FRAMES_START, Segment, witness};
 use crate::state::{CellValue, State};
 
 /// One segment of the chain that starts with the checkpoint's tail.
@@ -38,17 +39,34 @@ pub(crate) struct Link {
     /// Where the walk starts, and the end of what counts. The offsets of entries before are unknown.
     from: u64,
     pub(crate) end: u64,
+    /// Where the last frame before the end starts; 0 if there is none.
+    pub(crate) last_frame: u64,
     pub(crate) offsets: Offsets,
     /// The frames, kept from the first pass for the second.
     bytes: Option<Vec<u8>>,
+    /// The witnesses in the block of the header.
+    apart: Vec<FrameHeader>,
 }
 
 impl Link {
+    /// Where the block ends in which a witness of the last frames may be; nowhere behind a close.
+    fn searched_to(&self) -> u64 {
+        if self.from >= self.limit {
+            return self.limit;
+        }
+        witness::searched_to(self.limit, self.header.segment_bytes)
+    }
+
     /// What was durable before the checkpoint, if the offset of some entry in it is unknown.
     pub(crate) fn durable_part(&self, dir: &Dir) -> Option<DurablePart> {
         let (dir, name, salt) = (dir.clone(), self.name, self.salt.clone());
         let (file, end) = (Arc::clone(&self.file), self.from);
         (!self.offsets.units.is_complete()).then_some(DurablePart { dir, name, salt, file, end })
+    }
+
+    /// What the witnesses in the block of the header state.
+    fn witnesses(&self, expected: u64) -> impl Iterator<Item = Evidence> + '_ {
+        self.apart.iter().map(move |header| Evidence::of(header, 0, expected))
     }
 
     /// Refuses entries up to `end` that do not lead to `next`, or whose offset table would not fit
@@ -111,7 +129,8 @@ pub(crate) fn open_link(
 ) -> Result<Link> {
     // Nothing behind the checkpoint means that no sync of it can have failed.
     let believed = from >= limit || planted(Bug::CacheBelieved);
-    let access = if believed { Access::Write } else { Access::Distrust { from, to: limit } };
+    let to = witness::searched_to(limit, bytes);
+    let access = if believed { Access::Write } else { Access::Distrust { from, to } };
     let file = dir.open(&name.to_string(), access)?;
     let mut block = [0; SEGMENT_HEADER_BYTES];
     let segment = Segment::sealed(dir, uuid, name, bytes);
@@ -120,7 +139,12 @@ pub(crate) fn open_link(
     let salt = Salt::new(header.generation);
     let from = from.max(FRAMES_START);
     let (end, offsets, bytes) = (from, Offsets::default(), None);
-    Ok(Link { name, header, salt, file, limit, from, end, offsets, bytes })
+    let apart = PLACES.into_iter().filter_map(|at| {
+        let (found, ..) = decode_frame(block.get(to_usize(at)..)?, &salt).ok()?;
+        (found.kind == Kind::Witness).then_some(found)
+    });
+    let (apart, last_frame) = (apart.collect(), 0);
+    Ok(Link { name, header, salt, file, limit, from, end, last_frame, offsets, bytes, apart })
 }
 
 /// Where the first pass got to.
@@ -153,6 +177,7 @@ pub(crate) fn replay(
     // Nothing is counted on with a checkpoint that no log writes, whatever its checksum says.
     tail.check_entries(dir, checkpoint.tail_offset, before, checkpoint.next)?;
     tail.offsets.units = Units::unknown(before);
+    tail.last_frame = checkpoint.last_frame;
     let mut links = vec![tail];
     let reached = first_pass(dir, checkpoint, &mut links, next_link)?;
     links.truncate(reached.link + 1);
@@ -199,7 +224,9 @@ fn first_pass(
         let bytes = read_frames(dir, link)?;
         scanned += to_u64(bytes.len());
         let part = Part { bytes: &bytes, start: link.from };
-        let mut walk = Walk::new(part, &link.salt, link.from, Depth::Whole);
+        let frames = bytes.get(..to_usize(link.limit.saturating_sub(link.from))).unwrap_or(&bytes);
+        let frames = Part { bytes: frames, start: link.from };
+        let mut walk = Walk::new(frames, &link.salt, link.from, Depth::Whole);
         let stopped = loop {
             let step = walk.step();
             match step {
@@ -219,7 +246,8 @@ fn first_pass(
         };
         let end = link.end;
         let expected = whole.2 + 1;
-        let behind = search(part, &link.salt, end..link.limit, expected);
+        let behind = search(part, &link.salt, end..u64::MAX, expected);
+        let behind = link.witnesses(expected).fold(behind, Evidence::merge);
         let next = next_link(link.name.number + 1)
             .filter(|next| next.header.previous_generation == link.salt.generation());
         let fits =
@@ -231,18 +259,17 @@ fn first_pass(
                     Some(next) if !planted(Bug::NextSegmentNotSearched) => {
                         let bytes = read_frames(dir, &next)?;
                         let part = Part { bytes: &bytes, start: next.from };
-                        search(part, &next.salt, FRAMES_START..next.limit, expected)
+                        let found = search(part, &next.salt, FRAMES_START..u64::MAX, expected);
+                        next.witnesses(expected).fold(found, Evidence::merge)
                     }
                     _ => Evidence::default(),
                 };
                 let mut behind = behind.merge(Evidence { end: 0, ..beyond });
-                let begun = peek_header(part.from(to_usize(end)), &link.salt)
-                    .is_ok_and(|header| header.sequence >= expected);
-                let unfinished = open_batch || begun || behind.newest >= expected;
                 if open_batch {
                     // Its first frames stand before the place where the search began.
-                    behind.claimed = behind.claimed.max(expected);
+                    behind.newest = behind.newest.max(expected);
                 }
+                let unfinished = behind.newest >= expected;
                 if at == whole.0 {
                     link.bytes = Some(bytes);
                 }
@@ -256,7 +283,8 @@ fn first_pass(
 
 /// Whether a frame is the next one of its batch, or the first one of the next batch.
 fn follows(found: &Found<'_>, sequence: u64, open_batch: bool) -> bool {
-    (found.header.sequence == sequence + 1 || planted(Bug::NumbersNotCompared))
+    found.header.kind != Kind::Witness
+        && (found.header.sequence == sequence + 1 || planted(Bug::NumbersNotCompared))
         && (found.header.is_first() != open_batch || planted(Bug::FirstFrameNotNeeded))
 }
 
@@ -280,6 +308,7 @@ fn second_pass(dir: &Dir, link: &mut Link, state: &mut State) -> Result<u64> {
         let at = walk.position();
         let found = walk.step().map_err(|error| damaged(at, error.damage()))?;
         link.offsets.apply(base, &found).map_err(|reason| damaged(at, reason))?;
+        link.last_frame = at;
         apply(state, &found).map_err(|reason| damaged(at, reason))?;
         entries += u64::from(found.header.kind == Kind::Entry);
     }
@@ -318,6 +347,7 @@ fn apply(state: &mut State, found: &Found<'_>) -> std::result::Result<(), Damage
         Kind::Reset => {
             state.reset(index);
         }
+        Kind::Witness => return Err(wrong("frame kind", 0)),
         Kind::Set | Kind::Clear | Kind::Attach => {
             let structure = "state cell";
             let record = decode_cell(found.header.kind, found.payload)
@@ -338,11 +368,11 @@ fn apply(state: &mut State, found: &Found<'_>) -> std::result::Result<(), Damage
     Ok(())
 }
 
-/// The frames of a segment in memory, from where a walk starts to where they may be. Read, not
-/// mapped: a map would read page by page, and reading ahead would leave large folios behind.
+/// The frames of a segment in memory, from where a walk starts to where they may be, and the block
+/// behind that, where a witness of the last ones may be. Read, not mapped: a map would read page by page, and reading ahead would leave large folios behind.
 fn read_frames(dir: &Dir, link: &Link) -> Result<Vec<u8>> {
     const CHUNK_BYTES: usize = 1024 * 1024;
-    let mut bytes = vec![0; to_usize(link.limit.saturating_sub(link.from))];
+    let mut bytes = vec![0; to_usize(link.searched_to().saturating_sub(link.from))];
     let mut offset = link.from;
     for chunk in bytes.chunks_mut(CHUNK_BYTES) {
         link.file

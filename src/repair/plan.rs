@@ -11,7 +11,7 @@ use super::{Loss, Obstacle, Plan, Step};
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::TABLE_ENTRY_BYTES;
-use crate::format::header::SEGMENT_HEADER_BYTES;
+use crate::format::header::{REPLACES_UNKNOWN, SEGMENT_HEADER_BYTES};
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
@@ -221,6 +221,8 @@ impl Work {
                 previous_end: 0,
                 segment_bytes: found.segment_bytes,
                 features: 0,
+                previous_base: 0,
+                replaces: found.tail_generation,
             };
             self.tail = Some((salvaged, header));
         } else {
@@ -243,6 +245,7 @@ impl Work {
             }
             let ready = rebuilt.tail()?;
             (self.checkpoint.tail_offset, self.checkpoint.reach) = (ready.end, ready.end);
+            self.checkpoint.last_frame = ready.last_frame;
             ready.take_place(dir)?;
         }
         // Makes the new names durable before the slots rely on them.
@@ -365,7 +368,7 @@ pub(super) fn is_entry(header: &crate::format::FrameHeader, index: u64) -> bool 
 fn header_of(dir: &Dir, found: &Checkpoint, survey: &Survey) -> SegmentHeader {
     let anew = header_anew(dir, found, survey.name);
     match &survey.header {
-        Ok(header) => SegmentHeader { generation: anew.generation, ..*header },
+        Ok(header) => header.replaced(anew.generation),
         Err(_) => anew,
     }
 }
@@ -381,6 +384,8 @@ pub(super) fn header_anew(dir: &Dir, found: &Checkpoint, name: SegmentName) -> S
         previous_end: 0,
         segment_bytes: found.segment_bytes,
         features: 0,
+        previous_base: 0,
+        replaces: REPLACES_UNKNOWN,
     }
 }
 

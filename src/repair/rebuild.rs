@@ -39,6 +39,8 @@ pub(super) struct Rebuilt {
     /// Frames that are not in the file yet, and where they go.
     pending: Vec<u8>,
     written: u64,
+    /// Where the last frame starts; 0 if there is none.
+    last_frame: u64,
     units: Vec<u32>,
     /// Missing entries that no frame stands for yet.
     missing: u64,
@@ -54,6 +56,8 @@ pub(super) struct Ready {
     pub(super) name: SegmentName,
     /// Where its frames end.
     pub(super) end: u64,
+    /// Where the last of them starts; 0 if there is none.
+    pub(super) last_frame: u64,
     /// Its generation.
     pub(super) generation: u64,
 }
@@ -83,6 +87,7 @@ impl Rebuilt {
             header,
             pending: Vec::new(),
             written: to_u64(SEGMENT_HEADER_BYTES),
+            last_frame: 0,
             units: Vec::new(),
             missing: 0,
             sequence,
@@ -182,6 +187,7 @@ impl Rebuilt {
         if self.position() == to_u64(SEGMENT_HEADER_BYTES) && self.header.previous_generation == 0 {
             self.header.first_sequence = header.sequence;
         }
+        self.last_frame = self.position();
         encode_frame(&mut self.pending, &self.salt, header, &[payload]);
         if self.pending.len() >= PIECE_BYTES { self.hand_over() } else { Ok(()) }
     }
@@ -248,7 +254,8 @@ impl Rebuilt {
             .map_err(|source| self.failed("sync", source))?;
         let name = SegmentName { number: self.header.number, base: self.header.base };
         let (temporary, end) = (std::mem::take(&mut self.temporary), self.written);
-        Ok(Ready { temporary, name, end, generation: self.header.generation })
+        let (generation, last_frame) = (self.header.generation, self.last_frame);
+        Ok(Ready { temporary, name, end, last_frame, generation })
     }
 }
 

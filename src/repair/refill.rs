@@ -252,7 +252,7 @@ impl Refill<'_> {
         let last = self.taken.last().copied().unwrap_or(0);
         match lookup.header() {
             _ if is_tail => SegmentHeader { number: last + 1, ..anew },
-            Some(header) => SegmentHeader { generation: anew.generation, ..header },
+            Some(header) => header.replaced(anew.generation),
             None => anew,
         }
     }
@@ -361,6 +361,7 @@ impl Refill<'_> {
                 self.checkpoint.tail_number = tail.name.number;
                 self.checkpoint.tail_generation = tail.generation;
                 (self.checkpoint.tail_offset, self.checkpoint.reach) = (tail.end, tail.end);
+                self.checkpoint.last_frame = tail.last_frame;
             }
             self.checkpoint.runs = runs(&self.numbers.iter().copied().collect::<Vec<_>>());
             write_slots(scene, self.checkpoint.clone())?;

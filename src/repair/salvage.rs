@@ -115,7 +115,7 @@ impl Salvaged {
                 self.claimed = self.claimed.max(header.sequence);
             }
         }
-        self.claimed = self.claimed.max(behind.map_or(0, |behind| behind.claimed)).max(proved);
+        self.claimed = self.claimed.max(behind.map_or(0, |behind| behind.newest)).max(proved);
         let mut rest = steps.as_slice();
         let is_proved = |step: &Step<'_>| matches!(step, Step::Frame { header, .. } if header.sequence <= proved);
         let lenient = rest.iter().rposition(is_proved).map_or(0, |last| last + 1);
@@ -209,7 +209,7 @@ impl Salvaged {
                     self.state = before;
                 }
             }
-            Kind::Entry | Kind::Hole | Kind::Truncate => {}
+            Kind::Entry | Kind::Hole | Kind::Truncate | Kind::Witness => {}
         }
     }
 

@@ -11,18 +11,19 @@
 //!
 //! INV-1: `base` never changes; the live entries of a segment are `base..end`, where `end` is the
 //! base of the next segment that holds entries, or the end of the log for the tail.
-//! INV-2: bytes below `Region::published` never change while the segment is in use.
+//! INV-2: bytes below `Region::published` never change while the segment is in use, but for the
+//! witnesses in the block of the header, which is never lent.
 
 pub(crate) mod durable_part;
 pub(crate) mod entries;
 pub(crate) mod offsets;
-pub(crate) mod probe;
 pub(crate) mod read;
 pub(crate) mod rebuilt;
 pub(crate) mod space;
 pub(crate) mod tail;
 pub(crate) mod walk;
 pub(crate) mod warm;
+pub(crate) mod witness;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -185,6 +186,7 @@ impl Segment {
         let _one_at_a_time = opened.reading.lock();
         if opened.map.get().is_none() {
             let region = opened.file.map(self.bytes, false).map_err(self.io("map"))?;
+            region.keep_back(SEGMENT_HEADER_BYTES);
             region.publish(region.len());
             let _first = opened.map.set(region);
         }

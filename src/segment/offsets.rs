@@ -148,6 +148,10 @@ impl Offsets {
                 self.units.truncate(0);
             }
             Kind::Set | Kind::Clear | Kind::Attach | Kind::Trim => {}
+            Kind::Witness => {
+                let (field, expected, got) = ("frame kind", 1, u64::from(Kind::Witness.number()));
+                return Err(Damage::Field { field, expected, got });
+            }
         }
         Ok(())
     }

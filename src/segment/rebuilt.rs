@@ -105,7 +105,7 @@ impl Doubt {
         let cut = match header.kind {
             Kind::Entry | Kind::Hole | Kind::Truncate => header.index.max(self.base),
             Kind::Reset => self.base,
-            Kind::Set | Kind::Clear | Kind::Attach | Kind::Trim => next,
+            Kind::Set | Kind::Clear | Kind::Attach | Kind::Trim | Kind::Witness => next,
         };
         self.may_have_ended |= next >= self.live_end;
         if self.may_have_ended && cut < next && self.from.is_none_or(|(from, _)| cut < from) {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::space::Space;
 use super::warm::Warm;
+use super::witness::{Testimony, place};
 use super::{FRAMES_START, Segment};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
@@ -47,6 +48,10 @@ pub(crate) struct Tail {
     pub(crate) pending: Vec<u8>,
     /// What the file has, or what another thread is just handing to it, ends here.
     handed: u64,
+    /// Where the newest frame starts; 0 if there is none.
+    last_frame: u64,
+    /// Which of the two places the next witness takes.
+    witness_turn: bool,
     mode: WriteMode,
     /// Somebody was told that a roll comes near.
     spare_asked: bool,
@@ -62,7 +67,30 @@ impl Tail {
         mode: WriteMode,
     ) -> Self {
         let (file, pending, handed) = (Arc::clone(space.file()), Vec::new(), position);
-        Self { segment, file, space, salt, pending, handed, mode, spare_asked: false }
+        let (last_frame, witness_turn, spare_asked) = (0, false, false);
+        Self {
+            segment,
+            file,
+            space,
+            salt,
+            pending,
+            handed,
+            last_frame,
+            witness_turn,
+            mode,
+            spare_asked,
+        }
+    }
+
+    /// Takes note of where the newest frame starts.
+    #[inline]
+    pub(crate) fn frame_at(&mut self, offset: u64) {
+        self.last_frame = offset;
+    }
+
+    /// Where the newest frame starts; 0 if there is none.
+    pub(crate) fn last_frame(&self) -> u64 {
+        self.last_frame
     }
 
     /// Where the next frame goes.
@@ -73,6 +101,16 @@ impl Tail {
 
     pub(crate) fn base(&self) -> u64 {
         self.segment.name.base
+    }
+
+    /// The witness that goes with a sync of everything up to here.
+    pub(crate) fn testify(&mut self, sequence: u64, lag: u16, apart: bool) -> Testimony {
+        let turn = self.witness_turn;
+        self.witness_turn = !turn;
+        // What is not ready may be filled with zeros at any moment.
+        let ready = self.space.ready().min(self.segment.bytes);
+        let offset = place(self.position(), turn, ready, apart);
+        Testimony::new(offset, &self.salt, sequence, lag)
     }
 
     /// Hands the pending frames to the file, here and now. On an error the frames are gone, and any
@@ -136,9 +174,9 @@ impl Tail {
     }
 
     /// Takes back what was written since `position`, before any of it was published.
-    pub(crate) fn rewind(&mut self, position: u64) {
+    pub(crate) fn rewind(&mut self, position: u64, last_frame: u64) {
         self.pending.clear();
-        self.handed = position;
+        (self.handed, self.last_frame) = (position, last_frame);
     }
 
     /// Lets readers see everything that was handed to the file by this tail.
@@ -198,9 +236,14 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Hands the frames over and lets readers see them. Answers the buffer, empty, and how it went:
-    /// on an error any part of the frames may be in the file. Nothing is durable yet.
-    pub(crate) fn hand_over(mut self, warm: &Warm) -> (Vec<u8>, Result<()>) {
+    /// Hands the frames over and lets readers see them, and `witness` behind them. Answers the
+    /// buffer, empty, and how it went: on an error any part of the frames may be in the file. Nothing
+    /// is durable yet.
+    pub(crate) fn hand_over(
+        mut self,
+        warm: &Warm,
+        witness: Option<&Testimony>,
+    ) -> (Vec<u8>, Result<()>) {
         if planted(Bug::ShownBeforeWritten) {
             publish(&self.segment, self.offset + to_u64(self.bytes.len()));
         }
@@ -213,9 +256,21 @@ impl Pending {
             warm.push(self.segment.name.number, self.offset, &self.bytes);
             publish(&self.segment, self.offset + to_u64(self.bytes.len()));
         }
+        let written = written.and_then(|()| match witness {
+            Some(witness) => write_witness(self.file.as_ref(), witness),
+            None => Ok(()),
+        });
         clear(&mut self.bytes);
         let failed = |source| Error::io("write", self.segment.path(), source);
         (self.bytes, written.map_err(failed))
+    }
+}
+
+/// Writes a witness. A full disk, where space is not allocated ahead, goes without one.
+pub(crate) fn write_witness(file: &dyn File, witness: &Testimony) -> io::Result<()> {
+    match file.write_at(witness.offset, &witness.bytes) {
+        Err(error) if crate::dir::is_full(&error) => Ok(()),
+        written => written,
     }
 }
 
@@ -277,6 +332,7 @@ pub(crate) fn begin(
     let region = file
         .map(header.segment_bytes, mode == WriteMode::Mmap)
         .map_err(|source| Error::io("map", dir.join(&spare.name), source))?;
+    region.keep_back(SEGMENT_HEADER_BYTES);
     region.publish(SEGMENT_HEADER_BYTES);
     dir.rename(&spare.name, &name.to_string())?;
     let uuid = crate::identity::Uuid::from_bytes(header.uuid);

@@ -7,7 +7,6 @@ use std::io;
 use std::ops::Range;
 
 use super::FRAMES_START;
-use super::probe::Probe;
 use crate::format::error::FrameError;
 use crate::format::frame::{
     FRAME_ALIGN, FRAME_HEADER_BYTES, FRAME_KIND_OFFSET, FrameHeader, HOLE_PAYLOAD_BYTES, Kind,
@@ -148,16 +147,19 @@ impl<'a> Headers<'a> {
 }
 
 /// What a search behind an unreadable place found.
+///
+/// A header that passed its check is evidence whatever became of its payload. The check is 32 bits
+/// over fields that chance would have to make sense as well: kind and flags leave one header in
+/// 1 024, a number as near as [`AHEAD_MAX`] one in four billion. Garbage at one place is taken for a
+/// header with a probability of 2^-74.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Evidence {
-    /// The newest batch that any frame found there states to have been durable.
+    /// The newest batch that any header found there states to have been durable.
     pub(crate) durable: u64,
-    /// The newest batch that any frame found there belongs to.
+    /// The newest batch that any header found there belongs to or speaks of. No batch may have this
+    /// number again: bytes that are written later could complete its frames.
     pub(crate) newest: u64,
-    /// The newest batch that any header found there states, whether its frame is whole or not. No
-    /// batch may have this number again: bytes that are written later could complete the frame.
-    pub(crate) claimed: u64,
-    /// Exclusive end of the last frame found.
+    /// Exclusive end of the last frame found, whether its payload is whole or not.
     pub(crate) end: u64,
 }
 
@@ -167,49 +169,43 @@ impl Evidence {
         Self {
             durable: self.durable.max(other.durable),
             newest: self.newest.max(other.newest),
-            claimed: self.claimed.max(other.claimed),
             end: self.end.max(other.end),
         }
     }
+
+    /// What the header of a frame at `offset` states, if it can be of a batch from `expected` on.
+    pub(crate) fn of(header: &FrameHeader, offset: u64, expected: u64) -> Self {
+        let ahead = header.sequence.checked_sub(expected);
+        if ahead.is_none_or(|ahead| ahead >= AHEAD_MAX) {
+            return Self::default();
+        }
+        let durable = if planted(Bug::WatermarkIgnored) { 0 } else { header.durable_sequence() };
+        let is_witness = header.kind == Kind::Witness;
+        let end = if is_witness { 0 } else { offset + to_u64(header.frame_bytes()) };
+        Self { durable, newest: header.sequence, end }
+    }
 }
 
-/// Batches that can have been written behind the last whole one. A header check of 16 bits now and
-/// then takes chance for a header: numbers further ahead are not believed.
-const CLAIMS_MAX: u64 = 1 << 32;
+/// No log writes as many batches behind the last whole one.
+const AHEAD_MAX: u64 = 1 << 32;
 
-/// Looks for frames of this generation anywhere in `range`, at every place one could start.
-/// `expected` is the batch that would come next.
+/// Looks for headers of frames of this generation anywhere in `range`, at every place one could
+/// start; `expected` is the batch that would come next. One look at each place, however long the
+/// frames say that they are: hostile bytes cost no more than others.
 pub(crate) fn search(part: Part<'_>, salt: &Salt, range: Range<u64>, expected: u64) -> Evidence {
     let mut evidence = Evidence::default();
     let end = to_usize(range.end).min(part.end());
     let mut at = to_usize(range.start).next_multiple_of(FRAME_ALIGN);
-    let mut probe = Probe::new(part.bytes, salt);
     while at < end {
         let rest = part.from(at);
         // Most places hold zeros: one look at where a kind would be passes over them.
         let kind = rest.get(FRAME_KIND_OFFSET).copied().unwrap_or(0);
-        if Kind::from_number(kind).is_none() {
-            at += FRAME_ALIGN;
-            continue;
+        if Kind::from_number(kind).is_some()
+            && let Ok(header) = peek_header(rest, salt)
+        {
+            evidence = evidence.merge(Evidence::of(&header, to_u64(at), expected));
         }
-        let Ok(header) = peek_header(rest, salt) else {
-            at += FRAME_ALIGN;
-            continue;
-        };
-        if header.sequence.saturating_sub(expected) < CLAIMS_MAX {
-            evidence.claimed = evidence.claimed.max(header.sequence);
-        }
-        if !probe.is_sound(at.saturating_sub(to_usize(part.start)), &header) {
-            at += FRAME_ALIGN;
-            continue;
-        }
-        at += header.frame_bytes();
-        evidence = evidence.merge(Evidence {
-            durable: if planted(Bug::WatermarkIgnored) { 0 } else { header.durable_sequence() },
-            newest: header.sequence,
-            claimed: header.sequence,
-            end: to_u64(at),
-        });
+        at += FRAME_ALIGN;
     }
     evidence
 }

@@ -42,6 +42,8 @@ fn example_header() -> SegmentHeader {
         previous_end: 0,
         segment_bytes: 65536,
         features: 0,
+        previous_base: 0,
+        replaces: 0,
     }
 }
 

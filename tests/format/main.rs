@@ -149,6 +149,8 @@ fn segment_header_table_is_what_is_encoded() {
         previous_end: 0x0606_0606_0606_0606,
         segment_bytes: 0x0707_0707_0707_0707,
         features: 0x0808_0808_0808_0808,
+        previous_base: 0x0909_0909_0909_0909,
+        replaces: 0x0a0a_0a0a_0a0a_0a0a,
     };
     let encoded = header.encode();
     assert_eq!(encoded.len(), SEGMENT_HEADER_USED_BYTES);
@@ -170,6 +172,8 @@ fn segment_header_table_is_what_is_encoded() {
             ("previous_end", vec![6; 8]),
             ("segment_bytes", vec![7; 8]),
             ("features", vec![8; 8]),
+            ("previous_base", vec![9; 8]),
+            ("replaces", vec![10; 8]),
         ],
     );
 }
@@ -181,32 +185,32 @@ fn frame_table_is_what_is_encoded() {
         length: 3,
         sequence: 0x0101_0101_0101_0101,
         index: 0x0202_0202_0202_0202,
-        lag: 0x0303_0303,
+        lag: 0x0303,
         kind: Kind::Entry,
         flags: Flags::FIRST | Flags::LAST,
     };
     let mut frame = Vec::new();
     encode_frame(&mut frame, &Salt::new(9), &header, &[b"abc"]);
     assert_eq!(&frame[FRAME_HEADER_BYTES..], b"abc\0\0\0\0\0");
-    let check = salted_crc(9, &frame[4..30]) & 0xffff;
+    let check = salted_crc(9, &frame[8..32]);
     check_layout(
         rows,
         &frame[..FRAME_HEADER_BYTES],
         &[],
         &[
-            ("crc", little(salted_crc(9, &frame[4..]).into(), 4)),
-            ("length", little(3, 4)),
+            ("crc", little(salted_crc(9, &frame[8..]).into(), 4)),
+            ("check", little(check.into(), 4)),
             ("sequence", vec![1; 8]),
             ("index", vec![2; 8]),
-            ("lag", vec![3; 4]),
+            ("length", little(3, 4)),
+            ("lag", vec![3; 2]),
             ("kind", vec![1]),
             ("flags", vec![3]),
-            ("check", little(check.into(), 2)),
         ],
     );
     let flags = format!("{} FIRST of its batch, {} LAST of its batch, {} LZ4", 1, 2, 4);
     assert_eq!((Flags::FIRST, Flags::LAST, Flags::LZ4), (1, 2, 4));
-    assert!(rows[6][3].contains(&flags));
+    assert!(rows[7][3].contains(&flags));
 }
 
 #[test]
@@ -223,10 +227,10 @@ fn kinds_table_lists_every_kind() {
 /// A header with a right check, whatever else it says.
 fn forged_header(kind: Kind, flags: u8, length: u32) -> Result<FrameHeader, FrameError> {
     let mut bytes = vec![0; FRAME_HEADER_BYTES];
-    bytes[4..8].copy_from_slice(&little(length.into(), 4));
-    (bytes[28], bytes[29]) = (kind.number(), flags);
-    let check = salted_crc(9, &bytes[4..30]) & 0xffff;
-    bytes[30..32].copy_from_slice(&little(check.into(), 2));
+    bytes[24..28].copy_from_slice(&little(length.into(), 4));
+    (bytes[30], bytes[31]) = (kind.number(), flags);
+    let check = salted_crc(9, &bytes[8..32]);
+    bytes[4..8].copy_from_slice(&little(check.into(), 4));
     peek_header(&bytes, &Salt::new(9))
 }
 
@@ -239,6 +243,7 @@ fn stated_payload_lengths_are_those_accepted() {
         (Kind::Truncate, 0, 0, 0),
         (Kind::Trim, 0, 0, 0),
         (Kind::Reset, 0, 0, 0),
+        (Kind::Witness, 0, 0, 0),
         (Kind::Hole, 0, 8, 8),
         (Kind::Entry, 0, 0, FRAME_PAYLOAD_BYTES_MAX),
         (Kind::Entry, Flags::LZ4, 5, FRAME_PAYLOAD_BYTES_MAX),
@@ -254,8 +259,8 @@ fn stated_payload_lengths_are_those_accepted() {
     }
     let page = PAGE.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(page.contains(
-        "Set 2..=1057, Clear 2..=33, Attach 22..=53, Truncate, Trim and Reset 0, Hole 8, Entry \
-         anything up to 1073733632 (from 5 with LZ4)"
+        "Set 2..=1057, Clear 2..=33, Attach 22..=53, Truncate, Trim, Reset and Witness 0, \
+         Hole 8, Entry anything up to 1073733632 (from 5 with LZ4)"
     ));
 }
 
@@ -314,8 +319,9 @@ fn slot_tables_are_what_is_encoded() {
         next: 0x0404_0404_0404_0404,
         tail_number: 0x0505_0505_0505_0505,
         tail_generation: 0x0606_0606_0606_0606,
-        tail_offset: 4104,
+        tail_offset: 4136,
         reach: 8200,
+        last_frame: 4096,
         segment_bytes: 65536,
         clean: true,
         creating: false,
@@ -340,12 +346,13 @@ fn slot_tables_are_what_is_encoded() {
             ("next", vec![4; 8]),
             ("tail_number", vec![5; 8]),
             ("tail_generation", vec![6; 8]),
-            ("tail_offset", little(4104, 8)),
+            ("tail_offset", little(4136, 8)),
             ("reach", little(8200, 8)),
             ("segment_bytes", little(65536, 8)),
-            ("flags", little(1, 4)),
-            ("run_count", little(1, 2)),
+            ("flags", vec![1]),
+            ("run_count", vec![1]),
             ("cell_count", little(1, 2)),
+            ("last_frame", little(512, 4)),
             ("holes", vec![7; 8]),
             ("features", vec![0; 8]),
         ],

@@ -3,7 +3,7 @@
 use super::*;
 use crate::error::{Damage, Error};
 use crate::format::cell::{decode_cell, is_cell_name};
-use crate::format::frame::{decode_frame, decode_hole, encode_hole, frame_bytes, peek_header};
+use crate::format::frame::{decode_frame, decode_hole, encode_hole, frame_bytes, lag, peek_header};
 use crate::format::names::{METADATA, side_file, spare};
 use crate::format::slot::{CELLS_BYTES_MAX, cells_bytes};
 
@@ -25,14 +25,14 @@ fn implausible_frame_header_is_refused_before_its_check() {
         frame[at] = byte;
         peek_header(&frame, &salt)
     };
-    assert_eq!(with(28, 9), Err(FrameError::Kind(9)));
-    assert_eq!(with(29, 8), Err(FrameError::Flags(8)));
-    assert_eq!(with(28, Kind::Truncate.number()), Err(FrameError::Length(5)));
-    assert_eq!(with(28, Kind::Hole.number()), Err(FrameError::Length(5)));
-    assert_eq!(with(7, 0xff), Err(FrameError::Length(0xff00_0005)));
+    assert_eq!(with(30, 10), Err(FrameError::Kind(10)));
+    assert_eq!(with(31, 8), Err(FrameError::Flags(8)));
+    assert_eq!(with(30, Kind::Truncate.number()), Err(FrameError::Length(5)));
+    assert_eq!(with(30, Kind::Hole.number()), Err(FrameError::Length(5)));
+    assert_eq!(with(27, 0xff), Err(FrameError::Length(0xff00_0005)));
     assert!(matches!(with(8, 1), Err(FrameError::Header { .. })));
     let mut compressed_set = frame.clone();
-    (compressed_set[28], compressed_set[29]) = (Kind::Set.number(), Flags::LZ4);
+    (compressed_set[30], compressed_set[31]) = (Kind::Set.number(), Flags::LZ4);
     assert_eq!(peek_header(&compressed_set, &salt), Err(FrameError::Flags(Flags::LZ4)));
 }
 
@@ -62,9 +62,22 @@ fn hole_read_back_is_the_one_written() {
 }
 
 #[test]
-fn lag_larger_than_its_sequence_proves_nothing() {
-    let header = FrameHeader { sequence: 4, lag: u32::MAX, ..entry(&[]) };
-    assert_eq!(header.durable_sequence(), 0);
+fn lag_never_states_more_than_was_known() {
+    let states = |sequence, durable| {
+        let lag = lag(sequence, durable);
+        FrameHeader { sequence, lag, ..entry(&[]) }.durable_sequence()
+    };
+    for (sequence, durable, stated) in [
+        (4, 3, 3),
+        (4, 0, 0),
+        (70_000, 69_999, 69_999),
+        (70_000, 70_000 - 65_534, 70_000 - 65_534),
+        (70_000, 70_000 - 65_535, 0),
+        (u64::MAX, 1, 0),
+    ] {
+        assert_eq!(states(sequence, durable), stated, "{sequence} {durable}");
+    }
+    assert_eq!(FrameHeader { sequence: 4, lag: 9, ..entry(&[]) }.durable_sequence(), 0);
 }
 
 #[test]

@@ -29,8 +29,10 @@ fn framed(salt: &Salt, payload: &[u8]) -> Vec<u8> {
 }
 
 fn any_segment_header() -> impl Strategy<Value = SegmentHeader> {
-    (any::<[u8; 16]>(), any::<[u64; 5]>(), 2_u64..100, 0_u64..100).prop_map(
-        |(uuid, [number, base, generation, first_sequence, previous_generation], blocks, end)| {
+    (any::<[u8; 16]>(), any::<[u64; 7]>(), 2_u64..100, 0_u64..100).prop_map(
+        |(uuid, numbers, blocks, end)| {
+            let [number, base, generation, first_sequence, previous_generation, ..] = numbers;
+            let [.., previous_base, replaces] = numbers;
             let segment_bytes = blocks * 4096;
             let previous_end = if end == 0 { 0 } else { (4096 + end * 8).min(segment_bytes) };
             SegmentHeader {
@@ -43,6 +45,8 @@ fn any_segment_header() -> impl Strategy<Value = SegmentHeader> {
                 previous_end,
                 segment_bytes,
                 features: 0,
+                previous_base,
+                replaces,
             }
         },
     )
@@ -103,6 +107,7 @@ fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
                 tail_generation,
                 tail_offset,
                 reach: (tail_offset + reach * 8).min(segment_bytes),
+                last_frame: if tail_offset < 4128 { 0 } else { (tail_offset - 32) / 16 * 8 + 2048 },
                 segment_bytes,
                 clean,
                 creating,
@@ -115,7 +120,7 @@ fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
 }
 
 fn any_frame() -> impl Strategy<Value = (FrameHeader, Vec<u8>)> {
-    (any::<(u64, u64, u32)>(), 0_u8..8, vec(any::<u8>(), 5..300)).prop_map(
+    (any::<(u64, u64, u16)>(), 0_u8..8, vec(any::<u8>(), 5..300)).prop_map(
         |((sequence, index, lag), flags, payload)| {
             (FrameHeader { sequence, index, lag, flags, ..entry(&payload) }, payload)
         },
@@ -148,6 +153,8 @@ fn sample_header() -> SegmentHeader {
         previous_end: 8000,
         segment_bytes: SEGMENT_BYTES,
         features: 0,
+        previous_base: 60,
+        replaces: 0,
     }
 }
 

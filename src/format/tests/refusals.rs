@@ -79,12 +79,14 @@ fn impossible_slot_with_a_right_checksum_is_refused() {
     refused(88, &number(SEGMENT_BYTES + 8)); // reach > segment_bytes
     refused(96, &number(4096)); // segment_bytes
     refused(104, &[4]); // unknown flag
-    refused(108, &[0]); // no runs
-    refused(108, &[17]); // too many runs
+    refused(105, &[0]); // no runs
+    refused(105, &[17]); // too many runs
+    refused(108, &[0xff, 1]); // last_frame in the header
+    refused(108, &[0x6e, 2]); // last_frame too near to tail_offset
     refused(136, &number(9)); // runs overlap
     refused(128, &number(2)); // a run ends before it starts
-    refused(110, &[3]); // more cells than there are
-    refused(111, &[0xff]); // more cells than fit
+    refused(106, &[3]); // more cells than there are
+    refused(107, &[0xff]); // more cells than fit
     refused(160, &[0]); // name without bytes
     refused(160, &[33]); // name too long
     refused(161, &[2]); // unknown cell kind
