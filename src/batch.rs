@@ -29,7 +29,7 @@ impl Record<'_> {
             Self::Reset(base) => Record::Reset(*base),
             Self::Set(cell, value) => Record::Set(Cow::Borrowed(cell), Cow::Borrowed(value)),
             Self::Clear(cell) => Record::Clear(Cow::Borrowed(cell)),
-            Self::Attach(cell, file) => Record::Attach(Cow::Borrowed(cell), *file),
+            Self::Attach(cell, file) => Record::Attach(Cow::Borrowed(cell), file.clone()),
         }
     }
 }

@@ -5,12 +5,12 @@
 
 use crate::batch::{Batch, Record};
 use crate::error::{Error, Result};
-use crate::format::{CellValue, SideFileRef};
+use crate::format::CellValue;
 use crate::side_file::SideFile;
 use crate::state::{Cells, State};
 
 /// One change that a [`Batch`] asks for, borrowed from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "whoever carries out a batch has to know all of it")]
 pub enum Change<'a> {
     /// An entry is appended.
@@ -39,7 +39,7 @@ impl Batch<'_> {
             Record::Reset(base) => Change::Reset(*base),
             Record::Set(cell, value) => Change::Set(cell, value),
             Record::Clear(cell) => Change::Clear(cell),
-            Record::Attach(cell, file) => Change::Attach(cell, *file),
+            Record::Attach(cell, file) => Change::Attach(cell, file.clone()),
         })
     }
 }
@@ -76,18 +76,20 @@ impl State {
     ///
     /// Those of [`Log::commit`](crate::Log::commit) for such a change; nothing was changed then.
     pub fn apply(&mut self, change: &Change<'_>) -> Result<bool> {
-        match *change {
+        match change {
             Change::Append(_) => {
                 let too_large =
                     Error::TooLarge { what: "index", got: self.next, limit: u64::MAX - 1 };
                 self.next = self.next.checked_add(1).ok_or(too_large)?;
                 Ok(true)
             }
-            Change::Truncate(to) => self.truncate(to),
-            Change::Trim(to) => self.trim(to),
-            Change::Reset(base) => Ok(self.reset(base)),
-            Change::Set(name, value) => self.set(name, Some(CellValue::Inline(value.into()))),
-            Change::Attach(name, file) => self.set(name, Some(CellValue::SideFile(file.0))),
+            Change::Truncate(to) => self.truncate(*to),
+            Change::Trim(to) => self.trim(*to),
+            Change::Reset(base) => Ok(self.reset(*base)),
+            Change::Set(name, value) => self.set(name, Some(CellValue::Inline((*value).into()))),
+            Change::Attach(name, file) => {
+                self.set(name, Some(CellValue::SideFile(file.reference())))
+            }
             Change::Clear(name) => self.set(name, None),
         }
     }
@@ -102,27 +104,17 @@ impl State {
     }
 }
 
-impl SideFile {
-    /// The side file that this refers to. A log takes only those that it knows.
-    pub const fn from_reference(reference: SideFileRef) -> Self {
-        Self(reference)
-    }
-
-    /// What cells and frames say of it.
-    pub const fn reference(&self) -> SideFileRef {
-        self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::SideFileRef;
 
     #[test]
     fn changes_are_those_that_were_added() {
         let file = SideFile::from_reference(SideFileRef { id: 1, length: 2, crc: 3 });
         let mut batch = Batch::new();
-        batch.append(b"a").truncate(1).trim(2).reset(3).set("c", b"v").clear("c").attach("s", file);
+        batch.append(b"a").truncate(1).trim(2).reset(3).set("c", b"v").clear("c");
+        batch.attach("s", file.clone());
         let changes: Vec<_> = batch.changes().collect();
         let expected = [
             Change::Append(b"a"),

@@ -11,6 +11,7 @@ use crate::format::number::{to_u64, to_usize};
 use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
 use crate::options::SyncMethod;
 use crate::planted::{Bug, planted};
+use crate::process::Process;
 
 /// Bytes copied in one step: larger writes would leave large pages in the cache, and then every
 /// small store writes back a whole one.
@@ -22,11 +23,13 @@ pub(crate) struct Dir {
     door: Arc<dyn Directory>,
     path: Arc<Path>,
     read_only: bool,
+    /// The one that opened the directory.
+    process: Process,
 }
 
 impl Dir {
     pub(crate) fn new(door: Arc<dyn Directory>, path: impl Into<PathBuf>) -> Self {
-        Self { door, path: path.into().into(), read_only: false }
+        Self { door, path: path.into().into(), read_only: false, process: Process::this() }
     }
 
     /// The same, for looking only: every file is opened for reading, from the cache, and nothing
@@ -35,9 +38,25 @@ impl Dir {
         Self { read_only: true, ..Self::new(door, path) }
     }
 
-    /// Keeps a directory that is only looked at from being changed.
-    fn writable(&self) -> io::Result<()> {
-        if self.read_only { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+    /// Refuses work in a child that was forked from the process that opened the directory: it shares
+    /// the files and the lock with its parent, and may have copies of mutexes that nobody will unlock.
+    #[inline]
+    pub(crate) fn not_forked(&self) -> Result<()> {
+        if self.process.is_this() || planted(Bug::ChildMayWrite) {
+            Ok(())
+        } else {
+            Err(Error::Forked)
+        }
+    }
+
+    /// Keeps a directory that is only looked at, or that is the parent's, from being changed.
+    fn writable(&self) -> Result<()> {
+        self.not_forked()?;
+        if self.read_only {
+            let source = io::ErrorKind::PermissionDenied.into();
+            return Err(Error::io("change", &*self.path, source));
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -57,8 +76,29 @@ impl Dir {
         Arc::clone(&self.door)
     }
 
+    /// Every plain file.
     pub(crate) fn list(&self) -> Result<Vec<DirectoryEntry>> {
+        let mut entries = self.list_everything()?;
+        entries.retain(|entry| entry.plain);
+        Ok(entries)
+    }
+
+    /// Every name, whatever it is the name of.
+    pub(crate) fn list_everything(&self) -> Result<Vec<DirectoryEntry>> {
         self.door.list().map_err(|source| Error::io("list", &*self.path, source))
+    }
+
+    /// Removes files that nothing refers to. What cannot be removed harms nobody but for its space:
+    /// its names are returned, and the next open tries again.
+    pub(crate) fn remove_junk(&self, names: impl IntoIterator<Item = String>) -> Vec<String> {
+        let stays = |name: &String| match self.remove(name) {
+            Err(error) if !error.is_not_found() => {
+                crate::trace::not_removed(&error);
+                true
+            }
+            _ => false,
+        };
+        names.into_iter().filter(stays).collect()
     }
 
     pub(crate) fn lock(&self) -> Result<Box<dyn Lock>> {
@@ -76,8 +116,9 @@ impl Dir {
 
     /// A new temporary file of `bytes`; a full disk is [`Error::DiskFull`].
     pub(crate) fn create(&self, bytes: u64, allocate: bool) -> Result<(String, Arc<dyn File>)> {
-        self.writable()
-            .and_then(|()| self.door.create(bytes, allocate))
+        self.writable()?;
+        self.door
+            .create(bytes, allocate)
             .map_err(|source| self.full_or_io("create a file in", "", bytes, source))
     }
 
@@ -87,19 +128,19 @@ impl Dir {
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
-        self.writable()
-            .and_then(|()| self.door.rename(from, to))
-            .map_err(|source| self.full_or_io("rename", from, 0, source))
+        self.writable()?;
+        self.door.rename(from, to).map_err(|source| self.full_or_io("rename", from, 0, source))
     }
 
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
-        self.writable()
-            .and_then(|()| self.door.remove(name))
-            .map_err(|source| Error::io("remove", self.join(name), source))
+        self.writable()?;
+        self.door.remove(name).map_err(|source| Error::io("remove", self.join(name), source))
     }
 
+    /// Whatever a sync fails with is no refusal: it may have lost names that others count on.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.door.sync().map_err(|source| Error::io("sync", &*self.path, source))
+        let failed = |source| Error::io("sync", &*self.path, source).with_unknown_outcome();
+        self.door.sync().map_err(failed)
     }
 
     /// Copies the first `used` bytes of a file into a new one of `length` in another directory,

@@ -137,6 +137,46 @@ pub enum Error {
         /// it was a name.
         needed: u64,
     },
+    /// The process or the system has run out of something other than disk space. Nothing was
+    /// changed: try again, and raise the limit if it goes on ([`Shortage`] names each).
+    #[error("cannot {op} {path}: out of {what}", path = path.display())]
+    Exhausted {
+        /// What there is too little of.
+        what: Shortage,
+        /// What was attempted, as a verb: `"open"`, `"map"`.
+        op: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
+    /// This process was forked from the one that opened the log, and may not use it: its parent goes
+    /// on writing. Nothing was changed. Drop the handle, which does nothing, and have the parent write;
+    /// or open a log of its own in the child.
+    #[error("the log was opened by the process that this one was forked from")]
+    Forked,
+    /// The directory holds files that are no log's, so no log was created in it. Nothing was changed:
+    /// name another directory, migrate what is there (docs/ADAPTERS.md), or allow for it with
+    /// [`Options::beside_foreign_files`](crate::Options::beside_foreign_files).
+    #[error("{path} holds what is no log's: {}{}", names.join(", "), looks(*more, *looks_like), path = path.display())]
+    ForeignFiles {
+        /// The directory.
+        path: PathBuf,
+        /// The names that were found, sorted; at most eight.
+        names: Vec<String>,
+        /// How many more there are.
+        more: usize,
+        /// The storage whose files these seem to be: `"RocksDB"`, `"sled"`.
+        looks_like: Option<&'static str>,
+    },
+    /// The file has a second name (a hard link, as `cp -al` and some backups make it), so that a write
+    /// would change both. Nothing was changed: copy the directory by `cp -r` and open the copy, or
+    /// remove the other name if nobody needs it.
+    #[error("{path} has a second name (a hard link): a write would change both; open a copy made by `cp -r`", path = path.display())]
+    HardLinked {
+        /// The file.
+        path: PathBuf,
+    },
     /// An earlier write or sync failed, so nothing written since can be trusted. Reopen.
     #[error("the log is poisoned by an earlier failure: {cause}")]
     Poisoned {
@@ -172,9 +212,38 @@ pub enum Error {
 }
 
 impl Error {
-    /// An operating system error at a path.
+    /// An operating system error at a path, by what it means to the caller.
     pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self::Io { op, path: path.into(), source: Arc::new(source) }
+        let (path, what) = (path.into(), Shortage::of(&source));
+        match (source.kind(), what) {
+            // No door opens a file for writing that has a second name.
+            (io::ErrorKind::ResourceBusy, _) if op == "open" => Self::HardLinked { path },
+            (_, Some(what)) => Self::Exhausted { what, op, path, source: Arc::new(source) },
+            (_, None) => Self::Io { op, path, source: Arc::new(source) },
+        }
+    }
+
+    /// Whether it is for want of something that there may be more of later: nothing was changed, and
+    /// the call can be made again.
+    pub const fn is_shortage(&self) -> bool {
+        matches!(self, Self::DiskFull { .. } | Self::Exhausted { .. })
+    }
+
+    /// The same, of a call whose outcome is unknown: then a shortage is a failure like any other.
+    pub(crate) fn with_unknown_outcome(self) -> Self {
+        match self {
+            Self::DiskFull { path, .. } => {
+                let source = Arc::new(io::ErrorKind::StorageFull.into());
+                Self::Io { op: "write to", path, source }
+            }
+            Self::Exhausted { op, path, source, .. } => Self::Io { op, path, source },
+            other => other,
+        }
+    }
+
+    /// Whether it is about a file that is not there.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
     /// A damage that was seen through a door without a path, with the path of the directory.
@@ -186,6 +255,52 @@ impl Error {
             other => other,
         }
     }
+}
+
+/// What a process or a system can run out of, other than disk space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Shortage {
+    /// `EMFILE`: this process may open no more files. Raise `ulimit -n`.
+    #[error("file descriptors of this process (`ulimit -n`)")]
+    Descriptors,
+    /// `ENFILE`: the whole system may open no more. Raise `fs.file-max`.
+    #[error("file descriptors of the system (`fs.file-max`)")]
+    SystemDescriptors,
+    /// `ENOMEM`: there is no memory, or this process may map no more. Raise `vm.max_map_count`, the
+    /// limit of the container, or `ulimit -v`.
+    #[error("memory or maps (`vm.max_map_count`)")]
+    Memory,
+    /// `EAGAIN`: no thread can be started. Raise `ulimit -u`, or the limit of the container.
+    #[error("threads (`ulimit -u`)")]
+    Threads,
+    /// `EFBIG`: no file of this process may be so long. Raise `ulimit -f`, or choose smaller segments.
+    #[error("file size (`ulimit -f`)")]
+    FileSize,
+}
+
+impl Shortage {
+    /// What an error of the operating system says there is too little of.
+    fn of(error: &io::Error) -> Option<Self> {
+        let by_number = error.raw_os_error().and_then(|number| match number {
+            libc::EMFILE => Some(Self::Descriptors),
+            libc::ENFILE => Some(Self::SystemDescriptors),
+            libc::EAGAIN => Some(Self::Threads),
+            _ => None,
+        });
+        by_number.or(match error.kind() {
+            io::ErrorKind::OutOfMemory => Some(Self::Memory),
+            io::ErrorKind::FileTooLarge => Some(Self::FileSize),
+            _ => None,
+        })
+    }
+}
+
+/// What else to say of files that are no log's.
+fn looks(more: usize, like: Option<&str>) -> String {
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let like = like.map(|like| format!("; it looks like storage of {like}, which can be migrated"));
+    format!("{more}{}", like.unwrap_or_default())
 }
 
 /// What there is no space for, if that is known.

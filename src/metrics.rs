@@ -51,7 +51,7 @@ const fn figure<R: Copy>(name: &'static str, unit: Unit, help: &'static str, rea
     Figure { name, unit, help, read }
 }
 
-const COUNTERS: [Figure<Count>; 19] = [
+const COUNTERS: [Figure<Count>; 21] = [
     figure("indelible_appends_total", Unit::Count, "Entries appended.", |it| it.appends),
     figure("indelible_appended_bytes_total", Unit::Bytes, "Payload of appended entries.", |it| {
         it.bytes_appended
@@ -98,6 +98,18 @@ const COUNTERS: [Figure<Count>; 19] = [
         Unit::Count,
         "Times no segment could be had on a full disk.",
         |it| it.disk_full,
+    ),
+    figure(
+        "indelible_shortages_total",
+        Unit::Count,
+        "Times descriptors, memory, threads or maps had run out.",
+        |it| it.shortages,
+    ),
+    figure(
+        "indelible_not_removed_total",
+        Unit::Count,
+        "Files that nothing refers to and that could not be removed.",
+        |it| it.not_removed,
     ),
     figure(
         "indelible_footers_rebuilt_total",

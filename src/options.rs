@@ -26,6 +26,10 @@ pub const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 pub const CELL_NAME_BYTES_MAX: usize = 32;
 /// Longest value of a state cell, in bytes; larger values are side files.
 pub const CELL_VALUE_BYTES_MAX: usize = 1024;
+/// Permissions of the files of a log unless it is told otherwise: its owner reads and writes them.
+pub const FILE_MODE_DEFAULT: u32 = 0o600;
+/// Longest time that a sync may wait for more writers to join it.
+pub const GATHER_MAX: Duration = Duration::from_secs(1);
 /// Most bytes that all state cells of a log may take together: names, values, four bytes each.
 pub const CELLS_BYTES_MAX: usize = 3712;
 
@@ -143,6 +147,8 @@ pub struct Options {
     pub(crate) stall: Option<StallWatch>,
     pub(crate) scrub: Option<u64>,
     pub(crate) warm_bytes: usize,
+    pub(crate) file_mode: u32,
+    pub(crate) beside_foreign_files: bool,
     /// Nothing outlives the process, so what is written is as durable as it gets.
     pub(crate) volatile: bool,
 }
@@ -200,6 +206,8 @@ impl Default for Options {
             stall: None,
             scrub: None,
             warm_bytes: WARM_BYTES_DEFAULT,
+            file_mode: FILE_MODE_DEFAULT,
+            beside_foreign_files: false,
             volatile: false,
         }
     }
@@ -300,8 +308,9 @@ impl Options {
         self
     }
 
-    /// How long a sync may wait for more writers to join it. Zero (default) never waits on a clock:
-    /// only writers that the previous sync released are given the chance to come back.
+    /// How long a sync may wait for more writers to join it, at most [`GATHER_MAX`]. Zero (default)
+    /// never waits on a clock: only writers that the previous sync released are given the chance to
+    /// come back.
     #[must_use]
     pub fn gather(mut self, window: Duration) -> Self {
         self.gather = window;
@@ -369,6 +378,24 @@ impl Options {
     #[must_use]
     pub fn warm_bytes(mut self, bytes: usize) -> Self {
         self.warm_bytes = bytes;
+        self
+    }
+
+    /// Permissions of new files, as for `chmod` and as far as the umask of the process leaves them:
+    /// `0o600` by default; `0o640` lets a group read, for monitoring. The owner must be able to read
+    /// and write. Of no meaning behind doors other than that of the operating system.
+    #[must_use]
+    pub fn file_mode(mut self, mode: u32) -> Self {
+        self.file_mode = mode;
+        self
+    }
+
+    /// Allows a log to be created in a directory that holds other things, which it leaves alone. By
+    /// default [`Error::ForeignFiles`] refuses it: a directory of another storage looks like that, and
+    /// a log created there would begin with nothing where that storage holds promises.
+    #[must_use]
+    pub fn beside_foreign_files(mut self, allow: bool) -> Self {
+        self.beside_foreign_files = allow;
         self
     }
 
@@ -461,6 +488,12 @@ impl Options {
         }
         if self.warm_bytes > WARM_BYTES_MAX {
             return refuse("warm_bytes", "must be at most 1 GiB");
+        }
+        if self.gather > GATHER_MAX {
+            return refuse("gather", "must be a second at most");
+        }
+        if self.file_mode & 0o600 != 0o600 || self.file_mode > 0o777 {
+            return refuse("file_mode", "must be permissions that let the owner read and write");
         }
         if self.compress_above.is_some() && !cfg!(feature = "lz4") {
             return refuse("compress_above", "needs the feature `lz4`");

@@ -169,6 +169,22 @@ bugs! {
     UnreadableFrameEndsTheLook,
     /// Whoever waits for the sync after the one in flight is not woken.
     WakeUpLost,
+    /// A forked child that lets its copy of a handle go unlocks the directory.
+    ChildUnlocks,
+    /// A forked child is taken for the process that opened the log.
+    ChildMayWrite,
+    /// Only the lock file says who holds a directory.
+    LockFileBelieved,
+    /// A log is created beside files that are nobody's.
+    ForeignFilesOverlooked,
+    /// A file that cannot be removed ends the life of the log.
+    JunkIsFatal,
+    /// A moment without descriptors or memory poisons the log.
+    ShortagePoisons,
+    /// A side file that was never attached stays.
+    UnusedSideFileStays,
+    /// A side file can be finished after the close.
+    FinishedAfterClose,
 }
 
 #[cfg(feature = "sabotage")]

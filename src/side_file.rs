@@ -4,8 +4,9 @@
 //! them. Does not own: the reference, which is a frame (`Batch::attach`) and thus atomic with the
 //! rest of its batch.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -20,27 +21,139 @@ use crate::planted::{Bug, planted};
 /// Bytes gathered before they are handed to the file.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// A finished side file: durable under its own name, kept only while a state cell refers to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SideFile(pub(crate) SideFileRef);
+/// A finished side file: durable under its own name. It stays as long as a state cell refers to it;
+/// before it is attached, as long as this or a clone of it lives.
+#[derive(Debug, Clone)]
+pub struct SideFile(Arc<Finished>);
+
+/// What every clone stands for; its end is noted where the log looks for files to remove.
+#[derive(Debug)]
+struct Finished {
+    reference: SideFileRef,
+    /// Those of the log that it was finished for; none if it was made from what a cell says.
+    files: Option<Arc<SideFiles>>,
+}
 
 impl SideFile {
+    pub(crate) fn new(reference: SideFileRef, files: &Arc<SideFiles>) -> Self {
+        Self(Arc::new(Finished { reference, files: Some(Arc::clone(files)) }))
+    }
+
+    /// The side file that this refers to. A log takes only those that it knows, and keeps it no longer
+    /// for this.
+    pub fn from_reference(reference: SideFileRef) -> Self {
+        Self(Arc::new(Finished { reference, files: None }))
+    }
+
     /// Its length in bytes.
-    pub const fn bytes(&self) -> u64 {
-        self.0.length
+    pub fn bytes(&self) -> u64 {
+        self.0.reference.length
     }
 
     /// Its file name inside the directory of the log.
     pub fn file_name(&self) -> String {
-        self.0.file_name()
+        self.0.reference.file_name()
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.0.reference.id
+    }
+
+    /// What cells and frames say of it.
+    pub fn reference(&self) -> SideFileRef {
+        self.0.reference
     }
 }
 
-/// The side files that may be attached: finished in this life, or referred to when it began.
-pub(crate) type KnownSideFiles = Arc<Mutex<HashSet<u64>>>;
+impl PartialEq for SideFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.reference == other.0.reference
+    }
+}
 
-/// What a writer tells of a failure that concerns more than its own file.
-pub(crate) trait Poison: std::fmt::Debug + Send + Sync {
+impl Eq for SideFile {}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        if let Some(files) = &self.files {
+            files.let_go(self.reference);
+        }
+    }
+}
+
+/// The side files of one log.
+#[derive(Debug, Default)]
+pub(crate) struct SideFiles {
+    /// Those that may be attached: finished in this life, or referred to when it began; and whether a
+    /// cell ever referred to each. When the last such cell lets it go it is forgotten.
+    known: Mutex<HashMap<u64, bool>>,
+    /// Those that no cell ever referred to and of which the last [`SideFile`] is gone: nobody can
+    /// attach them any more.
+    unused: Mutex<Vec<SideFileRef>>,
+    any_unused: AtomicBool,
+}
+
+impl SideFiles {
+    /// Of a log whose cells refer to these.
+    pub(crate) fn new(attached: impl Iterator<Item = u64>) -> Self {
+        Self { known: Mutex::new(attached.map(|id| (id, true)).collect()), ..Self::default() }
+    }
+
+    fn insert(&self, id: u64) {
+        self.known.lock().insert(id, false);
+    }
+
+    pub(crate) fn contains(&self, id: u64) -> bool {
+        self.known.lock().contains_key(&id)
+    }
+
+    /// Cells refer to these now.
+    pub(crate) fn attached(&self, files: &HashSet<SideFileRef>) {
+        let mut known = self.known.lock();
+        for file in files {
+            known.insert(file.id, true);
+        }
+    }
+
+    /// From now on nothing can refer to it again.
+    pub(crate) fn forget(&self, id: u64) {
+        self.known.lock().remove(&id);
+    }
+
+    fn let_go(&self, file: SideFileRef) {
+        let mut known = self.known.lock();
+        if known.get(&file.id) == Some(&false) && !planted(Bug::UnusedSideFileStays) {
+            known.remove(&file.id);
+            self.unused.lock().push(file);
+            self.any_unused.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether there are files to be removed.
+    #[inline]
+    pub(crate) fn any_unused(&self) -> bool {
+        self.any_unused.load(Ordering::Acquire)
+    }
+
+    /// Takes the files to be removed.
+    pub(crate) fn take_unused(&self) -> Vec<SideFileRef> {
+        if !self.any_unused() {
+            return Vec::new();
+        }
+        self.any_unused.store(false, Ordering::Release);
+        std::mem::take(&mut *self.unused.lock())
+    }
+}
+
+/// The log that a side file is to belong to, as far as its writer has to know it.
+pub(crate) trait Owner: std::fmt::Debug + Send + Sync {
+    /// Refuses work on a log that is closed, poisoned, or another process's.
+    fn usable(&self) -> Result<()>;
+
+    /// Does something in the directory, of which no close comes in the middle. Refused after one: the
+    /// directory may be somebody else's by then.
+    fn while_ours(&self, act: &mut dyn FnMut() -> Result<()>) -> Result<()>;
+
     /// Takes note of a failure after which nothing that was written can be trusted.
     fn poison(&self, error: Error) -> Error;
 }
@@ -49,8 +162,8 @@ pub(crate) trait Poison: std::fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct SideFileWriter {
     dir: Dir,
-    known: KnownSideFiles,
-    log: Weak<dyn Poison>,
+    files: Arc<SideFiles>,
+    log: Weak<dyn Owner>,
     sync_method: SyncMethod,
     temporary: Option<String>,
     file: Arc<dyn File>,
@@ -62,14 +175,14 @@ pub struct SideFileWriter {
 impl SideFileWriter {
     pub(crate) fn new(
         dir: &Dir,
-        known: &KnownSideFiles,
-        log: Weak<dyn Poison>,
+        files: &Arc<SideFiles>,
+        log: Weak<dyn Owner>,
         sync_method: SyncMethod,
     ) -> Result<Self> {
         let (temporary, file) = dir.create(0, false)?;
         Ok(Self {
             dir: dir.clone(),
-            known: Arc::clone(known),
+            files: Arc::clone(files),
             log,
             sync_method,
             temporary: Some(temporary),
@@ -84,11 +197,16 @@ impl SideFileWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::DiskFull`] or [`Error::Io`]; the file is gone then, and the log is as it was. If it
-    /// was the directory that could not be synced, the log is poisoned: names of its own may be lost.
+    /// [`Error::DiskFull`], [`Error::Exhausted`], [`Error::Io`], [`Error::Closed`], [`Error::Poisoned`]:
+    /// the file is gone then, and the log is as it was. If it was the directory that could not be
+    /// synced, the log is poisoned: names of its own may be lost. [`Error::Forked`].
     pub fn finish(mut self) -> Result<SideFile> {
+        let log = self.log.upgrade().ok_or(Error::Closed)?;
+        if !planted(Bug::FinishedAfterClose) {
+            log.usable()?;
+        }
         let length = self.written + self.buffer.len() as u64;
-        self.flush().map_err(|source| self.failed("write", source))?;
+        self.hand_over().map_err(|source| self.failed("write", source))?;
         if !planted(Bug::SideFileNotSynced) {
             // Makes the contents durable. A crash before this leaves a temporary file, removed at
             // open.
@@ -101,20 +219,35 @@ impl SideFileWriter {
             length,
             crc: self.hasher.clone().finalize(),
         };
+        let mut lost = false;
+        let mut publish = || self.publish(&reference, &mut lost);
+        let after = planted(Bug::FinishedAfterClose);
+        let published = if after { publish() } else { log.while_ours(&mut publish) };
+        // With no lock held: it calls back whoever waits.
+        published.map_err(|error| if lost { log.poison(error) } else { error })?;
+        self.files.insert(reference.id);
+        self.temporary = None;
+        Ok(SideFile::new(reference, &self.files))
+    }
+
+    /// Gives the file its name. `lost` says whether others may have lost theirs.
+    fn publish(&mut self, reference: &SideFileRef, lost: &mut bool) -> Result<()> {
         let temporary = self.temporary.clone().unwrap_or_default();
         self.dir.rename(&temporary, &reference.file_name())?;
         self.temporary = Some(reference.file_name());
         // Makes the name durable, so that a frame may refer to it. A crash before this loses the
         // name or leaves an orphan; nothing refers to it yet.
         if !planted(Bug::NoDirectorySyncOnSideFile) {
-            self.dir.sync().map_err(|error| match self.log.upgrade() {
-                Some(log) if !planted(Bug::LostNamesForgiven) => log.poison(error),
-                _ => error,
-            })?;
+            self.dir.sync().inspect_err(|_| *lost = !planted(Bug::LostNamesForgiven))?;
         }
-        self.known.lock().insert(reference.id);
-        self.temporary = None;
-        Ok(SideFile(reference))
+        Ok(())
+    }
+
+    fn hand_over(&mut self) -> io::Result<()> {
+        self.file.write_at(self.written, &self.buffer)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
     }
 
     fn failed(&self, op: &'static str, source: io::Error) -> Error {
@@ -135,17 +268,17 @@ impl Write for SideFileWriter {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.write_at(self.written, &self.buffer)?;
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
+        let log = self.log.upgrade().ok_or(Error::Closed);
+        log.and_then(|log| log.usable()).map_err(io::Error::other)?;
+        self.hand_over()
     }
 }
 
 impl Drop for SideFileWriter {
     fn drop(&mut self) {
         if let Some(name) = self.temporary.take() {
-            // An unfinished file is junk that the next open removes as well.
+            // An unfinished file is junk that the next open removes as well. In a forked child this is
+            // refused: the file is the parent's.
             let _ignored = self.dir.remove(&name);
         }
     }

@@ -56,14 +56,11 @@ impl Spares {
         self.leftovers.lock().extend_from_slice(temporaries);
     }
 
-    /// Removes what was left. A crash before this leaves it to the next open.
-    pub(crate) fn remove_leftovers(&self) -> Result<()> {
+    /// Removes what was left, as far as it can be. A crash before this leaves it to the next open.
+    /// Returns what stays.
+    pub(crate) fn remove_leftovers(&self) -> Vec<String> {
         let leftovers = std::mem::take(&mut *self.leftovers.lock());
-        leftovers.iter().try_for_each(|name| match self.dir.remove(name) {
-            // A writer of a side file that outlived its log has removed it.
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        })
+        self.dir.remove_junk(leftovers)
     }
 
     /// A spare, if one is ready.
@@ -119,9 +116,7 @@ impl Spares {
     /// A file for writing, unless it has another name.
     fn open_unshared(&self, name: &str) -> Result<Option<Arc<dyn File>>> {
         match self.dir.open(name, Access::Write) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy => {
-                Ok(None)
-            }
+            Err(Error::HardLinked { .. }) => Ok(None),
             opened => opened.map(Some),
         }
     }
@@ -175,9 +170,4 @@ impl Spares {
     pub(crate) fn discard(&self, spare: &Spare) {
         let _ignored = self.dir.remove(&spare.name);
     }
-}
-
-/// Whether an error only means that there is no space now.
-pub(crate) fn is_disk_full<T>(result: &Result<T>) -> bool {
-    matches!(result, Err(Error::DiskFull { .. }))
 }

@@ -49,6 +49,11 @@ pub struct Stats {
     pub preparer_behind: u64,
     /// Times a segment could not be had because the disk was full.
     pub disk_full: u64,
+    /// Times something could not be had because the process or the system had run out of descriptors,
+    /// memory, threads or maps ([`Shortage`](crate::error::Shortage)).
+    pub shortages: u64,
+    /// Files that nothing refers to and that could not be removed; the next open tries again.
+    pub not_removed: u64,
     /// Offset tables rebuilt because a footer was unreadable.
     pub footers_rebuilt: u64,
     /// Sealed segments that a scrub has read and checked.
@@ -213,6 +218,8 @@ counters!(
     removed,
     preparer_behind,
     disk_full,
+    shortages,
+    not_removed,
     footers_rebuilt,
     scrubbed,
     scrub_findings,

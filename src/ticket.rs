@@ -61,6 +61,10 @@ impl Ticket {
     pub fn on_durable(self, callback: impl FnOnce(Result<()>) + Send + 'static) {
         let shared = &self.shared;
         let sequence = self.written.sequence;
+        if let Err(forked) = shared.dir.not_forked() {
+            // Nobody else is there to call it.
+            return callback(Err(forked));
+        }
         if !shared.group.register(sequence, Box::new(callback), || shared.not_poisoned()) {
             shared.group.call_back();
         } else if shared.poison.get().is_some() {

@@ -1,5 +1,5 @@
 //! Events for those who watch a log (feature `tracing`): open, recovery, roll, trim, slow sync,
-//! stall, rot, poison. Without the feature every function here is empty.
+//! stall, rot, junk that stays, poison. Without the feature every function here is empty.
 #![cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, clippy::missing_const_for_fn, reason = "empty without the feature")
@@ -69,6 +69,12 @@ pub(crate) fn stalled(path: &Path, age: Duration) {
 pub(crate) fn rotten(path: &Path, error: &Error) {
     #[cfg(feature = "tracing")]
     tracing::error!(path = %path.display(), %error, "scrub found damage");
+}
+
+/// A file that nothing refers to stays.
+pub(crate) fn not_removed(error: &Error) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(%error, "nothing refers to it, and the next open tries again");
 }
 
 /// The handle is poisoned.

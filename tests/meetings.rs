@@ -481,7 +481,7 @@ fn side_file_that_went_meanwhile_is_not_attached_in_the_slots() {
     let mut writer = log.side_file_writer().unwrap();
     writer.write_all(&[7; 5000]).unwrap();
     let file = writer.finish().unwrap();
-    log.commit(Batch::new().attach("x", file)).unwrap();
+    log.commit(Batch::new().attach("x", file.clone())).unwrap();
     log.append(&[1; 3200]).unwrap();
     log.sync().unwrap();
     scene.disk.set_capacity(Some(scene.disk.used()));

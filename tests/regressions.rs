@@ -68,12 +68,12 @@ pub(crate) fn side_file_stays_as_long_as_any_cell_refers_to_it() {
     let disk = SimDisk::new(1);
     let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
     let file = side_file(&log, b"snapshot");
-    log.commit(Batch::new().attach("new", file)).unwrap();
-    log.commit(Batch::new().attach("current", file).clear("new")).unwrap();
+    log.commit(Batch::new().attach("new", file.clone())).unwrap();
+    log.commit(Batch::new().attach("current", file.clone()).clear("new")).unwrap();
     log.maintain().unwrap();
     let read = |log: &Log| log.side_file("current").unwrap().unwrap().read_all().unwrap();
     assert_eq!(read(&log), b"snapshot");
-    log.commit(Batch::new().attach("third", file)).unwrap();
+    log.commit(Batch::new().attach("third", file.clone())).unwrap();
     log.commit(Batch::new().clear("current").clear("third")).unwrap();
     // Nothing refers to it any more, and nothing can again, although it may still be there.
     let again = log.commit(Batch::new().attach("late", file));

@@ -72,7 +72,9 @@ fn unsafe_lives_in_one_file() {
     let offenders: Vec<_> = sources()
         .iter()
         .filter(|(path, text)| {
+            // A fork is unsafe to call.
             !path.ends_with("src/io/map.rs")
+                && !path.ends_with("tests/directory.rs")
                 && text.lines().any(|line| {
                     let code = line.trim_start();
                     !code.starts_with("//")
@@ -89,7 +91,7 @@ fn unsafe_lives_in_one_file() {
 #[test]
 fn only_the_door_touches_the_file_system() {
     let calls = ["std::fs", "OpenOptions::new("];
-    let allowed = ["src/io/os.rs"];
+    let allowed = ["src/io/os.rs", "src/io/os"];
     let offenders: Vec<_> = sources()
         .iter()
         .filter(|(path, _)| {

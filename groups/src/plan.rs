@@ -237,7 +237,7 @@ fn event<'a>(change: &Change<'a>, index: u64) -> Event<'a> {
         Change::Reset(base) => Event::Reset(base),
         Change::Set(cell, value) => Event::Set { cell, value },
         Change::Clear(cell) => Event::Clear { cell },
-        Change::Attach(cell, file) => Event::Attach { cell, file: file.reference() },
+        Change::Attach(cell, ref file) => Event::Attach { cell, file: file.reference() },
     }
 }
 

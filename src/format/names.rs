@@ -40,6 +40,11 @@ pub fn side_file(id: u64) -> String {
     format!("{id:016x}{SIDE_SUFFIX}")
 }
 
+/// The name of a file that is not finished.
+pub fn temporary(random: u64) -> String {
+    format!("{random:016x}{TEMPORARY_SUFFIX}")
+}
+
 /// What a name in a log's directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileName {
@@ -68,7 +73,7 @@ impl FileName {
         if name == LOCK {
             return Self::Lock;
         }
-        if name.ends_with(TEMPORARY_SUFFIX) {
+        if name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(|stem| hex(stem).is_some()) {
             return Self::Temporary;
         }
         if let Some((number, base)) =

@@ -21,7 +21,7 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::slice;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use memmap2::{Advice, MmapAsRawDesc, MmapOptions, MmapRaw};
@@ -543,6 +543,53 @@ pub(crate) fn page_bytes() -> usize {
         let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         usize::try_from(bytes).ok().filter(|bytes| bytes.is_power_of_two()).unwrap_or(4096)
     })
+}
+
+/// A page of memory that is full of zeros again in a child that this process forks.
+#[derive(Debug)]
+pub(crate) struct Wiped(MmapRaw);
+
+impl Wiped {
+    /// The one of this process and of those it forks; nothing where the system has none.
+    #[inline]
+    pub(crate) fn page() -> Option<&'static Self> {
+        static PAGE: OnceLock<Option<Wiped>> = OnceLock::new();
+        PAGE.get_or_init(Self::new).as_ref()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn new() -> Option<Self> {
+        let map = MmapRaw::from(MmapOptions::new().len(page_bytes()).map_anon().ok()?);
+        // SAFETY: the range is that of the map, which is private and anonymous; wiping it in a child
+        // leaves zeros, which are valid for what is read there.
+        let advised =
+            unsafe { libc::madvise(map.as_mut_ptr().cast(), map.len(), libc::MADV_WIPEONFORK) };
+        (advised == 0).then_some(Self(map))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn new() -> Option<Self> {
+        None
+    }
+
+    fn number(&self) -> &AtomicU64 {
+        // SAFETY: the map is at least a page long, starts at a page, is never unmapped while `self`
+        // lives, and is only used through this reference.
+        unsafe { AtomicU64::from_ptr(self.0.as_mut_ptr().cast()) }
+    }
+
+    /// The number in it; zero if it was never stored, or was wiped.
+    #[inline]
+    pub(crate) fn load(&self) -> u64 {
+        self.number().load(Ordering::Relaxed)
+    }
+
+    /// Stores a number unless there is one. Returns the one that is there now.
+    pub(crate) fn store_if_wiped(&self, number: u64) -> u64 {
+        let stored =
+            self.number().compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
+        stored.map_or_else(|there| there, |_| number)
+    }
 }
 
 /// Which pages of `len` bytes of a file from `offset`, which is the start of a page, are in the

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use super::map::{Heap, Region};
 use super::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, check_name};
+use crate::format::names;
 use crate::options::SyncMethod;
 
 /// A directory in memory. A clone is another handle to the same directory; it ends with the last.
@@ -90,9 +91,9 @@ impl Directory for MemDirectory {
         let state = State { heap: Heap::new(len)?, len };
         let contents = Arc::new(Contents { state: Mutex::new(state) });
         let mut files = self.shared.files.lock();
-        let mut name = format!("{:016x}.tmp", self.random());
+        let mut name = names::temporary(self.random());
         while files.contains_key(&name) {
-            name = format!("{:016x}.tmp", self.random());
+            name = names::temporary(self.random());
         }
         files.insert(name.clone(), Arc::clone(&contents));
         Ok((name, Arc::new(MemFile { contents, write: true })))

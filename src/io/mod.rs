@@ -51,12 +51,19 @@ pub struct DirectoryEntry {
     pub name: String,
     /// Its length in bytes.
     pub bytes: u64,
+    /// Whether it is a plain file. Anything else, be it a directory or a link, belongs to no log.
+    pub plain: bool,
 }
 
 impl DirectoryEntry {
-    /// A name and the length of its file.
+    /// The name of a plain file, and its length.
     pub fn new(name: impl Into<String>, bytes: u64) -> Self {
-        Self { name: name.into(), bytes }
+        Self { name: name.into(), bytes, plain: true }
+    }
+
+    /// The name of something that is no plain file, or a name that is no text.
+    pub fn other(name: impl Into<String>) -> Self {
+        Self { name: name.into(), bytes: 0, plain: false }
     }
 }
 
@@ -80,15 +87,15 @@ pub trait Lock: Debug + Send + Sync {}
 /// `InvalidInput` for a name that is no plain file name, `StorageFull`, or whatever went wrong.
 #[expect(clippy::missing_errors_doc, reason = "said once, for all methods")]
 pub trait Directory: Debug + Send + Sync {
-    /// Every file in the directory with its length, in no order. Changes nothing.
+    /// Every name in the directory but `.` and `..`, in no order. Changes nothing.
     fn list(&self) -> io::Result<Vec<DirectoryEntry>>;
 
     /// Takes the directory for one writer, until the guard drops or the process ends. Makes
     /// nothing durable.
     fn lock(&self) -> Result<Box<dyn Lock>, LockRefused>;
 
-    /// A new file under a fresh name that ends in `.tmp`, `bytes` long and reading as zeros.
-    /// With `allocate`, its space is reserved. Neither name nor length is durable on return.
+    /// A new file under a fresh name for temporary files ([`crate::format::names::temporary`]),
+    /// `bytes` long and reading as zeros. With `allocate`, its space is reserved. Neither name nor length is durable on return.
     fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)>;
 
     /// An existing file. With [`Access::Distrust`] everything it returns of that range afterwards is

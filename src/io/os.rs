@@ -1,12 +1,13 @@
 //! The door to a directory of the operating system.
 //!
 //! Owns: every system call on files, and what a sync or a distrustful open means to the kernel.
-//! Does not own: memory maps (`map`), file names and their meaning.
+//! Does not own: memory maps (`map`), file names and their meaning, the lock (`lock`), what kind of
+//! file system it is (`kind`).
 //!
 //! Invariants:
-//! - Existing files are opened, renamed and removed through the descriptor of their directory and are
-//!   never symbolic links, so no name leads outside. Only listing and creating go by its path: a
-//!   directory that is moved while it is in use may fail there.
+//! - Files are listed, created, opened, renamed and removed through the descriptor of their directory
+//!   and are never symbolic links. So no name leads outside, and a directory that is moved while it is
+//!   in use is still the one that was opened: what stands under its old path is not touched.
 //! - A failed sync is reported and never repeated: the kernel marks the pages clean, and a second
 //!   sync would say that all is well.
 //!
@@ -16,22 +17,23 @@
 #![expect(clippy::disallowed_types, reason = "this file is the one that may use files")]
 #![expect(clippy::disallowed_methods, reason = "this file is the one that may use files")]
 
+mod kind;
+mod lock;
+
 use std::fs::{self, File as OsHandle};
-use std::io::{self, Read, Seek, Write};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::map::{Region, WeakRegion};
 use super::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, check_name};
-use crate::options::SyncMethod;
-
-/// The file that carries the lock, and the number of the process that holds it, as text.
-const LOCK_NAME: &str = "lock";
+use crate::format::names;
+use crate::options::{FILE_MODE_DEFAULT, SyncMethod};
 
 /// How often cached pages are asked to go before their bytes are written again instead.
 #[cfg(target_os = "linux")]
@@ -50,6 +52,7 @@ const REWRITE_BYTES: usize = 16 * 1024;
 pub struct OsDirectory {
     path: PathBuf,
     handle: OsHandle,
+    file_mode: u32,
 }
 
 impl OsDirectory {
@@ -58,11 +61,19 @@ impl OsDirectory {
     /// # Errors
     /// It is missing, is no directory, or may not be read.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        // Files are made by path: it must mean the same whatever the process makes its directory.
+        // The path must mean the same whatever the process makes its directory.
         let path = std::path::absolute(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::open(&path, flags, Mode::empty())?;
-        Ok(Self { path, handle: OsHandle::from(handle) })
+        Ok(Self { path, handle: OsHandle::from(handle), file_mode: FILE_MODE_DEFAULT })
+    }
+
+    /// Gives files made from now on these permissions, as far as the umask of the process leaves
+    /// them: `0o640` lets a group read.
+    #[must_use]
+    pub fn file_mode(mut self, mode: u32) -> Self {
+        self.file_mode = mode;
+        self
     }
 
     /// A directory that is made if it is missing, as are its parents; every name that was made is
@@ -75,7 +86,7 @@ impl OsDirectory {
         let made = make_directories(path)?;
         let directory = Self::open(path)?;
         if made {
-            directory.forgo_copy_on_write();
+            kind::forgo_copy_on_write(&directory.handle);
         }
         Ok(directory)
     }
@@ -86,40 +97,17 @@ impl OsDirectory {
     }
 
     /// Whether files made here are written to new places each time (btrfs without `chattr +C`,
-    /// bcachefs, ZFS). There even space that is fully allocated can run out at a store to a map,
-    /// which raises a signal: write with `pwrite`.
+    /// bcachefs, ZFS, and whatever is stacked on one of these). There even space that is fully
+    /// allocated can run out at a store to a map, which raises a signal: write with `pwrite`. A
+    /// stacked file system that does not say what is below counts as one of them.
     pub fn copy_on_write(&self) -> bool {
-        #[cfg(target_os = "linux")]
-        {
-            match magic(&self.handle) {
-                Some(BTRFS) => rustix::fs::ioctl_getflags(&self.handle)
-                    .map_or(true, |flags| !flags.contains(rustix::fs::IFlags::NOCOW)),
-                Some(BCACHEFS | ZFS) => true,
-                _ => false,
-            }
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            false
-        }
+        kind::copies_on_write(&self.handle)
     }
 
     /// Whether somebody holds the lock of this directory, told without touching it: from the
-    /// kernel's own list. `None` where there is no such list.
+    /// kernel's own list. `None` where there is no such list, or it may not be looked at.
     pub fn locked(&self) -> Option<bool> {
-        use std::os::unix::fs::MetadataExt;
-        let Ok(file) = self.open_plain(LOCK_NAME, OFlags::RDONLY) else { return Some(false) };
-        let inode = file.metadata().ok()?.ino().to_string();
-        let locks = fs::read_to_string("/proc/locks").ok()?;
-        // "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"; the device is that of the file system
-        // below, which need not be the one that the file's metadata name.
-        Some(locks.lines().any(|line| {
-            let mut fields = line.split_ascii_whitespace();
-            line.contains("FLOCK")
-                && fields
-                    .find_map(|field| field.rsplit_once(':').filter(|(dev, _)| dev.contains(':')))
-                    .is_some_and(|(_, found)| found == inode)
-        }))
+        lock::is_held(self)
     }
 
     /// Gives a file of this directory the same name in another one, without copying its bytes.
@@ -132,26 +120,12 @@ impl OsDirectory {
         Ok(rustix::fs::linkat(&self.handle, name, &to.handle, name, AtFlags::empty())?)
     }
 
-    /// Best effort: [`Self::copy_on_write`] tells whether it worked.
-    #[cfg(target_os = "linux")]
-    fn forgo_copy_on_write(&self) {
-        use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
-        if magic(&self.handle) == Some(BTRFS) {
-            ioctl_getflags(&self.handle)
-                .and_then(|flags| ioctl_setflags(&self.handle, flags | IFlags::NOCOW))
-                .ok();
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn forgo_copy_on_write(&self) {}
-
     /// Opens a plain file of this directory, following no link.
     fn open_plain(&self, name: &str, flags: OFlags) -> io::Result<OsHandle> {
         check_name(name)?;
         // NONBLOCK: a pipe under this name must be refused, not waited for.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let mode = Mode::from_raw_mode(0o644);
+        let mode = Mode::from_raw_mode(self.file_mode);
         let file = OsHandle::from(rustix::fs::openat(&self.handle, name, flags, mode)?);
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
@@ -162,63 +136,62 @@ impl OsDirectory {
 
 impl Directory for OsDirectory {
     fn list(&self) -> io::Result<Vec<DirectoryEntry>> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
+        let mut entries = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.handle)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
-            };
-            match entry.metadata() {
-                Ok(about) if about.is_file() => files.push(DirectoryEntry::new(name, about.len())),
-                Ok(_) => {}
-                // Removed since the directory was read.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
             }
+            let about = match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(about) => about,
+                // Removed since the directory was read.
+                Err(rustix::io::Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let plain = FileType::from_raw_mode(about.st_mode) == FileType::RegularFile;
+            entries.push(match name.to_str() {
+                Ok(name) if plain => {
+                    DirectoryEntry::new(name, u64::try_from(about.st_size).unwrap_or(0))
+                }
+                _ => DirectoryEntry::other(name.to_string_lossy()),
+            });
         }
-        Ok(files)
+        Ok(entries)
     }
 
-    /// An exclusive `flock` on the file `lock`. It belongs to the open file, so a second handle in
-    /// this process is refused as well, and it ends with the process however that ends.
     fn lock(&self) -> Result<Box<dyn Lock>, LockRefused> {
-        let flags = OFlags::RDWR | OFlags::CREATE;
-        let mut file = self.open_plain(LOCK_NAME, flags).map_err(LockRefused::Io)?;
-        match fs2::FileExt::try_lock_exclusive(&file) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
-                let mut owner = String::new();
-                // Empty or partial while the owner is writing it: then it is not known.
-                file.take(16).read_to_string(&mut owner).ok();
-                return Err(LockRefused::Held(owner.trim().parse().ok()));
-            }
-            Err(error) => return Err(LockRefused::Io(error)),
-        }
-        // Only for people and error messages: a failure here harms nobody.
-        file.set_len(0).and_then(|()| file.rewind()).ok();
-        writeln!(file, "{}", std::process::id()).ok();
-        Ok(Box::new(OsLock { file }))
+        lock::take(self)
     }
 
     fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)> {
-        let builder = tempfile::Builder::new().prefix("").rand_bytes(16).suffix(".tmp").to_owned();
-        let temporary = builder.tempfile_in(&self.path).map_err(full)?;
-        if allocate && bytes > 0 {
-            reserve(temporary.as_file(), 0..bytes).map_err(full)?;
-        } else {
-            temporary.as_file().set_len(bytes).map_err(full)?;
+        within_file_size(bytes)?;
+        let (name, handle) = loop {
+            let name = names::temporary(self.random());
+            match self.open_plain(&name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                opened => break (name, opened.map_err(full)?),
+            }
+        };
+        let made =
+            if allocate && bytes > 0 { reserve(&handle, 0..bytes) } else { handle.set_len(bytes) };
+        if let Err(error) = made {
+            // Junk, if it stays: the next open removes it as well.
+            self.remove(&name).ok();
+            return Err(full(error));
         }
-        // Up to here an error removes the file.
-        let (handle, path) = temporary.keep().map_err(|kept| kept.error)?;
-        let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(bad_name)?;
-        Ok((name.to_owned(), Arc::new(OsFile::new(handle, Access::Write))))
+        Ok((name, Arc::new(OsFile::new(handle, Access::Write, bytes))))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let flags = if access == Access::Read { OFlags::RDONLY } else { OFlags::RDWR };
         let handle = self.open_plain(name, flags)?;
-        if access != Access::Read && has_another_name(&handle)? {
-            return Err(io::ErrorKind::ResourceBusy.into());
+        let bytes = handle.metadata()?.len();
+        if access != Access::Read {
+            if has_another_name(&handle)? {
+                return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            within_file_size(bytes)?;
         }
         if let Access::Distrust { from, to } = access {
             // Makes durable what a former process wrote, and collects its error if the kernel
@@ -227,7 +200,7 @@ impl Directory for OsDirectory {
             handle.sync_all()?;
             disbelieve_cache(&handle, from..to)?;
         }
-        Ok(Arc::new(OsFile::new(handle, access)))
+        Ok(Arc::new(OsFile::new(handle, access, bytes)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -258,37 +231,24 @@ fn has_another_name(file: &OsHandle) -> io::Result<bool> {
 }
 
 #[derive(Debug)]
-struct OsLock {
-    file: OsHandle,
-}
-
-impl Lock for OsLock {}
-
-impl Drop for OsLock {
-    fn drop(&mut self) {
-        // Closing the file would do, were there no child that another thread has forked and that
-        // does not run its program yet: until then it has every file open as well.
-        fs2::FileExt::unlock(&self.file).ok();
-    }
-}
-
-#[derive(Debug)]
 struct OsFile {
     handle: OsHandle,
     access: Access,
+    /// Its length when it was opened, in bytes: writing past it makes the file longer.
+    opened_bytes: u64,
     /// The map that `msync` works on, for as long as somebody uses it.
     mapped: Mutex<Option<WeakRegion>>,
 }
 
 impl OsFile {
-    fn new(handle: OsHandle, access: Access) -> Self {
+    fn new(handle: OsHandle, access: Access, opened_bytes: u64) -> Self {
         #[cfg(target_os = "linux")]
         if access != Access::Read {
             // Advice only. Readahead would leave large folios in the page cache, and then every
             // small store writes back a whole one.
             rustix::fs::fadvise(&handle, 0, None, rustix::fs::Advice::Random).ok();
         }
-        Self { handle, access, mapped: Mutex::new(None) }
+        Self { handle, access, opened_bytes, mapped: Mutex::new(None) }
     }
 
     /// `msync(MS_SYNC)` of the pages of `range`, or `fdatasync` where no map has them.
@@ -344,6 +304,10 @@ impl File for OsFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end > self.opened_bytes {
+            within_file_size(end)?;
+        }
         self.handle.write_all_at(bytes, offset).map_err(full)
     }
 
@@ -421,17 +385,43 @@ fn parent(path: &Path) -> Option<&Path> {
     path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
+/// Refuses a file that would be longer than this process may make one (`RLIMIT_FSIZE`): beyond that
+/// the kernel sends a signal, which ends the process unless somebody handles it.
+fn within_file_size(bytes: u64) -> io::Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    if limit.is_some_and(|limit| bytes > limit) {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
+    Ok(())
+}
+
 /// Reserves the space of a range, and has the file be that long. Not by `fs2::allocate`, which takes the
 /// error of `posix_fallocate` from `errno`, where it never is.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 fn reserve(file: &OsHandle, range: Range<u64>) -> io::Result<()> {
+    use rustix::io::Errno;
     let (flags, bytes) = (rustix::fs::FallocateFlags::empty(), range.end - range.start);
     loop {
         match rustix::fs::fallocate(file, flags, range.start, bytes) {
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
+            // ext2, ext3, some network file systems and most of those in user space cannot reserve.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return fill(file, range),
             other => return Ok(other?),
         }
     }
+}
+
+/// Reserves the space of a range that holds nothing yet by writing zeros to it.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn fill(file: &OsHandle, range: Range<u64>) -> io::Result<()> {
+    let zeros = [0; REWRITE_BYTES];
+    let mut at = range.start;
+    while at < range.end {
+        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(REWRITE_BYTES);
+        file.write_all_at(zeros.get(..left).unwrap_or_default(), at)?;
+        at += left as u64;
+    }
+    Ok(())
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
@@ -445,10 +435,6 @@ fn full(error: io::Error) -> io::Error {
         io::ErrorKind::QuotaExceeded => io::Error::new(io::ErrorKind::StorageFull, error),
         _ => error,
     }
-}
-
-fn bad_name() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name")
 }
 
 /// Reads `range` in small pieces and hands each with its offset to `act`.
@@ -469,25 +455,6 @@ fn for_pieces(
     Ok(())
 }
 
-#[cfg(target_os = "linux")]
-const BTRFS: u64 = 0x9123_683e;
-#[cfg(target_os = "linux")]
-const BCACHEFS: u64 = 0xca45_1a4e;
-#[cfg(target_os = "linux")]
-const ZFS: u64 = 0x2fc1_2fc1;
-#[cfg(target_os = "linux")]
-const TMPFS: u64 = 0x0102_1994;
-#[cfg(target_os = "linux")]
-const RAMFS: u64 = 0x8584_58f6;
-
-/// The number by which the kernel knows the kind of file system.
-#[cfg(target_os = "linux")]
-fn magic(file: &OsHandle) -> Option<u64> {
-    // The field is signed on some machines and 32 bits wide on others; the numbers are 32 bits.
-    let kind = i128::from(rustix::fs::fstatfs(file).ok()?.f_type);
-    u64::try_from(kind & 0xffff_ffff).ok()
-}
-
 /// Sees to it that what is read of `range` is on the medium. The file has just been synced.
 ///
 /// After a failed sync the cache holds bytes that the medium does not have, as clean pages. So they
@@ -498,7 +465,7 @@ fn magic(file: &OsHandle) -> Option<u64> {
 /// returns the medium has what the cache shows. The caller holds the lock, so nobody else writes.
 #[cfg(target_os = "linux")]
 fn disbelieve_cache(file: &OsHandle, range: Range<u64>) -> io::Result<()> {
-    if matches!(magic(file), Some(TMPFS | RAMFS)) {
+    if kind::is_memory(file) {
         return Ok(()); // The cache is the medium.
     }
     let page = super::map::page_bytes() as u64;
@@ -571,7 +538,7 @@ mod tests {
         // Beside the sources rather than in the temporary directory, which may be in memory.
         let place = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let directory = OsDirectory::create(place.path().join("log")).unwrap();
-        if matches!(magic(&directory.handle), Some(TMPFS | RAMFS)) {
+        if kind::is_memory(&directory.handle) {
             return; // Nothing can be dropped where the cache is the medium.
         }
         let pages = 300;
@@ -620,32 +587,5 @@ mod tests {
         fs::write(place.path().join("file"), b"").unwrap();
         assert!(OsDirectory::create(place.path().join("file")).is_err());
         assert!(OsDirectory::create(place.path().join("file/below")).is_err());
-    }
-
-    #[test]
-    fn lock_ends_with_its_handle_although_a_forked_child_has_the_file_open() {
-        let place = tempfile::tempdir().unwrap();
-        let directory = OsDirectory::open(place.path()).unwrap();
-        let file = directory.open_plain(LOCK_NAME, OFlags::RDWR | OFlags::CREATE).unwrap();
-        fs2::FileExt::try_lock_exclusive(&file).unwrap();
-        let in_a_child = file.try_clone().unwrap();
-        assert!(matches!(directory.lock(), Err(LockRefused::Held(_))));
-        drop(OsLock { file });
-        directory.lock().unwrap();
-        drop(in_a_child);
-    }
-
-    #[test]
-    fn lock_names_its_owner_and_ends_with_its_handle() {
-        let place = tempfile::tempdir().unwrap();
-        let (one, two) =
-            (OsDirectory::open(place.path()).unwrap(), OsDirectory::open(place.path()).unwrap());
-        fs::write(place.path().join(LOCK_NAME), b"99999999999999999999").unwrap();
-        let held = one.lock().unwrap();
-        let text = fs::read_to_string(place.path().join(LOCK_NAME)).unwrap();
-        assert_eq!(text.trim(), std::process::id().to_string());
-        assert!(matches!(two.lock(), Err(LockRefused::Held(Some(_)))));
-        drop(held);
-        two.lock().unwrap();
     }
 }

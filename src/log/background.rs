@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::shared::{Shared, Writer};
 use crate::error::{Error, Result};
+use crate::format::number::to_u64;
 use crate::options::Durability;
 use crate::segment::space::Failed;
 use crate::stats::add;
@@ -63,6 +64,12 @@ impl Threads {
         Ok(())
     }
 
+    /// Forgets the threads in a child that was forked, which has none of them.
+    pub(crate) fn abandon(&mut self) {
+        // Not even detached: that would be done to a thread of the parent's.
+        self.0.get_mut().take().into_iter().for_each(std::mem::forget);
+    }
+
     /// Ends their work for this log and waits for it; a thread that stops its own log is not waited
     /// for.
     pub(crate) fn stop(&self, shared: &Shared) {
@@ -103,7 +110,8 @@ impl Shared {
         let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
         let near =
             writer.reach < self.segment_bytes && writer.tail.position() + step > writer.reach;
-        if near || !writer.dead.is_empty() || !writer.dead_files.is_empty() {
+        let leftover = !writer.dead.is_empty() || !writer.dead_files.is_empty();
+        if near || leftover || self.side_files.any_unused() {
             self.signals.want_checkpoint();
         }
         let short = writer.tail.space.is_short(writer.tail.position());
@@ -144,10 +152,10 @@ impl Shared {
         prepared
     }
 
-    /// Makes space ready behind the frames, and spares once a roll is near. A full disk leaves it to
+    /// Makes space ready behind the frames, and spares once a roll is near. A shortage leaves it to
     /// a later time, and to the commit that meets it.
     fn prepare(&self, stop: &dyn Fn() -> bool) -> Result<()> {
-        self.spares.remove_leftovers().map_err(|error| self.poisoned_by(error))?;
+        add(&self.counters.not_removed, to_u64(self.spares.remove_leftovers().len()));
         self.signals.take_space();
         let (name, space, position, near) = {
             let tail = &self.writer.lock().tail;
@@ -159,25 +167,29 @@ impl Shared {
                 self.dir.full_or_io("write", &name.to_string(), self.segment_bytes, source)
             }
             // Frames may be among what did not get there, and no later sync would say so.
-            Failed::Sync(source) => Error::io("sync", self.dir.join(&name.to_string()), source),
+            Failed::Sync(source) => {
+                Error::io("sync", self.dir.join(&name.to_string()), source).with_unknown_outcome()
+            }
         });
         let prepared = match prepared {
             Ok(()) if near => self.prepare_spares(stop),
             other => other,
         };
-        match prepared {
-            Err(Error::DiskFull { .. }) => {
-                add(&self.counters.disk_full, 1);
+        match prepared.map_err(|error| self.unless_shortage(error)) {
+            Err(error) if error.is_shortage() => {
                 self.signals.await_space();
                 Ok(())
             }
-            Err(error) => Err(self.poisoned_by(error)),
-            Ok(()) => Ok(()),
+            prepared => prepared,
         }
     }
 
-    /// Whether anything was written or set since the newest checkpoint.
+    /// Whether anything was written or set since the newest checkpoint, or there is something to go
+    /// with the next one.
     fn is_ahead_of_its_checkpoint(&self) -> bool {
+        if self.side_files.any_unused() {
+            return true;
+        }
         let metadata = self.metadata.lock();
         self.group.newest_written() > metadata.sequence
             || self.lazy_version.load(Ordering::Acquire) > metadata.lazy_version
@@ -203,9 +215,15 @@ impl Shared {
         let mut seen = self.signals.take_seen();
         if !seen.tail {
             // The durable part of the tail is looked at as soon as the open is over. What is
-            // unreadable there poisons the log, as it would have had the open refused.
-            self.index_tail().map_err(|error| self.poisoned_by(error))?;
-            seen.tail = true;
+            // unreadable there poisons the log, as it would have had the open refused; for want of
+            // memory it is looked at later.
+            let looked = self.index_tail().map_err(|error| self.unless_shortage(error));
+            if let Err(error) = &looked
+                && !error.is_shortage()
+            {
+                return looked.map(|()| None);
+            }
+            seen.tail = looked.is_ok();
         }
         let syncs = self.signals.syncs();
         let busy = asked || syncs != seen.syncs;

@@ -20,6 +20,7 @@ use parking_lot::MutexGuard;
 use super::shared::{Dirty, Shared, Writer, WriterGuard};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
+use crate::format::number::to_u64;
 use crate::format::{Checkpoint, SideFileRef};
 use crate::options::{SyncMethod, Witness};
 use crate::planted::{Bug, planted};
@@ -79,6 +80,7 @@ impl Shared {
         if self.group.durable() >= sequence {
             return Ok(());
         }
+        self.dir.not_forked()?;
         let _alarm = self.outermost_alarm();
         let started = Moment::now();
         loop {
@@ -105,6 +107,7 @@ impl Shared {
 
     /// Makes everything written so far durable and records it in both slots.
     pub(crate) fn checkpoint(&self, clean: bool, bytes: u64) -> Result<()> {
+        self.dir.not_forked()?;
         let _alarm = self.outermost_alarm();
         // Before the turn, so that whoever comes out of here knows that all of a checkpoint before
         // is done, its files included.
@@ -227,6 +230,7 @@ impl Shared {
     /// will say, and until it is durable by what the one before says (INV-5).
     pub(crate) fn put_together(&self, writer: &mut Writer, want: Want) -> Captured {
         writer.captures += 1;
+        writer.dead_files.extend(self.side_files.take_unused());
         let mut dead = std::mem::take(&mut writer.dead);
         let (runs, kept) = self.view.read().runs(&mut dead);
         writer.dead = kept;
@@ -320,7 +324,7 @@ impl Shared {
         if planted(Bug::ReclaimBeforeCheckpoint) {
             let dead = std::mem::take(&mut captured.dead);
             let dead_files = std::mem::take(&mut captured.dead_files);
-            self.reclaim(dead, &dead_files).map_err(|error| self.poisoned_by(error))?;
+            self.reclaim(dead, &dead_files);
         }
         if !captured.written {
             self.write_slots(&mut captured).map_err(|error| self.poisoned_by(error))?;
@@ -333,11 +337,13 @@ impl Shared {
                 writer.reach = captured.checkpoint.reach;
             }
         }
-        self.reclaim(captured.dead, &captured.dead_files).map_err(|error| self.poisoned_by(error))
+        self.reclaim(captured.dead, &captured.dead_files);
+        Ok(())
     }
 
-    /// Recycles or removes files that no durable checkpoint and no frame after it refers to.
-    fn reclaim(&self, dead: Vec<Arc<Segment>>, dead_files: &[SideFileRef]) -> Result<()> {
+    /// Recycles or removes files that no durable checkpoint and no frame after it refers to. One that
+    /// cannot be removed stays, and is counted: the next open tries again.
+    fn reclaim(&self, dead: Vec<Arc<Segment>>, dead_files: &[SideFileRef]) {
         for segment in dead {
             let name = segment.name.to_string();
             let wanted = self.spares.count() < self.options.spares + RECYCLED_SPARES;
@@ -347,17 +353,27 @@ impl Shared {
             let known = segment.name.number > self.tail_at_open || planted(Bug::OldSegmentRecycled);
             let ready = segment.ready();
             let unused = Arc::into_inner(segment).is_some() && known;
-            if self.options.recycle && wanted && unused && self.spares.recycle(&name, ready)? {
+            // Neither is one that cannot be opened or renamed now of any use as a spare.
+            let may_recycle = self.options.recycle && wanted && unused;
+            if may_recycle && self.spares.recycle(&name, ready).unwrap_or(false) {
                 add(&self.counters.recycled, 1);
-            } else {
-                self.dir.remove(&name)?;
+            } else if self.remove(name) {
                 add(&self.counters.removed, 1);
             }
         }
         for file in dead_files {
-            self.side_files.lock().remove(&file.id);
-            self.dir.remove(&file.file_name())?;
+            self.side_files.forget(file.id);
+            self.remove(file.file_name());
         }
-        Ok(())
+    }
+
+    /// Removes a file that nothing refers to. Returns whether it is gone.
+    fn remove(&self, name: String) -> bool {
+        let stays = self.dir.remove_junk([name]);
+        add(&self.counters.not_removed, to_u64(stays.len()));
+        if !stays.is_empty() && planted(Bug::JunkIsFatal) {
+            self.poisoned_by(Error::Closed);
+        }
+        stays.is_empty()
     }
 }

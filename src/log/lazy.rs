@@ -122,6 +122,7 @@ impl<'a> Loaded<'a> {
 impl Shared {
     /// Sets a cell without writing anything.
     pub(crate) fn set_lazily(&self, name: &str, value: &[u8]) -> Result<()> {
+        self.dir.not_forked()?;
         let mut writer = self.writer();
         // With the lock held: a close that comes after it takes the value along.
         self.usable()?;

@@ -47,9 +47,9 @@ use crate::io::os::OsDirectory;
 use crate::options::{Durability, Options, WriteMode};
 use crate::recovery::RecoveryReport;
 use crate::segment::entries::{Entries, OwnedEntries};
-use crate::side_file::{Poison, SideFileReader, SideFileWriter};
+use crate::side_file::{Owner, SideFileReader, SideFileWriter};
 use crate::state::CellValue;
-use crate::stats::Stats;
+use crate::stats::{Counters, Stats};
 use crate::ticket::Ticket;
 
 /// An open log. Clones are handles of the same log; the last one to go closes it as well as it
@@ -92,13 +92,14 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyExists`], [`Error::Locked`], [`Error::DiskFull`], [`Error::InvalidOption`],
-    /// [`Error::Io`].
+    /// [`Error::AlreadyExists`], [`Error::ForeignFiles`], [`Error::Locked`], [`Error::DiskFull`],
+    /// [`Error::InvalidOption`], [`Error::Exhausted`], [`Error::Io`].
     pub fn create(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         options.validate()?;
         let path = path.as_ref();
         let door = OsDirectory::create(path)
-            .map_err(|source| Error::io("create directory", path, source))?;
+            .map_err(|source| Error::io("create directory", path, source))?
+            .file_mode(options.file_mode);
         let options = for_system(&door, options);
         Self::start(open::create(Dir::new(Arc::new(door), path), &options)?)
     }
@@ -119,6 +120,7 @@ impl Log {
             std::io::ErrorKind::NotFound => Error::Missing { path: path.to_path_buf() },
             _ => Error::io("open directory", path, source),
         })?;
+        let door = door.file_mode(options.file_mode);
         let options = for_system(&door, options);
         Self::start_reported(open::open(Dir::new(Arc::new(door), path), &options)?)
     }
@@ -135,14 +137,7 @@ impl Log {
         path: impl AsRef<Path>,
         options: &Options,
     ) -> Result<(Self, RecoveryReport)> {
-        match Self::open(&path, options) {
-            Err(Error::Missing { .. }) => {
-                let log = Self::create(&path, options)?;
-                let report = log.recovery().clone();
-                Ok((log, report))
-            }
-            other => other,
-        }
+        open_or_create(|| Self::open(&path, options), || Self::create(&path, options))
     }
 
     /// A log in memory, with the same behaviour and nothing on disk. It lives as long as its
@@ -185,14 +180,11 @@ impl Log {
         directory: Arc<dyn Directory>,
         options: &Options,
     ) -> Result<(Self, RecoveryReport)> {
-        match Self::open_in(Arc::clone(&directory), options) {
-            Err(Error::Missing { .. }) => {
-                let log = Self::create_in(directory, options)?;
-                let report = log.recovery().clone();
-                Ok((log, report))
-            }
-            other => other,
-        }
+        let again = Arc::clone(&directory);
+        open_or_create(
+            || Self::open_in(Arc::clone(&again), options),
+            || Self::create_in(directory, options),
+        )
     }
 
     fn start(shared: Arc<Shared>) -> Result<Self> {
@@ -420,8 +412,10 @@ impl Log {
         Iter::new(self.clone(), from)
     }
 
-    /// The value of a state cell; nothing if it is clear or refers to a side file.
+    /// The value of a state cell; nothing if it is clear or refers to a side file, nor in a process
+    /// that was forked from the one that opened the log.
     pub fn cell(&self, name: &str) -> Option<Arc<[u8]>> {
+        self.shared().dir.not_forked().ok()?;
         let writer = self.shared().writer();
         match (writer.lazy.get(name), writer.state.cells.get(name)) {
             (Some(bytes), _) | (None, Some(CellValue::Inline(bytes))) => Some(Arc::clone(bytes)),
@@ -429,8 +423,12 @@ impl Log {
         }
     }
 
-    /// Every state cell with its value, by name.
+    /// Every state cell with its value, by name; none in a process that was forked from the one that
+    /// opened the log.
     pub fn cells(&self) -> Vec<(String, CellValue)> {
+        if self.shared().dir.not_forked().is_err() {
+            return Vec::new();
+        }
         let cells = self.shared().cells();
         cells.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
@@ -444,7 +442,7 @@ impl Log {
     pub fn side_file_writer(&self) -> Result<SideFileWriter> {
         let shared = self.shared();
         shared.usable()?;
-        let log: Weak<dyn Poison> = Arc::<Shared>::downgrade(shared);
+        let log: Weak<dyn Owner> = Arc::<Shared>::downgrade(shared);
         SideFileWriter::new(&shared.dir, &shared.side_files, log, shared.options.sync_method)
     }
 
@@ -455,6 +453,7 @@ impl Log {
     /// [`Error::Io`], [`Error::Closed`].
     pub fn side_file(&self, cell: &str) -> Result<Option<SideFileReader>> {
         let shared = self.shared();
+        shared.dir.not_forked()?;
         if shared.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
@@ -466,9 +465,12 @@ impl Log {
         }
     }
 
-    /// The counters of this log.
+    /// The counters of this log; all zero in a process that was forked from the one that opened it.
     pub fn stats(&self) -> Stats {
         let shared = self.shared();
+        if shared.dir.not_forked().is_err() {
+            return Counters::new().read();
+        }
         let mut stats = shared.counters.read();
         stats.segments = to_u64(shared.view.read().segment_count());
         stats.spares = to_u64(shared.spares.count());
@@ -511,6 +513,7 @@ impl Log {
 impl Handle {
     fn close(&self) -> Result<()> {
         let shared = &self.shared;
+        shared.dir.not_forked()?;
         {
             // No batch is being written while the log is marked as closed, and none after.
             let _no_writer = shared.writer();
@@ -531,8 +534,30 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        if self.shared.dir.not_forked().is_err() {
+            return self.threads.abandon();
+        }
         // Nobody is left to hear of an error; what was acknowledged is durable already.
         let _unheard = self.close();
+    }
+}
+
+/// Opens, or creates what is missing. Another process may be at the same: then there is a log by the
+/// time it is to be created, and this one opens it.
+fn open_or_create(
+    open: impl Fn() -> Result<(Log, RecoveryReport)>,
+    create: impl FnOnce() -> Result<Log>,
+) -> Result<(Log, RecoveryReport)> {
+    match open() {
+        Err(Error::Missing { .. }) => match create() {
+            Ok(log) => {
+                let report = log.recovery().clone();
+                Ok((log, report))
+            }
+            Err(Error::AlreadyExists { .. }) => open(),
+            Err(error) => Err(error),
+        },
+        other => other,
     }
 }
 

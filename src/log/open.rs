@@ -25,6 +25,7 @@ use super::watch::Watch;
 use crate::clock::Moment;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::foreign;
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::to_u64;
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
@@ -42,6 +43,7 @@ use crate::segment::offsets::Units;
 use crate::segment::tail::{Seal, Tail, begin};
 use crate::segment::warm::Warm;
 use crate::segment::{FRAMES_START, Segment};
+use crate::side_file::SideFiles;
 use crate::spares::Spares;
 use crate::state::{CellValue, State};
 use crate::stats::Counters;
@@ -69,12 +71,11 @@ struct Parts {
 pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
     options.validate()?;
     let started = Moment::now();
+    // Before the lock is taken as well, so that nothing is left in a directory that is not ours.
+    vacant(&dir, options)?;
     let lock = dir.lock()?;
-    let files = Files::list(&dir)?;
-    if files.any() && !planted(Bug::CreateOverALog) {
-        return Err(Error::AlreadyExists { path: dir.path().to_path_buf() });
-    }
-    remove_junk(&dir, files.temporaries.into_iter().chain(names(files.spares)))?;
+    let files = vacant(&dir, options)?;
+    dir.remove_junk(files.temporaries.into_iter().chain(names(files.spares)));
     let checkpoint = Checkpoint {
         uuid: *Uuid::random(dir.door()).as_bytes(),
         generation: 0,
@@ -96,6 +97,20 @@ pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
     let metadata = Metadata::create(&dir, checkpoint.clone(), options.sync_method)?;
     let parts = finish_create(&dir, options, metadata, checkpoint, started)?;
     Ok(build(dir, options, parts, lock))
+}
+
+/// The files of a directory in which a log can be created: none of another log, and nobody else's.
+fn vacant(dir: &Dir, options: &Options) -> Result<Files> {
+    let files = Files::list(dir)?;
+    if files.any() && !planted(Bug::CreateOverALog) {
+        return Err(Error::AlreadyExists { path: dir.path().to_path_buf() });
+    }
+    match foreign::refusal(dir, &files.foreign) {
+        Some(refusal) if !options.beside_foreign_files && !planted(Bug::ForeignFilesOverlooked) => {
+            Err(refusal)
+        }
+        _ => Ok(files),
+    }
 }
 
 /// Opens the log in a directory.
@@ -137,8 +152,11 @@ fn resume_create(
         return Err(Error::Missing { path: dir.path().to_path_buf() });
     };
     let files = observed.files;
-    let segments = files.segments.into_values().flatten().map(|(name, _)| name.to_string());
-    remove_junk(dir, segments.chain(files.temporaries).chain(names(files.spares)))?;
+    for (name, _) in files.segments.into_values().flatten() {
+        // One that stayed would be taken for a segment of the log.
+        dir.remove(&name.to_string())?;
+    }
+    dir.remove_junk(files.temporaries.into_iter().chain(names(files.spares)));
     // Makes the removals durable, so that the new first segment is the only one. A crash before
     // this finds the create unfinished again.
     dir.sync()?;
@@ -251,7 +269,7 @@ fn recover(
         dir.sync()?;
     }
     metadata.write(checkpoint.clone())?;
-    let removed = tidy(dir, options, &observed.files, &checkpoint, &spares, &dead)?;
+    let (removed, not_removed) = tidy(dir, options, &observed.files, &checkpoint, &spares, &dead)?;
     let report = RecoveryReport {
         verdict: verdict(dir, decision, &replayed),
         batches_replayed: replayed.batches,
@@ -259,6 +277,7 @@ fn recover(
         bytes_scanned: replayed.scanned,
         segments: to_u64(view.segment_count()),
         removed,
+        not_removed,
         slot_rewritten: slots.unreadable.is_some(),
         elapsed: started.elapsed(),
     };
@@ -360,7 +379,7 @@ fn view_of(
     (view, dead)
 }
 
-/// Removes what nothing refers to, and takes over spares.
+/// Removes what nothing refers to, and takes over spares. Returns what it removed, and what stays.
 fn tidy(
     dir: &Dir,
     options: &Options,
@@ -368,21 +387,24 @@ fn tidy(
     checkpoint: &Checkpoint,
     spares: &Spares,
     dead: &[Arc<Segment>],
-) -> Result<Vec<String>> {
+) -> Result<(Vec<String>, Vec<String>)> {
     let named = |number: u64| {
         checkpoint.runs.iter().any(|(first, last)| (*first..=*last).contains(&number))
     };
-    let mut junk = Vec::new();
+    let (mut gone, mut junk) = (Vec::new(), Vec::new());
     for (name, _) in files.segments.values().flatten() {
-        if !named(name.number) || dead.iter().any(|segment| segment.name == *name) {
+        if name.number > checkpoint.tail_number {
+            // The log will have a segment of this number, and there must not be two.
+            dir.remove(&name.to_string())?;
+            gone.push(name.to_string());
+        } else if !named(name.number) || dead.iter().any(|segment| segment.name == *name) {
             junk.push(name.to_string());
         }
     }
     for (name, bytes) in &files.spares {
         let fits = *bytes == checkpoint.segment_bytes && spares.count() < options.spares;
         let dangerous = !planted(Bug::AnySpareAdopted) && followed_the_tail(dir, name, checkpoint);
-        let fits = fits && !dangerous;
-        if !(fits && spares.adopt(name.clone())?) {
+        if !(fits && !dangerous && spares.adopt(name.clone()).unwrap_or(false)) {
             junk.push(name.clone());
         }
     }
@@ -391,17 +413,17 @@ fn tidy(
         junk.push(crate::format::names::side_file(*id));
     }
     spares.leave(&files.temporaries);
-    if !options.background {
-        spares.remove_leftovers()?;
-    }
-    remove_junk(dir, junk.iter().cloned())?;
-    if !junk.is_empty() {
+    let mut stays = if options.background { Vec::new() } else { spares.remove_leftovers() };
+    stays.extend(dir.remove_junk(junk.iter().cloned()));
+    gone.extend(junk);
+    if !gone.is_empty() {
         // Makes the removals durable, so that a new segment never meets an old one with its
         // number. A crash before this only leaves the junk for the next open.
         dir.sync()?;
     }
-    junk.extend_from_slice(&files.temporaries);
-    Ok(junk)
+    gone.extend_from_slice(&files.temporaries);
+    gone.retain(|name| !stays.contains(name));
+    Ok((gone, stays))
 }
 
 /// Whether a spare was begun as the segment behind this very tail, by a batch that was dropped. As
@@ -438,13 +460,6 @@ fn names(spares: Vec<(String, u64)>) -> impl Iterator<Item = String> {
     spares.into_iter().map(|(name, _)| name)
 }
 
-fn remove_junk(dir: &Dir, names: impl Iterator<Item = String>) -> Result<()> {
-    for name in names {
-        dir.remove(&name)?;
-    }
-    Ok(())
-}
-
 fn new_spares(dir: &Dir, options: &Options, segment_bytes: u64) -> Spares {
     let in_memory = options.volatile.then_some(Preparation::Sparse);
     let preparation = in_memory.unwrap_or(options.preparation_in_force());
@@ -470,7 +485,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         spares,
         report,
     } = parts;
-    let known: HashSet<u64> = side_files(&checkpoint).collect();
+    let attached = SideFiles::new(side_files(&checkpoint));
     let bounds = Bounds::new(state.first, state.next);
     let tail_at_open = tail.segment.name.number;
     let writer = Writer {
@@ -511,7 +526,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         }),
         settling: Mutex::new(()),
         spares,
-        side_files: Arc::new(Mutex::new(known)),
+        side_files: Arc::new(attached),
         tail_at_open,
         counters: Counters::new(),
         signals: Signals::default(),

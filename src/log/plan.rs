@@ -145,8 +145,8 @@ impl Plan {
             }
             Record::Attach(name, file) => {
                 check_name(name)?;
-                let length = CellRecord::Attach { name, file: file.0 }.payload_bytes();
-                self.set(at, name, Some(CellValue::SideFile(file.0)), length, ops)
+                let length = CellRecord::Attach { name, file: file.reference() }.payload_bytes();
+                self.set(at, name, Some(CellValue::SideFile(file.reference())), length, ops)
             }
         }
     }

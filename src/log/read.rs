@@ -31,6 +31,7 @@ impl Shared {
     /// The first entries of a range, lent: as many as come to no more than so many bytes with their
     /// frames and what lies between them, and at least one.
     pub(crate) fn read_within(&self, range: &Range<u64>, bytes: u64) -> Result<Entries> {
+        self.dir.not_forked()?;
         self.view.read().check(range)?;
         let part = at_most(range, bytes);
         self.with_pieces(&part, |pieces| lend(part.start, self.locate(pieces, bytes)?, bytes))
@@ -58,7 +59,7 @@ impl Shared {
 
     /// An entry that is still in memory as it was written; nothing if it is not, or is not to be read.
     fn newest_entry(&self, index: u64) -> Option<Vec<u8>> {
-        if self.closed.load(Ordering::Acquire) {
+        if self.closed.load(Ordering::Acquire) || self.dir.not_forked().is_err() {
             return None;
         }
         let (segment, unit) = {
@@ -87,6 +88,7 @@ impl Shared {
         range: &Range<u64>,
         read: impl Fn(&[Piece]) -> Result<T>,
     ) -> Result<T> {
+        self.dir.not_forked()?;
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }

@@ -70,6 +70,7 @@ impl Shared {
         bytes_per_second: Option<u64>,
         seen: &mut dyn FnMut(&Scrubbed) -> ControlFlow<()>,
     ) -> Result<ScrubReport> {
+        self.dir.not_forked()?;
         let mut report = ScrubReport::default();
         let mut from = 0;
         let started = Moment::now();
@@ -110,9 +111,7 @@ impl Shared {
     ) -> Result<Option<Vec<Error>>> {
         let name = segment.name;
         let file = match read_file(&self.dir, &name.to_string(), segment.bytes, pace) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(None);
-            }
+            Err(error) if error.is_not_found() => return Ok(None),
             file => file?,
         };
         let mut findings: Vec<Error> =

@@ -30,7 +30,7 @@ use crate::segment::Segment;
 use crate::segment::durable_part::DurablePart;
 use crate::segment::tail::Tail;
 use crate::segment::warm::Warm;
-use crate::side_file::{KnownSideFiles, Poison};
+use crate::side_file::{Owner, SideFiles};
 use crate::spares::Spares;
 use crate::state::{Cells, State};
 use crate::stats::Counters;
@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     pub(crate) metadata: Mutex<MetadataState>,
     pub(crate) settling: Mutex<()>,
     pub(crate) spares: Spares,
-    pub(crate) side_files: KnownSideFiles,
+    pub(crate) side_files: Arc<SideFiles>,
     /// Number of the tail when the log was opened: segments with a higher one were begun since.
     pub(crate) tail_at_open: u64,
     pub(crate) counters: Counters,
@@ -233,6 +233,7 @@ impl Shared {
 
     /// Refuses work on a handle that was closed or poisoned.
     pub(crate) fn usable(&self) -> Result<()> {
+        self.dir.not_forked()?;
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
@@ -248,13 +249,8 @@ impl Shared {
 
     /// Poisons the handle for good, and gives the error back to the one who met it.
     pub(crate) fn poisoned_by(&self, error: Error) -> Error {
-        let error = match error {
-            // A full disk where nothing can be taken back is no refusal: the outcome is unknown.
-            Error::DiskFull { path, .. } => {
-                Error::io("write to", path, std::io::ErrorKind::StorageFull.into())
-            }
-            other => other,
-        };
+        // Where nothing can be taken back a shortage is no refusal.
+        let error = error.with_unknown_outcome();
         let is_new = self.poison_with(error.clone());
         self.tell_of_failure();
         // Last: a subscriber that panics finds everybody told.
@@ -319,7 +315,17 @@ impl Shared {
     }
 }
 
-impl Poison for Shared {
+impl Owner for Shared {
+    fn usable(&self) -> Result<()> {
+        Self::usable(self)
+    }
+
+    fn while_ours(&self, act: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        self.usable()?;
+        let _settling = self.settling.lock();
+        if self.ended.load(Ordering::Acquire) { Err(Error::Closed) } else { act() }
+    }
+
     fn poison(&self, error: Error) -> Error {
         let error = self.poisoned_by(error);
         self.call_back();

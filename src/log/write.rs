@@ -28,7 +28,7 @@ use crate::format::{SegmentHeader, SideFileRef};
 use crate::planted::{Bug, planted};
 use crate::segment::tail::footer_space;
 use crate::segment::{in_units, tail};
-use crate::spares::{Spare, is_disk_full};
+use crate::spares::Spare;
 use crate::state::{CellValue, Cells};
 use crate::stats::{add, add_alone};
 
@@ -69,6 +69,7 @@ enum Attempt {
 impl Shared {
     /// Writes a batch. On return it is readable, in order, and not durable.
     pub(crate) fn write(&self, records: &[Record<'_>]) -> Result<Written> {
+        self.dir.not_forked()?;
         let _alarm = self.outermost_alarm();
         loop {
             let attempt = self.try_write(&mut self.writer(), records);
@@ -172,13 +173,15 @@ impl Shared {
         }
         if plan.rolls > 0 && !planted(Bug::SealedUnlooked) {
             // The seal states the offset of every entry.
-            self.index_tail().map_err(|error| self.poisoned_by(error))?;
+            self.index_tail().map_err(|error| self.unless_shortage(error))?;
         }
         let spares = self.cover_tail(writer, &plan).and_then(|()| self.gather_spares(&plan));
         match spares {
-            // No disk space, or as many segments as there may be.
-            Err(Error::DiskFull { .. } | Error::TooLarge { .. })
-                if !appends(records) && !plan.must_roll =>
+            // No space or no descriptor for one, or as many segments as there may be.
+            Err(error)
+                if (error.is_shortage() || matches!(error, Error::TooLarge { .. }))
+                    && !appends(records)
+                    && !plan.must_roll =>
             {
                 Ok(Planned::Not(Attempt::NeedsSlots))
             }
@@ -200,7 +203,7 @@ impl Shared {
     pub(super) fn check_side_files(&self, records: &[Record<'_>]) -> Result<()> {
         for record in records {
             if let Record::Attach(_, file) = record
-                && !self.side_files.lock().contains(&file.0.id)
+                && !self.side_files.contains(file.id())
             {
                 let reason = "not one of this log, or replaced meanwhile";
                 return Err(Error::InvalidArgument { what: "side file", reason });
@@ -238,7 +241,7 @@ impl Shared {
         if matches!(error, Error::DiskFull { .. }) {
             add(&self.counters.disk_full, 1);
         }
-        self.unless_disk_full(error)
+        self.unless_shortage(error)
     }
 
     /// As many spares as the batch rolls, prepared here if too few are ready, each with the space
@@ -282,17 +285,22 @@ impl Shared {
     fn prepare_in_line(&self) -> Result<Spare> {
         add(&self.counters.preparer_behind, 1);
         let prepared = self.spares.prepare_in_line();
-        if is_disk_full(&prepared) {
-            add(&self.counters.disk_full, 1);
-        }
-        let spare = prepared.map_err(|error| self.unless_disk_full(error))?;
+        let spare = prepared.map_err(|error| self.unless_shortage(error))?;
         add(&self.counters.prepared, 1);
         spare.ok_or(Error::Closed)
     }
 
-    /// Poisons the log for any failure that cannot simply be tried again.
-    pub(crate) fn unless_disk_full(&self, error: Error) -> Error {
-        if matches!(error, Error::DiskFull { .. }) { error } else { self.poisoned_by(error) }
+    /// Poisons the log for any failure that cannot simply be tried again, and counts those that can.
+    /// Before the first frame of a batch, and for what a thread of the log does by itself.
+    pub(crate) fn unless_shortage(&self, error: Error) -> Error {
+        match error {
+            Error::DiskFull { .. } => add(&self.counters.disk_full, 1),
+            Error::Exhausted { .. } if !planted(Bug::ShortagePoisons) => {
+                add(&self.counters.shortages, 1);
+            }
+            failure => return self.poisoned_by(failure),
+        }
+        error
     }
 
     /// Writes the frames of a plan and lets readers see them.
@@ -455,12 +463,13 @@ impl Shared {
         writer.dead.extend(view.trim(state.first));
         if !Arc::ptr_eq(&before.cells, &state.cells) {
             let mut kept = side_files_of(&state.cells);
+            self.side_files.attached(&kept);
             if planted(Bug::SideFileRemovedWhileShared) {
                 kept.clear();
             }
             for file in side_files_of(&before.cells).difference(&kept) {
                 // From now on nothing can refer to it again: it goes with the next checkpoint.
-                self.side_files.lock().remove(&file.id);
+                self.side_files.forget(file.id);
                 if planted(Bug::SideFileRemovedAtOnce) {
                     let _gone = self.dir.remove(&file.file_name());
                     continue;
@@ -551,7 +560,7 @@ fn encode(
         }
         Record::Clear(name) => encode_cell(out, salt, &header, &CellRecord::Clear { name }),
         Record::Attach(name, file) => {
-            encode_cell(out, salt, &header, &CellRecord::Attach { name, file: file.0 });
+            encode_cell(out, salt, &header, &CellRecord::Attach { name, file: file.reference() });
         }
     }
 }

@@ -31,6 +31,10 @@ pub struct RecoveryReport {
     pub segments: u64,
     /// Files that nothing refers to, and that were removed: leftovers of a crash.
     pub removed: Vec<String>,
+    /// Files that nothing refers to, and that could not be removed. They take space and harm nobody;
+    /// the next open tries again. (What a former process left unfinished goes in the background:
+    /// [`Stats::not_removed`](crate::Stats::not_removed) counts what stays of that.)
+    pub not_removed: Vec<String>,
     /// Whether one slot of the metadata file was unreadable; it was written anew.
     pub slot_rewritten: bool,
     /// How long it took.
@@ -71,6 +75,7 @@ impl RecoveryReport {
             bytes_scanned: 0,
             segments: 1,
             removed: Vec::new(),
+            not_removed: Vec::new(),
             slot_rewritten: false,
             elapsed,
         }

@@ -26,13 +26,15 @@ pub(crate) struct Files {
     pub(crate) spares: Vec<(String, u64)>,
     pub(crate) sides: BTreeMap<u64, u64>,
     pub(crate) temporaries: Vec<String>,
+    /// Names of what is nobody's here, be they those of files or not.
+    pub(crate) foreign: Vec<String>,
 }
 
 impl Files {
     pub(crate) fn list(dir: &Dir) -> Result<Self> {
         let mut files = Self::default();
-        for entry in dir.list()? {
-            match FileName::classify(&entry.name) {
+        for entry in dir.list_everything()? {
+            match if entry.plain { FileName::classify(&entry.name) } else { FileName::Foreign } {
                 FileName::Metadata => files.metadata = Some(entry.bytes),
                 FileName::Segment(name) => {
                     files.segments.entry(name.number).or_default().push((name, entry.bytes));
@@ -42,7 +44,8 @@ impl Files {
                     files.sides.insert(id, entry.bytes);
                 }
                 FileName::Temporary => files.temporaries.push(entry.name),
-                FileName::Lock | FileName::Foreign => {}
+                FileName::Foreign => files.foreign.push(entry.name),
+                FileName::Lock => {}
             }
         }
         Ok(files)
@@ -50,7 +53,7 @@ impl Files {
 
     /// Whether there are traces of a log.
     pub(crate) fn any(&self) -> bool {
-        self.metadata.is_some() || !self.segments.is_empty()
+        self.metadata.is_some() || !self.segments.is_empty() || !self.sides.is_empty()
     }
 
     /// The one segment file with this number.
@@ -81,7 +84,7 @@ pub(crate) struct Observed {
 /// at all; what was read and is wrong becomes a fact.
 pub(crate) fn observe(dir: &Dir, sync_method: SyncMethod) -> Result<Observed> {
     let files = Files::list(dir)?;
-    let none = files.segments.is_empty();
+    let none = files.segments.is_empty() && files.sides.is_empty();
     let facts = Facts {
         metadata: MetadataFact::Absent,
         segments: if none { SegmentsFact::None } else { SegmentsFact::Present },
@@ -152,7 +155,7 @@ impl Observed {
 
     fn look_at_tail(&mut self, dir: &Dir, checkpoint: &Checkpoint) -> Result<()> {
         let tail = match open_tail(dir, checkpoint, &self.segments) {
-            Err(error @ Error::Io { .. }) => return Err(error),
+            Err(error @ (Error::Io { .. } | Error::Exhausted { .. })) => return Err(error),
             Err(error) => {
                 self.facts.tail = TailFact::Unreadable;
                 self.tail_error = Some(error);
@@ -168,7 +171,7 @@ impl Observed {
             (length == bytes).then(|| open_link(dir, uuid, name, bytes, 0, bytes).ok())?
         };
         match replay(dir, checkpoint, tail, &next_link) {
-            Err(error @ Error::Io { .. }) => return Err(error),
+            Err(error @ (Error::Io { .. } | Error::Exhausted { .. })) => return Err(error),
             Err(error) => {
                 self.facts.tail = TailFact::Contradicts;
                 self.tail_error = Some(error);

@@ -126,10 +126,8 @@ impl Segment {
             }
             let next = Self::sealed(&self.dir, self.uuid, name, self.bytes);
             let header = match next.read_header() {
-                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    continue;
-                }
-                Err(error @ Error::Io { .. }) => return Err(error),
+                Err(error) if error.is_not_found() => continue,
+                Err(error @ (Error::Io { .. } | Error::Exhausted { .. })) => return Err(error),
                 Err(_unreadable) => continue,
                 Ok(header) => header,
             };

@@ -107,14 +107,14 @@ impl Runner {
             Change::Attach { cell, bytes } => {
                 let value = self.content(u64::from(bytes));
                 let file = self.side_file(&value)?;
-                built.batch.attach(name(cell), file);
+                built.batch.attach(name(cell), file.clone());
                 built.put(&name(cell), Some(Value::Side(value.into())), Some(file));
             }
             Change::Share { from, to } => {
                 let from = name(from);
                 let value = built.model.cells.get(&from).cloned();
-                if let (Some(file), Some(value)) = (built.side_files.get(&from).copied(), value) {
-                    built.batch.attach(name(to), file);
+                if let (Some(file), Some(value)) = (built.side_files.get(&from).cloned(), value) {
+                    built.batch.attach(name(to), file.clone());
                     built.put(&name(to), Some(value), Some(file));
                 }
             }

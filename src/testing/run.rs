@@ -113,7 +113,7 @@ impl Runner {
         self.side_files.clear();
         for (name, value) in log.cells() {
             if let CellValue::SideFile(reference) = value {
-                self.side_files.insert(name, SideFile(reference));
+                self.side_files.insert(name, SideFile::from_reference(reference));
             }
         }
         self.log = Some(log);

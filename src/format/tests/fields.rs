@@ -4,7 +4,7 @@ use super::*;
 use crate::error::{Damage, Error};
 use crate::format::cell::{decode_cell, is_cell_name};
 use crate::format::frame::{decode_frame, decode_hole, encode_hole, frame_bytes, lag, peek_header};
-use crate::format::names::{METADATA, side_file, spare};
+use crate::format::names::{METADATA, side_file, spare, temporary};
 use crate::format::slot::{CELLS_BYTES_MAX, cells_bytes};
 
 #[test]
@@ -139,7 +139,8 @@ fn file_name_is_recognised_only_in_its_canonical_form() {
     assert_eq!(file.file_name(), "0000000000000009.side");
     assert_eq!(FileName::classify(METADATA), FileName::Metadata);
     assert_eq!(FileName::classify("lock"), FileName::Lock);
-    assert_eq!(FileName::classify("anything.tmp"), FileName::Temporary);
+    assert_eq!(FileName::classify(&temporary(7)), FileName::Temporary);
+    assert_eq!(FileName::classify("anything.tmp"), FileName::Foreign);
     for foreign in [
         "",
         "notes.txt",

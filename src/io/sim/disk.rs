@@ -15,6 +15,7 @@ use super::inode::{Fate, Inode};
 use super::machine::{Machine, NameOp};
 use super::rng::Rng;
 use super::rot::Rot;
+use crate::format::names;
 use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, check_name};
 
 /// A simulated disk with one directory; see the [module](super) for what it simulates. A clone is
@@ -303,7 +304,7 @@ impl Directory for SimDisk {
     fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)> {
         let machine = &mut *self.machine.lock();
         let name: Arc<str> = loop {
-            let name = format!("{:016x}.tmp", machine.rng.next());
+            let name = names::temporary(machine.rng.next());
             if !machine.names.contains_key(name.as_str()) {
                 break Arc::from(name);
             }
