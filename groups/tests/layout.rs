@@ -56,7 +56,7 @@ fn kinds_of_records_are_those_of_the_table() {
     file.write_all(b"large").unwrap();
     let file = file.finish().unwrap();
     change(&|batch| {
-        batch.attach("s", file);
+        batch.attach("s", file.clone());
     });
     groups.remove_group(9).unwrap();
     let written: Vec<u8> = records(&groups).iter().map(|record| record[0]).collect();

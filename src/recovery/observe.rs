@@ -136,9 +136,6 @@ impl Observed {
             self.refusal = Some(error);
         }
         self.look_at_tail(dir, &checkpoint)?;
-        if self.refusal.is_none() {
-            self.refusal.clone_from(&self.tail_error);
-        }
         if let Some(replayed) = self.replayed.as_mut().filter(|it| it.state.holes > 0) {
             recount(dir, &checkpoint, &self.segments, replayed)?;
         }
@@ -149,6 +146,10 @@ impl Observed {
         {
             self.facts.side_files = SideFilesFact::SomeMissing;
             self.refusal.get_or_insert(error);
+        }
+        // A torn end is refused for nothing of its own, so it comes last.
+        if self.refusal.is_none() {
+            self.refusal.clone_from(&self.tail_error);
         }
         Ok(())
     }
