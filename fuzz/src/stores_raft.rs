@@ -14,7 +14,7 @@
 //!    A snapshot of any bytes is installed whole, or refused and the log as it was.
 
 use std::cell::RefCell;
-use std::io::{self, Cursor, Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::LazyLock;
 
 use async_raft::RaftStorage;
@@ -30,6 +30,7 @@ use openraft_010::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _};
 use openraft_010::type_config::alias::{LogIdOf, VoteOf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::codec_raft::{Command, Entry09, Entry010, Types09, Types010, decoded_from, encoded};
@@ -379,12 +380,12 @@ fn async_raft(log: &Log, snapshot: Option<&[u8]>) -> Option<Async> {
     assert_eq!(opened.is_ok(), found.is_some(), "{:?}", opened.err());
     let (store, found) = (opened.ok()?, found?);
     assert_eq!(store.applied(), found.applied);
-    assert_eq!(store.with_machine(|machine| machine.given.clone()), found.given);
+    assert_eq!(now(store.with_machine(|machine| machine.given.clone())), found.given);
 
     let mut expected = Vec::new();
     let mut membership = MembershipConfig::new_initial(NODE);
     if let Some(((index, term, covered), state)) = found.snapshot {
-        assert_eq!(store.with_machine(|machine| machine.state.clone()), state);
+        assert_eq!(now(store.with_machine(|machine| machine.state.clone())), state);
         membership = covered.clone();
         expected.push(AsyncEntry::new_snapshot_pointer(index, term, String::new(), covered));
     }
@@ -423,12 +424,18 @@ fn install(log: &Log, mode: u8, bytes: &[u8]) {
     }
     let contents = |log: &Log| (log.first(), log.next(), log.cells());
     let before = contents(log);
-    let snapshot = Box::new(Cursor::new(bytes.to_vec()));
+    let applied = store.applied();
     RUNTIME.block_on(async {
+        let (_, mut snapshot) = store.create_snapshot().await.unwrap();
+        snapshot.write_all(bytes).await.unwrap();
         let installed =
             store.finalize_snapshot_installation(index, term, None, String::new(), snapshot);
         if installed.await.is_err() {
             assert_eq!(contents(log), before, "a refused snapshot changed the log");
+            return;
+        }
+        if applied > 0 && index <= applied {
+            assert_eq!(contents(log), before, "a snapshot that is no news changed the log");
             return;
         }
         let ((covered, of, membership), state) = packed.expect("only a snapshot is installed");
@@ -437,9 +444,11 @@ fn install(log: &Log, mode: u8, bytes: &[u8]) {
         assert_eq!((store.applied(), reopened.applied()), (index, index));
         let taken = reopened.do_log_compaction().await.unwrap();
         assert_eq!((taken.index, taken.term, &taken.membership), (index, term, &membership));
-        let again = reopened.get_current_snapshot().await.unwrap().unwrap();
+        let mut again = reopened.get_current_snapshot().await.unwrap().unwrap();
+        let mut sent = Vec::new();
+        again.snapshot.read_to_end(&mut sent).await.unwrap();
         assert_eq!((again.index, again.term, again.membership), (index, term, membership));
-        assert_eq!(unpacked(again.snapshot.get_ref()).map(|(_, state)| state), Some(state));
+        assert_eq!(unpacked(&sent).map(|(_, state)| state), Some(state));
     });
 }
 

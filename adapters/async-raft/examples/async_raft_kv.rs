@@ -48,13 +48,13 @@ async fn main() -> Result<()> {
     for id in 0..NODES {
         let store = network.store(id)?;
         let log = store.log();
-        let known = store.with_machine(|machine| machine.data.len());
+        let known = store.with_machine(|machine| machine.data.len()).await;
         println!("node {id}: entries {}..{}, {known} keys", log.first(), log.next());
     }
     let third = leader(&network).await?;
     let set = Set { key: "one".into(), value: "more".into() };
     network.node(third)?.client_write(ClientWriteRequest::new(set)).await?;
-    let known = network.store(third)?.with_machine(|machine| machine.data.len());
+    let known = network.store(third)?.with_machine(|machine| machine.data.len()).await;
     println!("node {third} leads and has {known} keys");
     stop(&network).await?;
     if known < KEYS {

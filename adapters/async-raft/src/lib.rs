@@ -9,6 +9,7 @@
 //!   own index as well, which the host asks for as a "snapshot pointer".
 //! - `visible` is the end of the log as the host knows it. Entries from there on are still in the
 //!   log: the host dropped them, and as often as not it sends the same ones again.
+//!   [`Storage::close`] drops them for good.
 //! - What the state machine was given is a prefix of the committed commands, each once, in order.
 //!
 //! What is durable when: the hard state, appended and replicated entries, and snapshots on return.
@@ -16,8 +17,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::io::{self, Cursor, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_raft::async_trait::async_trait;
 use async_raft::raft::{Entry, EntryPayload, MembershipConfig};
@@ -28,8 +30,9 @@ pub use indelible::typed::Failure;
 use indelible::typed::{TypedLog, after, encode, encode_entry};
 use indelible::{Batch, Error, Log, SideFile, Ticket};
 use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
 
-use self::snapshot::{Covered, pack, unpack};
+use self::snapshot::{Covered, TemporaryFile, check, covered, pack, temporary_file};
 
 mod snapshot;
 
@@ -62,7 +65,7 @@ pub trait StateMachine: Send + 'static {
     /// must depend on the commands alone. A refusal is a reply like any other.
     fn apply(&mut self, index: u64, command: &Self::Command) -> Self::Reply;
 
-    /// Writes the whole state.
+    /// Writes the whole state, in a thread where it holds nobody up but the commands that come next.
     ///
     /// # Errors
     ///
@@ -105,7 +108,8 @@ pub enum Defect {
 
 /// The storage of one async-raft node. Clones share it.
 ///
-/// A snapshot is held in memory while it is written, sent or received.
+/// A snapshot that is written, sent or received is an unnamed file in the directory of the log, or in
+/// that for temporary files if the log is in memory.
 pub struct Storage<M, K = Postcard> {
     inner: Arc<Inner<M, K>>,
 }
@@ -113,8 +117,11 @@ pub struct Storage<M, K = Postcard> {
 struct Inner<M, K> {
     id: NodeId,
     log: TypedLog<K>,
-    /// Taken before `view` where both are needed.
-    machine: Mutex<Applied<M>>,
+    /// Taken before `view` where both are needed. A compaction holds it for as long as it takes to
+    /// write the state, so whoever waits for it on an executor gives way to others.
+    machine: tokio::sync::Mutex<Applied<M>>,
+    /// The last index that the state machine has, for those who need no more.
+    applied: AtomicU64,
     view: Mutex<View>,
     uncured: Option<Defect>,
 }
@@ -175,12 +182,11 @@ impl<M: StateMachine, K: EntryCodec<M>> Storage<M, K> {
     ) -> Result<Self, Failure> {
         let log = TypedLog::<K>::new(log);
         claim(&log, id)?;
-        let view = View { visible: log.log().next(), memberships: BTreeMap::new(), snapshot: None };
-        let machine = Applied { machine, index: 0 };
-        let (machine, view) = (Mutex::new(machine), Mutex::new(view));
-        let inner = Inner { id, log, machine, view, uncured };
-        inner.recover()?;
-        Ok(Self { inner: Arc::new(inner) })
+        let mut machine = Applied { machine, index: 0 };
+        let view = recover::<M, K>(&log, &mut machine)?;
+        let applied = AtomicU64::new(machine.index);
+        let (machine, view) = (tokio::sync::Mutex::new(machine), Mutex::new(view));
+        Ok(Self { inner: Arc::new(Inner { id, log, machine, applied, view, uncured }) })
     }
 
     /// The log below.
@@ -188,14 +194,27 @@ impl<M: StateMachine, K: EntryCodec<M>> Storage<M, K> {
         self.inner.log.log()
     }
 
-    /// Looks at the state machine.
-    pub fn with_machine<T>(&self, look: impl FnOnce(&M) -> T) -> T {
-        look(&self.inner.machine.lock().machine)
+    /// Closes the log, without the entries that the host has dropped. Call it once `Raft::shutdown` is
+    /// done; every later call of this storage is an error. A log that is closed without it, or not at
+    /// all, has them again when it is opened: as if the host's last message had not arrived.
+    ///
+    /// # Errors
+    ///
+    /// As `Log::close`.
+    pub fn close(&self) -> Result<(), Failure> {
+        let view = self.inner.view.lock();
+        self.inner.log.truncate(view.visible)?;
+        Ok(self.log().close()?)
+    }
+
+    /// Looks at the state machine, once no command and no snapshot is on its way into or out of it.
+    pub async fn with_machine<T>(&self, look: impl FnOnce(&M) -> T) -> T {
+        look(&self.inner.machine.lock().await.machine)
     }
 
     /// The last index whose command the state machine has.
     pub fn applied(&self) -> u64 {
-        self.inner.machine.lock().index
+        self.inner.applied.load(Ordering::Relaxed)
     }
 
     /// Runs what reads or writes a whole snapshot where it holds nobody up. It runs to its end even
@@ -222,42 +241,54 @@ fn claim<K>(log: &TypedLog<K>, id: NodeId) -> Result<(), Failure> {
     }
 }
 
-impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
-    /// Restores the snapshot, finds the memberships, and applies what is known to be committed.
-    fn recover(&self) -> Result<(), Failure> {
-        let (mut machine, mut view) = (self.machine.lock(), self.view.lock());
-        if let Some(bytes) = self.snapshot_bytes()? {
-            let (covered, mut state) = unpack(&bytes)?;
-            machine.machine.restore_snapshot(&mut state).map_err(not_restored)?;
+/// Restores the snapshot, finds the memberships, and applies what is known to be committed.
+fn recover<M: StateMachine, K: EntryCodec<M>>(
+    log: &TypedLog<K>,
+    machine: &mut Applied<M>,
+) -> Result<View, Failure> {
+    let (first, visible) = (log.log().first(), log.log().next());
+    let mut view = View { visible, memberships: BTreeMap::new(), snapshot: None };
+    if let Some(mut file) = log.log().side_file(SNAPSHOT)? {
+        check(&mut file)?;
+        if let Some(mut file) = log.log().side_file(SNAPSHOT)? {
+            let covered = covered(&mut file)?;
+            machine.machine.restore_snapshot(&mut file).map_err(not_restored)?;
             machine.index = covered.index;
             view.snapshot = Some(covered);
         }
-        // Else the state would be one without the commands in between.
-        if self.log.log().first() != after(machine.index) {
-            return Err(not_restored(io::Error::other("the log does not begin behind it")));
-        }
-        for entry in self.log.read_lazily(.., index_of::<M>)? {
-            view.note_membership(&entry?);
-        }
-        let applied = self.log.load::<u64>(APPLIED)?.unwrap_or(0);
-        self.apply_before(&mut machine, after(applied).min(view.visible))
     }
-
-    /// Applies what the state machine has not seen of the entries before `end`.
-    fn apply_before(&self, machine: &mut Applied<M>, end: u64) -> Result<(), Failure> {
-        for entry in self.log.read_lazily(after(machine.index)..end, index_of::<M>)? {
-            let entry = entry?;
-            if let EntryPayload::Normal(command) = &entry.payload {
-                machine.machine.apply(entry.index, &command.data);
-            }
-            machine.index = entry.index;
-        }
-        if after(machine.index) < end {
-            return Err(Error::BeyondEnd { wanted: end, next: after(machine.index) }.into());
-        }
-        Ok(())
+    // Else the state would be one without the commands in between.
+    if first != after(machine.index) {
+        return Err(not_restored(io::Error::other("the log does not begin after it")));
     }
+    for entry in log.read_lazily(.., index_of::<M>)? {
+        view.note_membership(&entry?);
+    }
+    let applied = log.load::<u64>(APPLIED)?.unwrap_or(0);
+    apply_before(log, machine, after(applied).min(view.visible))?;
+    Ok(view)
+}
 
+/// Applies what the state machine has not seen of the entries before `end`.
+fn apply_before<M: StateMachine, K: EntryCodec<M>>(
+    log: &TypedLog<K>,
+    machine: &mut Applied<M>,
+    end: u64,
+) -> Result<(), Failure> {
+    for entry in log.read_lazily(after(machine.index)..end, index_of::<M>)? {
+        let entry = entry?;
+        if let EntryPayload::Normal(command) = &entry.payload {
+            machine.machine.apply(entry.index, &command.data);
+        }
+        machine.index = entry.index;
+    }
+    if after(machine.index) < end {
+        return Err(Error::BeyondEnd { wanted: end, next: after(machine.index) }.into());
+    }
+    Ok(())
+}
+
+impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
     /// Applies one command, after the ones before it.
     fn apply(
         &self,
@@ -266,7 +297,7 @@ impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
         command: &M::Command,
     ) -> Result<M::Reply, Failure> {
         if self.uncured != Some(Defect::SkippedCommands) {
-            self.apply_before(machine, index)?;
+            apply_before(&self.log, machine, index)?;
         }
         machine.index = index;
         Ok(machine.machine.apply(index, command))
@@ -274,6 +305,7 @@ impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
 
     /// Notes how far the state machine came; durable with the next sync.
     fn note_applied(&self, machine: &Applied<M>) -> Result<(), Failure> {
+        self.applied.store(machine.index, Ordering::Relaxed);
         self.log.save(APPLIED, Some(&machine.index)).map(drop)
     }
 
@@ -336,9 +368,10 @@ impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
         Ok(())
     }
 
-    /// Takes a snapshot of the state machine as it is, and trims the log behind it.
-    fn compact(&self) -> Result<(Covered, Vec<u8>), Failure> {
-        let machine = self.machine.lock();
+    /// Takes a snapshot of the state machine as it is, and trims the log behind it. Returns the file
+    /// that has it.
+    fn compact(&self) -> Result<(Covered, TemporaryFile), Failure> {
+        let machine = self.machine.blocking_lock();
         let covered = {
             let view = self.view.lock();
             let index = machine.index;
@@ -356,41 +389,45 @@ impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
             let membership = membership.unwrap_or_else(|| MembershipConfig::new_initial(self.id));
             Covered { index, term, membership }
         };
-        let bytes = pack(&covered, |to| machine.machine.write_snapshot(to))?;
+        let mut file = self.temporary_file()?;
+        pack(&mut file, &covered, |to| machine.machine.write_snapshot(to))?;
         drop(machine);
-        let file = self.side_file(&bytes)?;
+        let kept = self.keep(&mut file)?;
         let mut view = self.view.lock();
         if view.snapshot.as_ref().is_none_or(|newer| newer.index <= covered.index) {
             let mut batch = Batch::new();
-            batch.attach(SNAPSHOT, file).trim(after(covered.index));
+            batch.attach(SNAPSHOT, kept).trim(after(covered.index));
             let ticket = self.log.log().submit(&batch)?;
             view.adopt(covered.clone());
             drop(view);
             ticket.wait()?;
         }
-        Ok((covered, bytes))
+        Ok((covered, file))
     }
 
     /// Replaces state and log with a snapshot from the leader. Entries behind it stay, hidden, if
-    /// the log agrees with the snapshot.
-    fn install(&self, index: u64, term: u64, bytes: &[u8]) -> Result<(), Failure> {
-        let mut machine = self.machine.lock();
-        let current = self.view.lock().snapshot.clone();
-        if current.is_some_and(|current| (current.index, current.term) == (index, term)) {
-            // The leader repeats the last piece, alone, if its answer takes longer than a
-            // heartbeat, and the host takes that for a whole snapshot.
+    /// the log agrees with the snapshot. One that holds nothing new changes nothing: the host hands
+    /// over snapshots that were long on their way, and takes the last piece, which the leader repeats
+    /// if its answer is late, for a snapshot of its own.
+    fn install(&self, index: u64, term: u64, mut file: TemporaryFile) -> Result<(), Failure> {
+        let mut machine = self.machine.blocking_lock();
+        if machine.index > 0 && index <= machine.index {
             return Ok(());
         }
-        let (covered, mut state) = unpack(bytes)?;
+        file.rewind().map_err(not_restored)?;
+        check(&mut file)?;
+        file.rewind().map_err(not_restored)?;
+        let covered = covered(&mut file)?;
         if (covered.index, covered.term) != (index, term) {
             return Err(not_restored(io::Error::other("it covers something else than announced")));
         }
-        machine.machine.restore_snapshot(&mut state).map_err(not_restored)?;
+        let restored = machine.machine.restore_snapshot(&mut io::BufReader::new(&file));
+        restored.map_err(not_restored)?;
         machine.index = index;
-        let file = self.side_file(bytes)?;
+        let kept = self.keep(&mut file)?;
         let mut view = self.view.lock();
         let mut batch = Batch::new();
-        batch.attach(SNAPSHOT, file).set(APPLIED, encode::<Postcard, _>(APPLIED, &index)?);
+        batch.attach(SNAPSHOT, kept).set(APPLIED, encode::<Postcard, _>(APPLIED, &index)?);
         let agrees = self.term(index)? == Some(term);
         if agrees {
             batch.trim(after(index));
@@ -402,20 +439,33 @@ impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
         view.visible = after(index);
         view.adopt(covered);
         drop(view);
+        self.applied.store(index, Ordering::Relaxed);
         Ok(ticket.wait()?)
     }
 
-    fn side_file(&self, bytes: &[u8]) -> Result<SideFile, Failure> {
-        let mut file = self.log.log().side_file_writer()?;
-        file.write_all(bytes).map_err(not_kept)?;
-        Ok(file.finish()?)
+    /// An empty file for a snapshot on its way.
+    fn temporary_file(&self) -> Result<TemporaryFile, Failure> {
+        temporary_file(self.log.log().path())
     }
 
-    fn snapshot_bytes(&self) -> Result<Option<Vec<u8>>, Failure> {
-        let Some(mut file) = self.log.log().side_file(SNAPSHOT)? else { return Ok(None) };
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(not_restored)?;
-        Ok(Some(bytes))
+    /// Puts the whole of a snapshot into a side file, and goes back to its start.
+    fn keep(&self, file: &mut TemporaryFile) -> Result<SideFile, Failure> {
+        let mut side_file = self.log.log().side_file_writer()?;
+        file.rewind().map_err(not_kept)?;
+        io::copy(file, &mut side_file).map_err(not_kept)?;
+        file.rewind().map_err(not_kept)?;
+        Ok(side_file.finish()?)
+    }
+
+    /// The current snapshot, checked.
+    fn current(&self) -> Result<Option<(Covered, TemporaryFile)>, Failure> {
+        let Some(mut side_file) = self.log.log().side_file(SNAPSHOT)? else { return Ok(None) };
+        let mut file = self.temporary_file()?;
+        io::copy(&mut side_file, &mut file).map_err(not_restored)?;
+        file.rewind().map_err(not_restored)?;
+        let covered = covered(&mut file)?;
+        file.rewind().map_err(not_restored)?;
+        Ok(Some((covered, file)))
     }
 
     /// The entries the host may see. A range that ends below the snapshot is answered with the
@@ -438,7 +488,7 @@ impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
     }
 
     fn initial_state(&self) -> Result<InitialState, Failure> {
-        let applied = self.machine.lock().index;
+        let applied = self.applied.load(Ordering::Relaxed);
         let last = self.view.lock().visible.saturating_sub(1);
         let mut state = InitialState::new_initial(self.id);
         if let Some(hard_state) = self.log.load(HARD_STATE)? {
@@ -498,7 +548,7 @@ fn not_kept(source: io::Error) -> Failure {
 
 #[async_trait]
 impl<M: StateMachine, K: EntryCodec<M>> RaftStorage<M::Command, M::Reply> for Storage<M, K> {
-    type Snapshot = Cursor<Vec<u8>>;
+    type Snapshot = tokio::fs::File;
     type ShutdownError = Failure;
 
     async fn get_membership_config(&self) -> anyhow::Result<MembershipConfig> {
@@ -539,7 +589,7 @@ impl<M: StateMachine, K: EntryCodec<M>> RaftStorage<M::Command, M::Reply> for St
         index: &u64,
         data: &M::Command,
     ) -> anyhow::Result<M::Reply> {
-        let mut machine = self.inner.machine.lock();
+        let mut machine = self.inner.machine.lock().await;
         if *index <= machine.index {
             return Err(Failure::from(Error::NonContiguous {
                 expected: after(machine.index),
@@ -556,7 +606,7 @@ impl<M: StateMachine, K: EntryCodec<M>> RaftStorage<M::Command, M::Reply> for St
         &self,
         entries: &[(&u64, &M::Command)],
     ) -> anyhow::Result<()> {
-        let mut machine = self.inner.machine.lock();
+        let mut machine = self.inner.machine.lock().await;
         for (index, command) in entries {
             if **index > machine.index {
                 self.inner.apply(&mut machine, **index, command)?;
@@ -566,12 +616,13 @@ impl<M: StateMachine, K: EntryCodec<M>> RaftStorage<M::Command, M::Reply> for St
     }
 
     async fn do_log_compaction(&self) -> anyhow::Result<CurrentSnapshotData<Self::Snapshot>> {
-        let (covered, bytes) = self.aside(Inner::compact).await?;
-        Ok(current(covered, bytes))
+        let (covered, file) = self.aside(Inner::compact).await?;
+        Ok(current(covered, file))
     }
 
     async fn create_snapshot(&self) -> anyhow::Result<(String, Box<Self::Snapshot>)> {
-        Ok((String::new(), Box::default()))
+        let file = self.aside(Inner::temporary_file).await?;
+        Ok((String::new(), Box::new(file.into())))
     }
 
     async fn finalize_snapshot_installation(
@@ -582,23 +633,23 @@ impl<M: StateMachine, K: EntryCodec<M>> RaftStorage<M::Command, M::Reply> for St
         // snapshot. What agrees with the snapshot may stay in any case.
         _delete_through: Option<u64>,
         _id: String,
-        snapshot: Box<Self::Snapshot>,
+        mut snapshot: Box<Self::Snapshot>,
     ) -> anyhow::Result<()> {
-        let bytes = snapshot.into_inner();
-        self.aside(move |inner| inner.install(index, term, &bytes)).await
+        snapshot.flush().await?;
+        let file = snapshot.into_std().await;
+        self.aside(move |inner| inner.install(index, term, file)).await
     }
 
     async fn get_current_snapshot(
         &self,
     ) -> anyhow::Result<Option<CurrentSnapshotData<Self::Snapshot>>> {
-        let Some(bytes) = self.aside(Inner::snapshot_bytes).await? else { return Ok(None) };
-        let (covered, _) = unpack(&bytes)?;
-        Ok(Some(current(covered, bytes)))
+        let found = self.aside(Inner::current).await?;
+        Ok(found.map(|(covered, file)| current(covered, file)))
     }
 }
 
 /// A snapshot as the host wants it.
-fn current(covered: Covered, bytes: Vec<u8>) -> CurrentSnapshotData<Cursor<Vec<u8>>> {
+fn current(covered: Covered, file: TemporaryFile) -> CurrentSnapshotData<tokio::fs::File> {
     let Covered { index, term, membership } = covered;
-    CurrentSnapshotData { index, term, membership, snapshot: Box::new(Cursor::new(bytes)) }
+    CurrentSnapshotData { index, term, membership, snapshot: Box::new(file.into()) }
 }

@@ -92,7 +92,7 @@ impl Network {
     pub(crate) async fn stop(&self, id: NodeId) -> Result<()> {
         let (node, store) = lock(&self.nodes).remove(&id).ok_or_else(|| anyhow!("no node {id}"))?;
         node.shutdown().await?;
-        Ok(store.log().close()?)
+        Ok(store.close()?)
     }
 
     /// Cuts a node off.

@@ -41,7 +41,7 @@ pub(crate) enum Step {
 }
 
 /// A snapshot that covers entries up to an index.
-async fn snapshot(index: u64) -> Box<std::io::Cursor<Vec<u8>>> {
+async fn snapshot(index: u64) -> Box<tokio::fs::File> {
     let store = Store::open(in_memory(), 0, Machine::default()).unwrap();
     let entries: Vec<_> = (1..=index).map(|index| entry(index, 1)).collect();
     store.replicate_to_log(&entries).await.unwrap();
@@ -114,7 +114,7 @@ impl Subject for AsyncRaft {
         let state = store.get_initial_state().await.unwrap();
         let members: std::collections::BTreeSet<_> = state.membership.members.iter().collect();
         let (hard_state, applied) = (&state.hard_state, state.last_applied_log);
-        let data = store.with_machine(|machine| machine.data.clone());
+        let data = store.with_machine(|machine| machine.data.clone()).await;
         format!("{hard_state:?} {members:?} {applied} {:?} {data:?}", visible(&store).await)
     }
 }

@@ -25,7 +25,7 @@ async fn commands_after_restart(defect: Option<Defect>) -> usize {
     network.start_on(0, &config(), store);
     elected(&network).await;
     write(&network, 0, "new", 1).await;
-    network.store(0).unwrap().with_machine(|machine| machine.applied_here)
+    network.store(0).unwrap().with_machine(|machine| machine.applied_here).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

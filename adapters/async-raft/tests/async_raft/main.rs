@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use async_raft::raft::ClientWriteRequest;
 use async_raft::{Config, NodeId, RaftMetrics, SnapshotPolicy};
+use futures_util::FutureExt;
 use indelible::{Log, Options};
 use kv::{Network, Previous, Set};
 
@@ -96,7 +97,15 @@ fn metrics(network: &Network, id: NodeId) -> RaftMetrics {
 }
 
 fn value(network: &Network, id: NodeId, key: impl ToString) -> Option<String> {
-    network.store(id).unwrap().with_machine(|machine| machine.data.get(&key.to_string()).cloned())
+    let store = network.store(id).unwrap();
+    loop {
+        // A compaction may have the machine for a moment, in a thread of its own.
+        let look = store.with_machine(|machine| machine.data.get(&key.to_string()).cloned());
+        match look.now_or_never() {
+            Some(value) => return value,
+            None => std::thread::yield_now(),
+        }
+    }
 }
 
 /// Waits for every reachable node to have a log that ends at `last` and is applied.

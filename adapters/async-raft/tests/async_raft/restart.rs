@@ -44,7 +44,7 @@ async fn cluster_goes_on_while_each_node_restarts_and_nothing_is_lost() {
         let store =
             Store::open(in_directory(directory.path(), id), id, Machine::default()).unwrap();
         let mut keys: HashSet<_> =
-            store.with_machine(|machine| machine.data.keys().cloned().collect());
+            store.with_machine(|machine| machine.data.keys().cloned().collect()).await;
         for entry in store.get_log_entries(0, u64::MAX).await.unwrap() {
             if let EntryPayload::Normal(command) = entry.payload {
                 keys.insert(command.data.key);

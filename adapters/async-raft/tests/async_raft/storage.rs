@@ -4,8 +4,9 @@ use async_raft::RaftStorage;
 use async_raft::raft::{Entry, EntryConfigChange, EntryNormal, EntryPayload, MembershipConfig};
 use async_raft::storage::HardState;
 use indelible::{Batch, Error};
-use indelible_async_raft::Failure;
+use indelible_async_raft::{Failure, StateMachine, Storage};
 use kv::{Machine, Store};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
@@ -31,6 +32,20 @@ pub(crate) async fn apply(store: &Store, indexes: std::ops::RangeInclusive<u64>)
     let entries: Vec<_> = indexes.map(|index| (index, set(index, format!("1.{index}")))).collect();
     let entries: Vec<_> = entries.iter().map(|(index, data)| (index, data)).collect();
     store.replicate_to_state_machine(&entries).await.unwrap();
+}
+
+/// A snapshot as the host receives it.
+async fn received(store: &Store, bytes: &[u8]) -> Box<tokio::fs::File> {
+    let (_, mut file) = store.create_snapshot().await.unwrap();
+    file.write_all(bytes).await.unwrap();
+    file
+}
+
+/// A snapshot as the host sends it.
+async fn bytes(mut file: Box<tokio::fs::File>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).await.unwrap();
+    bytes
 }
 
 /// The `(index, term)` of every entry the host can see.
@@ -115,7 +130,7 @@ async fn reopened_storage_has_everything() {
     assert_eq!(state.hard_state, hard_state);
     assert_eq!(state.membership.members, members(0..3));
     assert_eq!(visible(&store).await, [(1, 1), (2, 1), (3, 3)]);
-    assert_eq!(store.with_machine(|machine| machine.data.len()), 1);
+    assert_eq!(store.with_machine(|machine| machine.data.len()).await, 1);
 }
 
 #[tokio::test]
@@ -207,7 +222,7 @@ async fn snapshot_installs_over_a_shorter_log_and_survives_reopening() {
     assert_eq!(visible(&store).await, [(3, 1), (4, 1)]);
     assert_eq!(store.get_membership_config().await.unwrap().members, members(0..3));
     assert_eq!(store.applied(), 3);
-    assert_eq!(store.with_machine(|machine| machine.data["3"].clone()), "1.3");
+    assert_eq!(store.with_machine(|machine| machine.data["3"].clone()).await, "1.3");
 }
 
 #[tokio::test]
@@ -248,9 +263,9 @@ async fn damaged_or_partial_snapshot_is_refused() {
     let leader = open(&source);
     replicate(&leader, &[entry(1, 1)]).await;
     apply(&leader, 1..=1).await;
-    let whole = leader.do_log_compaction().await.unwrap().snapshot.into_inner();
+    let whole = bytes(leader.do_log_compaction().await.unwrap().snapshot).await;
     for length in 0..whole.len() {
-        let part = Box::new(std::io::Cursor::new(whole[..length].to_vec()));
+        let part = received(&store, &whole[..length]).await;
         let refused = store.finalize_snapshot_installation(1, 1, None, String::new(), part).await;
         assert!(refused.is_err(), "{length} of {} bytes", whole.len());
     }
@@ -265,7 +280,94 @@ async fn no_command_is_applied_twice() {
     replicate(&store, &[entry(1, 1), entry(2, 1)]).await;
     apply(&store, 1..=2).await;
     apply(&store, 1..=2).await;
-    assert_eq!(store.with_machine(|machine| machine.applied_here), 2);
+    assert_eq!(store.with_machine(|machine| machine.applied_here).await, 2);
     let again = store.apply_entry_to_state_machine(&2, &set("x", "y")).await;
     assert!(again.unwrap_err().is::<Failure>(), "the host shuts down on this type");
+}
+
+#[tokio::test]
+async fn snapshot_that_was_long_on_its_way_rolls_nothing_back() {
+    let source = in_memory();
+    let leader = open(&source);
+    let entries: Vec<_> = (1..=15).map(|index| entry(index, 1)).collect();
+    replicate(&leader, &entries).await;
+    apply(&leader, 1..=5).await;
+    let older = leader.do_log_compaction().await.unwrap();
+    apply(&leader, 6..=10).await;
+    let newer = leader.do_log_compaction().await.unwrap();
+
+    let log = in_memory();
+    let store = open(&log);
+    let install =
+        |index, file| store.finalize_snapshot_installation(index, 1, None, String::new(), file);
+    install(10, newer.snapshot).await.unwrap();
+    replicate(&store, &entries[10..]).await;
+    install(5, older.snapshot).await.unwrap();
+    assert_eq!((log.first(), log.next(), store.applied()), (11, 16, 10));
+    assert_eq!(store.with_machine(|machine| machine.data.len()).await, 10);
+    assert_eq!(store.get_current_snapshot().await.unwrap().unwrap().index, 10);
+}
+
+#[tokio::test]
+async fn deleted_entries_do_not_return_after_an_orderly_close() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&in_directory(directory.path(), 0));
+    replicate(&store, &[entry(1, 1), change(2, 1, 0..3), entry(3, 1), entry(4, 1)]).await;
+    store.delete_logs_from(2, None).await.unwrap();
+    store.close().unwrap();
+
+    let store = open(&in_directory(directory.path(), 0));
+    assert_eq!(visible(&store).await, [(1, 1)]);
+    assert_eq!(store.get_initial_state().await.unwrap().last_log_index, 1);
+    assert_eq!(store.get_membership_config().await.unwrap().members, members([0]));
+    replicate(&store, &[entry(2, 2)]).await;
+    store.close().unwrap();
+    assert_eq!(visible(&open(&in_directory(directory.path(), 0))).await, [(1, 1), (2, 2)]);
+}
+
+/// A state that takes long to write.
+struct Slow;
+
+impl StateMachine for Slow {
+    type Command = Set;
+    type Reply = Previous;
+
+    fn apply(&mut self, _index: u64, _set: &Set) -> Previous {
+        Previous(None)
+    }
+
+    fn write_snapshot(&self, _to: &mut dyn std::io::Write) -> std::io::Result<()> {
+        std::thread::sleep(Duration::from_millis(600));
+        Ok(())
+    }
+
+    fn restore_snapshot(&mut self, _from: &mut dyn std::io::Read) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn compaction_does_not_hold_up_other_tasks() {
+    let store = Storage::<Slow>::open(in_memory(), 0, Slow).unwrap();
+    store.replicate_to_log(&[entry(1, 1), entry(2, 1)]).await.unwrap();
+    store.apply_entry_to_state_machine(&1, &set(1, 1)).await.unwrap();
+    let (compacting, applying) = (store.clone(), store.clone());
+    let compaction =
+        tokio::spawn(async move { compacting.do_log_compaction().await.unwrap().index });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let application = tokio::spawn(async move {
+        applying.apply_entry_to_state_machine(&2, &set(2, 2)).await.unwrap();
+    });
+    // Both share this thread with whatever else the node does.
+    let mut turns = 0;
+    while !compaction.is_finished() {
+        store.get_initial_state().await.unwrap();
+        store.save_hard_state(&HardState { current_term: turns, voted_for: None }).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        turns += 1;
+    }
+    assert_eq!(compaction.await.unwrap(), 1);
+    application.await.unwrap();
+    assert_eq!(store.applied(), 2);
+    assert!(turns >= 5, "{turns} turns while the state was written");
 }
