@@ -8,14 +8,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::format::names;
-use crate::io::{Access, File};
+use crate::io::{Access, File, Region};
 use crate::options::Preparation;
 use crate::segment::FRAMES_START;
 use crate::segment::space::{Failed, Space};
@@ -25,6 +25,27 @@ use crate::segment::space::{Failed, Space};
 pub(crate) struct Spare {
     pub(crate) name: String,
     pub(crate) space: Arc<Space>,
+    region: OnceLock<Region>,
+}
+
+impl Spare {
+    fn new(name: String, space: Arc<Space>) -> Self {
+        Self { name, space, region: OnceLock::new() }
+    }
+
+    /// The map of the file, made by the first call. Called before a batch has written anything: what
+    /// the system may have too little of is taken by then.
+    pub(crate) fn region(&self, dir: &Dir, bytes: u64, write: bool) -> Result<&Region> {
+        if let Some(region) = self.region.get() {
+            return Ok(region);
+        }
+        let region = self
+            .space
+            .file()
+            .map(bytes, write)
+            .map_err(|source| Error::io("map", dir.join(&self.name), source))?;
+        Ok(self.region.get_or_init(|| region))
+    }
 }
 
 /// The spares of one log.
@@ -95,7 +116,7 @@ impl Spares {
         let Some(file) = self.open_unshared(name)? else { return Ok(false) };
         let spare = names::spare(self.dir.door().random());
         self.dir.rename(name, &spare)?;
-        self.put(Spare { name: spare, space: self.space(file, ready) });
+        self.put(Spare::new(spare, self.space(file, ready)));
         Ok(true)
     }
 
@@ -104,7 +125,7 @@ impl Spares {
     /// again, a little ahead of need like that of any other.
     pub(crate) fn adopt(&self, name: String) -> Result<bool> {
         let Some(file) = self.open_unshared(&name)? else { return Ok(false) };
-        self.put(Spare { name, space: self.space(file, 0) });
+        self.put(Spare::new(name, self.space(file, 0)));
         Ok(true)
     }
 
@@ -152,7 +173,7 @@ impl Spares {
             Ok(name)
         };
         let made = match ready(&space) {
-            Ok(true) => named().map(|name| Some(Spare { name, space })),
+            Ok(true) => named().map(|name| Some(Spare::new(name, space))),
             Ok(false) => Ok(None),
             Err((op, source)) => {
                 Err(self.dir.full_or_io(op, &temporary, self.segment_bytes, source))

@@ -46,6 +46,7 @@ fn every_failing_call_is_typed_or_poisons_and_nothing_acknowledged_is_lost() {
             "EIO on a full disk",
             "EIO in every sync on a full disk",
             "ENOSPC",
+            "EMFILE",
             "EIO in a write-back",
             "poisoned",
         ],

@@ -25,6 +25,7 @@ use crate::format::frame::{
 };
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{SegmentHeader, SideFileRef};
+use crate::options::WriteMode;
 use crate::planted::{Bug, planted};
 use crate::segment::tail::footer_space;
 use crate::segment::{in_units, tail};
@@ -256,6 +257,7 @@ impl Shared {
             let limit = self.options.segments_max;
             return Err(Error::TooLarge { what: "segments", got: segments, limit });
         }
+        let write = self.options.write_mode_in_force() == WriteMode::Mmap;
         let mut made = 0;
         while to_u64(spares.len()) < plan.rolls {
             let end = if spares.is_empty() { plan.place.position } else { self.segment_bytes };
@@ -266,8 +268,12 @@ impl Shared {
             let covered = spare.and_then(|spare| {
                 let covered = spare.space.extend(end.min(self.segment_bytes));
                 let refused = covered.map_err(|source| self.no_space(&spare.name, source));
+                let mapped = refused.and_then(|()| {
+                    let mapped = spare.region(&self.dir, self.segment_bytes, write).map(drop);
+                    mapped.map_err(|error| self.unless_shortage(error))
+                });
                 spares.push(spare);
-                refused
+                mapped
             });
             if let Err(error) = covered {
                 // The disk is to be as full as it was.

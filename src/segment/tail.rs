@@ -329,9 +329,7 @@ pub(crate) fn begin(
     used.copy_from_slice(&encoded);
     let file = spare.space.file();
     file.write_at(0, &block).map_err(|source| dir.full_or_io("write", &spare.name, 0, source))?;
-    let region = file
-        .map(header.segment_bytes, mode == WriteMode::Mmap)
-        .map_err(|source| Error::io("map", dir.join(&spare.name), source))?;
+    let region = spare.region(dir, header.segment_bytes, mode == WriteMode::Mmap)?.clone();
     region.keep_back(SEGMENT_HEADER_BYTES);
     region.publish(SEGMENT_HEADER_BYTES);
     dir.rename(&spare.name, &name.to_string())?;

@@ -30,7 +30,7 @@ struct Kind {
 }
 
 /// The kinds of a sweep.
-const KINDS: [Kind; 12] = {
+const KINDS: [Kind; 14] = {
     use Repeat::{Forever, Once};
     const fn any(name: &'static str, fault: Fault, repeat: Repeat) -> Kind {
         Kind { name, fault, repeat, op: None, space: Space::Enough }
@@ -50,6 +50,8 @@ const KINDS: [Kind; 12] = {
         any("EIO, then EROFS", Fault::ReadOnly, Forever),
         any("ENOSPC", Fault::Full, Once),
         any("ENOSPC", Fault::Full, Forever),
+        any("EMFILE", Fault::Shortage, Once),
+        any("EMFILE", Fault::Shortage, Forever),
         in_syncs("EIO in every sync", Space::Enough),
         full(Once),
         full(Forever),
@@ -190,10 +192,17 @@ impl Run<'_> {
             Ok(()) => false,
             Err(Stop::Violation(what)) => return Err(what),
             Err(Stop::Failed(error)) => {
-                self.check_poisoned(&runner, &error, repeat)?;
+                if fault != Fault::Shortage {
+                    self.check_poisoned(&runner, &error, repeat)?;
+                } else if !matches!(error, Error::Exhausted { .. }) {
+                    return Err(format!("a shortage comes back as {error}"));
+                }
                 true
             }
         };
+        if fault == Fault::Shortage && runner.is_poisoned() {
+            return Err("a shortage poisons".to_owned());
+        }
         // Whatever is called durable now is held against what a reopen finds.
         runner.note_durable();
         runner.in_memory.add_to(self.tally);

@@ -130,6 +130,7 @@ pub fn is_refusal(error: &Error) -> bool {
     matches!(
         error,
         Error::DiskFull { .. }
+            | Error::Exhausted { .. }
             | Error::TooLarge { .. }
             | Error::Trimmed { .. }
             | Error::BeyondEnd { .. }

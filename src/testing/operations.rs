@@ -158,6 +158,7 @@ impl Course {
             0 | 1 => Fault::Io,
             2 => Fault::IoPartial,
             3 => Fault::ReadOnly,
+            4 => Fault::Shortage,
             _ => Fault::Full,
         };
         let repeat = if script.coin() { Repeat::Forever } else { Repeat::Once };

@@ -217,6 +217,10 @@ impl Runner {
         self.tickets.clear();
     }
 
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.stats().poisoned)
+    }
+
     pub(super) fn log(&self) -> Result<&Log, Stop> {
         self.log.as_ref().ok_or(Stop::Failed(Error::Closed))
     }

@@ -310,7 +310,10 @@ impl Directory for SimDisk {
             }
         };
         let course = machine.enter(Op::Create, &name)?;
-        if matches!(course, Course::Fails(Fault::Io | Fault::ReadOnly | Fault::Full)) {
+        if matches!(
+            course,
+            Course::Fails(Fault::Io | Fault::ReadOnly | Fault::Full | Fault::Shortage)
+        ) {
             machine.leave(course)?;
         }
         let reserved = if allocate { bytes } else { 0 };

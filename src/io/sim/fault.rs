@@ -45,6 +45,11 @@ impl Op {
         !matches!(self, Self::List | Self::Lock | Self::Open | Self::Read | Self::Map)
     }
 
+    /// Whether the call takes a descriptor or memory from the system.
+    fn takes_a_share(self) -> bool {
+        matches!(self, Self::List | Self::Lock | Self::Create | Self::Open | Self::Map)
+    }
+
     /// Whether the call can meet a full disk.
     fn needs_space(self) -> bool {
         matches!(self, Self::Create | Self::Write | Self::Sync)
@@ -67,6 +72,8 @@ pub enum Fault {
     /// `ENOSPC`: a write stored some of its bytes; a sync is as with [`Fault::Io`]. Calls that need
     /// no space are spared.
     Full,
+    /// `EMFILE`, and the call did nothing. Calls that take no descriptor and no memory are spared.
+    Shortage,
     /// The call takes so long, in real time, and works. The disk does nothing else meanwhile: other
     /// calls wait for it.
     Delay(Duration),
@@ -210,6 +217,7 @@ impl Script {
                 && planned.op.is_none_or(|only| only == op)
                 && (planned.fault != Fault::Full || op.needs_space())
                 && (planned.fault != Fault::ReadOnly || op.changes())
+                && (planned.fault != Fault::Shortage || op.takes_a_share())
         });
         let Some(planned) = due.and_then(|at| self.planned.get(at).copied().map(|it| (at, it)))
         else {
@@ -227,7 +235,7 @@ impl Script {
                 return Course::Whole;
             }
             Fault::ReadOnly => self.read_only = true,
-            Fault::Io | Fault::IoPartial | Fault::Full => {}
+            Fault::Io | Fault::IoPartial | Fault::Full | Fault::Shortage => {}
         }
         Course::Fails(planned.fault)
     }
@@ -238,6 +246,7 @@ impl Fault {
     pub(super) fn error(self) -> io::Error {
         match self {
             Self::Full => io::ErrorKind::StorageFull.into(),
+            Self::Shortage => io::Error::from_raw_os_error(libc::EMFILE),
             Self::Io | Self::IoPartial | Self::ReadOnly | Self::Delay(_) => {
                 io::Error::from_raw_os_error(libc::EIO)
             }
