@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use indelible::omnipaxos::AppendError;
 use omnipaxos::ballot_leader_election::Ballot;
 use omnipaxos::util::{LogEntry, NodeId};
 
@@ -260,6 +261,7 @@ impl Node {
             None => Some("this node has been removed from the cluster"),
             Some(replica) => match replica.paxos().append(command) {
                 Ok(()) => None,
+                Err(AppendError::Unwritable { .. }) => Some("the command is too large"),
                 Err(_) => Some("the cluster is changing its configuration"),
             },
         };

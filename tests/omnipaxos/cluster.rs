@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use indelible::Durability;
 use indelible::io::sim::{Moment, Persistence, SimDisk};
-use indelible::omnipaxos::{StorageHandle, Synced};
+use indelible::omnipaxos::{AppendError, StorageError, StorageHandle, Synced};
 use omnipaxos::messages::Message;
+use omnipaxos::messages::sequence_paxos::{PaxosMessage, PaxosMsg};
 use omnipaxos::util::LogEntry;
 use omnipaxos::{ClusterConfig, OmniPaxosConfig, ServerConfig};
 
@@ -213,6 +214,35 @@ fn many_proposals_in_one_turn_cost_one_sync_a_node() {
     cluster.decide(201);
     let after = [1, 2].map(|pid| cluster.handle(pid).stats().log.syncs);
     assert_eq!([after[0] - before[0], after[1] - before[1]], [1, 1]);
+}
+
+#[test]
+fn proposal_that_no_segment_takes_is_refused_and_the_node_goes_on() {
+    let mut cluster = Cluster::new(3, Durability::Barrier);
+    let leader = cluster.leader();
+    let limit = cluster.handle(leader).log().entry_bytes_max();
+    let largest = Value(vec![7; usize::try_from(limit).unwrap() - 1]);
+    let too_large = Value([largest.0.as_slice(), &[7]].concat());
+    let follower = leader % 3 + 1;
+    for pid in [leader, follower] {
+        let node = cluster.nodes.get_mut(&pid).unwrap();
+        let refused = node.append(too_large.clone()).unwrap_err();
+        let AppendError::Unwritable { entry, source } = refused else { panic!("{refused:?}") };
+        assert!(entry == too_large && source.to_string().contains("segments of one size"));
+        assert!(matches!(source, StorageError::EntryTooLarge { got, limit: max, .. }
+            if (got, max) == (limit + 1, limit)));
+        let refused = node.append(Value(b"unencodable".to_vec())).unwrap_err();
+        assert!(matches!(refused, AppendError::Unwritable { .. }), "{refused:?}");
+    }
+    // A node with larger segments, which no test of this kind should have, forwards it.
+    let forwarded = PaxosMsg::ProposalForward(vec![too_large, value(1), largest.clone()]);
+    cluster.nodes.get_mut(&leader).unwrap().handle_incoming(Message::SequencePaxos(PaxosMessage {
+        from: follower,
+        to: leader,
+        msg: forwarded,
+    }));
+    cluster.decide(2);
+    assert_eq!(decided(&cluster.nodes[&follower], 0), [value(1), largest]);
 }
 
 #[test]

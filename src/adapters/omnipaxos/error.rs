@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use omnipaxos::ProposeErr;
+use omnipaxos::storage::Entry;
+
 use crate::codec::CodecError;
 use crate::error::Error;
 
@@ -23,9 +26,27 @@ pub enum StorageError {
         /// What the codec said.
         source: CodecError,
     },
+    /// An entry is larger than a segment of this log can take. What the other nodes hold cannot be
+    /// refused, so give every node of a cluster segments of the same size.
+    #[error(
+        "{value} has {got} bytes, and a segment of {segment_bytes} bytes takes at most {limit}: \
+         all nodes need logs with segments of one size that fits the largest entry"
+    )]
+    EntryTooLarge {
+        /// Which value.
+        value: Value,
+        /// Its bytes, encoded.
+        got: u64,
+        /// The largest that fits, in bytes.
+        limit: u64,
+        /// The size of the segments, settled when the log was created.
+        segment_bytes: u64,
+    },
     /// Bytes that were read back, and whose checksum held, are no value of this type: another codec
     /// wrote them.
-    #[error("cannot decode {value}: {source}")]
+    #[error(
+        "cannot decode {value}: {source}; its checksum holds, so another codec or type wrote it"
+    )]
     Decode {
         /// Which value.
         value: Value,
@@ -81,6 +102,8 @@ pub enum StorageError {
 pub enum Value {
     /// The entry at this index.
     Entry(u64),
+    /// An entry that is to be proposed.
+    Proposal,
     /// The snapshot.
     Snapshot,
     /// The stop sign.
@@ -91,8 +114,52 @@ impl fmt::Display for Value {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Entry(index) => write!(formatter, "entry {index}"),
+            Self::Proposal => formatter.write_str("the proposed entry"),
             Self::Snapshot => formatter.write_str("the snapshot"),
             Self::StopSign => formatter.write_str("the stop sign"),
+        }
+    }
+}
+
+/// Why an entry was not proposed. Nothing was written or sent, and the node goes on.
+#[non_exhaustive]
+pub enum AppendError<T: Entry> {
+    /// No node could write it: it is larger than a segment, or its codec refuses it.
+    Unwritable {
+        /// The entry.
+        entry: T,
+        /// Why.
+        source: StorageError,
+    },
+    /// `OmniPaxos` refused it, because the configuration is about to end.
+    Refused(ProposeErr<T>),
+}
+
+impl<T: Entry> fmt::Debug for AppendError<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unwritable { source, .. } => {
+                formatter.debug_struct("Unwritable").field("source", source).finish_non_exhaustive()
+            }
+            Self::Refused(_) => formatter.write_str("Refused"),
+        }
+    }
+}
+
+impl<T: Entry> fmt::Display for AppendError<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unwritable { source, .. } => write!(formatter, "not proposed: {source}"),
+            Self::Refused(_) => formatter.write_str("not proposed: a reconfiguration is pending"),
+        }
+    }
+}
+
+impl<T: Entry> std::error::Error for AppendError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unwritable { source, .. } => Some(source),
+            Self::Refused(_) => None,
         }
     }
 }

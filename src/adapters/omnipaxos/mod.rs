@@ -56,7 +56,7 @@ mod storage;
 mod synced;
 
 pub use config::StorageConfig;
-pub use error::{StorageError, Value};
+pub use error::{AppendError, StorageError, Value};
 pub use handle::{StorageHandle, StorageStats};
 pub use migrate::{Migrated, migrate};
 pub use storage::LogStorage;

@@ -10,7 +10,7 @@ use std::ops::Range;
 use omnipaxos::ballot_leader_election::Ballot;
 
 use super::encoding;
-use super::error::StorageError;
+use super::error::{StorageError, Value};
 use super::state::{self, State};
 use crate::Batch;
 use crate::Log;
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::options::CELL_VALUE_BYTES_MAX;
 
 /// Largest buffers that are kept for the next write: bytes of encoded values, and changes.
-const SCRATCH_BYTES_KEPT: usize = 1024 * 1024;
+pub(super) const SCRATCH_BYTES_KEPT: usize = 1024 * 1024;
 const STEPS_KEPT: usize = 4096;
 
 /// What a plan is made in.
@@ -55,6 +55,8 @@ pub(super) struct Plan {
     state: State,
     first: u64,
     next: u64,
+    /// Of the log: the largest entry, and the size of a segment.
+    limits: (u64, u64),
     steps: Vec<Step>,
     scratch: Vec<u8>,
     /// Whether anything but the decided index changes, which alone need not be durable.
@@ -69,7 +71,9 @@ impl Plan {
         steps.clear();
         scratch.clear();
         let (first, next) = (log.first(), log.next());
-        Self { state, first, next, steps, scratch, binding: false, effects: Effects::default() }
+        let limits = (log.entry_bytes_max(), log.segment_bytes());
+        let (binding, effects) = (false, Effects::default());
+        Self { state, first, next, limits, steps, scratch, binding, effects }
     }
 
     /// Appends what `encode` writes as one entry; it is told the entry's index.
@@ -79,6 +83,7 @@ impl Plan {
     ) -> Result<(), StorageError> {
         let index = self.next;
         let bytes = self.encoded(|out| encode(index, out))?;
+        fits(Value::Entry(index), bytes.len(), self.limits)?;
         self.step(Step::Append(bytes));
         self.next += 1;
         Ok(())
@@ -286,6 +291,18 @@ impl Plan {
 
     fn bytes(&self, range: &Range<usize>) -> &[u8] {
         self.scratch.get(range.clone()).unwrap_or_default()
+    }
+}
+
+/// Refuses an entry that no segment takes.
+pub(super) fn fits(
+    value: Value,
+    bytes: usize,
+    (limit, segment_bytes): (u64, u64),
+) -> Result<(), StorageError> {
+    match bytes as u64 {
+        got if got > limit => Err(StorageError::EntryTooLarge { value, got, limit, segment_bytes }),
+        _ => Ok(()),
     }
 }
 

@@ -8,11 +8,14 @@ use std::ops::Deref;
 
 use omnipaxos::errors::ConfigError;
 use omnipaxos::messages::Message;
+use omnipaxos::messages::sequence_paxos::{PaxosMessage, PaxosMsg};
 use omnipaxos::storage::Entry;
 use omnipaxos::util::NodeId;
 use omnipaxos::{ClusterConfig, CompactionErr, OmniPaxos, OmniPaxosConfig, ProposeErr};
 
+use super::error::{AppendError, StorageError, Value};
 use super::handle::StorageHandle;
+use super::plan::{SCRATCH_BYTES_KEPT, fits};
 use super::storage::LogStorage;
 use crate::codec::Codec;
 use crate::error::Result;
@@ -47,6 +50,8 @@ where
 {
     paxos: OmniPaxos<T, LogStorage<T, C>>,
     handle: StorageHandle,
+    /// Where entries are encoded to see whether they can be.
+    scratch: Vec<u8>,
 }
 
 impl<T, C> Synced<T, C>
@@ -64,7 +69,7 @@ where
         storage: LogStorage<T, C>,
     ) -> std::result::Result<Self, ConfigError> {
         let handle = storage.handle();
-        Ok(Self { paxos: config.build(storage)?, handle })
+        Ok(Self { paxos: config.build(storage)?, handle, scratch: Vec::new() })
     }
 
     /// Makes everything durable that the outgoing messages depend on, then moves them to the end of
@@ -82,8 +87,15 @@ where
         Ok(())
     }
 
-    /// Handles an incoming message.
-    pub fn handle_incoming(&mut self, message: Message<T>) {
+    /// Handles an incoming message. Of the proposals that another node forwards, those that this one
+    /// cannot write are passed over, as if they had been lost on the way: a leader that took one
+    /// would have to stop.
+    pub fn handle_incoming(&mut self, mut message: Message<T>) {
+        if let Message::SequencePaxos(PaxosMessage { msg, .. }) = &mut message
+            && let PaxosMsg::ProposalForward(entries) = msg
+        {
+            entries.retain(|entry| self.writable(entry).is_ok());
+        }
         self.paxos.handle_incoming(message);
     }
 
@@ -92,13 +104,32 @@ where
         self.paxos.tick();
     }
 
-    /// Proposes an entry.
+    /// Proposes an entry, which is encoded once more for it: what nobody can write must not get into
+    /// the log of any node.
     ///
     /// # Errors
     ///
-    /// Upstream's [`ProposeErr`], with the entry.
-    pub fn append(&mut self, entry: T) -> std::result::Result<(), ProposeErr<T>> {
-        self.paxos.append(entry)
+    /// [`AppendError::Unwritable`] if the entry is larger than a segment takes or cannot be encoded,
+    /// [`AppendError::Refused`] if `OmniPaxos` refuses it; both have the entry.
+    pub fn append(&mut self, entry: T) -> std::result::Result<(), AppendError<T>> {
+        match self.writable(&entry) {
+            Ok(()) => self.paxos.append(entry).map_err(AppendError::Refused),
+            Err(source) => Err(AppendError::Unwritable { entry, source }),
+        }
+    }
+
+    /// Whether the log takes an entry.
+    fn writable(&mut self, entry: &T) -> std::result::Result<(), StorageError> {
+        let log = self.handle.log();
+        let limits = (log.entry_bytes_max(), log.segment_bytes());
+        self.scratch.clear();
+        let encoded = C::encode(entry, &mut self.scratch);
+        let length = self.scratch.len();
+        self.scratch.shrink_to(SCRATCH_BYTES_KEPT);
+        match encoded {
+            Ok(()) => fits(Value::Proposal, length, limits),
+            Err(source) => Err(StorageError::Encode { value: Value::Proposal, source }),
+        }
     }
 
     /// Proposes another configuration.
