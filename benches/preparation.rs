@@ -15,6 +15,8 @@
 #![allow(clippy::allow_attributes, clippy::disallowed_methods, clippy::print_stdout)]
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::indexing_slicing)]
 
+#[path = "../tests/support/os_door.rs"]
+mod os_door;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -25,7 +27,6 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use indelible::SyncMethod;
-use indelible::io::os::OsDirectory;
 use indelible::io::{Directory, File, Region};
 use support::{Times, directory, is_test, median, rounds, settle, time};
 
@@ -75,7 +76,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(door: &OsDirectory, name: &str, preparation: Preparation, stored: bool) -> Self {
+    fn new(door: &dyn Directory, name: &str, preparation: Preparation, stored: bool) -> Self {
         let start = Instant::now();
         let allocate = !matches!(preparation, Preparation::Nothing);
         let (_, file) = door.create(file_bytes(), allocate).unwrap();
@@ -168,7 +169,7 @@ fn device_of(directory: &Path) -> Option<PathBuf> {
 fn preparations(_: &mut Criterion) {
     for bytes in [256, 4096] {
         let place = directory();
-        let door = OsDirectory::open(place.path()).unwrap();
+        let door = os_door::open(place.path(), false).unwrap();
         let device = device_of(place.path());
         let mut files = Vec::new();
         for (name, preparation) in PREPARATIONS {
@@ -177,7 +178,7 @@ fn preparations(_: &mut Criterion) {
                 if stored && matches!(preparation, Preparation::Nothing) {
                     continue;
                 }
-                files.push(Prepared::new(&door, name, preparation, stored));
+                files.push(Prepared::new(&*door, name, preparation, stored));
             }
         }
         settle();

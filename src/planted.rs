@@ -115,8 +115,6 @@ bugs! {
     EntriesNotChecked,
     /// What was checked once is never checked again, wherever its bytes come from.
     TrustedForEver,
-    /// Pages of a map are touched without having been brought in.
-    PagesNotBroughtIn,
     /// What no longer counts between two entries is read along with them.
     DeadBytesRead,
     /// Frames in memory are handed out whatever segment they are asked for.

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use indelible::io::os::OsDirectory;
+use indelible::inspect::InUse;
 use indelible::{Batch, Error, Log, Options, Shortage, SideFile, Verdict};
 
 fn options() -> Options {
@@ -75,7 +75,7 @@ fn in_a_child(child: impl FnOnce() -> u8) -> u8 {
 }
 
 fn is_locked(path: &Path) -> bool {
-    OsDirectory::open(path).unwrap().locked().unwrap()
+    matches!(indelible::inspect::inspect(path).unwrap().use_now, InUse::Yes(_))
 }
 
 fn names(path: &Path, suffix: &str) -> Vec<String> {

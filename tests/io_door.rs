@@ -14,16 +14,18 @@ use std::time::Duration;
 
 use indelible::SyncMethod::{self, Dsync, Fdatasync, Fsync, Msync};
 use indelible::io::mem::MemDirectory;
-use indelible::io::os::OsDirectory;
 use indelible::io::sim::{
     Fault, Moment, NameOrder, Op, Persistence, Repeat, Rot, SECTOR_BYTES, SimDisk, Unit,
 };
 use indelible::io::{Access, Directory, DirectoryEntry, File, LockRefused};
 
+#[path = "support/os_door.rs"]
+mod os_door;
+
 /// Runs a behaviour against every door.
 fn everywhere(behaviour: impl Fn(&dyn Directory)) {
     let temporary = tempfile::tempdir().unwrap();
-    behaviour(&OsDirectory::create(temporary.path().join("a/b")).unwrap());
+    behaviour(&*os_door::open(temporary.path().join("a/b"), true).unwrap());
     behaviour(&MemDirectory::new());
     behaviour(&SimDisk::new(1));
 }
@@ -213,7 +215,7 @@ fn distrustful_open_beside_a_map_rewrites_what_stays_cached() {
 #[test]
 fn full_fsync_is_refused_where_it_does_not_exist() {
     let temporary = tempfile::tempdir().unwrap();
-    let file = durable_file(&OsDirectory::open(temporary.path()).unwrap(), "file", b"x");
+    let file = durable_file(&*os_door::open(temporary.path(), false).unwrap(), "file", b"x");
     let done = file.sync(0..1, SyncMethod::FullFsync);
     assert_eq!(done.is_ok(), cfg!(target_vendor = "apple"));
 }
@@ -223,9 +225,9 @@ fn symbolic_links_and_pipes_are_no_files() {
     let temporary = tempfile::tempdir().unwrap();
     let outside = temporary.path().join("outside");
     std::fs::write(&outside, b"secret").unwrap();
-    let directory = OsDirectory::create(temporary.path().join("log")).unwrap();
-    std::os::unix::fs::symlink(&outside, directory.path().join("link")).unwrap();
-    std::fs::create_dir(directory.path().join("sub")).unwrap();
+    let directory = os_door::open(temporary.path().join("log"), true).unwrap();
+    std::os::unix::fs::symlink(&outside, temporary.path().join("log").join("link")).unwrap();
+    std::fs::create_dir(temporary.path().join("log").join("sub")).unwrap();
     for access in [Access::Read, Access::Write, Access::Distrust { from: 0, to: u64::MAX }] {
         assert!(directory.open("link", access).is_err());
         assert!(directory.open("sub", access).is_err());
@@ -233,8 +235,8 @@ fn symbolic_links_and_pipes_are_no_files() {
     let mut listed = directory.list().unwrap();
     listed.sort();
     assert_eq!(listed, [DirectoryEntry::other("link"), DirectoryEntry::other("sub")]);
-    assert!(OsDirectory::open(temporary.path().join("missing")).is_err());
-    assert!(OsDirectory::open(&outside).is_err());
+    assert!(os_door::open(temporary.path().join("missing"), false).is_err());
+    assert!(os_door::open(&outside, false).is_err());
 }
 
 #[test]
@@ -252,7 +254,7 @@ fn full_disk_is_storage_full_and_leaves_no_file() {
         eprintln!("SKIPPED for the operating system: needs the right to mount a tmpfs");
         return;
     };
-    refuses(&OsDirectory::open(small.0.path()).unwrap(), 1 << 20);
+    refuses(&*os_door::open(small.0.path(), false).unwrap(), 1 << 20);
 }
 
 /// A small file system, if this machine lets us mount one.

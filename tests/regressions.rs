@@ -13,13 +13,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indelible::inspect::{Finding, FrameSeen};
 use indelible::io::mem::MemDirectory;
-use indelible::io::os::OsDirectory;
 use indelible::io::sim::{Fault, Op, Persistence, Repeat, Rot, SimDisk, Unit};
 use indelible::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, Region};
 use indelible::{
     Batch, Damage, Durability, Error, Log, Options, SideFile, SyncMethod, Verdict, WriteMode,
 };
 use parking_lot::Mutex;
+
+#[path = "support/os_door.rs"]
+mod os_door;
 
 fn options() -> Options {
     Options::new().background(false).tiny_segments(8 * 1024)
@@ -282,7 +284,7 @@ pub(crate) fn readers_of_a_poisoned_log_see_what_was_there_before() {
 /// has dropped every page that a failed sync left behind.
 #[derive(Debug)]
 struct Cacheless {
-    inner: OsDirectory,
+    inner: Arc<dyn Directory>,
     failing: Arc<AtomicBool>,
 }
 
@@ -364,7 +366,7 @@ impl File for CachelessFile {
 fn durable_entries_are_read_without_a_footer_that_was_not_synced() {
     let place = tempfile::tempdir().unwrap();
     let failing = Arc::new(AtomicBool::new(false));
-    let inner = OsDirectory::open(place.path()).unwrap();
+    let inner = os_door::open(place.path(), false).unwrap();
     let door = Arc::new(Cacheless { inner, failing: Arc::clone(&failing) });
     let options = options().write_mode(WriteMode::Pwrite).checkpoint_bytes(8 * 1024);
     let log = Log::create_in(door, &options).unwrap();

@@ -27,8 +27,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use memmap2::{Advice, MmapAsRawDesc, MmapOptions, MmapRaw};
 use parking_lot::Mutex;
 
-use crate::planted::{Bug, planted};
-
 /// Pages that are asked about together.
 #[cfg(target_os = "linux")]
 const RESIDENT_PAGES: usize = 1024;
@@ -190,9 +188,7 @@ impl Region {
                 if offset < self.inner.published.load(Ordering::Relaxed) {
                     return Err(lent_out());
                 }
-                if !planted(Bug::PagesNotBroughtIn) {
-                    self.populate(offset..end, true)?;
-                }
+                self.populate(offset..end, true)?;
                 // SAFETY: offset <= end <= length, so the sum stays inside the map.
                 let target = unsafe { map.as_mut_ptr().add(offset) };
                 // SAFETY: the target is inside a writable map, at or past the watermark, so no
@@ -533,6 +529,25 @@ impl Drop for Heap {
             unsafe { std::alloc::dealloc(self.base.as_ptr(), layout) };
         }
     }
+}
+
+/// A directory of the operating system, for tests of what is built on the door. With `create` it is
+/// made if it is missing.
+///
+/// # Safety
+/// As long as entries are lent of a log in this directory, nothing may be written to its files through
+/// this door but by that log, and no two regions of one file may be in use of which one is stored to.
+///
+/// # Errors
+/// The directory is missing or cannot be opened, or cannot be made.
+#[cfg(feature = "testing")]
+pub unsafe fn os_directory(
+    path: &std::path::Path,
+    create: bool,
+) -> io::Result<Arc<dyn super::Directory>> {
+    use super::os::OsDirectory;
+    let open = if create { OsDirectory::create } else { OsDirectory::open };
+    Ok(Arc::new(open(path)?))
 }
 
 /// The size of a memory page, in bytes.

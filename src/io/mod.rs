@@ -1,11 +1,22 @@
 //! The I/O door: the only way in which the engine touches a disk.
 //!
-//! Thirteen methods, each with its durability sentence. [`os`] carries them out with the operating
+//! Thirteen methods, each with its durability sentence. `os` carries them out with the operating
 //! system, [`mem`] in memory, and `sim` (feature `testing`) on a simulated disk that can be
 //! crashed and that fails on demand. Names are plain file names inside one directory: the door
 //! knows no paths.
 //!
 //! A method that fails with `ErrorKind::StorageFull` promises that nothing durable changed.
+//!
+//! What a log lends is memory that its files share, so whoever could write to those files through a
+//! door of their own could change a `&[u8]` that somebody holds. In safe code nobody can: files of the
+//! operating system are opened by the log alone.
+//!
+//! ```compile_fail
+//! # fn main() -> std::io::Result<()> {
+//! let door = indelible::io::os::OsDirectory::open("log")?;
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt::Debug;
 use std::io;
@@ -13,12 +24,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use map::Region;
+#[cfg(feature = "testing")]
+pub use map::os_directory;
 
 use crate::options::SyncMethod;
 
-pub mod map;
+pub(crate) mod map;
 pub mod mem;
-pub mod os;
+pub(crate) mod os;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
 

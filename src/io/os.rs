@@ -24,7 +24,7 @@ use std::fs::{self, File as OsHandle};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -49,8 +49,7 @@ const REWRITE_BYTES: usize = 16 * 1024;
 
 /// A directory of the operating system.
 #[derive(Debug)]
-pub struct OsDirectory {
-    path: PathBuf,
+pub(crate) struct OsDirectory {
     handle: OsHandle,
     file_mode: u32,
 }
@@ -60,18 +59,16 @@ impl OsDirectory {
     ///
     /// # Errors
     /// It is missing, is no directory, or may not be read.
-    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        // The path must mean the same whatever the process makes its directory.
-        let path = std::path::absolute(path)?;
+    pub(crate) fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let handle = rustix::fs::open(&path, flags, Mode::empty())?;
-        Ok(Self { path, handle: OsHandle::from(handle), file_mode: FILE_MODE_DEFAULT })
+        let handle = rustix::fs::open(path.as_ref(), flags, Mode::empty())?;
+        Ok(Self { handle: OsHandle::from(handle), file_mode: FILE_MODE_DEFAULT })
     }
 
     /// Gives files made from now on these permissions, as far as the umask of the process leaves
     /// them: `0o640` lets a group read.
     #[must_use]
-    pub fn file_mode(mut self, mode: u32) -> Self {
+    pub(crate) fn file_mode(mut self, mode: u32) -> Self {
         self.file_mode = mode;
         self
     }
@@ -81,7 +78,7 @@ impl OsDirectory {
     ///
     /// # Errors
     /// A directory cannot be made, opened or synced.
-    pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
+    pub(crate) fn create(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         let made = make_directories(path)?;
         let directory = Self::open(path)?;
@@ -91,22 +88,17 @@ impl OsDirectory {
         Ok(directory)
     }
 
-    /// The path this directory was opened under.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Whether files made here are written to new places each time (btrfs without `chattr +C`,
     /// bcachefs, ZFS, and whatever is stacked on one of these). There even space that is fully
     /// allocated can run out at a store to a map, which raises a signal: write with `pwrite`. A
     /// stacked file system that does not say what is below counts as one of them.
-    pub fn copy_on_write(&self) -> bool {
+    pub(crate) fn copy_on_write(&self) -> bool {
         kind::copies_on_write(&self.handle)
     }
 
     /// Whether somebody holds the lock of this directory, told without touching it: from the
     /// kernel's own list. `None` where there is no such list, or it may not be looked at.
-    pub fn locked(&self) -> Option<bool> {
+    pub(crate) fn locked(&self) -> Option<bool> {
         lock::is_held(self)
     }
 
@@ -115,7 +107,7 @@ impl OsDirectory {
     ///
     /// # Errors
     /// The file system cannot do it: another one, or one without hard links.
-    pub fn link(&self, name: &str, to: &Self) -> io::Result<()> {
+    pub(crate) fn link(&self, name: &str, to: &Self) -> io::Result<()> {
         check_name(name)?;
         Ok(rustix::fs::linkat(&self.handle, name, &to.handle, name, AtFlags::empty())?)
     }
@@ -571,17 +563,10 @@ mod tests {
     }
 
     #[test]
-    fn directory_stays_where_it_is_when_the_process_goes_elsewhere() {
-        let directory = OsDirectory::open(".").unwrap();
-        assert_eq!(directory.path(), std::env::current_dir().unwrap());
-    }
-
-    #[test]
     fn directories_are_made_with_their_parents_and_only_once() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("a/b/c");
-        let made = OsDirectory::create(&path).unwrap();
-        assert_eq!(made.path(), path);
+        OsDirectory::create(&path).unwrap();
         OsDirectory::create(&path).unwrap();
         OsDirectory::open(&path).unwrap();
         fs::write(place.path().join("file"), b"").unwrap();

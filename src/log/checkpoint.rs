@@ -281,9 +281,7 @@ impl Shared {
         for dirty in stock.dirty.iter().rev().take(count).rev() {
             // Makes frames, headers and footers durable. A crash before it loses batches that are
             // not acknowledged yet.
-            dirty.file.sync(dirty.range.clone(), self.options.sync_method).map_err(|source| {
-                Error::io("sync", self.dir.join(&dirty.name.to_string()), source)
-            })?;
+            dirty.sync(&self.dir, self.options.sync_method)?;
         }
         if stock.rolled && !planted(Bug::NoDirectorySyncOnRoll) {
             // Makes the names of new segments durable. A crash before it loses the whole file,

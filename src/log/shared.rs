@@ -23,7 +23,7 @@ use crate::format::{SegmentName, SideFileRef};
 use crate::identity::Uuid;
 use crate::io::{File, Lock};
 use crate::metadata::Metadata;
-use crate::options::Options;
+use crate::options::{Options, SyncMethod};
 use crate::planted::{Bug, planted};
 use crate::recovery::RecoveryReport;
 use crate::segment::Segment;
@@ -178,6 +178,14 @@ impl Drop for Alarm<'_> {
                 self.shared.call_back();
             }
         }
+    }
+}
+
+impl Dirty {
+    /// Puts it on media; what a crash before loses is said where this is called.
+    pub(crate) fn sync(&self, dir: &Dir, method: SyncMethod) -> Result<()> {
+        let failed = |source| Error::io("sync", dir.join(&self.name.to_string()), source);
+        self.file.sync(self.range.clone(), method).map_err(failed)
     }
 }
 

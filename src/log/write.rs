@@ -39,6 +39,9 @@ const FLUSH_BYTES: usize = 256 * 1024;
 /// Planned frames that are kept room for from one batch to the next.
 const OPS_KEPT: usize = 4096;
 
+/// Most sealed segments that wait for a sync, each with its file open.
+const UNSYNCED_SEGMENTS_MAX: u64 = 16;
+
 /// A written batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Written {
@@ -451,6 +454,7 @@ impl Shared {
         writer.dead.extend(dead);
         // Who reads from it opens it again; who has its map keeps it.
         sealed.shut();
+        self.sync_oldest(writer)?;
         if self.options.volatile {
             // There is no medium: nothing waits for a sync, which might never come.
             view.footers_durable(u64::MAX);
@@ -458,6 +462,24 @@ impl Shared {
         }
         add_alone(&self.counters.rolls, 1);
         crate::trace::rolled(self.dir.path(), writer.tail.segment.name);
+        Ok(())
+    }
+
+    /// Sees that few files stay open for a sync to come, whatever the batch and the policy: the oldest
+    /// are synced here and now.
+    fn sync_oldest(&self, writer: &mut Writer) -> Result<()> {
+        while let Some(oldest) = writer.dirty.first().map(|dirty| dirty.name)
+            && writer.tail.segment.name.number - oldest.number > UNSYNCED_SEGMENTS_MAX
+            && !planted(Bug::SegmentsStayOpen)
+        {
+            let _watched = self.watch.enter();
+            let of_oldest = writer.dirty.partition_point(|dirty| dirty.name == oldest);
+            for dirty in writer.dirty.drain(..of_oldest) {
+                // Makes frames and a footer durable that the next sync would. A crash before it loses
+                // batches that are not acknowledged yet.
+                dirty.sync(&self.dir, self.options.sync_method)?;
+            }
+        }
         Ok(())
     }
 

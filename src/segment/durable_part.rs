@@ -8,20 +8,14 @@
 
 use std::sync::Arc;
 
-use super::FRAMES_START;
 use super::offsets::Offsets;
-use super::walk::{Found, Part};
+use super::walk::Headers;
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::SegmentName;
-use crate::format::frame::{FRAME_HEADER_BYTES, HOLE_PAYLOAD_BYTES, Salt, peek_header};
-use crate::format::number::{to_u64, to_usize};
+use crate::format::frame::Salt;
 use crate::io::File;
 use crate::planted::{Bug, planted};
-
-/// Bytes that are looked at together: few enough to stay in the processor's cache from the copy to
-/// the look.
-const WINDOW_BYTES: u64 = 64 * 1024;
 
 /// The frames of a tail before the place of a checkpoint.
 #[derive(Debug, Clone)]
@@ -39,33 +33,15 @@ impl DurablePart {
     /// payloads are checked when they are read.
     pub(crate) fn offsets(&self) -> Result<Offsets> {
         let mut offsets = Offsets::default();
-        let (mut window, mut start) = (Vec::new(), FRAMES_START);
-        let mut at = FRAMES_START;
-        while at < self.end {
-            let seen = FRAME_HEADER_BYTES + HOLE_PAYLOAD_BYTES;
-            let part = Part { bytes: &window, start };
-            let rest = part.from(to_usize(at));
-            if rest.len() < seen && start + to_u64(window.len()) < self.end {
-                start = at;
-                window.resize(to_usize(WINDOW_BYTES.min(self.end - at)), 0);
-                self.file
-                    .read_at(at, &mut window)
-                    .map_err(|source| Error::io("read", self.path(), source))?;
-                continue;
-            }
-            let header = match peek_header(rest, &self.salt) {
+        let mut headers = Headers::new(&*self.file, &self.salt, self.end);
+        while headers.position() < self.end {
+            let at = headers.position();
+            let step = headers.step().map_err(|source| Error::io("read", self.path(), source))?;
+            let found = match step {
                 Err(_) if planted(Bug::UnreadableFrameEndsTheLook) => break,
-                header => header.map_err(|error| self.damaged(at, error.damage()))?,
+                step => step.map_err(|error| self.damaged(at, error.damage()))?,
             };
-            let payload = rest.get(FRAME_HEADER_BYTES..seen).unwrap_or(&[]);
-            offsets
-                .apply(self.name.base, &Found { offset: at, header, payload })
-                .map_err(|reason| self.damaged(at, reason))?;
-            at += to_u64(header.frame_bytes());
-        }
-        if at != self.end && !planted(Bug::UnreadableFrameEndsTheLook) {
-            let (field, expected, got) = ("end of a frame", self.end, at);
-            return Err(self.damaged(at, Damage::Field { field, expected, got }));
+            offsets.apply(self.name.base, &found).map_err(|reason| self.damaged(at, reason))?;
         }
         Ok(offsets)
     }

@@ -280,9 +280,6 @@ impl Located<'_> {
             if region.is_resident(range.clone()) {
                 return Ok(true);
             }
-            if planted(Bug::PagesNotBroughtIn) {
-                return Ok(false);
-            }
             region.populate_read(range).map_err(self.piece.segment.io("read"))?;
             Ok(false)
         };

@@ -94,12 +94,14 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Bytes that [`Headers`] reads at a time.
-const WINDOW_BYTES: u64 = 64 * 1024;
+/// Fewest and most bytes that [`Headers`] reads at a time: one page where frames are long, and few
+/// enough to stay in the processor's cache where they are short.
+const WINDOW_BYTES_MIN: u64 = 4 * 1024;
+const WINDOW_BYTES_MAX: u64 = 64 * 1024;
 
-/// Steps through the frames of a segment file up to `end`, reading it bit by bit. As with
-/// [`Depth::Header`], payloads are not checked, and none is shown but the beginning of one that a
-/// hole's would be.
+/// Steps through the frames of a segment file up to `end`, reading little else than their headers. As
+/// with [`Depth::Header`], payloads are not checked, and none is shown but the beginning of one, which
+/// is all of a hole's.
 #[derive(Debug)]
 pub(crate) struct Headers<'a> {
     file: &'a dyn File,
@@ -107,6 +109,7 @@ pub(crate) struct Headers<'a> {
     end: u64,
     position: u64,
     window: Vec<u8>,
+    /// Offset in the file of the window.
     start: u64,
 }
 
@@ -123,25 +126,26 @@ impl<'a> Headers<'a> {
 
     /// The next frame; it stays where it is if there is none.
     pub(crate) fn step(&mut self) -> io::Result<Result<Found<'_>, FrameError>> {
-        let seen = to_u64(FRAME_HEADER_BYTES + HOLE_PAYLOAD_BYTES);
+        let shown = to_u64(FRAME_HEADER_BYTES + HOLE_PAYLOAD_BYTES);
         let window_end = self.start + to_u64(self.window.len());
-        if self.position + seen > window_end && window_end < self.end {
+        if self.position + shown > window_end && window_end < self.end {
+            let is_near = self.position <= window_end;
+            let longer = to_u64(self.window.len() * 2).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
+            let length = if is_near { longer } else { WINDOW_BYTES_MIN };
             self.start = self.position;
-            self.window.resize(to_usize(WINDOW_BYTES.min(self.end.saturating_sub(self.start))), 0);
+            self.window.resize(to_usize(length.min(self.end.saturating_sub(self.start))), 0);
             self.file.read_at(self.start, &mut self.window)?;
         }
         let rest = Part { bytes: &self.window, start: self.start }.from(to_usize(self.position));
         Ok(peek_header(rest, self.salt).and_then(|header| {
-            let needed = header.frame_bytes();
-            let offset = self.position;
+            let (offset, needed) = (self.position, header.frame_bytes());
             if offset + to_u64(needed) > self.end {
                 return Err(FrameError::Short { needed });
             }
             self.position += to_u64(needed);
-            let payload = rest.get(FRAME_HEADER_BYTES..).unwrap_or(&[]);
             let length = to_usize(u64::from(header.length)).min(HOLE_PAYLOAD_BYTES);
-            let payload = payload.get(..length).unwrap_or(&[]);
-            Ok(Found { offset, header, payload })
+            let payload = rest.get(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + length);
+            Ok(Found { offset, header, payload: payload.unwrap_or(&[]) })
         }))
     }
 }

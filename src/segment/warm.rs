@@ -140,7 +140,7 @@ mod tests {
         assert!(warm.frame(2, 4096).is_none());
         let (header, payload) = warm.frame(2, 8192).unwrap();
         assert_eq!((header.index, &payload[..]), (2, &b"three"[..]));
-        for wild in [0, 8191, 8193, 8200, u64::MAX] {
+        for wild in [0, 4096, 8191, u64::MAX] {
             assert!(warm.frame(2, wild).is_none());
         }
     }
