@@ -3,10 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use indelible::{Log, Options};
+use indelible::{Backup, Error};
 
-use crate::Dir;
+use crate::exit::Exit;
+use crate::json::{Body, Made, print};
+use crate::progress::{Meter, Unit};
 use crate::text::{count, size};
+use crate::{Dir, Failure, How};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -15,15 +18,27 @@ pub(crate) struct Args {
     /// The directory of the copy; it must not hold a log.
     #[arg(value_name = "DEST")]
     dest: PathBuf,
+    /// Copies every file. By default sealed segments are hard links where the file system allows,
+    /// which protects against a mistake, not against the disk.
+    #[arg(long)]
+    copy: bool,
 }
 
-pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
-    // As it is: nothing is prepared, and no thread runs.
-    let options = Options::new().background(false).allow_holes(true);
-    let (log, _) = Log::open(&args.dir.dir, &options)?;
-    let copy = log.backup(&args.dest);
-    log.close()?;
-    let copy = copy?;
+pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
+    let mut meter = Meter::new("backup", Unit::Bytes, how.quiet);
+    let copy = Backup::of_stopped(&args.dir.dir, &args.dest, !args.copy, &mut |it| meter.at(it));
+    drop(meter);
+    let copy = copy.map_err(|error| match error {
+        Error::Locked { .. } => {
+            let advice = "stop that process first, or call `Log::backup` in it: that copies a log \
+                          while it is used";
+            Failure::Refused(error.to_string(), Some(advice), Exit::Unreadable)
+        }
+        error => error.into(),
+    })?;
+    if how.json {
+        return print(out, Body::Backup(Made::new(&copy, args.dest.display().to_string())));
+    }
     writeln!(
         out,
         "copied log {}, entries {}..{}, to {}",
@@ -41,5 +56,5 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
         count(copy.entries_verified, "entry", "entries"),
     )?;
     writeln!(out, "a node started from it has forgotten what it promised since")?;
-    Ok(())
+    Ok(Exit::Sound)
 }

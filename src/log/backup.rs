@@ -6,9 +6,10 @@
 //! Steps: (1) a checkpoint of the log, (2) take stock under the writer's lock, (3) give segments
 //! that can never be the tail again and side files a second name in the new directory, and open
 //! what cannot have one, (4) copy what was opened, the tail up to where it was in (2), (5) write the
-//! metadata file, marked as closed, (6) verify. The commit point is (5): a crash before it leaves a
-//! directory that opens as `Damaged`, because there are segments without metadata; it is to be thrown
-//! away.
+//! metadata file, marked as closed, under a temporary name, (6) verify, (7) name it. The commit point
+//! is (7): a failure before it removes what was made, a crash leaves a directory that opens as
+//! `Damaged`, because there are segments without metadata; it is to be thrown away. So nothing that
+//! opens was not verified.
 //!
 //! From (2) to (3) no file of the log is removed or used again; what was opened keeps its bytes
 //! until (4) is done, because the segment is held. A file with two names is never written again by
@@ -16,7 +17,9 @@
 //! before the tail of the last checkpoint, and those from there on are copied; and the door refuses
 //! to hand out a file for writing that has another name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,13 +28,15 @@ use super::Log;
 use super::shared::Shared;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::format::names::METADATA;
 use crate::format::number::to_u64;
+use crate::format::slot::METADATA_BYTES;
 use crate::format::{CellValue, Checkpoint};
 use crate::identity::Uuid;
-use crate::inspect::{Finding, verify_in};
+use crate::inspect::scene::Scene;
+use crate::inspect::{InUse, Progress, Verification, generation, in_use, os_door, verify_in};
 use crate::io::os::OsDirectory;
-use crate::io::{Access, Directory, File};
-use crate::metadata::Metadata;
+use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
 use crate::options::SyncMethod;
 use crate::recovery::observe::Files;
 use crate::segment::Segment;
@@ -80,6 +85,18 @@ impl Log {
         let links =
             Links { from: OsDirectory::open(self.path()).ok(), to: Some(Arc::clone(&door)) };
         self.shared().backup(&Dir::new(door, to), &links)
+    }
+
+    /// As [`Self::backup`], with a copy of every file: nothing is shared with the log, at the price
+    /// of the space and the time.
+    ///
+    /// # Errors
+    /// As [`Self::backup`].
+    pub fn backup_unlinked(&self, to: impl AsRef<Path>) -> Result<Backup> {
+        let to = to.as_ref();
+        let door =
+            OsDirectory::create(to).map_err(|source| Error::io("create directory", to, source))?;
+        self.shared().backup(&Dir::new(Arc::new(door), to), &Links { from: None, to: None })
     }
 
     /// Makes a copy behind any I/O door; every file is copied.
@@ -131,28 +148,17 @@ impl Shared {
         if copied.is_err() {
             self.call_back();
         }
-        let mut backup = copied?;
-        let seen = verify_in(to.shared_door(), &mut |_| ())?;
-        let lost = |finding: &&Finding| finding.meaning.is_loss();
-        if let Some(finding) = seen.findings.iter().find(lost) {
-            return Err(finding.error.clone().within(to.path()));
-        }
-        backup.entries_verified = seen.entries;
-        Ok(backup)
+        copied
     }
 
-    /// Everything but the check of the copy.
     fn copy(&self, to: &Dir, links: &Links) -> Result<Backup> {
-        let (opened, made) = (Vec::new(), Vec::new());
-        let (linked, copied, bytes) = (Vec::new(), 0, 0);
-        let mut copy = Copy { from: &self.dir, to, links, opened, linked, copied, bytes, made };
+        let mut copy = Copy::new(&self.dir, to, links);
         let stock = self.fill(&mut copy).inspect_err(|_| copy.undo())?;
-        let Copy { linked, copied, bytes, .. } = copy;
         let Checkpoint { first, next, sequence, .. } = stock.checkpoint;
-        Metadata::create(to, stock.checkpoint, SyncMethod::Fdatasync)?;
-        let (uuid, linked, bytes_copied) = (self.uuid, to_u64(linked.len()), bytes);
-        let entries_verified = 0;
-        Ok(Backup { uuid, first, next, sequence, linked, copied, bytes_copied, entries_verified })
+        let checked = slots_of(stock.checkpoint)
+            .and_then(|slots| copy.conclude(&slots, &mut |_| ()))
+            .inspect_err(|_| copy.undo())?;
+        Ok(copy.report(self.uuid, first..next, sequence, &checked))
     }
 
     /// Every file but the one that says what they are.
@@ -163,7 +169,7 @@ impl Shared {
             let tail = self.metadata.lock().file.tail_number();
             let stock = self.take_stock()?;
             copy.segments(&stock, tail)?;
-            copy.side_files(&stock.checkpoint)?;
+            copy.side_files(&stock.checkpoint.cells)?;
             stock
         };
         copy.finish()?;
@@ -223,6 +229,8 @@ struct Copy<'a> {
     opened: Vec<Source>,
     /// The files that have a second name now, with their lengths.
     linked: Vec<(String, u64)>,
+    /// How many of them are known to be durable.
+    synced: usize,
     copied: u64,
     bytes: u64,
     /// The files made so far.
@@ -237,7 +245,211 @@ struct Source {
     used: u64,
 }
 
-impl Copy<'_> {
+/// Both slots with one checkpoint, as a metadata file has them.
+fn slots_of(mut checkpoint: Checkpoint) -> Result<Vec<u8>> {
+    let mut slots = Vec::new();
+    // An even generation is in the first slot.
+    for generation in [2, 1] {
+        checkpoint.generation = generation;
+        slots.extend_from_slice(&*checkpoint.encode()?);
+    }
+    Ok(slots)
+}
+
+/// A directory whose metadata file has a temporary name yet, for whoever only looks.
+#[derive(Debug)]
+struct Unnamed {
+    door: Arc<dyn Directory>,
+    metadata: String,
+}
+
+impl Directory for Unnamed {
+    fn list(&self) -> io::Result<Vec<DirectoryEntry>> {
+        let mut list = self.door.list()?;
+        for entry in &mut list {
+            if entry.name == self.metadata {
+                METADATA.clone_into(&mut entry.name);
+            }
+        }
+        Ok(list)
+    }
+
+    fn lock(&self) -> std::result::Result<Box<dyn Lock>, LockRefused> {
+        Err(LockRefused::Io(io::ErrorKind::PermissionDenied.into()))
+    }
+
+    fn create(&self, _: u64, _: bool) -> io::Result<(String, Arc<dyn File>)> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        self.door.open(if name == METADATA { &self.metadata } else { name }, access)
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn random(&self) -> u64 {
+        self.door.random()
+    }
+}
+
+impl Backup {
+    /// Copies a log that no process has open, as it is: nothing of it is changed, locked or opened
+    /// for writing, so it may be on a read-only mount. The copy is durable and verified on return.
+    /// Sealed segments and side files are hard links where `link` and the file system allow it.
+    /// Progress counts bytes.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if a process has it open, or did something to it meanwhile: use
+    /// [`Log::backup`] there; [`Error::AlreadyExists`]; [`Error::Missing`]; what an open of the log
+    /// would refuse; [`Error::Damaged`] that names the file of the log, or that of the copy if only
+    /// the copy is damaged; [`Error::DiskFull`], [`Error::Io`].
+    pub fn of_stopped(
+        path: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        link: bool,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
+        let (path, to) = (path.as_ref(), to.as_ref());
+        let source = os_door(path)?;
+        let locked = |source: &OsDirectory, from: &Dir| match source.locked() {
+            Some(true) => {
+                let owner = match in_use(from, Some(true)) {
+                    InUse::Yes(owner) => owner,
+                    _ => None,
+                };
+                Err(Error::Locked { path: path.to_path_buf(), owner })
+            }
+            _ => Ok(()),
+        };
+        let from = Dir::read_only(Arc::new(os_door(path)?), path);
+        locked(&source, &from)?;
+        let before = generation(&from);
+        let scene = Scene::of(&from)?;
+        scene.readable(&from)?;
+        if let Some(error) = scene.refusal() {
+            return Err(error);
+        }
+        let door =
+            OsDirectory::create(to).map_err(|source| Error::io("create directory", to, source))?;
+        let door = Arc::new(door);
+        let links = Links { from: link.then_some(source), to: link.then(|| Arc::clone(&door)) };
+        let to = &Dir::new(door, to);
+        let _lock = to.lock()?;
+        if Files::list(to)?.any() {
+            return Err(Error::AlreadyExists { path: to.path().to_path_buf() });
+        }
+        let mut copy = Copy::new(&from, to, &links);
+        let checked = copy.of_scene(&scene, progress).and_then(|slots| {
+            locked(&os_door(path)?, &from)?;
+            if before != generation(&from) {
+                return Err(Error::Locked { path: path.to_path_buf(), owner: None });
+            }
+            copy.conclude(&slots, progress)
+        });
+        let checked = checked.inspect_err(|_| copy.undo())?;
+        let state = scene.state().ok_or_else(|| Error::Missing { path: path.to_path_buf() })?;
+        Ok(copy.report(state.uuid, state.first..state.next, state.sequence, &checked))
+    }
+}
+
+impl<'a> Copy<'a> {
+    fn new(from: &'a Dir, to: &'a Dir, links: &'a Links) -> Self {
+        let (opened, made, linked) = (Vec::new(), Vec::new(), Vec::new());
+        Self { from, to, links, opened, linked, synced: 0, copied: 0, bytes: 0, made }
+    }
+
+    /// Every file of a log that nobody writes. Returns the bytes of its metadata file.
+    fn of_scene(&mut self, scene: &Scene, progress: &mut dyn FnMut(Progress)) -> Result<Vec<u8>> {
+        let missing = || Error::Missing { path: self.from.path().to_path_buf() };
+        let checkpoint = scene.checkpoint().cloned().ok_or_else(missing)?;
+        let total = checkpoint.segment_bytes.saturating_mul(to_u64(scene.parts.len()));
+        let mut done = 0;
+        for part in &scene.parts {
+            let (name, length) = (part.name, checkpoint.segment_bytes);
+            self.take(name.to_string(), length, length, name.number < checkpoint.tail_number)?;
+            self.finish()?;
+            done += length;
+            progress(Progress { done, total });
+        }
+        let cells = scene.state().map(|state| state.cells).unwrap_or_default();
+        self.side_files(&cells.into_iter().collect())?;
+        self.finish()?;
+        // Makes the names durable before the metadata file says that they are there.
+        self.to.sync()?;
+        let mut slots = vec![0; METADATA_BYTES];
+        let file = self.from.open(METADATA, Access::Read)?;
+        let failed = |source| Error::io("read", self.from.join(METADATA), source);
+        file.read_at(0, &mut slots).map_err(failed)?;
+        Ok(slots)
+    }
+
+    /// Writes the metadata file, reads the whole copy back, and only then lets it pass for a log.
+    fn conclude(
+        &mut self,
+        slots: &[u8],
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Verification> {
+        let length = to_u64(slots.len());
+        let (temporary, file) = self.to.create(length, true)?;
+        self.made.push(temporary.clone());
+        let failed = |op| {
+            let (to, name) = (self.to, temporary.clone());
+            move |source| to.full_or_io(op, &name, length, source)
+        };
+        file.write_at(0, slots).map_err(failed("write"))?;
+        // Makes it durable before it gets its name. A crash before that leaves no log there.
+        file.sync(0..length, SyncMethod::Fsync).map_err(failed("sync"))?;
+        let (door, metadata) = (self.to.shared_door(), temporary.clone());
+        let seen = verify_in(Arc::new(Unnamed { door, metadata }), progress)?;
+        let lost = |seen: &Verification| {
+            seen.findings.iter().find(|finding| finding.meaning.is_loss()).cloned()
+        };
+        if let Some(finding) = lost(&seen) {
+            // The copy is no better than the log: say which file is to be looked at.
+            let source = verify_in(self.from.shared_door(), &mut |_| ());
+            let of_source = source.ok().as_ref().and_then(lost);
+            return Err(match of_source {
+                Some(finding) => finding.error.within(self.from.path()),
+                None => finding.error.within(self.to.path()),
+            });
+        }
+        self.to.rename(&temporary, METADATA)?;
+        self.made.push(METADATA.to_owned());
+        // Makes the name durable: the commit point.
+        self.to.sync()?;
+        Ok(seen)
+    }
+
+    fn report(
+        self,
+        uuid: Uuid,
+        entries: Range<u64>,
+        sequence: u64,
+        checked: &Verification,
+    ) -> Backup {
+        Backup {
+            uuid,
+            first: entries.start,
+            next: entries.end,
+            sequence,
+            linked: to_u64(self.linked.len()),
+            copied: self.copied,
+            bytes_copied: self.bytes,
+            entries_verified: checked.entries,
+        }
+    }
+
     /// Removes what was made, so that another attempt finds the directory as this one did.
     fn undo(&self) {
         for name in &self.made {
@@ -257,9 +469,9 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn side_files(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+    fn side_files(&mut self, cells: &BTreeMap<String, CellValue>) -> Result<()> {
         let mut names = BTreeSet::new();
-        for value in checkpoint.cells.values() {
+        for value in cells.values() {
             if let CellValue::SideFile(file) = value
                 && names.insert(file.id)
             {
@@ -289,13 +501,14 @@ impl Copy<'_> {
         for source in std::mem::take(&mut self.opened) {
             self.copy(&source)?;
         }
-        for (name, length) in &self.linked {
+        for (name, length) in self.linked.iter().skip(self.synced) {
             // Makes the bytes durable that the log wrote since its own last sync.
             self.to
                 .open(name, Access::Read)?
                 .sync(0..*length, SyncMethod::Fdatasync)
                 .map_err(|source| Error::io("sync", self.to.join(name), source))?;
         }
+        self.synced = self.linked.len();
         Ok(())
     }
 
