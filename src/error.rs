@@ -25,7 +25,7 @@ pub enum Error {
     },
     /// Bytes that may have been acknowledged cannot be read back. Nothing was changed. Verify, then
     /// repair or refill from a peer (docs/OPERATIONS.md).
-    #[error("{path} is damaged at byte {offset}: {reason}{}", entries(indexes.as_ref()), path = path.display())]
+    #[error("{path} is {}{}", damage(*offset, reason), entries(indexes.as_ref()), path = path.display())]
     Damaged {
         /// The damaged file.
         path: PathBuf,
@@ -306,6 +306,14 @@ fn looks(more: usize, like: Option<&str>) -> String {
 /// What there is no space for, if that is known.
 fn space(needed: u64) -> String {
     if needed > 0 { format!(" for {needed} bytes") } else { String::new() }
+}
+
+/// Where the damage is; a file that is not there has no such place.
+fn damage(offset: u64, reason: &Damage) -> String {
+    match reason {
+        Damage::MissingFile => "missing".to_owned(),
+        reason => format!("damaged at byte {offset}: {reason}"),
+    }
 }
 
 fn entries(indexes: Option<&Range<u64>>) -> String {

@@ -314,6 +314,8 @@ enum Source {
         start: u64,
         end: u64,
     },
+    /// Nowhere: a newer build wrote them.
+    Newer(Error),
     /// Wherever they still are.
     Surveyed(Box<Survey>, u64),
 }
@@ -346,6 +348,13 @@ impl Reader {
         let hints = scene.hints(checkpoint, part.name, &part.live);
         let survey = Survey::of(dir, part.name, file, &hints);
         let header = survey.header.as_ref().ok().copied();
+        if let Err(error @ (Error::UnsupportedVersion { .. } | Error::UnsupportedFeature { .. })) =
+            &survey.header
+        {
+            let (source, next_sequence) = (Source::Newer(error.clone()), None);
+            let dir = dir.clone();
+            return Ok(Self { dir, name, base, header, holes: false, next_sequence, source });
+        }
         let next_sequence = survey.footer.as_ref().ok().map(|footer| footer.next_sequence);
         let source = Source::Surveyed(Box::new(survey), checkpoint.segment_bytes);
         Ok(Self { dir: dir.clone(), name, base, header, holes: true, next_sequence, source })
@@ -388,6 +397,7 @@ impl Reader {
     /// Where the frame of an entry starts, if that is known.
     pub(crate) fn place(&self, index: u64) -> Option<u64> {
         match &self.source {
+            Source::Newer(_) => None,
             Source::Placed { units, .. } => {
                 let nth = to_usize(index.checked_sub(self.base)?);
                 units
@@ -404,6 +414,7 @@ impl Reader {
         let path = self.dir.join(&self.name);
         let offset = self.place(index).unwrap_or(0);
         match &mut self.source {
+            Source::Newer(error) => Looked::Unreadable(index..end.max(index + 1), error.clone()),
             Source::Surveyed(survey, segment_bytes) => {
                 if let Some((_, header, payload)) = survey.frame(index) {
                     return looked(index, end, header, payload);

@@ -19,7 +19,7 @@ use crate::io::Access;
 use crate::options::{SEGMENT_BYTES_MAX, SyncMethod};
 use crate::recovery::observe::{Observed, observe};
 use crate::recovery::table::{Decision, decide};
-use crate::segment::{FRAMES_START, OFFSET_UNIT};
+use crate::segment::{FRAMES_START, OFFSET_UNIT, Segment};
 
 /// What was observed, and what an open would make of it.
 #[derive(Debug)]
@@ -91,6 +91,19 @@ impl Scene {
         }
     }
 
+    /// What an open would refuse.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        let refuses = matches!(
+            self.decision,
+            Decision::RefuseMetadata
+                | Decision::RefuseVersion
+                | Decision::RefuseSegment
+                | Decision::RefuseTail
+                | Decision::RefuseSideFile
+        );
+        self.observed.refusal.clone().filter(|_| refuses)
+    }
+
     /// The newest readable checkpoint.
     pub(crate) fn checkpoint(&self) -> Option<&Checkpoint> {
         self.observed.metadata.as_ref().map(|(_, slots)| &slots.newest)
@@ -148,8 +161,9 @@ impl Scene {
     }
 
     /// Puts a name in the place of segments that are not there, and returns with their numbers how
-    /// far the segment before is certain: which entries they had is not known, a truncation may have
-    /// led into them, and only the first entry before cannot have been replaced by it.
+    /// far the segment before is certain. The header of the one after states the base of a single
+    /// one. Else which entries they had is not known: a truncation may have led into them, and only
+    /// the first entry before cannot have been replaced by it.
     fn stand_in(
         &self,
         dir: &Dir,
@@ -162,11 +176,18 @@ impl Scene {
         let after = names.get(at).copied();
         let (mut base, mut certain) = (first, None);
         if let Some(before) = at.checked_sub(1).and_then(|at| names.get(at)).copied() {
-            // What it ever held, whatever the log expects of it now.
-            let held = self.held(dir, checkpoint, before)?;
-            let end = before.base.max(first).saturating_add(1);
-            certain = Some((before, end));
-            base = held.min(after.map_or(u64::MAX, |after| after.base)).max(end);
+            let stated = after.filter(|_| gone.end - gone.start == 1).and_then(|after| {
+                stated_base(dir, checkpoint, after).filter(|&base| base >= before.base)
+            });
+            base = if let Some(base) = stated {
+                base
+            } else {
+                // What it ever held, whatever the log expects of it now.
+                let held = self.held(dir, checkpoint, before)?;
+                let end = before.base.max(first).saturating_add(1);
+                certain = Some((before, end));
+                held.min(after.map_or(u64::MAX, |after| after.base)).max(end)
+            };
         }
         names.insert(at, SegmentName { number: gone.start, base });
         Ok(StandIn { gone, certain })
@@ -228,6 +249,16 @@ impl Scene {
         segment.holes = link.offsets.holes;
         segment.share(link.end, first, behind);
     }
+}
+
+/// The base of the segment before, as the header of a segment states it.
+fn stated_base(dir: &Dir, checkpoint: &Checkpoint, name: SegmentName) -> Option<u64> {
+    let uuid = Uuid::from_bytes(checkpoint.uuid);
+    let segment = Segment::sealed(dir, uuid, name, checkpoint.segment_bytes);
+    let mut block = [0; SEGMENT_HEADER_BYTES];
+    dir.open(&name.to_string(), Access::Read).ok()?.read_at(0, &mut block).ok()?;
+    let header = segment.check_header(&block).ok()?;
+    (header.previous_generation != 0).then_some(header.previous_base)
 }
 
 /// The entries that count in each segment: from its base to the lowest base of a later one.

@@ -346,6 +346,9 @@ impl Check<'_> {
                 _ => error.clone(),
             };
             self.find(error, meaning);
+            if meaning == Meaning::Unsupported {
+                return Ok(());
+            }
         }
         let sealed = hints.tail_end.is_none();
         if let (true, Ok(_), Err(error)) = (sealed, &survey.header, &survey.footer) {

@@ -32,10 +32,10 @@ pub use self::refill::{Refilled, missing, refill, refill_in};
 use self::plan::Work;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::inspect::os_door;
 use crate::inspect::scene::Scene;
-use crate::io::Directory;
+use crate::inspect::{Progress, os_door};
 use crate::io::os::OsDirectory;
+use crate::io::{Directory, Lock};
 
 /// How many `repair-<n>` directories are looked for.
 const KEPT_MAX: u32 = 10_000;
@@ -235,8 +235,16 @@ fn list(ranges: &[Range<u64>]) -> String {
 /// [`Error::Missing`], [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`],
 /// [`Error::Io`]; [`Error::Damaged`] if the checkpoint is not that of these segments.
 pub fn plan(path: impl AsRef<Path>) -> Result<Plan> {
+    plan_with(path, &mut |_| ())
+}
+
+/// As [`plan`], with the bytes of segments that were looked at.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_with(path: impl AsRef<Path>, progress: &mut dyn FnMut(Progress)) -> Result<Plan> {
     let path = path.as_ref();
-    plan_of(&Dir::read_only(Arc::new(os_door(path)?), path))
+    plan_of(&Dir::read_only(Arc::new(os_door(path)?), path), progress)
 }
 
 /// What a repair of a log behind any I/O door would do and lose.
@@ -244,30 +252,22 @@ pub fn plan(path: impl AsRef<Path>) -> Result<Plan> {
 /// # Errors
 /// As [`plan`].
 pub fn plan_in(directory: Arc<dyn Directory>) -> Result<Plan> {
-    plan_of(&Dir::read_only(directory, ""))
+    plan_of(&Dir::read_only(directory, ""), &mut |_| ())
 }
 
-fn plan_of(dir: &Dir) -> Result<Plan> {
-    Ok(Work::of(dir, &Scene::of(dir)?, &mut |_| ())?.plan)
+fn plan_of(dir: &Dir, progress: &mut dyn FnMut(Progress)) -> Result<Plan> {
+    Ok(Work::of(dir, &Scene::of(dir)?, progress)?.plan)
 }
 
 /// Repairs the log in a directory: does what [`plan`] says, and keeps a copy of every file it
-/// changes in the directory `repair-<n>` below. Answers what was done and where the copies are;
+/// changes in the directory `repair-<n>` below. Returns what was done and where the copies are;
 /// with nothing to do, nothing is touched.
 ///
 /// # Errors
 /// As [`plan`]; [`Error::Locked`]; [`Error::Damaged`] if there is an obstacle; [`Error::DiskFull`],
 /// [`Error::TooLarge`] if a segment with its marks does not fit.
 pub fn apply(path: impl AsRef<Path>) -> Result<(Plan, Option<PathBuf>)> {
-    let path = path.as_ref();
-    let dir = Dir::new(Arc::new(os_door(path)?), path);
-    let mut kept = None;
-    let plan = apply_to(&dir, || {
-        let dir = kept_in(path)?;
-        kept = Some(dir.path().to_path_buf());
-        Ok(dir)
-    })?;
-    Ok((plan, kept))
+    Repair::prepare(path, &mut |_| ())?.carry_out(&mut |_| ())
 }
 
 /// Repairs a log behind any I/O door, and keeps copies behind another one, in an empty directory.
@@ -275,20 +275,72 @@ pub fn apply(path: impl AsRef<Path>) -> Result<(Plan, Option<PathBuf>)> {
 /// # Errors
 /// As [`apply`].
 pub fn apply_in(directory: Arc<dyn Directory>, kept: Arc<dyn Directory>) -> Result<Plan> {
-    apply_to(&Dir::new(directory, ""), || Ok(Dir::new(kept, "")))
+    let repair = Repair::of(Dir::new(directory, ""), &mut |_| ())?;
+    repair.apply(|| Ok(Dir::new(kept, "")), &mut |_| ())
 }
 
-fn apply_to(dir: &Dir, kept: impl FnOnce() -> Result<Dir>) -> Result<Plan> {
-    let _lock = dir.lock()?;
-    let scene = Scene::of(dir)?;
-    let work = Work::of(dir, &scene, &mut |_| ())?;
-    if let Some(error) = work.plan.obstacle.as_ref().and_then(Obstacle::error) {
-        return Err(error.clone());
+/// A repair that was planned and not carried out yet. Nobody else can open the log meanwhile.
+#[derive(Debug)]
+pub struct Repair {
+    dir: Dir,
+    scene: Scene,
+    work: Work,
+    _lock: Box<dyn Lock>,
+}
+
+impl Repair {
+    /// Locks the log in a directory and plans its repair. Changes nothing. Progress counts bytes of
+    /// segments that were looked at.
+    ///
+    /// # Errors
+    /// As [`plan`]; [`Error::Locked`].
+    pub fn prepare(path: impl AsRef<Path>, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
+        let path = path.as_ref();
+        Self::of(Dir::new(Arc::new(os_door(path)?), path), progress)
     }
-    if work.plan.obstacle.is_some() || work.plan.steps.is_empty() {
-        return Ok(work.plan);
+
+    fn of(dir: Dir, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
+        let lock = dir.lock()?;
+        let scene = Scene::of(&dir)?;
+        let work = Work::of(&dir, &scene, progress)?;
+        Ok(Self { dir, scene, work, _lock: lock })
     }
-    work.carry_out(dir, scene, &kept()?)
+
+    /// What would be done and lost.
+    pub fn plan(&self) -> &Plan {
+        &self.work.plan
+    }
+
+    /// Does it. Returns as [`apply`]. Progress counts bytes of segments that were written.
+    ///
+    /// # Errors
+    /// As [`apply`].
+    pub fn carry_out(self, progress: &mut dyn FnMut(Progress)) -> Result<(Plan, Option<PathBuf>)> {
+        let mut kept = None;
+        let path = self.dir.path().to_path_buf();
+        let keep = || {
+            let dir = kept_in(&path)?;
+            kept = Some(dir.path().to_path_buf());
+            Ok(dir)
+        };
+        let plan = self.apply(keep, progress)?;
+        Ok((plan, kept))
+    }
+
+    fn apply(
+        self,
+        kept: impl FnOnce() -> Result<Dir>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Plan> {
+        let Self { dir, scene, work, _lock } = self;
+        if let Some(error) = work.plan.obstacle.as_ref().and_then(Obstacle::error) {
+            return Err(error.clone());
+        }
+        if work.plan.obstacle.is_some() || work.plan.steps.is_empty() {
+            return Ok(work.plan);
+        }
+        work.carry_out(&dir, scene, &kept()?, progress)
+    }
 }
 
 /// A new directory for the files that a repair changes.

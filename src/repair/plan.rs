@@ -232,7 +232,13 @@ impl Work {
     }
 
     /// Does what the plan says.
-    pub(super) fn carry_out(mut self, dir: &Dir, mut scene: Scene, kept: &Dir) -> Result<Plan> {
+    pub(super) fn carry_out(
+        mut self,
+        dir: &Dir,
+        mut scene: Scene,
+        kept: &Dir,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Plan> {
         let found = scene.checkpoint().cloned().unwrap_or_default();
         self.keep(dir, &scene, kept)?;
         if let Some((salvaged, header)) = &self.tail {
@@ -253,16 +259,25 @@ impl Work {
         if let Some((metadata, _)) = &mut scene.observed.metadata {
             metadata.write(self.checkpoint.clone())?;
         }
+        let files = self.recreate.len() + self.rebuild.len();
+        let total = found.segment_bytes.saturating_mul(to_u64(files));
+        let mut done = 0;
+        let mut one_more = || {
+            done += found.segment_bytes;
+            progress(Progress { done, total });
+        };
         for (name, end) in &self.recreate {
             let mut rebuilt = Rebuilt::new(dir, header_anew(dir, &found, *name))?;
             (name.base..*end).for_each(|_| rebuilt.hole());
             rebuilt.seal(found.sequence + 1)?.take_place(dir)?;
+            one_more();
         }
         for (mut survey, part) in std::mem::take(&mut self.rebuild) {
             let name = part.name.to_string();
             // What was readable then is read again, and checked as it is copied.
             survey.bytes = read_file(dir, &name, scene.length_of(part.name), &mut |_| ())?.bytes;
             rebuild(dir, &found, &survey, &part)?.take_place(dir)?;
+            one_more();
         }
         if let Some((salvaged, _)) = &self.tail {
             dir.remove(&salvaged.name.to_string())?;
