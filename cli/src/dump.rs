@@ -6,17 +6,17 @@ use std::ops::Range;
 use indelible::format::cell::decode_cell;
 use indelible::format::frame::decode_hole;
 use indelible::format::{CellRecord, FrameHeader, Kind};
-use indelible::inspect::{FrameSeen, describe_cell, frames, inspect};
-use serde_json::{Value, json};
+use indelible::inspect::{EntrySeen, FrameSeen, describe_cell, entries, frames, inspect};
 
-use crate::text::{hex, hex_lines, preview};
-use crate::{Dir, Failure};
+use crate::exit::Exit;
+use crate::json::{self, Body, print};
+use crate::text::{count, hex_lines, preview};
+use crate::{Dir, Failure, How};
 
 /// Characters of a payload that are shown without `--hex`.
 const PREVIEW: usize = 60;
 
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Args {
     #[command(flatten)]
     dir: Dir,
@@ -35,46 +35,20 @@ pub(crate) struct Args {
     /// Shows the state cells instead.
     #[arg(long)]
     state: bool,
-    /// Prints one JSON object a line.
-    #[arg(long)]
-    json: bool,
 }
 
-pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
+pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
+    crate::text::check_range(args.from, args.to)?;
     if args.state {
-        return state(args, out);
+        state(args, how, out)
+    } else if args.frames {
+        raw_frames(args, how, out)
+    } else {
+        live_entries(args, how, out)
     }
-    let whole = args.from.is_none() && args.to.is_none();
-    let range = args.from.unwrap_or(0)..args.to.unwrap_or(u64::MAX);
-    let mut seen = frames(&args.dir.dir)?;
-    if let Some(refusal) = seen.refusal().filter(|_| !args.frames) {
-        return Err(refusal.clone().into());
-    }
-    if !(args.frames && whole) {
-        seen = seen.within(range.clone());
-    }
-    let mut unreadable = 0_u64;
-    for seen in seen {
-        let seen = seen?;
-        unreadable += u64::from(!matches!(seen, FrameSeen::Frame { .. }));
-        let shown =
-            if args.frames { raw(args, &seen, whole, &range) } else { entry(args, &seen, &range) };
-        if let Some(shown) = shown {
-            writeln!(out, "{shown}")?;
-        }
-    }
-    if unreadable > 0 {
-        // Entries may be missing above: the exit code must not say that all is well.
-        out.flush()?;
-        let places = crate::text::count(unreadable, "place", "places");
-        let said = format!("indelible: {places} could not be read; see `indelible verify`\n");
-        std::io::stderr().write_all(said.as_bytes())?;
-        return Err(Failure::Said);
-    }
-    Ok(())
 }
 
-fn state(args: &Args, out: &mut dyn Write) -> crate::Outcome {
+fn state(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
     let seen = inspect(&args.dir.dir)?;
     let Some(state) = seen.state else {
         return Err(match seen.outcome {
@@ -83,9 +57,8 @@ fn state(args: &Args, out: &mut dyn Write) -> crate::Outcome {
         });
     };
     for (name, value) in &state.cells {
-        if args.json {
-            let cell = crate::json::cells(&[(name.clone(), value.clone())]);
-            writeln!(out, "{}", cell.get(0).unwrap_or(&Value::Null))?;
+        if how.json {
+            print(out, Body::Cell(json::Cell::new(name, value)))?;
             continue;
         }
         match value {
@@ -100,71 +73,177 @@ fn state(args: &Args, out: &mut dyn Write) -> crate::Outcome {
             }
         }
     }
+    Ok(Exit::Sound)
+}
+
+/// Every entry within the range, and every reason why one is not shown.
+fn live_entries(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
+    let log = entries(&args.dir.dir)?;
+    let bounds = log.bounds();
+    let log = log.within(args.from.unwrap_or(0)..args.to.unwrap_or(u64::MAX));
+    let none = log.range().is_empty();
+    let mut lost = 0;
+    for seen in log {
+        match seen? {
+            EntrySeen::Entry { index, payload, packed: false } => {
+                entry(args, how, index, &payload, out)?;
+            }
+            EntrySeen::Entry { index, packed: true, .. } => {
+                let said = "it is compressed, and this build cannot decompress it";
+                lost += unreadable(&(index..index + 1), said.to_owned(), how, out)?;
+            }
+            EntrySeen::Missing { entries } => {
+                lost += entries.end - entries.start;
+                if how.json {
+                    print(out, Body::Missing(json::Span::from(&entries)))?;
+                } else {
+                    writeln!(out, "{}..{}  missing since a repair", entries.start, entries.end)?;
+                }
+            }
+            EntrySeen::Unreadable { entries, error } => {
+                lost += unreadable(&entries, error.to_string(), how, out)?;
+            }
+            _ => {}
+        }
+    }
+    out.flush()?;
+    let beyond = args.from.is_some_and(|from| from < bounds.start || from >= bounds.end)
+        || args.to.is_some_and(|to| to > bounds.end || to <= bounds.start);
+    let said = format!("the log holds entries {}..{} only", bounds.start, bounds.end);
+    if beyond && none {
+        let said = format!("there is no entry in that range: {said}");
+        return Err(Failure::Refused(said, None, Exit::Unreadable));
+    }
+    if beyond {
+        crate::note(how, &said, Exit::Sound);
+    }
+    if lost == 0 {
+        return Ok(Exit::Sound);
+    }
+    // The exit code must not say that all is well.
+    let lost = count(lost, "entry is", "entries are");
+    crate::note(how, &format!("{lost} not shown; see `indelible verify`"), Exit::Damaged);
+    Ok(Exit::Damaged)
+}
+
+fn entry(
+    args: &Args,
+    how: How,
+    index: u64,
+    payload: &[u8],
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    if how.json {
+        print(out, Body::Entry(json::Entry::new(index, payload, None)))?;
+    } else if args.hex {
+        let lines = hex_lines(payload);
+        writeln!(out, "{}", format!("{index}  {} bytes\n{lines}", payload.len()).trim_end())?;
+    } else {
+        writeln!(out, "{index}  {} bytes  {}", payload.len(), preview(payload, PREVIEW))?;
+    }
     Ok(())
 }
 
-/// A live entry or hole within the range.
-fn entry(args: &Args, seen: &FrameSeen, range: &Range<u64>) -> Option<String> {
-    let FrameSeen::Frame { header, payload, live: true, .. } = seen else { return None };
-    let index = header.index;
-    match header.kind {
-        Kind::Entry if range.contains(&index) => Some(if args.json {
-            json!({ "index": index, "bytes": payload.len(), "hex": hex(payload) }).to_string()
-        } else if args.hex {
-            let lines = hex_lines(payload);
-            format!("{index}  {} bytes\n{lines}", payload.len()).trim_end().to_owned()
-        } else {
-            format!("{index}  {} bytes  {}", payload.len(), preview(payload, PREVIEW))
-        }),
-        Kind::Hole => {
-            let end = decode_hole(payload)?;
-            if index >= range.end || end <= range.start {
-                return None;
-            }
-            Some(if args.json {
-                json!({ "missing": [index, end] }).to_string()
-            } else {
-                format!("{index}..{end}  missing since a repair")
-            })
-        }
-        _ => None,
+/// Says why entries are not shown. Returns how many.
+fn unreadable(
+    entries: &Range<u64>,
+    reason: String,
+    how: How,
+    out: &mut dyn Write,
+) -> Result<u64, Failure> {
+    if how.json {
+        print(out, Body::Unreadable(json::Unread::new(entries, reason)))?;
+    } else {
+        writeln!(out, "{}..{}  UNREADABLE: {reason}", entries.start, entries.end)?;
     }
+    Ok(entries.end - entries.start)
+}
+
+fn raw_frames(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
+    let whole = args.from.is_none() && args.to.is_none();
+    let range = args.from.unwrap_or(0)..args.to.unwrap_or(u64::MAX);
+    let mut seen = frames(&args.dir.dir)?;
+    if !whole {
+        seen = seen.within(range.clone());
+    }
+    let mut unreadable = 0_u64;
+    for seen in seen {
+        let seen = seen?;
+        unreadable += u64::from(!matches!(seen, FrameSeen::Frame { .. }));
+        raw(args, how, &seen, whole, &range, out)?;
+    }
+    if unreadable == 0 {
+        return Ok(Exit::Sound);
+    }
+    out.flush()?;
+    let places = count(unreadable, "place", "places");
+    let said = format!("{places} could not be read; see `indelible verify`");
+    crate::note(how, &said, Exit::Damaged);
+    Ok(Exit::Damaged)
 }
 
 /// Any frame, or a place where one should be.
-fn raw(args: &Args, seen: &FrameSeen, whole: bool, range: &Range<u64>) -> Option<String> {
-    let text = match seen {
-        FrameSeen::Frame { segment, offset, header, payload, live, .. } => {
+fn raw(
+    args: &Args,
+    how: How,
+    seen: &FrameSeen,
+    whole: bool,
+    range: &Range<u64>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let (segment, bytes, reason) = match seen {
+        FrameSeen::Frame { segment, offset, header, payload, live, packed } => {
             let indexed = matches!(header.kind, Kind::Entry | Kind::Hole);
             if !whole && indexed && !range.contains(&header.index) {
-                return None;
+                return Ok(());
             }
-            if args.json {
-                return Some(frame_json(segment, *offset, header, payload, *live).to_string());
+            if how.json {
+                let frame = json::Frame::new(segment, *offset, header, payload, *live);
+                print(out, Body::Frame(frame))?;
+                return Ok(());
             }
-            frame_text(args, segment, *offset, header, payload, *live)
+            let packed = if *packed { ", shown as it is stored" } else { "" };
+            writeln!(
+                out,
+                "{}{packed}",
+                frame_text(args, segment, *offset, header, payload, *live)
+            )?;
+            return Ok(());
         }
         FrameSeen::Unreadable { segment, range, reason } => {
-            if args.json {
-                let bytes = [range.start, range.end];
-                let reason = reason.to_string();
-                return Some(
-                    json!({ "segment": segment, "unreadable": bytes, "reason": reason })
-                        .to_string(),
-                );
-            }
-            let bytes = range.end - range.start;
-            format!("{segment} {:>10}  UNREADABLE, {bytes} bytes: {reason}", range.start)
-        }
-        FrameSeen::Illegible { segment } if args.json => {
-            json!({ "segment": segment, "unreadable": "all" }).to_string()
+            (segment.clone(), Some(range), reason.to_string())
         }
         FrameSeen::Illegible { segment } => {
-            format!("{segment}  UNREADABLE: no header, and no footer to take its place")
+            (segment.clone(), None, "no header, and no footer to take its place".to_owned())
         }
-        _ => return None,
+        FrameSeen::Absent { numbers, entries } => {
+            let held = if entries.is_empty() {
+                "no live entries".to_owned()
+            } else {
+                format!("entries {}..{}", entries.start, entries.end)
+            };
+            let more = match numbers.end - numbers.start {
+                1 => String::new(),
+                count => format!(" and the {} after it", count - 1),
+            };
+            let reason = format!("the file{more} is missing; it held {held}");
+            (format!("{:016x}-*.seg", numbers.start), None, reason)
+        }
+        _ => return Ok(()),
     };
-    Some(text)
+    if how.json {
+        let bytes = bytes.map(json::Span::from);
+        print(out, Body::Gap(json::Gap { segment, bytes, reason }))?;
+        return Ok(());
+    }
+    match bytes {
+        Some(range) => {
+            let (start, bytes) = (range.start, range.end - range.start);
+            writeln!(out, "{segment} {start:>10}  UNREADABLE, {bytes} bytes: {reason}")?;
+        }
+        None => writeln!(out, "{segment}  UNREADABLE: {reason}")?,
+    }
+    Ok(())
 }
 
 fn frame_text(
@@ -212,27 +291,4 @@ fn frame_text(
         shown.push_str(hex_lines(payload).trim_end());
     }
     shown.trim_end().to_owned()
-}
-
-fn frame_json(
-    segment: &str,
-    offset: u64,
-    header: &FrameHeader,
-    payload: &[u8],
-    live: bool,
-) -> Value {
-    json!({
-        "segment": segment,
-        "offset": offset,
-        "kind": format!("{:?}", header.kind),
-        "batch": header.sequence,
-        "first": header.is_first(),
-        "last": header.is_last(),
-        "lag": header.lag,
-        "index": header.index,
-        "length": header.length,
-        "lz4": header.is_compressed(),
-        "live": live,
-        "hex": hex(payload),
-    })
 }

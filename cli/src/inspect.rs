@@ -5,8 +5,10 @@ use std::io::Write;
 use indelible::format::CellValue;
 use indelible::inspect::{Inspection, Outcome, Role, SegmentSeen, StateSeen, describe_cell};
 
+use crate::exit::Exit;
+use crate::json::{Body, LogSeen, print};
 use crate::text::{count, in_use, size};
-use crate::{Dir, json};
+use crate::{Dir, How};
 
 /// Characters of the map of one segment.
 const MAP_WIDTH: u64 = 32;
@@ -15,19 +17,24 @@ const MAP_WIDTH: u64 = 32;
 pub(crate) struct Args {
     #[command(flatten)]
     dir: Dir,
-    /// Prints one JSON object instead.
-    #[arg(long)]
-    json: bool,
 }
 
-pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
+pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
     let seen = indelible::inspect::inspect(&args.dir.dir)?;
-    if matches!(seen.outcome, Outcome::NoLog) {
-        return Err(indelible::Error::Missing { path: seen.path }.into());
-    }
-    if args.json {
-        writeln!(out, "{}", json::inspection(&seen))?;
-        return Ok(());
+    let exit = match &seen.outcome {
+        Outcome::NoLog => return Err(indelible::Error::Missing { path: seen.path }.into()),
+        Outcome::Refuses(error) => Exit::of(error),
+        _ if seen.latent.is_some() => Exit::Damaged,
+        _ if seen.segments.iter().any(|it| !it.live.is_empty() && it.header.is_some()) => {
+            let newer = |it: &SegmentSeen| it.header.is_none_or(|error| error.damage().is_none());
+            if seen.segments.iter().all(newer) { Exit::Unreadable } else { Exit::Damaged }
+        }
+        Outcome::DropsTornTail { .. } => Exit::Torn,
+        _ => Exit::Sound,
+    };
+    if how.json {
+        print(out, Body::Inspection(Box::new(LogSeen::from(&seen))))?;
+        return Ok(exit);
     }
     head(&seen, out)?;
     slots(&seen, out)?;
@@ -35,10 +42,11 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
         cells(state, out)?;
     }
     segments(&seen, out)?;
-    files(&seen, out)
+    files(&seen, out)?;
+    Ok(exit)
 }
 
-fn head(seen: &Inspection, out: &mut dyn Write) -> crate::Outcome {
+fn head(seen: &Inspection, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "log       {}", seen.path.display())?;
     if let Some(state) = &seen.state {
         writeln!(out, "uuid      {}", state.uuid)?;
@@ -55,6 +63,10 @@ fn head(seen: &Inspection, out: &mut dyn Write) -> crate::Outcome {
         && let Some(advice) = crate::advice(error)
     {
         writeln!(out, "          {advice}")?;
+    }
+    if let Some(error) = &seen.latent {
+        writeln!(out, "and then  {error}")?;
+        writeln!(out, "          an open does not look there; the first read or roll is refused")?;
     }
     Ok(())
 }
@@ -76,8 +88,8 @@ fn outcome(outcome: &Outcome) -> String {
             let name = path.file_name().unwrap_or(path.as_os_str()).display();
             let bytes = if *bytes > 0 { format!(" ({})", size(*bytes)) } else { String::new() };
             format!(
-                "drops a torn end: batch {sequence} in {name} at byte {offset}{bytes}, which was \
-                 never acknowledged"
+                "drops a torn end: batch {sequence} in {name} at byte {offset}{bytes}, and nothing shows \
+                 that it was acknowledged"
             )
         }
         Outcome::Refuses(error) => format!("refuses: {error}"),
@@ -85,7 +97,7 @@ fn outcome(outcome: &Outcome) -> String {
     }
 }
 
-fn slots(seen: &Inspection, out: &mut dyn Write) -> crate::Outcome {
+fn slots(seen: &Inspection, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "\nmetadata")?;
     if seen.slots.is_empty() {
         writeln!(out, "  (none)")?;
@@ -111,7 +123,7 @@ fn slots(seen: &Inspection, out: &mut dyn Write) -> crate::Outcome {
     Ok(())
 }
 
-pub(crate) fn cells(state: &StateSeen, out: &mut dyn Write) -> crate::Outcome {
+fn cells(state: &StateSeen, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "\ncells")?;
     if state.cells.is_empty() {
         writeln!(out, "  (none)")?;
@@ -129,14 +141,27 @@ pub(crate) fn cells(state: &StateSeen, out: &mut dyn Write) -> crate::Outcome {
     Ok(())
 }
 
-fn segments(seen: &Inspection, out: &mut dyn Write) -> crate::Outcome {
+fn segments(seen: &Inspection, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "\nsegments  (# live, - trimmed, x truncated, . free)")?;
     if seen.segments.is_empty() {
         writeln!(out, "  (none)")?;
     }
+    for gone in &seen.absent {
+        let last = gone.end - 1;
+        let numbers =
+            if gone.start == last { last.to_string() } else { format!("{}-{last}", gone.start) };
+        writeln!(out, "  {numbers:>6}  MISSING: the log names it, and there is no such file")?;
+    }
     for segment in &seen.segments {
-        let role = json::role(segment.role);
-        let range = if segment.role == Role::Unnamed {
+        let role = match segment.role {
+            Role::Tail => "tail",
+            Role::Sealed => "sealed",
+            _ => "unnamed",
+        };
+        let known = seen.state.is_some();
+        let range = if segment.role == Role::Unnamed && !known {
+            "whether it counts cannot be told".to_owned()
+        } else if segment.role == Role::Unnamed {
             "named by no checkpoint".to_owned()
         } else {
             let holes = if segment.holes { ", with holes" } else { "" };
@@ -176,15 +201,18 @@ fn map(segment: &SegmentSeen) -> String {
     map
 }
 
-fn files(seen: &Inspection, out: &mut dyn Write) -> crate::Outcome {
+fn files(seen: &Inspection, out: &mut dyn Write) -> std::io::Result<()> {
     if !seen.side_files.is_empty() {
         writeln!(out, "\nside files")?;
     }
     for file in &seen.side_files {
-        let cell = file
-            .cell
-            .as_ref()
-            .map_or_else(|| "nothing refers to it".to_owned(), |cell| format!("value of {cell}"));
+        let cell = file.cell.as_ref().map_or_else(
+            || match seen.state {
+                Some(_) => "nothing refers to it".to_owned(),
+                None => "whether something refers to it cannot be told".to_owned(),
+            },
+            |cell| format!("value of {cell}"),
+        );
         writeln!(out, "  {}  {:>9}  {cell}", file.name, size(file.bytes))?;
     }
     writeln!(out, "\ndisk      {} altogether", size(seen.disk.bytes))?;

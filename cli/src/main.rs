@@ -4,15 +4,17 @@
 //! library, so a host program can do the same. No subcommand but `repair --apply`, `refill` and
 //! `backup` writes a byte into the log's directory.
 //!
-//! Exit codes: 0 all is well, 1 something is wrong with the log or the call failed, 2 wrong usage, 130
-//! interrupted.
+//! What an exit code says is in `exit`.
 
 mod backup;
 mod bench;
+mod compare;
 mod dump;
+mod exit;
 mod inspect;
 mod json;
 mod manual;
+mod progress;
 mod refill;
 mod repair;
 mod text;
@@ -22,14 +24,29 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use self::exit::Exit;
 
 /// Looks inside the write-ahead logs of the `indelible` engine, checks and mends them.
 #[derive(Debug, Parser)]
 #[command(name = "indelible", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
+    #[command(flatten)]
+    how: How,
     #[command(subcommand)]
     command: Command,
+}
+
+/// How everything is said.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct How {
+    /// Prints JSON instead: one document, or one a line (docs/schema of the repository). Errors too.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Says nothing about progress.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -39,10 +56,14 @@ enum Command {
     Inspect(inspect::Args),
     /// Prints entries, raw frames or state cells. Writes nothing; safe beside a running process.
     Dump(dump::Args),
-    /// Reads and checks every byte. Exit code 0 for a clean log or a torn tail, 1 for damage.
-    /// Writes nothing; safe beside a running process.
+    /// Reads and checks every byte, and says of each damage what it means. Writes nothing; safe
+    /// beside a running process.
     Verify(verify::Args),
-    /// Copies a log that no process has open into a new directory, and verifies the copy.
+    /// Compares two logs of one group: checksums range by range, and the first difference. Writes
+    /// nothing; safe beside running processes.
+    Compare(compare::Args),
+    /// Copies a log that no process has open into a new directory, and verifies the copy. Changes
+    /// nothing in the log, which may be on a read-only mount.
     Backup(backup::Args),
     /// Measures what a durable append costs on a disk, strategy by strategy, and recommends one.
     Bench(bench::Args),
@@ -59,17 +80,30 @@ enum Command {
     Man,
 }
 
-/// Why a subcommand did not end well.
+/// Why a subcommand did not come to its end.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The library refused or failed.
     Log(indelible::Error),
+    /// It was refused here: what, what to do about it, and the exit code.
+    Refused(String, Option<&'static str>, Exit),
     /// The output could not be written.
     Output(io::Error),
-    /// It was said already: only the exit code is left.
-    Said,
     /// The user had enough of it.
     Interrupted,
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Log(error) => Exit::of(error),
+            Self::Refused(_, _, exit) => *exit,
+            // Whoever reads our output has enough of it.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Sound,
+            Self::Output(_) => Exit::Unreadable,
+            Self::Interrupted => Exit::Interrupted,
+        }
+    }
 }
 
 impl From<indelible::Error> for Failure {
@@ -84,60 +118,110 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What shells say of a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
+pub(crate) type Outcome = Result<Exit, Failure>;
 
-pub(crate) type Outcome = Result<(), Failure>;
+/// The command line, with the table of exit codes below the help of every command.
+pub(crate) fn command() -> clap::Command {
+    let table = format!("Exit codes:\n{}", Exit::table());
+    let mut command = Cli::command().after_help(table.clone());
+    let names: Vec<String> = command.get_subcommands().map(|it| it.get_name().to_owned()).collect();
+    for name in names {
+        command = command.mut_subcommand(name, |it| it.after_help(table.clone()));
+    }
+    command
+}
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let parsed = command().try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error).into(),
+    };
     let mut out = BufWriter::new(io::stdout().lock());
-    let outcome = run(&cli.command, &mut out).and_then(|()| Ok(out.flush()?));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has enough of it.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
-        }
+    let outcome = run(&cli.command, cli.how, &mut out);
+    // What was printed so far comes before the reason for stopping.
+    let flushed = out.flush().map_err(Failure::Output);
+    match outcome.and_then(|exit| flushed.map(|()| exit)) {
+        Ok(exit) => exit.into(),
         Err(failure) => {
-            // What was printed so far comes before the reason for stopping.
-            let _unheard = out.flush();
-            complain(&failure);
-            match failure {
-                Failure::Interrupted => ExitCode::from(INTERRUPTED),
-                _ => ExitCode::FAILURE,
-            }
+            complain(&failure, cli.how.json);
+            failure.exit().into()
         }
     }
 }
 
-fn run(command: &Command, out: &mut dyn Write) -> Outcome {
+/// Help, or what is wrong with the command line.
+fn misused(error: &clap::Error) -> Exit {
+    if error.use_stderr() && std::env::args().any(|argument| argument == "--json") {
+        let message = error.to_string().trim_end().to_owned();
+        say_json(&json::Failed::new(message, None, Exit::Usage));
+        return Exit::Usage;
+    }
+    // The terminal may be gone.
+    let _unheard = error.print();
+    if error.use_stderr() { Exit::Usage } else { Exit::Sound }
+}
+
+fn run(command: &Command, how: How, out: &mut dyn Write) -> Outcome {
     match command {
-        Command::Inspect(args) => inspect::run(args, out),
-        Command::Dump(args) => dump::run(args, out),
-        Command::Verify(args) => verify::run(args, out),
-        Command::Backup(args) => backup::run(args, out),
+        Command::Inspect(args) => inspect::run(args, how, out),
+        Command::Dump(args) => dump::run(args, how, out),
+        Command::Verify(args) => verify::run(args, how, out),
+        Command::Compare(args) => compare::run(args, how, out),
+        Command::Backup(args) => backup::run(args, how, out),
         Command::Bench(args) => bench::run(args, out),
-        Command::Repair(args) => repair::run(args, out),
-        Command::Refill(args) => refill::run(args, out),
+        Command::Repair(args) => repair::run(args, how, out),
+        Command::Refill(args) => refill::run(args, how, out),
         Command::Completions { shell } => manual::completions(*shell, out),
         Command::Man => manual::page(out),
     }
 }
 
+/// One line of standard error. If even this cannot be written, there is nobody to tell.
+fn say(text: &str) {
+    let _unheard = writeln!(io::stderr().lock(), "indelible: {text}");
+}
+
+/// What belongs beside the output and is no reason to stop.
+pub(crate) fn note(how: How, text: &str, exit: Exit) {
+    if how.json {
+        return say_json(&json::Failed::new(text.to_owned(), None, exit));
+    }
+    say(text);
+}
+
+fn say_json(failed: &json::Failed) {
+    let _unheard = json::print(&mut io::stderr().lock(), json::Body::Error(failed.clone()));
+}
+
 /// The reason on standard error, and what to do about it.
-fn complain(failure: &Failure) {
-    let mut err = io::stderr().lock();
-    // If even this cannot be written, there is nobody to tell.
-    let _unheard = match failure {
-        Failure::Log(error) => {
-            let advice = advice(error).map(|line| format!("  {line}\n")).unwrap_or_default();
-            write!(err, "indelible: {error}\n{advice}")
-        }
-        Failure::Output(error) => writeln!(err, "indelible: cannot write the output: {error}"),
-        Failure::Interrupted => writeln!(err, "indelible: interrupted; everything is as it was"),
-        Failure::Said => Ok(()),
+fn complain(failure: &Failure, as_json: bool) {
+    let exit = failure.exit();
+    let (message, advice) = match failure {
+        Failure::Log(error) if as_json => return say_json(&json::Failed::from(error)),
+        Failure::Log(error) => (error.to_string(), advice_for(error)),
+        Failure::Refused(message, advice, _) => (message.clone(), advice.map(str::to_owned)),
+        Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return,
+        Failure::Output(error) => (format!("cannot write the output: {error}"), None),
+        Failure::Interrupted => ("interrupted; everything is as it was".to_owned(), None),
     };
+    if as_json {
+        return say_json(&json::Failed::new(message, advice.as_deref(), exit));
+    }
+    say(&message);
+    if let Some(advice) = advice {
+        let _unheard = writeln!(io::stderr().lock(), "  {advice}");
+    }
+}
+
+/// What the operator can do, with what a look around shows.
+fn advice_for(error: &indelible::Error) -> Option<String> {
+    if let indelible::Error::Missing { path } = error
+        && let Some(below) = text::log_below(path)
+    {
+        return Some(format!("there is one in {}", below.display()));
+    }
+    advice(error).map(str::to_owned)
 }
 
 /// What the operator can do, in one line.

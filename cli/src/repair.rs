@@ -2,9 +2,13 @@
 
 use std::io::Write;
 
-use indelible::repair::{Obstacle, Plan, apply, plan};
+use indelible::inspect::{Outcome as Open, inspect};
+use indelible::repair::{Obstacle, Plan, Repair, plan_with};
 
-use crate::{Dir, Failure};
+use crate::exit::Exit;
+use crate::json::{Body, Planned, print};
+use crate::progress::{Meter, Unit};
+use crate::{Dir, How};
 
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true)))]
@@ -19,58 +23,97 @@ pub(crate) struct Args {
     apply: bool,
 }
 
-pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
+pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
+    let mut meter = Meter::new("reading", Unit::Bytes, how.quiet);
     if args.plan {
-        return say(&plan(&args.dir.dir)?, out);
+        let plan = plan_with(&args.dir.dir, &mut |it| meter.at(it))?;
+        drop(meter);
+        let exit = judge(args, &plan)?;
+        if how.json {
+            print(out, Body::Plan(Planned::new(&plan, None)))?;
+        } else {
+            say(&plan, exit, out)?;
+        }
+        return Ok(exit);
     }
-    // The plan first: what cannot be done is explained, not only refused.
-    let planned = plan(&args.dir.dir)?;
-    if let Some(obstacle) = &planned.obstacle {
-        return refuse(obstacle, out);
+    let repair = Repair::prepare(&args.dir.dir, &mut |it| meter.at(it))?;
+    drop(meter);
+    // What cannot be done is explained, not only refused.
+    if repair.plan().obstacle.is_some() || repair.plan().is_empty() {
+        let exit = judge(args, repair.plan())?;
+        if how.json {
+            print(out, Body::Repair(Planned::new(repair.plan(), None)))?;
+        } else if let Some(obstacle) = &repair.plan().obstacle {
+            refuse(obstacle, out)?;
+        } else {
+            writeln!(out, "nothing to repair, nothing was changed")?;
+        }
+        return Ok(exit);
     }
-    let (done, kept) = apply(&args.dir.dir)?;
-    let Some(kept) = kept else {
-        writeln!(out, "nothing to repair, nothing was changed")?;
-        return Ok(());
-    };
+    let mut meter = Meter::new("writing", Unit::Bytes, how.quiet);
+    let (done, kept) = repair.carry_out(&mut |it| meter.at(it))?;
+    drop(meter);
+    let kept = kept.map(|kept| kept.display().to_string());
+    let exit = if done.losses.is_empty() { Exit::Sound } else { Exit::Damaged };
+    if how.json {
+        print(out, Body::Repair(Planned::new(&done, kept)))?;
+        return Ok(exit);
+    }
     writeln!(out, "done")?;
     steps(&done, out)?;
     losses("lost", &done, out)?;
-    writeln!(out, "the files as they were are in {}", kept.display())?;
-    if done.losses.is_empty() {
-        return Ok(());
+    if let Some(kept) = kept {
+        writeln!(out, "the files as they were are in {kept}")?;
     }
-    writeln!(out, "next: `indelible refill` with the log of a peer")?;
-    Ok(())
+    if !done.losses.is_empty() {
+        writeln!(out, "next: `indelible refill` with the log of a peer")?;
+    }
+    Ok(exit)
 }
 
-fn say(plan: &Plan, out: &mut dyn Write) -> crate::Outcome {
+/// What the log is, with a plan that changes nothing, or as it would be repaired.
+fn judge(args: &Args, plan: &Plan) -> Result<Exit, indelible::Error> {
+    if !plan.is_empty() {
+        return Ok(Exit::Damaged);
+    }
+    Ok(match inspect(&args.dir.dir)?.outcome {
+        Open::DropsTornTail { .. } => Exit::Torn,
+        Open::Refuses(error) => Exit::of(&error),
+        _ => Exit::Sound,
+    })
+}
+
+fn say(plan: &Plan, exit: Exit, out: &mut dyn Write) -> std::io::Result<()> {
     if let Some(obstacle) = &plan.obstacle {
         return refuse(obstacle, out);
     }
     if plan.is_empty() {
-        writeln!(out, "nothing to repair; a torn end is dropped by the next open")?;
-        return Ok(());
+        return match exit {
+            Exit::Torn => writeln!(out, "nothing to repair; the next open drops the torn end"),
+            Exit::Damaged => {
+                writeln!(out, "nothing to repair; entries are missing since an earlier repair")?;
+                writeln!(out, "next: `indelible refill` with the log of a peer")
+            }
+            _ => writeln!(out, "nothing to repair"),
+        };
     }
     writeln!(out, "would be done")?;
     steps(plan, out)?;
     losses("would be lost", plan, out)?;
     writeln!(out, "a copy of every file that changes would be kept in DIR/repair-<n>")?;
-    writeln!(out, "nothing was changed; --apply does it")?;
-    Ok(())
+    writeln!(out, "nothing was changed; --apply does it")
 }
 
-fn steps(plan: &Plan, out: &mut dyn Write) -> crate::Outcome {
+fn steps(plan: &Plan, out: &mut dyn Write) -> std::io::Result<()> {
     for step in &plan.steps {
         writeln!(out, "  - {step}")?;
     }
     Ok(())
 }
 
-fn losses(title: &str, plan: &Plan, out: &mut dyn Write) -> crate::Outcome {
+fn losses(title: &str, plan: &Plan, out: &mut dyn Write) -> std::io::Result<()> {
     if plan.losses.is_empty() {
-        writeln!(out, "{title}: nothing")?;
-        return Ok(());
+        return writeln!(out, "{title}: nothing");
     }
     writeln!(out, "{title}")?;
     for loss in &plan.losses {
@@ -79,11 +122,10 @@ fn losses(title: &str, plan: &Plan, out: &mut dyn Write) -> crate::Outcome {
     Ok(())
 }
 
-fn refuse(obstacle: &Obstacle, out: &mut dyn Write) -> crate::Outcome {
+fn refuse(obstacle: &Obstacle, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "cannot be repaired")?;
     for line in obstacle.to_string().lines() {
         writeln!(out, "  {line}")?;
     }
-    writeln!(out, "nothing was changed")?;
-    Err(Failure::Said)
+    writeln!(out, "nothing was changed")
 }

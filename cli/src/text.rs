@@ -1,8 +1,16 @@
 //! Numbers, bytes and findings as text for people.
 
 use std::fmt::Write;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use indelible::inspect::{Finding, InUse};
+
+use crate::Failure;
+use crate::exit::Exit;
+
+/// Logs below a directory that are looked at, to name one.
+const FEW: usize = 64;
 
 /// Bytes in the largest unit that keeps the number above one.
 pub(crate) fn size(bytes: u64) -> String {
@@ -62,6 +70,38 @@ pub(crate) fn hex_lines(bytes: &[u8]) -> String {
         let _infallible = writeln!(out, "    {:06x}  {:39}  {text}", nth * 16, pairs.join(" "));
     }
     out
+}
+
+/// Ranges as text; of many, the first.
+pub(crate) fn ranges(ranges: &[Range<u64>]) -> String {
+    const SHOWN: usize = 8;
+    let first = ranges.iter().take(SHOWN).map(|range| format!("{}..{}", range.start, range.end));
+    let mut shown: Vec<String> = first.collect();
+    if ranges.len() > SHOWN {
+        shown.push(format!("and {} more ranges", ranges.len() - SHOWN));
+    }
+    shown.join(", ")
+}
+
+/// Refuses a range that ends before it begins.
+pub(crate) fn check_range(from: Option<u64>, to: Option<u64>) -> Result<(), Failure> {
+    match (from, to) {
+        (Some(from), Some(to)) if from >= to => Err(Failure::Refused(
+            format!("--from {from} is not before --to {to}: there is nothing between them"),
+            Some("indexes are half-open: --from 5 --to 7 shows 5 and 6"),
+            Exit::Usage,
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A directory right below this one that holds a log.
+pub(crate) fn log_below(path: &Path) -> Option<PathBuf> {
+    let below = std::fs::read_dir(path).ok()?.flatten().map(|entry| entry.path());
+    let mut logs: Vec<PathBuf> =
+        below.filter(|path| path.join("metadata").is_file()).take(FEW).collect();
+    logs.sort();
+    logs.into_iter().next()
 }
 
 /// Whether the log is open somewhere, in words.

@@ -1,53 +1,45 @@
 //! `indelible verify`: every byte, and what is wrong with it.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
-use indelible::inspect::{Health, InUse, Progress, Verification};
-use serde_json::json;
+use indelible::inspect::{Health, InUse, Meaning, Verification};
 
+use crate::exit::Exit;
+use crate::json::{Body, Checked, print};
+use crate::progress::{Meter, Unit};
 use crate::text::{count, finding, size};
-use crate::{Dir, Failure};
+use crate::{Dir, How};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     dir: Dir,
-    /// Prints one JSON object instead.
-    #[arg(long)]
-    json: bool,
 }
 
-pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
-    let mut shown = u64::MAX;
-    let show = std::io::stderr().is_terminal();
-    let seen = indelible::inspect::verify(&args.dir.dir, &mut |progress| {
-        if show {
-            progress_line(progress, &mut shown);
-        }
-    })?;
-    if show {
-        // A clean line for what follows; the terminal may be gone.
-        let _unheard = std::io::stderr().write_all(b"\r\x1b[K");
-    }
-    if args.json {
-        writeln!(out, "{}", as_json(&seen))?;
+pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
+    let mut meter = Meter::new("verify", Unit::Bytes, how.quiet);
+    let seen = indelible::inspect::verify(&args.dir.dir, &mut |progress| meter.at(progress))?;
+    drop(meter);
+    if how.json {
+        print(out, Body::Verification(Checked::from(&seen)))?;
     } else {
         report(&seen, out)?;
     }
-    let sound = matches!(seen.health, Health::Clean | Health::TornTail { .. });
-    if sound { Ok(()) } else { Err(Failure::Said) }
+    Ok(match seen.health {
+        Health::Clean => Exit::Sound,
+        Health::TornTail { .. } => Exit::Torn,
+        Health::Damaged if is_only_newer(&seen) => Exit::Unreadable,
+        _ => Exit::Damaged,
+    })
 }
 
-fn progress_line(progress: Progress, shown: &mut u64) {
-    let percent = progress.done * 100 / progress.total.max(1);
-    if percent != *shown {
-        *shown = percent;
-        let line = format!("\rverifying: {percent} % of {}", size(progress.total));
-        let _unheard = std::io::stderr().write_all(line.as_bytes());
-    }
+/// Whether nothing is wrong but that a newer build has to read it.
+fn is_only_newer(seen: &Verification) -> bool {
+    let mut losses = seen.findings.iter().map(|it| it.meaning).filter(|it| it.is_loss());
+    losses.all(|meaning| meaning == Meaning::Unsupported)
 }
 
-pub(crate) fn report(seen: &Verification, out: &mut dyn Write) -> crate::Outcome {
+fn report(seen: &Verification, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(
         out,
         "read {}: {}, {}",
@@ -65,38 +57,25 @@ pub(crate) fn report(seen: &Verification, out: &mut dyn Write) -> crate::Outcome
     for found in &seen.findings {
         write!(out, "{}", finding(found))?;
     }
-    for hole in &seen.holes {
-        writeln!(out, "  entries {}..{} are missing since a repair", hole.start, hole.end)?;
+    if !seen.holes.is_empty() {
+        let holes = crate::text::ranges(&seen.holes);
+        writeln!(out, "  entries {holes} are missing since a repair")?;
     }
     match &seen.health {
         Health::Clean => writeln!(out, "CLEAN")?,
         Health::TornTail { path, offset } => {
             let path = path.display();
             writeln!(out, "TORN TAIL in {path} at byte {offset}")?;
-            writeln!(out, "  as a crash leaves it; the next open drops it, nobody was told of it")?;
+            writeln!(
+                out,
+                "  as a crash leaves it; the next open drops it, nothing shows that it was acknowledged"
+            )?;
         }
         Health::Incomplete => writeln!(out, "INCOMPLETE: refill it from a peer")?,
+        _ if is_only_newer(seen) => {
+            writeln!(out, "NEWER: the rest is sound; use the build that wrote it")?;
+        }
         _ => writeln!(out, "DAMAGED")?,
     }
     Ok(())
-}
-
-fn as_json(seen: &Verification) -> serde_json::Value {
-    let (health, torn) = match &seen.health {
-        Health::Clean => ("clean", None),
-        Health::TornTail { path, offset } => {
-            ("torn tail", Some(json!({ "path": path.display().to_string(), "offset": offset })))
-        }
-        Health::Incomplete => ("incomplete", None),
-        _ => ("damaged", None),
-    };
-    json!({
-        "health": health,
-        "torn": torn,
-        "findings": seen.findings.iter().map(crate::json::finding).collect::<Vec<_>>(),
-        "holes": seen.holes.iter().map(|hole| [hole.start, hole.end]).collect::<Vec<_>>(),
-        "entries": seen.entries,
-        "segments": seen.segments,
-        "bytes": seen.bytes,
-    })
 }

@@ -29,6 +29,7 @@ use self::leftover::Workplace;
 use self::report::{Place, Report, VERSION, rows};
 use self::turns::Run;
 use crate::Failure;
+use crate::exit::Exit;
 
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
@@ -85,10 +86,12 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
     }
     if args.json {
         let text = serde_json::to_string_pretty(&report).map_err(std::io::Error::from)?;
-        return Ok(writeln!(out, "{text}")?);
+        writeln!(out, "{text}")?;
+        return Ok(Exit::Sound);
     }
     if args.report {
-        return Ok(table::markdown(&report, out)?);
+        table::markdown(&report, out)?;
+        return Ok(Exit::Sound);
     }
     for place in &report.places {
         table::place(&report, place, out)?;
@@ -99,7 +102,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
     if let Some(old) = &old {
         table::comparison(&report, old, out)?;
     }
-    Ok(())
+    Ok(Exit::Sound)
 }
 
 fn measure_all(args: &Args) -> Result<Report, Failure> {
@@ -183,7 +186,7 @@ fn remove_leftovers(dirs: &[PathBuf], out: &mut dyn Write) -> crate::Outcome {
             writeln!(out, "removed {}", path.display())?;
         }
     }
-    Ok(())
+    Ok(Exit::Sound)
 }
 
 fn read_report(file: &Path) -> Result<Report, Failure> {

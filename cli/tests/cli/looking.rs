@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use indelible::{Batch, Log};
+
 use super::damage::{find, flip, restate_version};
 use super::{Place, build, check_untouched, indelible};
 
@@ -106,6 +108,52 @@ fn a_missing_snapshot_is_named() {
 }
 
 #[test]
+fn a_damaged_snapshot_is_damage_to_verify_and_to_repair() {
+    let place = Place::new();
+    place.closed();
+    for file in fs::read_dir(place.log()).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|end| end == "side") {
+            flip(&path, 3);
+        }
+    }
+    check_untouched(&place, "damaged_snapshot_verify", &["verify"], &[&place.log()]);
+    check_untouched(&place, "damaged_snapshot_plan", &["repair", "--plan"], &[&place.log()]);
+}
+
+#[test]
+fn a_future_version_in_one_segment_is_told_as_such() {
+    let place = Place::new();
+    place.closed();
+    restate_version(&place.segment(2), 0, 128, 2);
+    look(&place, "future_segment");
+    check_untouched(&place, "future_segment_plan", &["repair", "--plan"], &[&place.log()]);
+}
+
+#[test]
+fn damage_before_the_checkpoint_hides_nothing_behind_it() {
+    let place = Place::new();
+    let live = place.path("live");
+    let log = Log::create(&live, &super::options()).unwrap();
+    for index in 0..10 {
+        log.append(format!("old entry {index}").as_bytes()).unwrap();
+    }
+    log.maintain().unwrap();
+    let mut batch = Batch::new();
+    batch.truncate(5);
+    for index in 5..12 {
+        batch.append(format!("new entry {index}").into_bytes());
+    }
+    log.commit(&batch).unwrap();
+    super::copy(&live, &place.log());
+    drop(log);
+    fs::remove_dir_all(&live).unwrap();
+    fs::remove_file(place.log().join("lock")).unwrap();
+    flip(&place.segment(1), 4120);
+    look(&place, "stale");
+}
+
+#[test]
 fn a_future_version_is_not_damage() {
     let place = Place::new();
     place.closed();
@@ -132,22 +180,42 @@ fn a_directory_without_a_log_is_said_to_have_none() {
 }
 
 #[test]
-fn json_is_one_object_or_one_a_line() {
+fn a_log_one_level_down_is_pointed_at() {
     let place = Place::new();
     place.closed();
-    for arguments in [
-        &["inspect", "--json"][..],
-        &["verify", "--json"],
-        &["dump", "--json"],
-        &["dump", "--json", "--frames"],
-        &["dump", "--json", "--state"],
-    ] {
-        let output = indelible(arguments, &[&place.log()]);
-        assert!(output.status.success(), "{arguments:?}");
-        for line in String::from_utf8(output.stdout).unwrap().lines() {
-            let value: serde_json::Value = serde_json::from_str(line).unwrap();
-            assert!(value.is_object(), "{arguments:?}: {line}");
-        }
+    check_untouched(&place, "one_level_down", &["inspect"], &[place.directory.path()]);
+}
+
+#[test]
+fn ranges_that_do_not_exist_are_named() {
+    let place = Place::new();
+    let log = place.closed();
+    check_untouched(&place, "range_partly", &["dump", "--from", "12", "--to", "20"], &[&log]);
+    check_untouched(&place, "range_beyond", &["dump", "--from", "20"], &[&log]);
+    check_untouched(&place, "range_backwards", &["dump", "--from", "7", "--to", "5"], &[&log]);
+}
+
+#[test]
+fn exit_codes_are_one_table() {
+    let place = Place::new();
+    let log = place.closed();
+    let code = |arguments: &[&str], paths: &[&std::path::Path]| {
+        indelible(arguments, paths).status.code().unwrap()
+    };
+    for command in [&["inspect"][..], &["verify"], &["dump"], &["repair", "--plan"]] {
+        assert_eq!(code(command, &[&log]), 0, "{command:?}");
+        assert_eq!(code(command, &[&place.path("nowhere")]), 4, "{command:?}");
+        assert_eq!(code(&[command, &["--nonsense"]].concat(), &[&log]), 2, "{command:?}");
+        let help = indelible(&[command, &["--help"]].concat(), &[]);
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!(help.contains("Exit codes:") && help.contains("130  interrupted"), "{help}");
+    }
+    assert_eq!(code(&["compare"], &[&log, &log]), 0);
+    assert_eq!(code(&["compare"], &[&log, &place.path("nowhere")]), 4);
+    let sealed = place.segment(2);
+    flip(&sealed, find(&sealed, "entry 8 ") + 5000);
+    for command in [&["verify"][..], &["dump"], &["repair", "--plan"]] {
+        assert_eq!(code(command, &[&log]), 3, "{command:?}");
     }
 }
 
@@ -158,7 +226,11 @@ fn completions_and_the_manual_are_made() {
         assert!(String::from_utf8(output.stdout).unwrap().contains("inspect"), "{shell}");
     }
     let page = String::from_utf8(indelible(&["man"], &[]).stdout).unwrap();
-    assert!(page.contains(".SH REPAIR") && page.contains("indelible"), "{page}");
+    for part in [".SH INDELIBLE REPAIR", ".SH EXIT STATUS", ".SH EXAMPLES"] {
+        assert!(page.contains(part), "{part} is not in\n{page}");
+    }
+    // Pages that do not exist.
+    assert!(!page.contains("(1)"), "{page}");
 }
 
 #[test]

@@ -12,9 +12,11 @@
 
 mod backup;
 mod bench;
+mod compare;
 mod damage;
 mod looking;
 mod repair;
+mod schema;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -35,7 +35,7 @@ fn repair_and_refill(place: &Place, condition: &str, missing: std::ops::Range<u6
     check(
         place,
         &format!("{condition}_refill"),
-        &["refill", "--to", "14", "--from", peer.to_str().unwrap()],
+        &["refill", "--to", "14", "--force", "--from", peer.to_str().unwrap()],
         &[&log],
     );
     let (whole, report) = Log::open(&log, &options()).unwrap();
@@ -68,7 +68,7 @@ fn a_missing_segment_becomes_a_hole_and_is_refilled() {
     place.closed();
     fs::remove_file(place.segment(2)).unwrap();
     // Only the first entry of the segment before is certain not to have been replaced.
-    repair_and_refill(&place, "repair_segment", 3..12);
+    repair_and_refill(&place, "repair_segment", 6..12);
 }
 
 #[test]
@@ -114,6 +114,17 @@ fn a_damaged_header_or_footer_costs_nothing() {
     log.close().unwrap();
 }
 
+/// A repair that does nothing leaves nothing but the lock it took.
+fn check_but_lock(place: &Place, snapshot: &str) {
+    let lock = place.log().join("lock");
+    let mut before = bytes_of(&place.log());
+    check(place, snapshot, &["repair", "--apply"], &[&place.log()]);
+    let mut after = bytes_of(&place.log());
+    before.remove(&lock);
+    after.remove(&lock);
+    assert!(before == after, "{snapshot} changed the log");
+}
+
 #[test]
 fn what_cannot_be_repaired_is_explained() {
     let place = Place::new();
@@ -122,11 +133,11 @@ fn what_cannot_be_repaired_is_explained() {
     let sound = fs::read(&metadata).unwrap();
     flip(&metadata, 100);
     flip(&metadata, 5000);
-    check_untouched(&place, "repair_both_slots", &["repair", "--apply"], &[&place.log()]);
+    check_but_lock(&place, "repair_both_slots");
     fs::write(&metadata, sound).unwrap();
     let tail = place.segment(3);
     fs::remove_file(&tail).unwrap();
-    check_untouched(&place, "repair_tail_gone", &["repair", "--apply"], &[&place.log()]);
+    check_but_lock(&place, "repair_tail_gone");
 }
 
 #[test]
@@ -136,11 +147,7 @@ fn a_sound_log_is_left_alone() {
     let tail = place.segment(3);
     flip(&tail, find(&tail, "the last one"));
     check_untouched(&place, "repair_torn", &["repair", "--plan"], &[&place.log()]);
-    let before = bytes_of(&place.log());
-    check(&place, "repair_torn_apply", &["repair", "--apply"], &[&place.log()]);
-    let mut after = bytes_of(&place.log());
-    after.remove(&place.log().join("lock"));
-    assert!(before == after);
+    check_but_lock(&place, "repair_torn_apply");
 }
 
 #[test]
@@ -161,7 +168,7 @@ fn refill_says_what_it_still_lacks() {
     let sealed = place.segment(2);
     flip(&sealed, find(&sealed, "entry 8 ") + 5000);
     flip(&sealed, find(&sealed, "entry 10 ") + 5000);
-    assert!(indelible(&["repair", "--apply"], &[&place.log()]).status.success());
+    assert_eq!(indelible(&["repair", "--apply"], &[&place.log()]).status.code(), Some(3));
     let peer = place.path("peer");
     build(&peer).close().unwrap();
     let from = ["refill", "--to", "9", "--from", peer.to_str().unwrap()];
@@ -169,4 +176,77 @@ fn refill_says_what_it_still_lacks() {
     // The rest by what the peer states as decided.
     check(&place, "refill_rest", &["refill", "--from", peer.to_str().unwrap()], &[&place.log()]);
     check(&place, "refill_nothing", &["refill", "--from", peer.to_str().unwrap()], &[&place.log()]);
+}
+
+#[test]
+fn nothing_is_taken_from_a_log_that_is_not_of_the_group() {
+    let place = Place::new();
+    place.closed();
+    let sealed = place.segment(2);
+    flip(&sealed, find(&sealed, "entry 8 ") + 5000);
+    assert_eq!(indelible(&["repair", "--apply"], &[&place.log()]).status.code(), Some(3));
+    // Other bytes at the same indexes.
+    let other = place.path("other");
+    let log = Log::create(&other, &options()).unwrap();
+    for index in 0..14_u64 {
+        log.append(&[7; 32]).unwrap();
+        let mut batch = Batch::new();
+        batch.set("omnipaxos.decided", index.to_le_bytes().to_vec());
+        log.commit(&batch).unwrap();
+    }
+    log.close().unwrap();
+    let from = other.to_str().unwrap();
+    check_untouched(&place, "refill_foreign", &["refill", "--from", from], &[&place.log()]);
+    let forced = ["refill", "--force", "--from", from];
+    check_untouched(&place, "refill_foreign_forced", &forced, &[&place.log()]);
+    // Nothing in common, and nothing decided.
+    let short = place.path("short");
+    Log::create(&short, &options()).unwrap().close().unwrap();
+    let from = short.to_str().unwrap();
+    check_untouched(&place, "refill_unstated", &["refill", "--from", from], &[&place.log()]);
+    let peer = place.path("peer");
+    build(&peer).close().unwrap();
+    let from = peer.to_str().unwrap();
+    let beyond = ["refill", "--to", "14", "--from", from];
+    check_untouched(&place, "refill_undecided", &beyond, &[&place.log()]);
+}
+
+#[test]
+fn any_number_of_neighbouring_segments_is_refilled() {
+    for lost in [1_u64, 2, 6] {
+        let place = Place::new();
+        let peer = place.path("peer");
+        for path in [&place.log(), &peer] {
+            let log = Log::create(path, &options()).unwrap();
+            let mut batch = Batch::new();
+            // Small entries: their offset tables take more than one segment has room for.
+            for index in 0..12_000_u64 {
+                batch.append(format!("entry number {index}").into_bytes());
+            }
+            batch.set("omnipaxos.decided", 12_000_u64.to_le_bytes().to_vec());
+            log.commit(&batch).unwrap();
+            log.close().unwrap();
+        }
+        for number in 3..3 + lost {
+            fs::remove_file(place.segment(number)).unwrap();
+        }
+        let plan = indelible(&["repair", "--plan", "--json"], &[&place.log()]);
+        let verified = indelible(&["verify", "--json"], &[&place.log()]);
+        assert_eq!((plan.status.code(), verified.status.code()), (Some(3), Some(3)));
+        assert_eq!(indelible(&["repair", "--apply"], &[&place.log()]).status.code(), Some(3));
+        let refilled = indelible(&["refill", "--from", peer.to_str().unwrap()], &[&place.log()]);
+        let said = String::from_utf8(refilled.stdout).unwrap();
+        assert!(said.contains("the log is whole"), "{lost}: {said}{:?}", refilled.stderr);
+        assert_eq!(indelible(&["verify"], &[&place.log()]).status.code(), Some(0), "{lost}");
+        assert_eq!(
+            indelible(&["compare"], &[&place.log(), &peer]).status.code(),
+            Some(0),
+            "{lost}"
+        );
+        let (log, _) = Log::open(place.log(), &options()).unwrap();
+        for index in (0..12_000).step_by(7) {
+            assert_eq!(log.entry(index).unwrap(), format!("entry number {index}").into_bytes());
+        }
+        log.close().unwrap();
+    }
 }

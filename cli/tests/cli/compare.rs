@@ -1,0 +1,62 @@
+//! `indelible compare`: two logs of one group, or not.
+
+use std::fs;
+
+use indelible::inspect::{compare, range_sums};
+use indelible::{Batch, Log};
+
+use super::damage::{find, flip};
+use super::{Place, build, check_untouched, entry, options};
+
+#[test]
+fn logs_of_one_group_are_the_same_and_stay_so_while_they_are_used() {
+    let place = Place::new();
+    place.closed();
+    let peer = place.path("peer");
+    build(&peer).close().unwrap();
+    check_untouched(&place, "compare_same", &["compare", "--sums"], &[&place.log(), &peer]);
+    let (running, _) = Log::open(&peer, &options()).unwrap();
+    running.append(&entry(14)).unwrap();
+    check_untouched(&place, "compare_running", &["compare", "--step", "4"], &[&place.log(), &peer]);
+    running.close().unwrap();
+}
+
+#[test]
+fn the_first_difference_is_named() {
+    let place = Place::new();
+    place.closed();
+    let peer = place.path("peer");
+    let other = build(&peer);
+    let mut batch = Batch::new();
+    batch.truncate(9);
+    for index in 9..14 {
+        let mut bytes = entry(index);
+        bytes[7] = b'?';
+        batch.append(bytes);
+    }
+    other.commit(&batch).unwrap();
+    other.close().unwrap();
+    let both = [&*place.log(), &*peer];
+    check_untouched(&place, "compare_different", &["compare", "--step", "4"], &both);
+    check_untouched(&place, "compare_before", &["compare", "--to", "9"], &both);
+    check_untouched(&place, "compare_backwards", &["compare", "--from", "9", "--to", "3"], &both);
+    let seen = compare(both[0], both[1], (None, None), 4, &mut |_| ()).unwrap();
+    assert_eq!(seen.difference.unwrap().index, 9);
+    // The same by an exchange of sums.
+    let sums = both.map(|path| range_sums(path, 2..12, 4).unwrap());
+    let same: Vec<bool> = sums[0].iter().zip(&sums[1]).map(|(a, b)| a == b).collect();
+    assert_eq!(same, [true, false, false]);
+    assert_eq!(sums[0][2].entries, 10..12);
+}
+
+#[test]
+fn what_cannot_be_read_is_not_called_the_same() {
+    let place = Place::new();
+    place.closed();
+    let peer = place.path("peer");
+    super::copy(&place.log(), &peer);
+    let sealed = place.segment(2);
+    flip(&sealed, find(&sealed, "entry 8 ") + 5000);
+    fs::remove_file(place.segment(1)).unwrap();
+    check_untouched(&place, "compare_damaged", &["compare"], &[&place.log(), &peer]);
+}
