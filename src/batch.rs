@@ -19,21 +19,6 @@ pub(crate) enum Record<'a> {
     Attach(Cow<'a, str>, SideFile),
 }
 
-impl Record<'_> {
-    /// The same record, borrowing what this one may own.
-    pub(crate) fn borrowed(&self) -> Record<'_> {
-        match self {
-            Self::Append(entry) => Record::Append(Cow::Borrowed(entry)),
-            Self::Truncate(to) => Record::Truncate(*to),
-            Self::Trim(to) => Record::Trim(*to),
-            Self::Reset(base) => Record::Reset(*base),
-            Self::Set(cell, value) => Record::Set(Cow::Borrowed(cell), Cow::Borrowed(value)),
-            Self::Clear(cell) => Record::Clear(Cow::Borrowed(cell)),
-            Self::Attach(cell, file) => Record::Attach(Cow::Borrowed(cell), file.clone()),
-        }
-    }
-}
-
 /// Changes that become durable together or not at all, in the order they were added.
 ///
 /// A batch may be of any size up to [`BATCH_RECORDS_MAX`](crate::options::BATCH_RECORDS_MAX)

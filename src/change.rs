@@ -5,9 +5,8 @@
 
 use crate::batch::{Batch, Record};
 use crate::error::{Error, Result};
-use crate::format::CellValue;
 use crate::side_file::SideFile;
-use crate::state::{Cells, State};
+use crate::state::{Cells, State, Value};
 
 /// One change that a [`Batch`] asks for, borrowed from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +46,10 @@ impl Batch<'_> {
 impl State {
     /// The state of entries `first..next` beside these cells; nothing if that cannot be: if the
     /// bounds are the wrong way round, or a log refuses such cells.
-    pub fn from_parts(first: u64, next: u64, cells: Cells) -> Option<Self> {
+    pub fn from_parts(first: u64, next: u64, cells: &Cells) -> Option<Self> {
         let mut state = Self { first, next, ..Self::default() };
-        for (name, value) in cells {
-            state.set(&name, Some(value)).ok()?;
+        for (name, value) in cells.iter() {
+            state.set(name, Some(value.into())).ok()?;
         }
         (first <= next && state.check_cells().is_ok()).then_some(state)
     }
@@ -86,10 +85,8 @@ impl State {
             Change::Truncate(to) => self.truncate(*to),
             Change::Trim(to) => self.trim(*to),
             Change::Reset(base) => Ok(self.reset(*base)),
-            Change::Set(name, value) => self.set(name, Some(CellValue::Inline((*value).into()))),
-            Change::Attach(name, file) => {
-                self.set(name, Some(CellValue::SideFile(file.reference())))
-            }
+            Change::Set(name, value) => self.set(name, Some(Value::Inline(value))),
+            Change::Attach(name, file) => self.set(name, Some(Value::SideFile(file.reference()))),
             Change::Clear(name) => self.set(name, None),
         }
     }
@@ -138,7 +135,7 @@ mod tests {
         assert!(matches!(beyond, Err(Error::BeyondEnd { wanted: 2, next: 1 })));
         assert!(state.apply(&Change::Trim(1)).unwrap());
         assert_eq!((state.first(), state.next(), state.cells().len()), (1, 1, 1));
-        assert_eq!(State::from_parts(1, 1, state.cells().clone()), Some(state));
-        assert_eq!(State::from_parts(2, 1, Cells::new()), None);
+        assert_eq!(State::from_parts(1, 1, &state.cells().clone()), Some(state));
+        assert_eq!(State::from_parts(2, 1, &Cells::new()), None);
     }
 }

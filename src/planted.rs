@@ -131,8 +131,6 @@ bugs! {
     MissingSegmentIgnored,
     /// A batch that a full disk refused leaves no trace of the refusal.
     RefusalNotRecorded,
-    /// A batch that fails between two segments leaves readers with half of it.
-    HalfABatchLeftToReaders,
     /// A directory is opened without its lock.
     NoLock,
     /// A log is created over another one.
@@ -145,8 +143,8 @@ bugs! {
     LazyValueCompared,
     /// Whether a batch changes anything is asked of what was written, not of what was set lazily.
     LazyValueOverlooked,
-    /// A batch that is committed in the slots leaves the lazily set cells to be set after it.
-    LazyValueOutlivesSlots,
+    /// A batch leaves the lazily set cells that it took along to be set again after it.
+    LazyValueOutlivesItsBatch,
     /// A checkpoint does not take the lazily set cells along.
     LazyValueNotInCheckpoint,
     /// What is unsynced is counted without the frames that are still in memory.

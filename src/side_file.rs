@@ -4,7 +4,7 @@
 //! them. Does not own: the reference, which is a frame (`Batch::attach`) and thus atomic with the
 //! rest of its batch.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -108,16 +108,16 @@ impl SideFiles {
     }
 
     /// Cells refer to these now.
-    pub(crate) fn attached(&self, files: &HashSet<SideFileRef>) {
+    pub(crate) fn attached(&self, files: impl Iterator<Item = SideFileRef>) {
         let mut known = self.known.lock();
         for file in files {
             known.insert(file.id, true);
         }
     }
 
-    /// From now on nothing can refer to it again.
-    pub(crate) fn forget(&self, id: u64) {
-        self.known.lock().remove(&id);
+    /// From now on nothing can refer to it again. Returns whether it was known.
+    pub(crate) fn forget(&self, id: u64) -> bool {
+        self.known.lock().remove(&id).is_some()
     }
 
     fn let_go(&self, file: SideFileRef) {

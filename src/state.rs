@@ -8,14 +8,169 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 pub(crate) use crate::format::CellValue;
-use crate::format::slot::{CELLS_BYTES_MAX, cells_bytes};
+use crate::format::SideFileRef;
+use crate::format::cell::SIDE_FILE_REF_BYTES;
+use crate::format::slot::{CELL_FIXED_BYTES, CELLS_BYTES_MAX, cell_bytes};
 use crate::options::{CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX};
-use crate::planted::{Bug, planted};
 
-/// State cells by name.
-pub type Cells = BTreeMap<String, CellValue>;
+/// The value of a cell, borrowed from whoever has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Value<'a> {
+    Inline(&'a [u8]),
+    SideFile(SideFileRef),
+}
 
-/// The bounds and the cells of a log. Cloning shares the cells.
+impl<'a> From<&'a CellValue> for Value<'a> {
+    fn from(value: &'a CellValue) -> Self {
+        match value {
+            CellValue::Inline(bytes) => Self::Inline(bytes),
+            CellValue::SideFile(file) => Self::SideFile(*file),
+        }
+    }
+}
+
+impl Value<'_> {
+    /// Bytes that a cell of this name takes in a slot.
+    pub(crate) fn slot_bytes(&self, name: &str) -> usize {
+        let value = match self {
+            Self::Inline(bytes) => bytes.len(),
+            Self::SideFile(_) => SIDE_FILE_REF_BYTES,
+        };
+        CELL_FIXED_BYTES + name.len() + value
+    }
+}
+
+/// State cells by name: a small sorted table. Setting a cell to a value of the length it has
+/// allocates nothing, unless somebody still holds the old one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cells {
+    table: Vec<(Arc<str>, CellValue)>,
+    /// Bytes they take in a slot.
+    bytes: usize,
+    /// How many refer to a side file.
+    side_files: usize,
+}
+
+impl Cells {
+    /// No cell.
+    pub const fn new() -> Self {
+        Self { table: Vec::new(), bytes: 0, side_files: 0 }
+    }
+
+    /// How many cells there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// The value of a cell, if there is one.
+    pub fn get(&self, name: &str) -> Option<&CellValue> {
+        let at = self.find(name).ok()?;
+        self.table.get(at).map(|(_, value)| value)
+    }
+
+    /// Every cell, by name.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &CellValue)> {
+        self.table.iter().map(|(name, value)| (&**name, value))
+    }
+
+    /// The values of all cells, by name.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = &CellValue> {
+        self.table.iter().map(|(_, value)| value)
+    }
+
+    /// Bytes that the cells take in a slot.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The side files that cells refer to; several cells may refer to one.
+    pub(crate) fn side_files(&self) -> impl Iterator<Item = SideFileRef> + '_ {
+        let any = if self.side_files > 0 { self.table.as_slice() } else { &[] };
+        any.iter().filter_map(|(_, value)| match value {
+            CellValue::SideFile(file) => Some(*file),
+            CellValue::Inline(_) => None,
+        })
+    }
+
+    /// Sets or clears a cell.
+    pub(crate) fn put(&mut self, name: &str, value: Option<Value<'_>>) {
+        match (self.find(name), value) {
+            (Ok(at), Some(value)) => {
+                let Some((_, cell)) = self.table.get_mut(at) else { return };
+                self.bytes -= Value::from(&*cell).slot_bytes(name);
+                self.bytes += value.slot_bytes(name);
+                self.side_files -= usize::from(matches!(cell, CellValue::SideFile(_)));
+                self.side_files += usize::from(matches!(value, Value::SideFile(_)));
+                match (cell, value) {
+                    (CellValue::Inline(old), Value::Inline(bytes)) => overwrite(old, bytes),
+                    (cell, value) => *cell = owned(value),
+                }
+            }
+            (Err(at), Some(value)) => {
+                self.bytes += value.slot_bytes(name);
+                self.side_files += usize::from(matches!(value, Value::SideFile(_)));
+                self.table.insert(at, (name.into(), owned(value)));
+            }
+            (Ok(at), None) => {
+                let (_, value) = self.table.remove(at);
+                self.bytes -= cell_bytes(name, &value);
+                self.side_files -= usize::from(matches!(value, CellValue::SideFile(_)));
+            }
+            (Err(_), None) => {}
+        }
+    }
+
+    /// As a checkpoint lists them.
+    pub(crate) fn to_map(&self) -> BTreeMap<String, CellValue> {
+        self.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    }
+
+    fn find(&self, name: &str) -> std::result::Result<usize, usize> {
+        self.table.binary_search_by(|(there, _)| (**there).cmp(name))
+    }
+}
+
+impl<N: AsRef<str>> FromIterator<(N, CellValue)> for Cells {
+    fn from_iter<I: IntoIterator<Item = (N, CellValue)>>(cells: I) -> Self {
+        let mut table = Self::new();
+        for (name, value) in cells {
+            table.put(name.as_ref(), Some((&value).into()));
+        }
+        table
+    }
+}
+
+impl From<&BTreeMap<String, CellValue>> for Cells {
+    fn from(map: &BTreeMap<String, CellValue>) -> Self {
+        let mut cells = Self::default();
+        for (name, value) in map {
+            cells.put(name, Some(value.into()));
+        }
+        cells
+    }
+}
+
+fn owned(value: Value<'_>) -> CellValue {
+    match value {
+        Value::Inline(bytes) => CellValue::Inline(bytes.into()),
+        Value::SideFile(file) => CellValue::SideFile(file),
+    }
+}
+
+/// Replaces bytes, in place if they are as many and nobody else holds them.
+pub(crate) fn overwrite(old: &mut Arc<[u8]>, bytes: &[u8]) {
+    match Arc::get_mut(old) {
+        Some(own) if own.len() == bytes.len() => own.copy_from_slice(bytes),
+        _ => *old = bytes.into(),
+    }
+}
+
+/// The bounds and the cells of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct State {
     /// Index of the first entry.
@@ -24,11 +179,19 @@ pub struct State {
     pub(crate) next: u64,
     /// How many of `first..next` are missing since a repair.
     pub(crate) holes: u64,
-    pub(crate) cells: Arc<Cells>,
+    pub(crate) cells: Cells,
 }
 
-impl State {
-    /// Drops the suffix from `to` on. Answers whether that changes anything.
+/// The bounds of a log, without its cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) first: u64,
+    pub(crate) next: u64,
+    pub(crate) holes: u64,
+}
+
+impl Bounds {
+    /// Drops the suffix from `to` on. Returns whether that changes anything.
     pub(crate) fn truncate(&mut self, to: u64) -> Result<bool> {
         if to < self.first {
             return Err(Error::Trimmed { wanted: to, first: self.first });
@@ -41,7 +204,7 @@ impl State {
         Ok(changes)
     }
 
-    /// Drops the prefix before `to`. Answers whether that changes anything.
+    /// Drops the prefix before `to`. Returns whether that changes anything.
     pub(crate) fn trim(&mut self, to: u64) -> Result<bool> {
         if to > self.next {
             return Err(Error::BeyondEnd { wanted: to, next: self.next });
@@ -51,43 +214,86 @@ impl State {
         Ok(changes)
     }
 
-    /// Drops every entry and jumps to `base`. Answers whether that changes anything.
+    /// Drops every entry and jumps to `base`. Returns whether that changes anything.
     pub(crate) fn reset(&mut self, base: u64) -> bool {
         let changes = self.first != base || self.next != base;
         (self.first, self.next, self.holes) = (base, base, 0);
         changes
     }
+}
 
-    /// Sets or clears a cell. Answers whether that changes anything.
-    pub(crate) fn set(&mut self, name: &str, value: Option<CellValue>) -> Result<bool> {
-        check_name(name)?;
-        if let Some(CellValue::Inline(bytes)) = &value
-            && bytes.len() > CELL_VALUE_BYTES_MAX
-        {
-            return Err(too_large("cell value bytes", bytes.len(), CELL_VALUE_BYTES_MAX));
-        }
-        if self.cells.get(name) == value.as_ref() && !planted(Bug::UnchangedCellsWritten) {
+impl State {
+    /// The bounds.
+    #[inline]
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds { first: self.first, next: self.next, holes: self.holes }
+    }
+
+    /// Takes over other bounds.
+    #[inline]
+    pub(crate) fn set_bounds(&mut self, bounds: Bounds) {
+        (self.first, self.next, self.holes) = (bounds.first, bounds.next, bounds.holes);
+    }
+
+    /// As [`Bounds::truncate`].
+    pub(crate) fn truncate(&mut self, to: u64) -> Result<bool> {
+        let mut bounds = self.bounds();
+        let changes = bounds.truncate(to)?;
+        self.set_bounds(bounds);
+        Ok(changes)
+    }
+
+    /// As [`Bounds::trim`].
+    pub(crate) fn trim(&mut self, to: u64) -> Result<bool> {
+        let mut bounds = self.bounds();
+        let changes = bounds.trim(to)?;
+        self.set_bounds(bounds);
+        Ok(changes)
+    }
+
+    /// As [`Bounds::reset`].
+    pub(crate) fn reset(&mut self, base: u64) -> bool {
+        let mut bounds = self.bounds();
+        let changes = bounds.reset(base);
+        self.set_bounds(bounds);
+        changes
+    }
+
+    /// Sets or clears a cell. Returns whether that changes anything.
+    pub(crate) fn set(&mut self, name: &str, value: Option<Value<'_>>) -> Result<bool> {
+        let before = self.cells.get(name);
+        check_cell(name, value, before.is_some())?;
+        if before.map(Value::from) == value {
             return Ok(false);
         }
-        let cells = Arc::make_mut(&mut self.cells);
-        match value {
-            Some(value) => {
-                cells.insert(name.to_owned(), value);
-            }
-            None => {
-                cells.remove(name);
-            }
-        }
+        self.cells.put(name, value);
         Ok(true)
     }
 
     /// Refuses more cells than a metadata slot can hold.
     pub(crate) fn check_cells(&self) -> Result<()> {
-        let bytes = cells_bytes(&self.cells);
-        if bytes > CELLS_BYTES_MAX {
-            return Err(too_large("bytes of all state cells", bytes, CELLS_BYTES_MAX));
+        check_cells_bytes(self.cells.bytes())
+    }
+}
+
+/// Refuses cells that take more bytes than a metadata slot has for them.
+pub(crate) fn check_cells_bytes(bytes: usize) -> Result<()> {
+    if bytes > CELLS_BYTES_MAX {
+        return Err(too_large("bytes of all state cells", bytes, CELLS_BYTES_MAX));
+    }
+    Ok(())
+}
+
+/// Whether a cell can have this name and this value; `exists` if one has the name already.
+pub(crate) fn check_cell(name: &str, value: Option<Value<'_>>, exists: bool) -> Result<()> {
+    if !exists {
+        check_name(name)?;
+    }
+    match value {
+        Some(Value::Inline(bytes)) if bytes.len() > CELL_VALUE_BYTES_MAX => {
+            Err(too_large("cell value bytes", bytes.len(), CELL_VALUE_BYTES_MAX))
         }
-        Ok(())
+        _ => Ok(()),
     }
 }
 
@@ -107,4 +313,50 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 /// A limit exceeded, from sizes in memory.
 pub(crate) fn too_large(what: &'static str, got: usize, limit: usize) -> Error {
     Error::TooLarge { what, got: got as u64, limit: limit as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::format::slot::cells_bytes;
+
+    fn any_value() -> impl Strategy<Value = Option<CellValue>> {
+        prop_oneof![
+            Just(None),
+            proptest::collection::vec(any::<u8>(), 0..4)
+                .prop_map(|bytes| Some(CellValue::Inline(bytes.into()))),
+            (0..3_u64).prop_map(|id| {
+                Some(CellValue::SideFile(SideFileRef { id, length: 1, crc: 2 }))
+            }),
+        ]
+    }
+
+    proptest! {
+        /// The table is a map, its counts those of what is in it, and what was lent stays as it was.
+        #[test]
+        fn table_of_cells_is_a_map(sets in proptest::collection::vec((0..5_u8, any_value()), 0..60)) {
+            let (mut table, mut map, mut lent) = (Cells::default(), BTreeMap::new(), Vec::new());
+            for (name, value) in sets {
+                let name = format!("cell-{name}");
+                table.put(&name, value.as_ref().map(Value::from));
+                match value {
+                    Some(value) => drop(map.insert(name.clone(), value)),
+                    None => drop(map.remove(&name)),
+                }
+                if lent.len() < 10 && let Some(CellValue::Inline(bytes)) = table.get(&name) {
+                    lent.push((Arc::clone(bytes), bytes.to_vec()));
+                }
+                prop_assert_eq!(&table.to_map(), &map);
+                prop_assert_eq!(table.bytes(), cells_bytes(&map));
+                let side_files = map.values().filter(|it| matches!(it, CellValue::SideFile(_)));
+                prop_assert_eq!(table.side_files().count(), side_files.count());
+                prop_assert_eq!(&Cells::from(&map), &table);
+            }
+            for (bytes, as_lent) in lent {
+                prop_assert_eq!(&*bytes, &*as_lent);
+            }
+        }
+    }
 }

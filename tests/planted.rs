@@ -158,8 +158,7 @@ fn likely(bug: Bug) -> usize {
         | Bug::NoPoison
         | Bug::RefusalNotRecorded
         | Bug::HandOverFailureForgotten
-        | Bug::LazyValueOutlivesSlots
-        | Bug::HalfABatchLeftToReaders => 2,
+        | Bug::LazyValueOutlivesItsBatch => 2,
         _ => 0,
     }
 }

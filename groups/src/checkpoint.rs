@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use indelible::State;
 use indelible::format::number::{to_u64, to_usize};
 use indelible::format::{CellValue, SideFileRef};
-use indelible::{Cells, State};
 use parking_lot::RwLock;
 
 use crate::envelope::{Fields, put_varint};
@@ -67,7 +67,7 @@ fn put_group(out: &mut Vec<u8>, group: &GroupState) {
         put_places(out, file.parts.iter().copied());
     }
     put_varint(out, to_u64(group.log.cells().len()));
-    for (name, value) in group.log.cells() {
+    for (name, value) in group.log.cells().iter() {
         put_varint(out, to_u64(name.len()));
         out.extend_from_slice(name.as_bytes());
         match value {
@@ -133,7 +133,7 @@ fn take_group(fields: &mut Fields<'_>) -> Option<GroupState> {
         take_places(fields, count, |place| parts.push(place))?;
         files.insert(id, File { length, parts, finished: None });
     }
-    let mut cells = Cells::new();
+    let mut cells = Vec::new();
     for _ in 0..fields.varint()? {
         let name = fields.text()?.to_owned();
         let value = match fields.byte()? {
@@ -149,9 +149,9 @@ fn take_group(fields: &mut Fields<'_>) -> Option<GroupState> {
             }
             _ => return None,
         };
-        cells.insert(name, value);
+        cells.push((name, value));
     }
-    let log = State::from_parts(first, next, cells)?;
+    let log = State::from_parts(first, next, &cells.into_iter().collect())?;
     Some(GroupState { log, index, files, durable_floor: next, ..GroupState::default() })
 }
 

@@ -223,7 +223,7 @@ impl Group {
     /// Every cell with its value, by name.
     pub fn cells(&self) -> Vec<(String, CellValue)> {
         let seen = self.member.state.read().seen();
-        seen.cells().iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        seen.cells().iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
     }
 
     /// Starts a side file: a snapshot, or any value too large for a cell. It becomes part of the

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indelible::format::number::to_u64;
 use indelible::format::{CellValue, SideFileRef};
-use indelible::{Change, Error, SideFile, State};
+use indelible::{Cells, Change, Error, SideFile, State};
 use parking_lot::RwLock;
 
 use crate::envelope::{Event, Record};
@@ -117,7 +117,7 @@ pub(crate) fn apply(
 impl GroupState {
     /// A group without entries, the next of which is `first`.
     fn empty(first: u64) -> Self {
-        let log = State::from_parts(first, first, BTreeMap::new()).unwrap_or_default();
+        let log = State::from_parts(first, first, &Cells::new()).unwrap_or_default();
         Self { log, index: Index::new(first), durable_floor: first, ..Self::default() }
     }
 

@@ -228,7 +228,7 @@ impl Scene {
             let state = &replayed.state;
             (seen.first, seen.next, seen.holes) = (state.first, state.next, state.holes);
             seen.sequence = replayed.sequence;
-            seen.cells = (*state.cells).clone().into_iter().collect();
+            seen.cells = state.cells.to_map().into_iter().collect();
         }
         Some(seen)
     }

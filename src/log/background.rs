@@ -158,7 +158,7 @@ impl Shared {
         add(&self.counters.not_removed, to_u64(self.spares.remove_leftovers().len()));
         self.signals.take_space();
         let (name, space, position, near) = {
-            let tail = &self.writer.lock().tail;
+            let tail = &self.writer().tail;
             let space = Arc::clone(&tail.space);
             (tail.segment.name, space, tail.position(), tail.is_near_a_roll())
         };

@@ -191,12 +191,12 @@ impl Shared {
         // Named as a checkpoint would name them; with too many gaps that includes dead ones, whose
         // files are there.
         let view = self.view.read();
-        let (runs, mut segments) = view.runs(&mut writer.dead.clone());
+        let mut dead = [writer.dead.as_slice(), &writer.kept].concat();
+        let (runs, mut segments) = view.runs(&mut dead);
         segments.extend(view.segments().cloned());
         drop(view);
         let state = &writer.state;
-        let mut cells = (*state.cells).clone();
-        writer.lazy.merge_into(&mut cells);
+        let cells = writer.cells().to_map();
         let position = writer.tail.position();
         let checkpoint = Checkpoint {
             uuid: *self.uuid.as_bytes(),

@@ -232,13 +232,12 @@ impl Shared {
         writer.captures += 1;
         writer.dead_files.extend(self.side_files.take_unused());
         let mut dead = std::mem::take(&mut writer.dead);
+        dead.append(&mut writer.kept);
         let (runs, kept) = self.view.read().runs(&mut dead);
-        writer.dead = kept;
+        writer.kept = kept;
         let state = &writer.state;
-        let mut cells = (*state.cells).clone();
-        if !planted(Bug::LazyValueNotInCheckpoint) {
-            writer.lazy.merge_into(&mut cells);
-        }
+        let overlooked = planted(Bug::LazyValueNotInCheckpoint);
+        let cells = if overlooked { state.cells.to_map() } else { writer.cells().to_map() };
         let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
         let position = writer.tail.position();
         let reach = position.saturating_add(want.bytes.max(step.saturating_mul(2)));

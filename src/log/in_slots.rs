@@ -7,21 +7,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::checkpoint::{Captured, Want};
-use super::plan::Plan;
+use super::plan::{Load, Plan};
 use super::shared::Shared;
+use super::view::Draft;
 use super::write::Written;
-use crate::batch::Record;
 use crate::error::{Error, Result};
 use crate::format::number::to_usize;
-use crate::planted::{Bug, planted};
 use crate::stats::add;
 
 impl Shared {
     /// Commits a batch without entries although no segment can be had for it: the checkpoint is
     /// its commit point, and the metadata file has had its space since the log was created.
-    pub(super) fn commit_in_slots(&self, records: &[Record<'_>]) -> Result<Written> {
+    pub(super) fn commit_in_slots(&self, load: &Load<'_>) -> Result<Written> {
         let turn = self.group.turn();
-        let written = self.commit_in_slots_in_turn(records);
+        let written = self.commit_in_slots_in_turn(load);
         match &written {
             Ok((written, _)) => turn.finish(written.sequence, Duration::ZERO),
             Err(_) => drop(turn),
@@ -34,18 +33,14 @@ impl Shared {
         settled
     }
 
-    fn commit_in_slots_in_turn(&self, records: &[Record<'_>]) -> Result<(Written, Captured)> {
+    fn commit_in_slots_in_turn(&self, load: &Load<'_>) -> Result<(Written, Captured)> {
         let mut writer = self.writer();
         let writer = &mut *writer;
         self.usable()?;
         // Others wrote while this one waited for its turn.
-        self.check_side_files(records)?;
-        let mut ops = Vec::new();
-        let place = self.place(writer);
-        let outlives = planted(Bug::LazyValueOutlivesSlots);
-        let batch = self.with_riders(writer, records)?;
-        let batch = if outlives { (records, 0) } else { (batch.records(), batch.riders()) };
-        let plan = Plan::new(&writer.state, place, batch, None, &mut ops)?;
+        self.check_side_files(load.records())?;
+        let mut plan = Plan::start(&writer.state, self.place(writer), Vec::new());
+        plan.go_through(&writer.state, &writer.lazy, load)?;
         if plan.must_roll {
             return Err(self.full());
         }
@@ -55,17 +50,10 @@ impl Shared {
             .and_then(|()| self.put_on_media(&before))
             .map_err(|error| self.poisoned_by(error))?;
         writer.tail.publish();
-        let sequence = writer.sequence + 1;
-        let mut view = self.view.write();
-        if plan.truncates {
-            let kept = plan.state.next.saturating_sub(writer.tail.base());
-            view.tail_units.truncate(to_usize(kept));
-        }
-        self.finish(writer, &mut view, plan, sequence);
-        drop(view);
-        if !outlives {
-            writer.lazy.taken();
-        }
+        let (sequence, base) = (writer.sequence + 1, writer.tail.base());
+        let kept = plan.lowest.min(plan.bounds.next).saturating_sub(base);
+        let mut draft = Draft::new(to_usize(kept), std::mem::take(&mut writer.units));
+        self.publish(writer, load, &plan, &mut draft, sequence);
         before.give_back(writer);
         let mut captured = self.put_together(writer, Want::default());
         // This is the checkpoint that the batch asks for.

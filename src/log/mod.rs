@@ -6,7 +6,7 @@
 pub(crate) mod background;
 pub(crate) mod backup;
 pub(crate) mod checkpoint;
-mod entries;
+mod frames;
 mod hand_over;
 mod in_slots;
 mod index;
@@ -17,6 +17,7 @@ mod model;
 mod open;
 pub(crate) mod opened;
 pub(crate) mod plan;
+mod publish;
 mod read;
 pub(crate) mod scrub;
 pub(crate) mod shared;
@@ -416,10 +417,9 @@ impl Log {
     /// that was forked from the one that opened the log.
     pub fn cell(&self, name: &str) -> Option<Arc<[u8]>> {
         self.shared().dir.not_forked().ok()?;
-        let writer = self.shared().writer();
-        match (writer.lazy.get(name), writer.state.cells.get(name)) {
-            (Some(bytes), _) | (None, Some(CellValue::Inline(bytes))) => Some(Arc::clone(bytes)),
-            _ => None,
+        match self.shared().writer().cell(name)? {
+            CellValue::Inline(bytes) => Some(bytes),
+            CellValue::SideFile(_) => None,
         }
     }
 
@@ -429,8 +429,7 @@ impl Log {
         if self.shared().dir.not_forked().is_err() {
             return Vec::new();
         }
-        let cells = self.shared().cells();
-        cells.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        self.shared().writer().cells().to_map().into_iter().collect()
     }
 
     /// Starts a side file: a snapshot, or any value too large for a state cell. It becomes part of

@@ -10,13 +10,12 @@
 //! checkpoint durable, (4) write a checkpoint of what was recovered, (5) remove junk. The commit
 //! point is (4); a crash before it leaves all as it was, a crash after it leaves junk.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::lazy::LazyCells;
 use super::opened::OpenSegments;
 use super::shared::{Bounds, MetadataState, Shared, Writer};
 use super::signals::Signals;
@@ -199,12 +198,13 @@ fn finish_create(
     checkpoint.creating = false;
     checkpoint.reach = reach(options, &checkpoint, FRAMES_START);
     metadata.write(checkpoint.clone())?;
-    let segments = VecDeque::from([Arc::clone(&tail.segment)]);
+    let mut view = View::new(checkpoint.first, checkpoint.next);
+    view.begin(Arc::clone(&tail.segment), Units::default(), &mut Vec::new());
     Ok(Parts {
         metadata,
         state: State { first: checkpoint.first, next: checkpoint.next, ..State::default() },
         sequence: checkpoint.sequence,
-        view: View::new(checkpoint.first, checkpoint.next, segments, Units::default()),
+        view,
         unindexed: None,
         dead: Vec::new(),
         checkpoint,
@@ -257,7 +257,7 @@ fn recover(
         clean: false,
         holes: replayed.state.holes,
         runs,
-        cells: (*replayed.state.cells).clone(),
+        cells: replayed.state.cells.to_map(),
         ..found
     };
     if !planted(Bug::NoReseal) {
@@ -362,7 +362,7 @@ fn view_of(
     let (first, next) = (replayed.state.first, replayed.state.next);
     let last = replayed.links.last_mut();
     let units = last.map_or_else(Units::default, |link| std::mem::take(&mut link.offsets.units));
-    let mut view = View::new(first, next, VecDeque::new(), Units::default());
+    let mut view = View::new(first, next);
     let uuid = Uuid::from_bytes(found.uuid);
     let begun = replayed.links.iter().skip(1).map(|link| link.name);
     let mut dead = Vec::new();
@@ -372,9 +372,9 @@ fn view_of(
         } else {
             Arc::new(Segment::sealed(dir, uuid, name, found.segment_bytes))
         };
-        dead.extend(view.roll(segment));
+        view.begin(segment, Units::default(), &mut dead);
     }
-    dead.extend(view.trim(first));
+    view.trim(first, &mut dead);
     view.tail_units = units;
     (view, dead)
 }
@@ -488,21 +488,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
     let attached = SideFiles::new(side_files(&checkpoint));
     let bounds = Bounds::new(state.first, state.next);
     let tail_at_open = tail.segment.name.number;
-    let writer = Writer {
-        state,
-        lazy: LazyCells::default(),
-        tail,
-        sequence,
-        reach: checkpoint.reach,
-        dirty: Vec::new(),
-        dirty_from: None,
-        rolled: false,
-        lowest: u64::MAX,
-        captures: 0,
-        dead,
-        dead_files: Vec::new(),
-        ops: Vec::new(),
-    };
+    let writer = Writer::new(state, tail, sequence, checkpoint.reach, dead);
     Arc::new(Shared {
         dir,
         uuid: Uuid::from_bytes(checkpoint.uuid),

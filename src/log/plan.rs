@@ -1,35 +1,123 @@
 //! Planning a batch: what it changes and where its frames go, before a byte is written.
 //!
-//! Owns: every refusal of a batch. A batch that was planned is written whole or poisons the log.
-//! Does not own: the writing (`write`).
+//! Owns: every refusal of a batch, and the frames that it comes to. A batch that was planned is
+//! written whole or poisons the log. Does not own: the writing (`write`).
+//!
+//! A plan is gone through twice, record by record: once to see what the batch comes to, which may
+//! refuse it, and once more to write it. Both times it says the same, because nothing that it looks
+//! at changes in between. Entries alone that fit the tail, which is what a log is given most, need
+//! no such steps.
 
+use super::lazy::LazyCells;
 use crate::batch::Record;
 use crate::error::{Error, Result};
-use crate::format::cell::{CellRecord, is_cell_name};
+use crate::format::cell::CellRecord;
 use crate::format::frame::{FRAME_HEADER_BYTES, frame_bytes};
-use crate::format::number::{to_u64, to_usize};
+use crate::format::number::{to_u32, to_u64, to_usize};
 use crate::options::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use crate::planted::{Bug, planted};
 use crate::segment::{FRAMES_START, tail::footer_space};
-use crate::state::{CellValue, State, check_name, too_large};
+use crate::state::{Bounds, State, Value, check_cell, check_cells_bytes, too_large};
+
+/// What a caller wants written: the records of a batch, entries compressed where that is asked for.
+#[derive(Debug)]
+pub(crate) struct Load<'a> {
+    records: &'a [Record<'a>],
+    /// Entries in compressed form, by record; empty if none is.
+    compressed: Vec<Option<Vec<u8>>>,
+}
+
+/// What a frame says, borrowed from whoever wants it written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Body<'a> {
+    Entry { stored: &'a [u8], compressed: bool },
+    Truncate,
+    Trim,
+    Reset,
+    Cell(CellRecord<'a>),
+}
+
+impl Body<'_> {
+    fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Entry { stored, .. } => stored.len(),
+            Self::Cell(cell) => cell.payload_bytes(),
+            Self::Truncate | Self::Trim | Self::Reset => 0,
+        }
+    }
+}
+
+impl<'a> Load<'a> {
+    /// These records; entries longer than `compress_above` bytes are compressed, here and once.
+    pub(crate) fn new(records: &'a [Record<'a>], compress_above: Option<usize>) -> Self {
+        let compressed = compress_above.map_or_else(Vec::new, |above| {
+            let compress = |record: &Record<'_>| match record {
+                Record::Append(entry) if entry.len() > above => crate::compress::compress(entry),
+                _ => None,
+            };
+            records.iter().map(compress).collect()
+        });
+        Self { records, compressed }
+    }
+
+    pub(crate) fn records(&self) -> &'a [Record<'a>] {
+        self.records
+    }
+
+    /// Whether there are entries among them.
+    pub(crate) fn appends(&self) -> bool {
+        self.records.iter().any(|record| matches!(record, Record::Append(_)))
+    }
+
+    /// The entries among them.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.records.iter().filter_map(|record| match record {
+            Record::Append(entry) => Some(entry.as_ref()),
+            _ => None,
+        })
+    }
+
+    /// What the frame of a record says.
+    #[inline]
+    pub(crate) fn body(&self, at: usize) -> Option<Body<'_>> {
+        Some(match self.records.get(at)? {
+            Record::Append(entry) => match self.compressed.get(at) {
+                Some(Some(stored)) => Body::Entry { stored, compressed: true },
+                _ => Body::Entry { stored: entry, compressed: false },
+            },
+            Record::Truncate(_) => Body::Truncate,
+            Record::Trim(_) => Body::Trim,
+            Record::Reset(_) => Body::Reset,
+            Record::Set(name, value) => Body::Cell(CellRecord::Set { name, value }),
+            Record::Clear(name) => Body::Cell(CellRecord::Clear { name }),
+            Record::Attach(name, file) => {
+                Body::Cell(CellRecord::Attach { name, file: file.reference() })
+            }
+        })
+    }
+
+    /// Name and new value of the cell that a record is about.
+    pub(crate) fn cell(&self, at: usize) -> Option<(&str, Option<Value<'_>>)> {
+        match self.records.get(at)? {
+            Record::Set(name, value) => Some((name, Some(Value::Inline(value)))),
+            Record::Clear(name) => Some((name, None)),
+            Record::Attach(name, file) => Some((name, Some(Value::SideFile(file.reference())))),
+            _ => None,
+        }
+    }
+}
 
 /// One frame to be written.
-#[derive(Debug)]
-pub(crate) struct Op {
-    /// Which record of the batch.
-    pub(crate) record: usize,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame {
     /// The index the frame states.
     pub(crate) index: u64,
     /// A new segment with this base begins before the frame.
     pub(crate) roll: Option<u64>,
-    /// The entry in compressed form.
-    pub(crate) compressed: Option<Vec<u8>>,
-    /// Where the frame was put; filled in when it is.
-    pub(crate) offset: u64,
 }
 
 /// The place a plan starts from, and where it gets.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) base: u64,
     /// Entries with an offset in the segment.
@@ -38,12 +126,15 @@ pub(crate) struct Place {
     pub(crate) segment_bytes: u64,
 }
 
-/// What a batch comes to.
+/// What a batch comes to, as far as its plan was gone through.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) state: State,
+    /// The bounds after it.
+    pub(crate) bounds: Bounds,
     pub(crate) place: Place,
-    riders: usize,
+    /// How many frames, of which the first ones are cells that were set lazily.
+    pub(crate) frames: usize,
+    pub(crate) riders: usize,
     /// Bytes of all frames.
     pub(crate) bytes: u64,
     pub(crate) entry_bytes: u64,
@@ -57,25 +148,49 @@ pub(crate) struct Plan {
     pub(crate) truncates: bool,
     /// Lowest end that the batch leads to on its way; `u64::MAX` if it drops no suffix.
     pub(crate) lowest: u64,
+    /// Bytes that all cells take in a slot.
+    cells_bytes: usize,
+    /// The newest record about each cell that the batch changes, by name.
+    pub(crate) touched: Vec<u32>,
 }
 
 impl Plan {
-    /// Plans a batch of these records; the frames go into `ops`, which is empty if the batch changes
-    /// nothing. The first so many of the records are cells that were set lazily. They get a frame
-    /// each whatever the state says: a checkpoint may have stated another value meanwhile.
-    pub(crate) fn new(
+    /// Goes through the plan of a batch to its end.
+    pub(crate) fn go_through(
+        &mut self,
         state: &State,
-        place: Place,
-        (records, riders): (&[Record<'_>], usize),
-        compress_above: Option<usize>,
-        ops: &mut Vec<Op>,
-    ) -> Result<Self> {
-        ops.clear();
-        check_count(records.len() - riders)?;
-        let mut plan = Self {
-            state: state.clone(),
+        lazy: &LazyCells,
+        load: &Load<'_>,
+    ) -> Result<()> {
+        check_count(load.records.len())?;
+        for (name, value) in lazy.iter() {
+            self.rider(state, name, value);
+        }
+        self.riders = self.frames;
+        if !self.add_plain(load) {
+            for at in 0..load.records.len() {
+                self.step(state, lazy, load, at)?;
+            }
+        }
+        if self.bytes > BATCH_BYTES_MAX {
+            let (what, got) = ("bytes in a batch", self.bytes);
+            return Err(Error::TooLarge { what, got, limit: BATCH_BYTES_MAX });
+        }
+        if self.sets_cells() {
+            check_cells_bytes(self.cells_bytes)?;
+        }
+        Ok(())
+    }
+
+    /// The plan of a batch, to be gone through from its start.
+    #[inline]
+    pub(crate) fn start(state: &State, place: Place, mut touched: Vec<u32>) -> Self {
+        touched.clear();
+        Self {
+            bounds: state.bounds(),
             place,
-            riders,
+            frames: 0,
+            riders: 0,
             bytes: 0,
             entry_bytes: 0,
             entries: 0,
@@ -85,142 +200,184 @@ impl Plan {
             trims: false,
             truncates: false,
             lowest: u64::MAX,
-        };
-        for (at, record) in records.iter().enumerate() {
-            plan.add(at, record, compress_above, ops)?;
+            cells_bytes: state.cells.bytes(),
+            touched,
         }
-        if plan.bytes > BATCH_BYTES_MAX {
-            let (what, got) = ("bytes in a batch", plan.bytes);
-            return Err(Error::TooLarge { what, got, limit: BATCH_BYTES_MAX });
-        }
-        if !std::sync::Arc::ptr_eq(&plan.state.cells, &state.cells) {
-            plan.state.check_cells()?;
-        }
-        Ok(plan)
     }
 
-    fn add(
+    /// Whether the batch itself changes anything.
+    pub(crate) fn changes(&self) -> bool {
+        self.frames > self.riders
+    }
+
+    /// Whether the batch itself sets or clears a cell.
+    pub(crate) fn sets_cells(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Whether it is nothing but entries, stored as they are, in the tail as it is.
+    pub(crate) fn is_plain(&self, load: &Load<'_>) -> bool {
+        let all = self.entries == to_u64(self.frames);
+        all && self.rolls == 0 && load.compressed.is_empty()
+    }
+
+    /// Takes in every record at once, if each is an entry and all of them fit the tail.
+    fn add_plain(&mut self, load: &Load<'_>) -> bool {
+        if self.rolls > 0 || !load.compressed.is_empty() {
+            return false;
+        }
+        let (mut payload, mut bytes) = (0_u64, 0_u64);
+        for record in load.records {
+            let Record::Append(entry) = record else { return false };
+            payload = payload.saturating_add(to_u64(entry.len()));
+            bytes = bytes.saturating_add(to_u64(frame_bytes(entry.len())));
+        }
+        let entries = to_u64(load.records.len());
+        let count = self.place.count + entries;
+        let end = self.place.position.saturating_add(bytes);
+        let fits = end.saturating_add(footer_space(count)) <= self.place.segment_bytes;
+        let Some(next) = self.bounds.next.checked_add(entries).filter(|_| fits) else {
+            return false;
+        };
+        self.bounds.next = next;
+        (self.place.count, self.place.position) = (count, end);
+        (self.entries, self.entry_bytes) = (entries, payload);
+        self.bytes += bytes;
+        self.frames += load.records.len();
+        true
+    }
+
+    /// Takes in a cell that was set lazily. It gets a frame whatever the state says: a checkpoint
+    /// may have stated another value meanwhile.
+    pub(crate) fn rider(&mut self, state: &State, name: &str, value: &[u8]) -> Option<Frame> {
+        let (before, value_now) = (state.cells.get(name), Value::Inline(value));
+        if planted(Bug::LazyValueCompared) && before.map(Value::from) == Some(value_now) {
+            return None;
+        }
+        self.cells_bytes -= before.map_or(0, |before| Value::from(before).slot_bytes(name));
+        self.cells_bytes += value_now.slot_bytes(name);
+        let length = CellRecord::Set { name, value }.payload_bytes();
+        Some(self.put(0, length, None))
+    }
+
+    /// Takes in a record. Returns the frame that it comes to, none if it changes nothing.
+    pub(crate) fn step(
         &mut self,
+        state: &State,
+        lazy: &LazyCells,
+        load: &Load<'_>,
         at: usize,
-        record: &Record<'_>,
-        compress_above: Option<usize>,
-        ops: &mut Vec<Op>,
-    ) -> Result<()> {
+    ) -> Result<Option<Frame>> {
+        let (Some(record), Some(body)) = (load.records.get(at), load.body(at)) else {
+            return Ok(None);
+        };
+        let length = body.payload_bytes();
         match record {
-            Record::Append(entry) => self.append(at, entry, compress_above, ops),
+            Record::Append(entry) => self.append(entry.len(), length).map(Some),
             Record::Truncate(to) => {
-                if self.state.truncate(*to)? {
-                    self.truncates = true;
-                    self.lowest = self.lowest.min(*to);
-                    let roll = (*to < self.place.base).then_some(*to);
-                    self.put(at, *to, 0, roll, ops);
-                    self.place.count = to - self.place.base;
+                if !self.bounds.truncate(*to)? {
+                    return Ok(None);
                 }
-                Ok(())
+                self.truncates = true;
+                self.lowest = self.lowest.min(*to);
+                let frame = self.put(*to, length, (*to < self.place.base).then_some(*to));
+                self.place.count = to - self.place.base;
+                Ok(Some(frame))
             }
             Record::Trim(to) => {
-                if self.state.trim(*to)? {
-                    self.trims = true;
-                    self.put(at, *to, 0, None, ops);
+                if !self.bounds.trim(*to)? {
+                    return Ok(None);
                 }
-                Ok(())
+                self.trims = true;
+                Ok(Some(self.put(*to, length, None)))
             }
             Record::Reset(base) => {
-                if self.state.reset(*base) {
-                    self.trims = true;
-                    self.lowest = self.lowest.min(*base);
-                    let in_place = self.place.count == 0 && self.place.base == *base;
-                    self.put(at, *base, 0, (!in_place).then_some(*base), ops);
-                    self.place.count = 0;
+                if !self.bounds.reset(*base) {
+                    return Ok(None);
                 }
-                Ok(())
+                self.trims = true;
+                self.lowest = self.lowest.min(*base);
+                let in_place = self.place.count == 0 && self.place.base == *base;
+                let frame = self.put(*base, length, (!in_place).then_some(*base));
+                self.place.count = 0;
+                Ok(Some(frame))
             }
-            Record::Set(name, value) => {
-                let length = cell_payload(name, value.len())?;
-                self.set(at, name, Some(CellValue::Inline(value.as_ref().into())), length, ops)
-            }
-            Record::Clear(name) => {
-                let length = cell_payload(name, 0)?;
-                self.set(at, name, None, length, ops)
-            }
-            Record::Attach(name, file) => {
-                check_name(name)?;
-                let length = CellRecord::Attach { name, file: file.reference() }.payload_bytes();
-                self.set(at, name, Some(CellValue::SideFile(file.reference())), length, ops)
+            Record::Set(..) | Record::Clear(_) | Record::Attach(..) => {
+                let changes = self.set(state, lazy, load, at)?;
+                Ok(changes.then(|| self.put(0, length, None)))
             }
         }
     }
 
-    fn append(
-        &mut self,
-        at: usize,
-        entry: &[u8],
-        compress_above: Option<usize>,
-        ops: &mut Vec<Op>,
-    ) -> Result<()> {
+    fn append(&mut self, entry: usize, stored: usize) -> Result<Frame> {
         let limit = entry_bytes_max(self.place.segment_bytes);
-        if to_u64(entry.len()) > limit {
-            return Err(too_large("entry bytes", entry.len(), to_usize(limit)));
+        if to_u64(entry) > limit {
+            return Err(too_large("entry bytes", entry, to_usize(limit)));
         }
-        let index = self.state.next;
+        let index = self.bounds.next;
         let Some(next) = index.checked_add(1) else {
             return Err(Error::TooLarge { what: "index", got: index, limit: u64::MAX - 1 });
         };
-        let compressed = compress_above
-            .filter(|above| entry.len() > *above)
-            .and_then(|_| crate::compress::compress(entry));
-        let length = compressed.as_ref().map_or(entry.len(), Vec::len);
-        self.put(at, index, length, None, ops);
-        if let Some(op) = ops.last_mut() {
-            op.compressed = compressed;
-        }
-        self.state.next = next;
+        let frame = self.put(index, stored, None);
+        self.bounds.next = next;
         self.place.count += 1;
         self.entries += 1;
-        self.entry_bytes += to_u64(entry.len());
-        Ok(())
+        self.entry_bytes += to_u64(entry);
+        Ok(frame)
     }
 
-    fn set(
-        &mut self,
-        at: usize,
-        name: &str,
-        value: Option<CellValue>,
-        length: usize,
-        ops: &mut Vec<Op>,
-    ) -> Result<()> {
-        if self.state.set(name, value)? || at < self.riders && !planted(Bug::LazyValueCompared) {
-            self.put(at, 0, length, None, ops);
+    /// Takes in a change of a cell. Returns whether it is one.
+    fn set(&mut self, state: &State, lazy: &LazyCells, load: &Load<'_>, at: usize) -> Result<bool> {
+        let Some((name, value)) = load.cell(at) else { return Ok(false) };
+        let name_at = |touched: u32| load.cell(to_usize(touched.into())).map(|(name, _)| name);
+        let touched = self.touched.binary_search_by(|other| name_at(*other).cmp(&Some(name)));
+        let before = match touched.ok().and_then(|nth| self.touched.get(nth)) {
+            Some(other) => load.cell(to_usize((*other).into())).and_then(|(_, value)| value),
+            None => standing(state, lazy, name),
+        };
+        check_cell(name, value, before.is_some())?;
+        if before == value && !planted(Bug::UnchangedCellsWritten) {
+            return Ok(false);
         }
-        Ok(())
+        self.cells_bytes -= before.map_or(0, |before| before.slot_bytes(name));
+        self.cells_bytes += value.map_or(0, |value| value.slot_bytes(name));
+        match touched {
+            Ok(nth) => {
+                if let Some(other) = self.touched.get_mut(nth) {
+                    *other = to_u32(at);
+                }
+            }
+            Err(nth) => self.touched.insert(nth, to_u32(at)),
+        }
+        Ok(true)
     }
 
     /// Finds a place for a frame, in a new segment if it does not fit, or if it must have one.
-    fn put(
-        &mut self,
-        record: usize,
-        index: u64,
-        payload: usize,
-        must_roll: Option<u64>,
-        ops: &mut Vec<Op>,
-    ) {
+    fn put(&mut self, index: u64, payload: usize, must_roll: Option<u64>) -> Frame {
         let bytes = to_u64(frame_bytes(payload));
         // One offset more than there are entries, whether this frame is one or not. A segment that
         // begins for lack of space starts with the next entry, as it is after a truncation.
         let needed = bytes + footer_space(self.place.count + 1);
         let full = self.place.position + needed > self.place.segment_bytes;
-        let roll = must_roll.or_else(|| full.then_some(self.state.next));
+        let roll = must_roll.or_else(|| full.then_some(self.bounds.next));
         if let Some(base) = roll {
+            self.sealed.get_or_insert((self.place.position, self.place.count));
             self.must_roll |= must_roll.is_some();
             self.rolls += 1;
-            self.sealed.get_or_insert((self.place.position, self.place.count));
-            self.place.base = base;
-            self.place.count = 0;
-            self.place.position = FRAMES_START;
+            self.place = Place { base, count: 0, position: FRAMES_START, ..self.place };
         }
         self.place.position += bytes;
         self.bytes += bytes;
-        ops.push(Op { record, index, roll, compressed: None, offset: 0 });
+        self.frames += 1;
+        Frame { index, roll }
+    }
+}
+
+/// The value a cell has before the batch.
+fn standing<'a>(state: &'a State, lazy: &'a LazyCells, name: &str) -> Option<Value<'a>> {
+    match lazy.get(name).filter(|_| !planted(Bug::LazyValueOverlooked)) {
+        Some(waiting) => Some(Value::Inline(waiting)),
+        None => state.cells.get(name).map(Value::from),
     }
 }
 
@@ -235,13 +392,6 @@ fn check_count(records: usize) -> Result<()> {
 pub(crate) const fn entry_bytes_max(segment_bytes: u64) -> u64 {
     // Header block, frame header, padding, footer with one offset.
     segment_bytes - FRAMES_START - FRAME_HEADER_BYTES as u64 - 8 - footer_space(1)
-}
-
-/// Payload bytes of a cell record, its name checked.
-fn cell_payload(name: &str, value: usize) -> Result<usize> {
-    check_name(name)?;
-    debug_assert!(is_cell_name(name.as_bytes()));
-    Ok(1 + name.len() + value)
 }
 
 #[cfg(test)]
@@ -272,13 +422,44 @@ mod tests {
                 (0..frames).map(|at| Record::Append(Cow::Borrowed(entry(at)))).collect();
             let segment_bytes = crate::options::SEGMENT_BYTES_DEFAULT;
             let place = Place { base: 0, count: 0, position: FRAMES_START, segment_bytes };
-            let plan = Plan::new(&State::default(), place, (&records, 0), None, &mut Vec::new());
-            plan.map(|plan| plan.bytes)
+            let load = Load::new(&records, None);
+            let (state, lazy) = (State::default(), LazyCells::default());
+            let mut plan = Plan::start(&state, place, Vec::new());
+            plan.go_through(&state, &lazy, &load).map(|()| plan.bytes)
         };
         assert_eq!(plan(whole - 8).unwrap(), BATCH_BYTES_MAX - 8);
         assert_eq!(plan(whole).unwrap(), BATCH_BYTES_MAX);
         let refused = plan(whole + 8);
         let Err(Error::TooLarge { got, limit, .. }) = refused else { panic!("{refused:?}") };
         assert_eq!((got, limit), (BATCH_BYTES_MAX + 8, BATCH_BYTES_MAX));
+    }
+
+    /// Cells are looked up in what the batch itself set before, whatever their order.
+    #[test]
+    fn cell_that_a_batch_sets_back_is_written_each_time_it_changes() {
+        let set = |name: &'static str, value: &'static [u8]| {
+            Record::Set(Cow::Borrowed(name), Cow::Borrowed(value))
+        };
+        let records = [
+            set("b", b"1"),
+            set("a", b"1"),
+            set("b", b"1"),
+            set("b", b"0"),
+            Record::Clear(Cow::Borrowed("c")),
+            Record::Clear(Cow::Borrowed("a")),
+            set("a", b"1"),
+        ];
+        let mut state = State::default();
+        state.cells.put("b", Some(Value::Inline(b"0")));
+        let place = Place { base: 0, count: 0, position: FRAMES_START, segment_bytes: 1 << 16 };
+        let load = Load::new(&records, None);
+        let mut plan = Plan::start(&state, place, Vec::new());
+        plan.go_through(&state, &LazyCells::default(), &load).unwrap();
+        assert_eq!(plan.frames, 5);
+        let mut walk = Plan::start(&state, place, plan.touched);
+        let frames: Vec<bool> = (0..records.len())
+            .map(|at| walk.step(&state, &LazyCells::default(), &load, at).unwrap().is_some())
+            .collect();
+        assert_eq!(frames, [true, true, false, true, false, true, true]);
     }
 }

@@ -12,7 +12,6 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::lazy::LazyCells;
 use super::opened::OpenSegments;
-use super::plan::Op;
 use super::signals::Signals;
 use super::view::View;
 use super::watch::Watch;
@@ -32,7 +31,7 @@ use crate::segment::tail::Tail;
 use crate::segment::warm::Warm;
 use crate::side_file::{Owner, SideFiles};
 use crate::spares::Spares;
-use crate::state::{Cells, State};
+use crate::state::State;
 use crate::stats::Counters;
 use crate::sync::Group;
 
@@ -121,8 +120,11 @@ pub(crate) struct Writer {
     /// Segments and side files that nothing refers to since a batch that may not be durable yet.
     pub(crate) dead: Vec<Arc<Segment>>,
     pub(crate) dead_files: Vec<SideFileRef>,
-    /// Space used again and again.
-    pub(crate) ops: Vec<Op>,
+    /// Dead segments that go on being named, because a checkpoint has no room for more gaps.
+    pub(crate) kept: Vec<Arc<Segment>>,
+    /// Space used again and again: for offsets, and for the cells that a batch changes.
+    pub(crate) units: Vec<u32>,
+    pub(crate) touched: Vec<u32>,
 }
 
 /// A range of a file that is not durable yet.
@@ -190,6 +192,33 @@ impl Dirty {
 }
 
 impl Writer {
+    /// The writer of a log that is durable to its end; `kept` are dead segments that are named.
+    pub(crate) fn new(
+        state: State,
+        tail: Tail,
+        sequence: u64,
+        reach: u64,
+        kept: Vec<Arc<Segment>>,
+    ) -> Self {
+        Self {
+            state,
+            lazy: LazyCells::default(),
+            tail,
+            sequence,
+            reach,
+            dirty: Vec::new(),
+            dirty_from: None,
+            rolled: false,
+            lowest: u64::MAX,
+            captures: 0,
+            dead: Vec::new(),
+            dead_files: Vec::new(),
+            kept,
+            units: Vec::new(),
+            touched: Vec::new(),
+        }
+    }
+
     /// Moves the unsynced part of the tail to the list of unsynced ranges.
     pub(crate) fn note_tail_dirty(&mut self) {
         let mut end = self.tail.position();
@@ -310,16 +339,6 @@ impl Shared {
             }
             self.group.call_back();
         }
-    }
-
-    /// The cell values as they are now.
-    pub(crate) fn cells(&self) -> Arc<Cells> {
-        let writer = self.writer();
-        let mut cells = Arc::clone(&writer.state.cells);
-        if !writer.lazy.is_empty() {
-            writer.lazy.merge_into(Arc::make_mut(&mut cells));
-        }
-        cells
     }
 }
 

@@ -13,13 +13,17 @@ use crate::format::slot::RUNS_MAX;
 use crate::segment::Segment;
 use crate::segment::offsets::Units;
 use crate::segment::read::Piece;
+use crate::state::Bounds;
 
-/// What readers need to find an entry.
-#[derive(Debug, Clone)]
+/// What readers need to find an entry. It changes as a whole, in [`View::swap_in`], once everything
+/// that a batch changes in it was put together beside it.
+#[derive(Debug)]
 pub(crate) struct View {
     pub(crate) first: u64,
     pub(crate) next: u64,
     segments: VecDeque<Arc<Segment>>,
+    /// Runs of consecutive numbers among the segments, kept along with them.
+    runs: VecDeque<(u64, u64)>,
     /// Offsets of the tail's entries.
     pub(crate) tail_units: Units,
     /// The same for segments whose footer is not known to be durable, by number: if its sync fails,
@@ -27,37 +31,120 @@ pub(crate) struct View {
     sealed_units: Vec<(u64, Units)>,
 }
 
+/// What a batch changes in the view, put together beside it while its frames are written.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    /// How many entries of the tail stay.
+    kept: usize,
+    /// Offsets of the entries that come after them.
+    units: Vec<u32>,
+    /// The segments that the batch began, each with the offsets of its entries.
+    begun: Vec<(Arc<Segment>, Vec<u32>)>,
+}
+
+impl Draft {
+    /// No change, but that so many entries of the tail stay. `units` is space for offsets.
+    pub(crate) fn new(kept: usize, units: Vec<u32>) -> Self {
+        Self { kept, units, begun: Vec::new() }
+    }
+
+    /// An entry was written to the newest segment.
+    pub(crate) fn push(&mut self, unit: u32) {
+        match self.begun.last_mut() {
+            Some((_, units)) => units.push(unit),
+            None => self.units.push(unit),
+        }
+    }
+
+    /// The entries from index `to` on were dropped; the newest segment starts with `base`.
+    pub(crate) fn truncate(&mut self, to: u64, base: u64) {
+        let count = to_usize(to.saturating_sub(base));
+        if let Some((_, units)) = self.begun.last_mut() {
+            units.truncate(count);
+        } else {
+            self.units.truncate(count.saturating_sub(self.kept));
+            self.kept = self.kept.min(count);
+        }
+    }
+
+    /// A segment was begun.
+    pub(crate) fn begin(&mut self, segment: Arc<Segment>) {
+        self.begun.push((segment, Vec::new()));
+    }
+
+    /// The space for offsets, empty, with no more than `kept` of it.
+    pub(crate) fn take_space(&mut self, kept: usize) -> Vec<u32> {
+        self.units.clear();
+        if self.units.capacity() > kept {
+            self.units.shrink_to(kept);
+        }
+        std::mem::take(&mut self.units)
+    }
+
+    /// The offsets of the newest segment's entries; nothing if some of them is unknown.
+    pub(crate) fn tail_units(&self, view: &View) -> Option<Vec<u32>> {
+        if let Some((_, units)) = self.begun.last() {
+            return Some(units.clone());
+        }
+        let kept = view.tail_units.all()?.get(..self.kept)?;
+        Some([kept, &self.units].concat())
+    }
+}
+
 impl View {
-    pub(crate) fn new(
-        first: u64,
-        next: u64,
-        segments: VecDeque<Arc<Segment>>,
-        tail_units: Units,
-    ) -> Self {
-        Self { first, next, segments, tail_units, sealed_units: Vec::new() }
+    /// A view of no segment, which [`Self::begin`] takes in.
+    pub(crate) fn new(first: u64, next: u64) -> Self {
+        let (segments, runs, sealed_units) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        Self { first, next, segments, runs, tail_units: Units::default(), sealed_units }
     }
 
     pub(crate) fn segment_count(&self) -> usize {
         self.segments.len()
     }
 
-    /// Takes in a new tail. Answers the segments that hold nothing live any more.
-    pub(crate) fn roll(&mut self, tail: Arc<Segment>) -> Vec<Arc<Segment>> {
-        let base = tail.name.base;
-        let units = std::mem::take(&mut self.tail_units);
-        if let Some(sealed) = self.segments.back()
-            && units.len() > 0
-        {
-            self.sealed_units.push((sealed.name.number, units));
+    /// Swaps in what a batch leads to. Segments that hold nothing live any more go to `dead`. Costs
+    /// as much as the batch changes, however many segments there are.
+    pub(crate) fn swap_in(
+        &mut self,
+        draft: &mut Draft,
+        bounds: Bounds,
+        dead: &mut Vec<Arc<Segment>>,
+    ) {
+        self.tail_units.truncate(draft.kept);
+        self.tail_units.extend(&draft.units);
+        self.next = bounds.next;
+        if draft.begun.is_empty() && bounds.first == self.first {
+            return;
         }
-        let mut dead = Vec::new();
-        while let Some(last) = self.segments.back()
-            && last.name.base >= base
+        for (segment, units) in draft.begun.drain(..) {
+            self.begin(segment, Units::complete(units), dead);
+        }
+        self.trim(bounds.first, dead);
+    }
+
+    /// Takes in a new tail with the offsets of its entries. Segments that hold nothing live any more
+    /// go to `dead`.
+    pub(crate) fn begin(&mut self, tail: Arc<Segment>, units: Units, dead: &mut Vec<Arc<Segment>>) {
+        let sealed_units = std::mem::replace(&mut self.tail_units, units);
+        if let Some(sealed) = self.segments.back()
+            && sealed_units.len() > 0
         {
+            self.sealed_units.push((sealed.name.number, sealed_units));
+        }
+        while self.segments.back().is_some_and(|last| last.name.base >= tail.name.base) {
+            if let Some((first_of_run, last_of_run)) = self.runs.pop_back()
+                && first_of_run < last_of_run
+            {
+                self.runs.push_back((first_of_run, last_of_run - 1));
+            }
             dead.extend(self.segments.pop_back());
         }
+        let number = tail.name.number;
+        match self.runs.back_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => self.runs.push_back((number, number)),
+        }
         self.segments.push_back(tail);
-        dead
     }
 
     /// Every footer before the segment with this number is durable.
@@ -70,14 +157,17 @@ impl View {
         self.sealed_units.len()
     }
 
-    /// Takes in a new first index. Answers the segments that hold nothing live any more.
-    pub(crate) fn trim(&mut self, first: u64) -> Vec<Arc<Segment>> {
+    /// Takes in a new first index. Segments that hold nothing live any more go to `dead`.
+    pub(crate) fn trim(&mut self, first: u64, dead: &mut Vec<Arc<Segment>>) {
         self.first = first;
-        let mut dead = Vec::new();
         while self.segments.get(1).is_some_and(|second| second.name.base <= first) {
+            if let Some((first_of_run, last_of_run)) = self.runs.pop_front()
+                && first_of_run < last_of_run
+            {
+                self.runs.push_front((first_of_run + 1, last_of_run));
+            }
             dead.extend(self.segments.pop_front());
         }
-        dead
     }
 
     /// Refuses indexes that are not in the log.
@@ -159,7 +249,7 @@ impl View {
     /// The first sealed segment with this number or a later one, the entries that count in it, and
     /// how many follow it.
     pub(crate) fn sealed_from(&self, number: u64) -> Option<(Arc<Segment>, Range<u64>, u64)> {
-        let at = self.segments.iter().position(|segment| segment.name.number >= number)?;
+        let at = self.segments.partition_point(|segment| segment.name.number < number);
         let (segment, after) = (self.segments.get(at)?, self.segments.get(at + 1)?);
         let live = segment.name.base.max(self.first)..after.name.base;
         Some((Arc::clone(segment), live, to_u64(self.segments.len() - at - 2)))
@@ -170,29 +260,24 @@ impl View {
     /// opens; they come back to be kept until a trim. (INV-7: what is named never has more than
     /// `RUNS_MAX` runs, because a new segment always continues the last one.)
     pub(crate) fn runs(&self, dead: &mut Vec<Arc<Segment>>) -> (Runs, Vec<Arc<Segment>>) {
-        let live = self.segments.iter().map(|segment| segment.name.number);
-        let runs = runs_of(live.clone());
-        if runs.len() <= RUNS_MAX {
-            return (runs, Vec::new());
+        if self.runs.len() <= RUNS_MAX {
+            return (self.runs.iter().copied().collect(), Vec::new());
         }
-        let first = runs.first().map_or(0, |(first, _)| *first);
+        let first = self.runs.front().map_or(0, |(first, _)| *first);
         let kept: Vec<_> = dead.extract_if(.., |it| it.name.number > first).collect();
-        let mut numbers: Vec<u64> = live.chain(kept.iter().map(|it| it.name.number)).collect();
-        numbers.sort_unstable();
-        (runs_of(numbers.into_iter()), kept)
+        let also = kept.iter().map(|it| (it.name.number, it.name.number));
+        let mut parts: Runs = self.runs.iter().copied().chain(also).collect();
+        parts.sort_unstable();
+        let mut runs: Runs = Vec::new();
+        for (first, last) in parts {
+            match runs.last_mut() {
+                Some((_, end)) if *end + 1 == first => *end = last,
+                _ => runs.push((first, last)),
+            }
+        }
+        (runs, kept)
     }
 }
 
 /// First and last number of each run.
 pub(crate) type Runs = Vec<(u64, u64)>;
-
-fn runs_of(numbers: impl Iterator<Item = u64>) -> Runs {
-    let mut runs: Runs = Vec::new();
-    for number in numbers {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == number => *last = number,
-            _ => runs.push((number, number)),
-        }
-    }
-    runs
-}

@@ -1,58 +1,31 @@
 //! Writing a batch: from a plan to frames in the tail, visible to readers, not yet durable.
 //!
-//! Owns: the encoding of a batch across segments, the roll, and what readers see of it. Does not
-//! own: durability (`sync`), checkpoints (`checkpoint`).
+//! Owns: the steps of a batch, and what has to come before it. Does not own: what it comes to
+//! (`plan`), its frames (`frames`), what readers see of it (`publish`), durability (`sync`).
 //!
-//! Steps: (1) plan, (2) get every segment the batch needs, (3) write frames, (4) publish them to
-//! readers. Up to (3) a failure changes nothing. The commit point is not here: it is the sync that
-//! covers the last frame, and, if the batch rolled, the checkpoint that follows that sync.
+//! Steps: (1) compress, with no lock held, (2) plan, (3) get all the space the batch needs, (4) write
+//! frames, (5) publish them to readers. Up to (4) a failure changes nothing, and what can be tried
+//! again is refused; in (4) it poisons, and readers go on with what they had. The commit point is not
+//! here: it is the sync that covers the last frame, and, if the batch rolled, the checkpoint that
+//! follows that sync.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use parking_lot::RwLockWriteGuard;
-
-use super::lazy::Loaded;
-use super::plan::{Op, Place, Plan};
+use super::plan::{Load, Place, Plan};
 use super::shared::{Shared, Writer};
-use super::view::View;
+use super::view::Draft;
 use crate::batch::Record;
 use crate::error::{Error, Result};
-use crate::format::cell::{CellRecord, encode_cell};
-use crate::format::frame::{
-    Flags, FrameHeader, Kind, LAG_UNSTATED, encode_frame, lag, payload_length,
-};
 use crate::format::number::{to_u64, to_usize};
-use crate::format::{SegmentHeader, SideFileRef};
 use crate::options::WriteMode;
 use crate::planted::{Bug, planted};
 use crate::segment::tail::footer_space;
-use crate::segment::{in_units, tail};
 use crate::spares::Spare;
-use crate::state::{CellValue, Cells};
-use crate::stats::{add, add_alone};
-
-/// Encoded bytes of one batch that are gathered before they are handed to the file.
-const FLUSH_BYTES: usize = 256 * 1024;
-
-/// Planned frames that are kept room for from one batch to the next.
-const OPS_KEPT: usize = 4096;
-
-/// Most sealed segments that wait for a sync, each with its file open.
-const UNSYNCED_SEGMENTS_MAX: u64 = 16;
+use crate::stats::add;
 
 /// A written batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Written {
     pub(crate) sequence: u64,
     pub(crate) next: u64,
-}
-
-/// A batch that can be written, or what has to come before.
-enum Planned {
-    Batch { plan: Plan, spares: Vec<Spare> },
-    Not(Attempt),
 }
 
 /// How an attempt to write ended, other than in an error.
@@ -74,9 +47,9 @@ impl Shared {
     /// Writes a batch. On return it is readable, in order, and not durable.
     pub(crate) fn write(&self, records: &[Record<'_>]) -> Result<Written> {
         self.dir.not_forked()?;
-        let _alarm = self.outermost_alarm();
+        let load = Load::new(records, self.options.compress_above);
         loop {
-            let attempt = self.try_write(&mut self.writer(), records);
+            let attempt = self.try_write(&mut self.writer(), &load);
             if attempt.is_err() {
                 self.call_back();
             }
@@ -88,7 +61,7 @@ impl Shared {
                 Attempt::Unchanged(newest) => return Ok(newest),
                 Attempt::NeedsCheckpoint { bytes } => self.checkpoint(false, bytes)?,
                 Attempt::NeedsSlots => {
-                    let written = self.commit_in_slots(records);
+                    let written = self.commit_in_slots(&load);
                     if written.is_err() {
                         // As below: its frames may be in the tail as well.
                         self.checkpoint(false, 0)?;
@@ -107,41 +80,60 @@ impl Shared {
         }
     }
 
-    fn try_write(&self, writer: &mut Writer, records: &[Record<'_>]) -> Result<Attempt> {
+    fn try_write(&self, writer: &mut Writer, load: &Load<'_>) -> Result<Attempt> {
         self.usable()?;
-        let position = (writer.tail.position(), writer.tail.last_frame());
-        if let Some(written) = self.append_entries(writer, records) {
-            return self.settle_attempt(writer, records, position, 0, written);
-        }
-        let batch = self.with_riders(writer, records)?;
-        let records = batch.records();
-        match self.plan(writer, &batch)? {
-            Planned::Not(attempt) => Ok(attempt),
-            Planned::Batch { plan, mut spares } => {
-                let (rolls, mut ops) = (plan.rolls, std::mem::take(&mut writer.ops));
-                let written = self.carry_out(writer, records, plan, &mut ops, &mut spares);
-                ops.clear();
-                ops.shrink_to(OPS_KEPT);
-                writer.ops = ops;
-                if written.is_ok() {
-                    writer.lazy.taken();
-                }
-                self.settle_attempt(writer, records, position, rolls, written)
-            }
-        }
+        self.check_side_files(load.records())?;
+        let (place, touched) = (self.place(writer), std::mem::take(&mut writer.touched));
+        let mut plan = Plan::start(&writer.state, place, touched);
+        plan.go_through(&writer.state, &writer.lazy, load)?;
+        let attempt = self.carry_out(writer, load, &mut plan);
+        writer.touched = plan.touched;
+        attempt
     }
 
-    /// How an attempt ended, once its frames were written or not.
-    fn settle_attempt(
-        &self,
-        writer: &mut Writer,
-        records: &[Record<'_>],
-        (position, last_frame): (u64, u64),
-        rolls: u64,
-        written: Result<Written>,
-    ) -> Result<Attempt> {
-        match written {
-            Err(error @ Error::DiskFull { .. }) if rolls == 0 && !self.is_buffered() => {
+    /// Gets all the space a batch needs, then writes it.
+    fn carry_out(&self, writer: &mut Writer, load: &Load<'_>, plan: &mut Plan) -> Result<Attempt> {
+        // Lazily set cells stay where they are if the batch changes nothing, neither what readers
+        // see nor what was written. A batch of nothing is one of theirs.
+        if plan.frames == 0 || !plan.changes() && !load.records().is_empty() {
+            let (sequence, next) = (writer.sequence, writer.state.next);
+            return Ok(Attempt::Unchanged(Written { sequence, next }));
+        }
+        let end = if plan.rolls == 0 { plan.place.position } else { self.segment_bytes };
+        if end > writer.reach && !planted(Bug::ReachIgnored) {
+            let bytes = end - writer.tail.position();
+            return Ok(Attempt::NeedsCheckpoint { bytes });
+        }
+        if plan.rolls > 0 && !planted(Bug::SealedUnlooked) {
+            // The seal states the offset of every entry.
+            self.index_tail().map_err(|error| self.unless_shortage(error))?;
+        }
+        let is_there = plan.rolls == 0 && end <= writer.tail.space.ready();
+        let spares = if is_there {
+            Ok(Vec::new())
+        } else {
+            self.cover_tail(writer, plan).and_then(|()| self.gather_spares(plan))
+        };
+        let mut spares = match spares {
+            // No space or no descriptor for one, or as many segments as there may be.
+            Err(error)
+                if (error.is_shortage() || matches!(error, Error::TooLarge { .. }))
+                    && !load.appends()
+                    && !plan.must_roll =>
+            {
+                return Ok(Attempt::NeedsSlots);
+            }
+            spares => spares?,
+        };
+        let (position, last_frame) = (writer.tail.position(), writer.tail.last_frame());
+        let count = writer.state.next - writer.tail.base();
+        let mut draft = Draft::new(to_usize(count), std::mem::take(&mut writer.units));
+        match self.write_frames(writer, load, plan, &mut spares, &mut draft) {
+            Ok(sequence) => {
+                self.publish(writer, load, plan, &mut draft, sequence);
+                Ok(Attempt::Done(Written { sequence, next: writer.state.next }))
+            }
+            Err(error @ Error::DiskFull { .. }) if plan.rolls == 0 && !self.is_buffered() => {
                 // A copy-on-write file system refused a plain write. Nothing was published, but
                 // frames may have been written, even all of them: their number is never used
                 // again, and a checkpoint must say so before anybody hears of the refusal.
@@ -151,45 +143,9 @@ impl Shared {
                 writer.reach = writer.reach.min(position);
                 // A checkpoint that was put together before does not say so, and frees nothing.
                 writer.captures += 1;
-                Ok(if appends(records) { Attempt::Refused(error) } else { Attempt::NeedsSlots })
+                Ok(if load.appends() { Attempt::Refused(error) } else { Attempt::NeedsSlots })
             }
             Err(error) => Err(self.poisoned_by(error)),
-            Ok(written) => Ok(Attempt::Done(written)),
-        }
-    }
-
-    /// Plans a batch and gets every segment it needs. Up to here nothing has changed.
-    fn plan(&self, writer: &mut Writer, batch: &Loaded<'_>) -> Result<Planned> {
-        let records = batch.records();
-        self.check_side_files(records)?;
-        let place = self.place(writer);
-        let (compress_above, ops) = (self.options.compress_above, &mut writer.ops);
-        let records_and_riders = (records, batch.riders());
-        let plan = Plan::new(&writer.state, place, records_and_riders, compress_above, ops)?;
-        if ops.is_empty() {
-            let (sequence, next) = (writer.sequence, writer.state.next);
-            return Ok(Planned::Not(Attempt::Unchanged(Written { sequence, next })));
-        }
-        let end = if plan.rolls == 0 { plan.place.position } else { self.segment_bytes };
-        if end > writer.reach && !planted(Bug::ReachIgnored) {
-            let bytes = end - writer.tail.position();
-            return Ok(Planned::Not(Attempt::NeedsCheckpoint { bytes }));
-        }
-        if plan.rolls > 0 && !planted(Bug::SealedUnlooked) {
-            // The seal states the offset of every entry.
-            self.index_tail().map_err(|error| self.unless_shortage(error))?;
-        }
-        let spares = self.cover_tail(writer, &plan).and_then(|()| self.gather_spares(&plan));
-        match spares {
-            // No space or no descriptor for one, or as many segments as there may be.
-            Err(error)
-                if (error.is_shortage() || matches!(error, Error::TooLarge { .. }))
-                    && !appends(records)
-                    && !plan.must_roll =>
-            {
-                Ok(Planned::Not(Attempt::NeedsSlots))
-            }
-            spares => Ok(Planned::Batch { plan, spares: spares? }),
         }
     }
 
@@ -296,7 +252,7 @@ impl Shared {
         let prepared = self.spares.prepare_in_line();
         let spare = prepared.map_err(|error| self.unless_shortage(error))?;
         add(&self.counters.prepared, 1);
-        spare.ok_or(Error::Closed)
+        spare.ok_or(Error::Internal { what: "a spare that nobody stopped is not there" })
     }
 
     /// Poisons the log for any failure that cannot simply be tried again, and counts those that can.
@@ -310,306 +266,6 @@ impl Shared {
             failure => return self.poisoned_by(failure),
         }
         error
-    }
-
-    /// Writes the frames of a plan and lets readers see them.
-    fn carry_out(
-        &self,
-        writer: &mut Writer,
-        records: &[Record<'_>],
-        plan: Plan,
-        ops: &mut [Op],
-        spares: &mut Vec<Spare>,
-    ) -> Result<Written> {
-        let mut guard: Option<RwLockWriteGuard<'_, View>> = None;
-        let mut before = None;
-        let written =
-            self.carry_out_in_view(writer, records, plan, ops, spares, &mut guard, &mut before);
-        if let (Err(_), Some(mut view), Some(before)) = (&written, guard, before)
-            && !planted(Bug::HalfABatchLeftToReaders)
-        {
-            // The log is poisoned: readers go on with what it was before.
-            *view = before;
-        }
-        written
-    }
-
-    /// As [`Self::carry_out`]; takes the view when it first has to change it, and keeps what it was.
-    #[expect(clippy::too_many_arguments, reason = "one step of its only caller")]
-    fn carry_out_in_view<'a>(
-        &'a self,
-        writer: &mut Writer,
-        records: &[Record<'_>],
-        plan: Plan,
-        ops: &mut [Op],
-        spares: &mut Vec<Spare>,
-        guard: &mut Option<RwLockWriteGuard<'a, View>>,
-        kept: &mut Option<View>,
-    ) -> Result<Written> {
-        let (sequence, lag) = self.next_number(writer);
-        writer.dirty_from.get_or_insert(writer.tail.position());
-        let last = ops.len() - 1;
-        let mut applied = 0;
-        for at in 0..ops.len() {
-            let Some((before, rest)) = ops.split_at_mut_checked(at) else { break };
-            let Some(op) = rest.first_mut() else { break };
-            if let Some(base) = op.roll {
-                self.flush(writer)?;
-                let view = guard.get_or_insert_with(|| self.view.write());
-                kept.get_or_insert_with(|| view.clone());
-                apply(view, before.get(applied..).unwrap_or(&[]), records, writer);
-                applied = at;
-                let spare = spares.pop().ok_or(Error::Closed)?;
-                self.roll(writer, view, &spare, base, sequence)?;
-            }
-            let mut flags = 0;
-            if at == 0 {
-                flags |= Flags::FIRST;
-            }
-            if at == last {
-                flags |= Flags::LAST;
-            }
-            let header =
-                FrameHeader { length: 0, sequence, index: op.index, lag, kind: Kind::Entry, flags };
-            op.offset = writer.tail.position();
-            writer.tail.frame_at(op.offset);
-            if let Some(record) = records.get(op.record) {
-                let tail = &mut writer.tail;
-                encode(&mut tail.pending, &tail.salt, header, record, op);
-            }
-            if writer.tail.pending.len() >= FLUSH_BYTES && !self.may_stay_pending(writer) {
-                self.flush(writer)?;
-            }
-        }
-        self.flush_unless_pending(writer)?;
-        let view = guard.get_or_insert_with(|| self.view.write());
-        apply(view, ops.get(applied..).unwrap_or(&[]), records, writer);
-        self.finish(writer, view, plan, sequence);
-        Ok(Written { sequence, next: writer.state.next })
-    }
-
-    /// The number of the next batch, and how far that is ahead of the newest durable one.
-    pub(super) fn next_number(&self, writer: &Writer) -> (u64, u16) {
-        let sequence = writer.sequence + 1;
-        (sequence, self.lag(sequence))
-    }
-
-    /// How far a batch is ahead of the newest durable one, as its frames state it.
-    pub(super) fn lag(&self, sequence: u64) -> u16 {
-        match () {
-            () if planted(Bug::WatermarkNeverWritten) => LAG_UNSTATED,
-            () if planted(Bug::WatermarkAhead) => 0,
-            () => lag(sequence, self.group.durable()),
-        }
-    }
-
-    /// Ends the frames of a batch: they go to the file, or wait in memory.
-    pub(super) fn flush_unless_pending(&self, writer: &mut Writer) -> Result<()> {
-        if !self.may_stay_pending(writer) {
-            self.flush(writer)?;
-            writer.tail.publish();
-        }
-        Ok(())
-    }
-
-    /// Seals the tail and begins a new one with a prepared file.
-    fn roll(
-        &self,
-        writer: &mut Writer,
-        view: &mut View,
-        spare: &Spare,
-        base: u64,
-        sequence: u64,
-    ) -> Result<()> {
-        writer.note_tail_dirty();
-        // Known since the batch was planned.
-        let units = view.tail_units.all().ok_or(Error::Closed)?;
-        let footer = writer.tail.seal(units, sequence)?;
-        writer.dirty.push(super::shared::Dirty {
-            file: Arc::clone(&writer.tail.file),
-            name: writer.tail.segment.name,
-            range: footer,
-        });
-        let header = SegmentHeader {
-            uuid: *self.uuid.as_bytes(),
-            number: writer.tail.segment.name.number + 1,
-            base,
-            generation: self.dir.door().random(),
-            first_sequence: sequence,
-            previous_generation: writer.tail.salt.generation(),
-            previous_end: writer.tail.position(),
-            segment_bytes: self.segment_bytes,
-            features: 0,
-            previous_base: writer.tail.base(),
-            replaces: 0,
-        };
-        let mode = self.options.write_mode_in_force();
-        let sealed = Arc::clone(&writer.tail.segment);
-        writer.tail = tail::begin(&self.dir, spare, &header, mode)?;
-        writer.dirty_from = Some(if planted(Bug::HeaderNotSynced) { 4096 } else { 0 });
-        writer.rolled = true;
-        // No checkpoint names this segment yet, so none limits it: see `Shared::capture`.
-        writer.reach = self.segment_bytes;
-        let dead = view.roll(Arc::clone(&writer.tail.segment));
-        writer.dead.extend(dead);
-        // Who reads from it opens it again; who has its map keeps it.
-        sealed.shut();
-        self.sync_oldest(writer)?;
-        if self.options.volatile {
-            // There is no medium: nothing waits for a sync, which might never come.
-            view.footers_durable(u64::MAX);
-            writer.dirty.clear();
-        }
-        add_alone(&self.counters.rolls, 1);
-        crate::trace::rolled(self.dir.path(), writer.tail.segment.name);
-        Ok(())
-    }
-
-    /// Sees that few files stay open for a sync to come, whatever the batch and the policy: the oldest
-    /// are synced here and now.
-    fn sync_oldest(&self, writer: &mut Writer) -> Result<()> {
-        while let Some(oldest) = writer.dirty.first().map(|dirty| dirty.name)
-            && writer.tail.segment.name.number - oldest.number > UNSYNCED_SEGMENTS_MAX
-            && !planted(Bug::SegmentsStayOpen)
-        {
-            let _watched = self.watch.enter();
-            let of_oldest = writer.dirty.partition_point(|dirty| dirty.name == oldest);
-            for dirty in writer.dirty.drain(..of_oldest) {
-                // Makes frames and a footer durable that the next sync would. A crash before it loses
-                // batches that are not acknowledged yet.
-                dirty.sync(&self.dir, self.options.sync_method)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes over what the batch changed, for writers and for readers.
-    pub(super) fn finish(&self, writer: &mut Writer, view: &mut View, plan: Plan, sequence: u64) {
-        let before = std::mem::replace(&mut writer.state, plan.state);
-        let state = &writer.state;
-        view.next = state.next;
-        writer.dead.extend(view.trim(state.first));
-        if !Arc::ptr_eq(&before.cells, &state.cells) {
-            let mut kept = side_files_of(&state.cells);
-            self.side_files.attached(&kept);
-            if planted(Bug::SideFileRemovedWhileShared) {
-                kept.clear();
-            }
-            for file in side_files_of(&before.cells).difference(&kept) {
-                // From now on nothing can refer to it again: it goes with the next checkpoint.
-                self.side_files.forget(file.id);
-                if planted(Bug::SideFileRemovedAtOnce) {
-                    let _gone = self.dir.remove(&file.file_name());
-                    continue;
-                }
-                writer.dead_files.push(*file);
-            }
-        }
-        if plan.lowest < u64::MAX && !planted(Bug::DurableEndNotLowered) {
-            writer.lowest = writer.lowest.min(plan.lowest);
-            self.bounds.durable.fetch_min(plan.lowest, Ordering::AcqRel);
-        }
-        self.bounds.first.store(writer.state.first, Ordering::Release);
-        add_alone(&self.counters.trims, u64::from(plan.trims));
-        if plan.trims {
-            crate::trace::trimmed(self.dir.path(), writer.state.first);
-        }
-        add_alone(&self.counters.truncations, u64::from(plan.truncates));
-        self.count(writer, sequence, plan.entries, plan.entry_bytes, plan.bytes);
-    }
-
-    /// Declares a batch written.
-    pub(super) fn count(
-        &self,
-        writer: &mut Writer,
-        sequence: u64,
-        entries: u64,
-        entry_bytes: u64,
-        bytes: u64,
-    ) {
-        writer.sequence = sequence;
-        self.group.written(sequence);
-        self.bounds.next.store(writer.state.next, Ordering::Release);
-        if self.options.volatile {
-            self.group.is_durable(sequence);
-            self.bounds.durable.store(writer.state.next, Ordering::Release);
-        }
-        self.ask_for_maintenance(writer);
-        add_alone(&self.counters.batches, 1);
-        self.counters.wrote_batch(entries);
-        add_alone(&self.counters.appends, entries);
-        add_alone(&self.counters.bytes_appended, entry_bytes);
-        add_alone(&self.counters.bytes_written, bytes);
-    }
-}
-
-/// Whether a batch has entries.
-fn appends(records: &[Record<'_>]) -> bool {
-    records.iter().any(|record| matches!(record, Record::Append(_)))
-}
-
-/// The side files that cells refer to; several cells may refer to one.
-fn side_files_of(cells: &Cells) -> HashSet<SideFileRef> {
-    let references = cells.values().filter_map(|value| match value {
-        CellValue::SideFile(file) => Some(*file),
-        CellValue::Inline(_) => None,
-    });
-    references.collect()
-}
-
-/// Encodes one frame; `header` comes with everything but kind and length.
-fn encode(
-    out: &mut Vec<u8>,
-    salt: &crate::format::Salt,
-    header: FrameHeader,
-    record: &Record<'_>,
-    op: &Op,
-) {
-    match record {
-        Record::Append(entry) => {
-            let (bytes, flag) = match &op.compressed {
-                Some(compressed) => (compressed.as_slice(), Flags::LZ4),
-                None => (entry.as_ref(), 0),
-            };
-            let (length, flags) = (payload_length(bytes), header.flags | flag);
-            encode_frame(out, salt, &FrameHeader { length, flags, ..header }, &[bytes]);
-        }
-        Record::Truncate(_) => {
-            encode_frame(out, salt, &FrameHeader { kind: Kind::Truncate, ..header }, &[]);
-        }
-        Record::Trim(_) => {
-            encode_frame(out, salt, &FrameHeader { kind: Kind::Trim, ..header }, &[]);
-        }
-        Record::Reset(_) => {
-            encode_frame(out, salt, &FrameHeader { kind: Kind::Reset, ..header }, &[]);
-        }
-        Record::Set(name, value) => {
-            encode_cell(out, salt, &header, &CellRecord::Set { name, value });
-        }
-        Record::Clear(name) => encode_cell(out, salt, &header, &CellRecord::Clear { name }),
-        Record::Attach(name, file) => {
-            encode_cell(out, salt, &header, &CellRecord::Attach { name, file: file.reference() });
-        }
-    }
-}
-
-/// Brings the offsets of the tail up to date with frames that were written to it.
-fn apply(view: &mut View, ops: &[Op], records: &[Record<'_>], writer: &Writer) {
-    let base = writer.tail.base();
-    for op in ops {
-        match records.get(op.record) {
-            Some(Record::Append(_)) => {
-                view.tail_units.push(in_units(op.offset));
-                if op.compressed.is_some() {
-                    writer.tail.segment.compressed.store(true, Ordering::Relaxed);
-                }
-            }
-            Some(Record::Truncate(to)) => {
-                view.tail_units.truncate(to_usize(to.saturating_sub(base)));
-            }
-            Some(Record::Reset(_)) => view.tail_units.truncate(0),
-            _ => {}
-        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::segment::tail::footer_space;
 use crate::segment::walk::{Depth, Evidence, Found, Part, Walk, search};
 use crate::segment::witness::PLACES;
 use crate::segment::{FRAMES_START, Segment, witness};
-use crate::state::{CellValue, State};
+use crate::state::{State, Value};
 
 /// One segment of the chain that starts with the checkpoint's tail.
 #[derive(Debug)]
@@ -188,7 +188,7 @@ pub(crate) fn replay(
         first: checkpoint.first,
         next: checkpoint.next,
         holes: checkpoint.holes,
-        cells: Arc::new(checkpoint.cells.clone()),
+        cells: (&checkpoint.cells).into(),
     };
     let mut entries = 0;
     for link in &mut links {
@@ -355,9 +355,9 @@ fn apply(state: &mut State, found: &Found<'_>) -> std::result::Result<(), Damage
                 .flatten()
                 .ok_or(Damage::Magic { structure })?;
             let (name, value) = match record {
-                CellRecord::Set { name, value } => (name, Some(CellValue::Inline(value.into()))),
+                CellRecord::Set { name, value } => (name, Some(Value::Inline(value))),
                 CellRecord::Clear { name } => (name, None),
-                CellRecord::Attach { name, file } => (name, Some(CellValue::SideFile(file))),
+                CellRecord::Attach { name, file } => (name, Some(Value::SideFile(file))),
             };
             state
                 .set(name, value)

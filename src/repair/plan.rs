@@ -208,7 +208,7 @@ impl Work {
             let state = &salvaged.state;
             self.checkpoint.first = state.first;
             self.checkpoint.next = state.next;
-            self.checkpoint.cells = (*state.cells).clone();
+            self.checkpoint.cells = state.cells.to_map();
             self.checkpoint.sequence = salvaged.sequence.max(salvaged.claimed);
             self.checkpoint.clean = true;
             let header = SegmentHeader {

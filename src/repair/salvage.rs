@@ -8,7 +8,6 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::dir::Dir;
 use crate::error::{Error, Result};
@@ -22,7 +21,7 @@ use crate::inspect::scene::Scene;
 use crate::inspect::survey::{Offsets, Step, Steps, joined, ranges, read_file};
 use crate::recovery::table::Decision;
 use crate::segment::{FRAMES_START, Segment};
-use crate::state::{CellValue, State};
+use crate::state::{State, Value};
 
 /// What is left of a tail.
 #[derive(Debug)]
@@ -72,7 +71,7 @@ impl Salvaged {
             first: checkpoint.first,
             next: checkpoint.next,
             holes: checkpoint.holes,
-            cells: Arc::new(checkpoint.cells.clone()),
+            cells: (&checkpoint.cells).into(),
         };
         let sequence = checkpoint.sequence;
         let mut salvaged = Self {
@@ -194,11 +193,9 @@ impl Salvaged {
             Kind::Reset => self.state.first = header.index,
             Kind::Set | Kind::Clear | Kind::Attach => {
                 let (name, value) = match decode_cell(header.kind, payload) {
-                    Ok(Some(CellRecord::Set { name, value })) => {
-                        (name, Some(CellValue::Inline(value.into())))
-                    }
+                    Ok(Some(CellRecord::Set { name, value })) => (name, Some(Value::Inline(value))),
                     Ok(Some(CellRecord::Attach { name, file })) => {
-                        (name, Some(CellValue::SideFile(file)))
+                        (name, Some(Value::SideFile(file)))
                     }
                     Ok(Some(CellRecord::Clear { name })) => (name, None),
                     Ok(None) | Err(_) => return,

@@ -42,6 +42,17 @@ impl Units {
         self.unknown + self.known.len()
     }
 
+    /// Entries whose offsets are all known.
+    pub(crate) fn complete(known: Vec<u32>) -> Self {
+        Self { unknown: 0, known }
+    }
+
+    /// Adds entries with these offsets.
+    #[inline]
+    pub(crate) fn extend(&mut self, units: &[u32]) {
+        self.known.extend_from_slice(units);
+    }
+
     #[inline]
     pub(crate) fn push(&mut self, unit: u32) {
         self.known.push(unit);
@@ -166,7 +177,7 @@ mod tests {
     use super::*;
 
     fn complete(units: &[u32]) -> Units {
-        Units { unknown: 0, known: units.to_vec() }
+        Units::complete(units.to_vec())
     }
 
     #[test]

@@ -1,0 +1,266 @@
+//! Putting the frames of a batch into the tail, and sealing it where they do not fit.
+//!
+//! Owns: the encoding of a batch across segments, the roll, and the draft of what readers will see.
+//! Does not own: what the frames are (`plan`), when readers see them (`publish`).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::plan::{Body, Frame, Load, Plan};
+use super::shared::{Dirty, Shared, Writer};
+use super::view::Draft;
+use crate::error::{Error, Result};
+use crate::format::SegmentHeader;
+use crate::format::cell::{CellRecord, encode_cell};
+use crate::format::frame::{
+    Flags, FrameHeader, Kind, LAG_UNSTATED, encode_frame, lag, payload_length,
+};
+use crate::planted::{Bug, planted};
+use crate::segment::{in_units, tail};
+use crate::spares::Spare;
+use crate::stats::add_alone;
+
+/// Encoded bytes of one batch that are gathered before they are handed to the file.
+const FLUSH_BYTES: usize = 256 * 1024;
+
+/// Most sealed segments that wait for a sync, each with its file open.
+const UNSYNCED_SEGMENTS_MAX: u64 = 16;
+
+/// A batch on its way into the tail.
+struct Writing<'a> {
+    sequence: u64,
+    lag: u16,
+    /// Frames that are still to come.
+    left: usize,
+    /// What the next frame says of its place in the batch.
+    flags: u8,
+    spares: &'a mut Vec<Spare>,
+    draft: &'a mut Draft,
+}
+
+impl Shared {
+    /// Writes the frames of a plan. On return they are in the file, or wait in memory where the mode
+    /// says so; readers see none of them, and `draft` says what they are to see. Returns the batch's
+    /// number.
+    pub(super) fn write_frames(
+        &self,
+        writer: &mut Writer,
+        load: &Load<'_>,
+        plan: &mut Plan,
+        spares: &mut Vec<Spare>,
+        draft: &mut Draft,
+    ) -> Result<u64> {
+        let (sequence, lag) = self.next_number(writer);
+        writer.dirty_from.get_or_insert(writer.tail.position());
+        let (left, flags) = (plan.frames, Flags::FIRST);
+        let mut writing = Writing { sequence, lag, left, flags, spares, draft };
+        if plan.is_plain(load) {
+            self.write_entries(writer, &mut writing, load)?;
+        } else {
+            let touched = std::mem::take(&mut plan.touched);
+            let mut walk = Plan::start(&writer.state, self.place(writer), touched);
+            let mut nth = 0;
+            while let Some((name, value)) = writer.lazy.nth(nth) {
+                nth += 1;
+                if planted(Bug::LazyValueDropped) {
+                    writing.left -= 1;
+                    continue;
+                }
+                if let Some(frame) = walk.rider(&writer.state, &name, &value) {
+                    let rider = CellRecord::Set { name: &name, value: &value };
+                    self.write_frame(writer, &mut writing, frame, Some(Body::Cell(rider)))?;
+                }
+            }
+            for at in 0..load.records().len() {
+                if let Some(frame) = walk.step(&writer.state, &writer.lazy, load, at)? {
+                    self.write_frame(writer, &mut writing, frame, load.body(at))?;
+                }
+            }
+            plan.touched = walk.touched;
+        }
+        self.flush_unless_pending(writer)?;
+        Ok(sequence)
+    }
+
+    /// The cheap form for entries alone that fit the tail.
+    fn write_entries(
+        &self,
+        writer: &mut Writer,
+        writing: &mut Writing<'_>,
+        load: &Load<'_>,
+    ) -> Result<()> {
+        let (sequence, lag, kind) = (writing.sequence, writing.lag, Kind::Entry);
+        let (index, flags) = (writer.state.next, writing.flags);
+        let mut header = FrameHeader { length: 0, sequence, index, lag, kind, flags };
+        for entry in load.entries() {
+            let tail = &mut writer.tail;
+            let position = tail.position();
+            writing.draft.push(in_units(position));
+            writing.left -= 1;
+            if writing.left == 0 {
+                header.flags |= Flags::LAST;
+            }
+            header.length = payload_length(entry);
+            tail.frame_at(position);
+            encode_frame(&mut tail.pending, &tail.salt, &header, &[entry]);
+            header.flags = 0;
+            header.index += 1;
+            self.flush_if_long(writer)?;
+        }
+        Ok(())
+    }
+
+    fn write_frame(
+        &self,
+        writer: &mut Writer,
+        writing: &mut Writing<'_>,
+        frame: Frame,
+        body: Option<Body<'_>>,
+    ) -> Result<()> {
+        if let Some(base) = frame.roll {
+            self.flush(writer)?;
+            self.roll(writer, writing, base)?;
+        }
+        let body = body.ok_or(Error::Internal { what: "a frame without a record" })?;
+        writing.left -= 1;
+        if writing.left == 0 {
+            writing.flags |= Flags::LAST;
+        }
+        let header = FrameHeader {
+            length: 0,
+            sequence: writing.sequence,
+            index: frame.index,
+            lag: writing.lag,
+            kind: Kind::Entry,
+            flags: std::mem::take(&mut writing.flags),
+        };
+        match body {
+            Body::Entry { compressed, .. } => {
+                writing.draft.push(in_units(writer.tail.position()));
+                if compressed {
+                    writer.tail.segment.compressed.store(true, Ordering::Relaxed);
+                }
+            }
+            Body::Truncate => writing.draft.truncate(frame.index, writer.tail.base()),
+            Body::Reset => writing.draft.truncate(writer.tail.base(), writer.tail.base()),
+            Body::Trim | Body::Cell(_) => {}
+        }
+        let tail = &mut writer.tail;
+        tail.frame_at(tail.position());
+        encode(&mut tail.pending, &tail.salt, header, body);
+        self.flush_if_long(writer)
+    }
+
+    /// Hands over the frames of a long batch that are there so far.
+    #[inline]
+    fn flush_if_long(&self, writer: &mut Writer) -> Result<()> {
+        if writer.tail.pending.len() >= FLUSH_BYTES && !self.may_stay_pending(writer) {
+            self.flush(writer)?;
+        }
+        Ok(())
+    }
+
+    /// The number of the next batch, and how far that is ahead of the newest durable one.
+    fn next_number(&self, writer: &Writer) -> (u64, u16) {
+        let sequence = writer.sequence + 1;
+        (sequence, self.lag(sequence))
+    }
+
+    /// How far a batch is ahead of the newest durable one, as its frames state it.
+    pub(super) fn lag(&self, sequence: u64) -> u16 {
+        match () {
+            () if planted(Bug::WatermarkNeverWritten) => LAG_UNSTATED,
+            () if planted(Bug::WatermarkAhead) => 0,
+            () => lag(sequence, self.group.durable()),
+        }
+    }
+
+    /// Ends the frames of a batch: they go to the file, or wait in memory.
+    fn flush_unless_pending(&self, writer: &mut Writer) -> Result<()> {
+        if !self.may_stay_pending(writer) {
+            self.flush(writer)?;
+            writer.tail.publish();
+        }
+        Ok(())
+    }
+
+    /// Seals the tail and begins a new one with a prepared file.
+    fn roll(&self, writer: &mut Writer, writing: &mut Writing<'_>, base: u64) -> Result<()> {
+        writer.note_tail_dirty();
+        let footer = {
+            let view = self.view.read();
+            // Known since the batch was planned.
+            let unknown = Error::Internal { what: "a tail with entries of unknown offset" };
+            let units = writing.draft.tail_units(&view).ok_or(unknown)?;
+            writer.tail.seal(&units, writing.sequence)?
+        };
+        writer.dirty.push(Dirty {
+            file: Arc::clone(&writer.tail.file),
+            name: writer.tail.segment.name,
+            range: footer,
+        });
+        let header = SegmentHeader {
+            uuid: *self.uuid.as_bytes(),
+            number: writer.tail.segment.name.number + 1,
+            base,
+            generation: self.dir.door().random(),
+            first_sequence: writing.sequence,
+            previous_generation: writer.tail.salt.generation(),
+            previous_end: writer.tail.position(),
+            segment_bytes: self.segment_bytes,
+            features: 0,
+            previous_base: writer.tail.base(),
+            replaces: 0,
+        };
+        let mode = self.options.write_mode_in_force();
+        let none = Error::Internal { what: "fewer spares than a batch was planned with" };
+        let spare = writing.spares.pop().ok_or(none)?;
+        let sealed = Arc::clone(&writer.tail.segment);
+        writer.tail = tail::begin(&self.dir, &spare, &header, mode)?;
+        writer.dirty_from = Some(if planted(Bug::HeaderNotSynced) { 4096 } else { 0 });
+        writer.rolled = true;
+        // No checkpoint names this segment yet, so none limits it: see `Shared::capture`.
+        writer.reach = self.segment_bytes;
+        writing.draft.begin(Arc::clone(&writer.tail.segment));
+        // Who reads from it opens it again; who has its map keeps it.
+        sealed.shut();
+        self.sync_oldest(writer)?;
+        add_alone(&self.counters.rolls, 1);
+        crate::trace::rolled(self.dir.path(), writer.tail.segment.name);
+        Ok(())
+    }
+
+    /// Sees that few files stay open for a sync to come, whatever the batch and the policy: the oldest
+    /// are synced here and now.
+    fn sync_oldest(&self, writer: &mut Writer) -> Result<()> {
+        while let Some(oldest) = writer.dirty.first().map(|dirty| dirty.name)
+            && writer.tail.segment.name.number - oldest.number > UNSYNCED_SEGMENTS_MAX
+            && !planted(Bug::SegmentsStayOpen)
+        {
+            let _watched = self.watch.enter();
+            let of_oldest = writer.dirty.partition_point(|dirty| dirty.name == oldest);
+            for dirty in writer.dirty.drain(..of_oldest) {
+                // Makes frames and a footer durable that the next sync would. A crash before it loses
+                // batches that are not acknowledged yet.
+                dirty.sync(&self.dir, self.options.sync_method)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Encodes one frame; `header` comes with everything but kind and length.
+fn encode(out: &mut Vec<u8>, salt: &crate::format::Salt, header: FrameHeader, body: Body<'_>) {
+    let mut bare = |kind| encode_frame(out, salt, &FrameHeader { kind, ..header }, &[]);
+    match body {
+        Body::Entry { stored, compressed } => {
+            let flag = if compressed { Flags::LZ4 } else { 0 };
+            let (length, flags) = (payload_length(stored), header.flags | flag);
+            encode_frame(out, salt, &FrameHeader { length, flags, ..header }, &[stored]);
+        }
+        Body::Truncate => bare(Kind::Truncate),
+        Body::Trim => bare(Kind::Trim),
+        Body::Reset => bare(Kind::Reset),
+        Body::Cell(record) => encode_cell(out, salt, &header, &record),
+    }
+}
