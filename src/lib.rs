@@ -50,6 +50,7 @@ mod side_file;
 mod spares;
 mod state;
 mod stats;
+pub mod store;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;

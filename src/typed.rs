@@ -11,7 +11,8 @@ use std::marker::PhantomData;
 use std::ops::{Bound, Range, RangeBounds};
 
 use crate::codec::{Codec, CodecError, Postcard};
-use crate::{Batch, Entries, Error, Log, Ticket};
+use crate::store::{Store, StoreEntries};
+use crate::{Batch, Error, Log, Ticket};
 
 /// Why a store could not do what its host asked for.
 #[derive(Debug, thiserror::Error)]
@@ -69,33 +70,33 @@ pub const fn after(last: u64) -> u64 {
     last.saturating_add(1)
 }
 
-/// A [`Log`] whose entries are values that the codec `K` turns into bytes, and whose state cells are
+/// A [`Log`], or another [`Store`], whose entries are values that the codec `K` turns into bytes, and whose state cells are
 /// values in [`Postcard`]. Clones share the log.
-pub struct TypedLog<K> {
-    log: Log,
+pub struct TypedLog<K, S = Log> {
+    log: S,
     codec: PhantomData<fn() -> K>,
 }
 
-impl<K> Clone for TypedLog<K> {
+impl<K, S: Clone> Clone for TypedLog<K, S> {
     fn clone(&self) -> Self {
         Self { log: self.log.clone(), codec: PhantomData }
     }
 }
 
-impl<K> std::fmt::Debug for TypedLog<K> {
+impl<K, S: std::fmt::Debug> std::fmt::Debug for TypedLog<K, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("TypedLog").field(&self.log).finish()
     }
 }
 
-impl<K> TypedLog<K> {
+impl<K, S: Store> TypedLog<K, S> {
     /// A typed view of a log.
-    pub fn new(log: Log) -> Self {
+    pub fn new(log: S) -> Self {
         Self { log, codec: PhantomData }
     }
 
     /// The log below.
-    pub fn log(&self) -> &Log {
+    pub fn log(&self) -> &S {
         &self.log
     }
 
@@ -110,7 +111,7 @@ impl<K> TypedLog<K> {
         match self.load::<u32>(cell)? {
             Some(found) if found == version => Ok(()),
             Some(found) => {
-                let path = self.log.path().to_path_buf();
+                let path = self.log.log().path().to_path_buf();
                 Err(Error::UnsupportedVersion { path, found, supported: version }.into())
             }
             None if self.log.next() > 0 || !self.log.cells().is_empty() => {
@@ -204,7 +205,7 @@ impl<K> TypedLog<K> {
     {
         let mut bytes = 0_usize;
         let entries = self.view(range)?;
-        let indexed = (entries.first()..=u64::MAX).zip(&entries).enumerate();
+        let indexed = (entries.first()..=u64::MAX).zip(entries.iter()).enumerate();
         indexed
             .take_while(|(i, (_, entry))| {
                 bytes = bytes.saturating_add(entry.len());
@@ -224,7 +225,7 @@ impl<K> TypedLog<K> {
         &self,
         range: RB,
         index_of: fn(&E) -> u64,
-    ) -> Result<impl Iterator<Item = Result<E, Failure>> + use<E, RB, K>, Failure>
+    ) -> Result<impl Iterator<Item = Result<E, Failure>> + use<E, RB, K, S>, Failure>
     where
         K: Codec<E>,
     {
@@ -235,7 +236,7 @@ impl<K> TypedLog<K> {
     }
 
     /// The entries of a range that the log has, not decoded.
-    fn view(&self, range: impl RangeBounds<u64> + Clone) -> Result<Entries, Failure> {
+    fn view(&self, range: impl RangeBounds<u64> + Clone) -> Result<S::Entries, Failure> {
         loop {
             match self.log.read(self.present(range.clone())) {
                 // Another task trimmed or truncated in between: what is left is asked for.

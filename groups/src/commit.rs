@@ -19,7 +19,7 @@ use crate::envelope::Record;
 use crate::index::Place;
 use crate::maintenance::Maintenance;
 use crate::options::GroupsOptions;
-use crate::plan::{Planned, Planner, Riders};
+use crate::plan::{Planned, Planner, Riders, entry_bytes_max};
 use crate::state::{Ledger, Member, Misfit, Table, apply};
 
 /// What all handles share.
@@ -78,7 +78,7 @@ impl Inner {
         plan: impl FnOnce(Planner<'_>) -> Result<Riders>,
     ) -> Result<(Ticket, u64)> {
         let mut writer = self.writer.lock();
-        let entry_bytes_max = self.log.entry_bytes_max();
+        let entry_bytes_max = entry_bytes_max(&self.log);
         let riders = plan(Planner::new(&self.table, entry_bytes_max, &mut writer.planned))?;
         let ticket = self.write_planned(&mut writer, For::Groups)?;
         taken(riders);

@@ -11,8 +11,9 @@ use indelible::format::number::{to_u64, to_usize};
 use indelible::{Damage, Error, Result, SideFile};
 
 use crate::commit::Inner;
-use crate::envelope::{ENVELOPE_BYTES_MAX, Event, Record};
+use crate::envelope::{Event, Record};
 use crate::index::Place;
+use crate::plan::entry_bytes_max;
 use crate::state::Member;
 
 /// Most bytes of one part.
@@ -35,7 +36,7 @@ pub struct GroupFileWriter {
 impl GroupFileWriter {
     pub(crate) fn new(inner: &Arc<Inner>, member: &Arc<Member>) -> Result<Self> {
         let id = inner.new_file()?;
-        let limit = to_usize(inner.log.entry_bytes_max()).saturating_sub(ENVELOPE_BYTES_MAX);
+        let limit = to_usize(entry_bytes_max(&inner.log));
         Ok(Self {
             inner: Arc::clone(inner),
             member: Arc::clone(member),

@@ -14,7 +14,7 @@ use indelible::{Batch, Change, Completion, Error, Log, Result, Ticket};
 use crate::commit::Inner;
 use crate::file::{GroupFileReader, GroupFileWriter};
 use crate::groups::Groups;
-use crate::plan::no_such_group;
+use crate::plan::{entry_bytes_max, no_such_group};
 use crate::read::{self, Entries};
 use crate::state::Member;
 use crate::stats::GroupStats;
@@ -65,8 +65,8 @@ impl GroupTicket {
     }
 
     /// The ticket of the log underneath, which counts the batches of all groups.
-    pub const fn ticket(&self) -> &Ticket {
-        &self.ticket
+    pub fn into_ticket(self) -> Ticket {
+        self.ticket
     }
 }
 
@@ -97,6 +97,11 @@ impl Group {
     /// The log underneath, for its options, path and counters. Writing to it breaks the groups.
     pub fn log(&self) -> &Log {
         &self.inner.log
+    }
+
+    /// Largest entry that a group takes, in bytes.
+    pub fn entry_bytes_max(&self) -> u64 {
+        entry_bytes_max(&self.inner.log)
     }
 
     /// Index of the first entry.

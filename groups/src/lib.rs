@@ -42,6 +42,7 @@ mod read;
 mod regions;
 mod state;
 mod stats;
+mod store;
 
 /// Bugs that can be planted (feature `sabotage`).
 #[cfg(feature = "sabotage")]

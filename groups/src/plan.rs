@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use indelible::format::number::to_u64;
-use indelible::{Batch, Change, Error, Result, State};
+use indelible::{Batch, Change, Error, Log, Result, State};
 use parking_lot::RwLock;
 
 use crate::batch::{GroupBatch, Step};
@@ -151,7 +151,7 @@ impl<'p> Planner<'p> {
         let copy = self.copy(group);
         let Some(state) = &mut copy.state else { return Err(no_such_group()) };
         if let Change::Append(entry) = change {
-            let limit = entry_bytes_max.saturating_sub(to_u64(ENVELOPE_BYTES_MAX));
+            let limit = entry_bytes_max;
             let got = to_u64(entry.len());
             if got > limit {
                 return Err(Error::TooLarge { what: "entry bytes", got, limit });
@@ -239,6 +239,11 @@ fn event<'a>(change: &Change<'a>, index: u64) -> Event<'a> {
         Change::Clear(cell) => Event::Clear { cell },
         Change::Attach(cell, ref file) => Event::Attach { cell, file: file.reference() },
     }
+}
+
+/// Largest entry of a group in this log, in bytes.
+pub(crate) fn entry_bytes_max(log: &Log) -> u64 {
+    log.entry_bytes_max().saturating_sub(to_u64(ENVELOPE_BYTES_MAX))
 }
 
 pub(crate) const fn no_such_group() -> Error {

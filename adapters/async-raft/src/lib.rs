@@ -26,6 +26,7 @@ use async_raft::raft::{Entry, EntryPayload, MembershipConfig};
 use async_raft::storage::{CurrentSnapshotData, HardState, InitialState};
 use async_raft::{AppData, AppDataResponse, NodeId, RaftStorage};
 use indelible::codec::{Codec, Postcard};
+use indelible::store::{Store, StoreWriter as _};
 pub use indelible::typed::Failure;
 use indelible::typed::{TypedLog, after, encode, encode_entry};
 use indelible::{Batch, Error, Log, SideFile, Ticket};
@@ -110,13 +111,13 @@ pub enum Defect {
 ///
 /// A snapshot that is written, sent or received is an unnamed file in the directory of the log, or in
 /// that for temporary files if the log is in memory.
-pub struct Storage<M, K = Postcard> {
-    inner: Arc<Inner<M, K>>,
+pub struct Storage<M, K = Postcard, S = Log> {
+    inner: Arc<Inner<M, K, S>>,
 }
 
-struct Inner<M, K> {
+struct Inner<M, K, S> {
     id: NodeId,
-    log: TypedLog<K>,
+    log: TypedLog<K, S>,
     /// Taken before `view` where both are needed. A compaction holds it for as long as it takes to
     /// write the state, so whoever waits for it on an executor gives way to others.
     machine: tokio::sync::Mutex<Applied<M>>,
@@ -141,26 +142,26 @@ struct View {
     snapshot: Option<Covered>,
 }
 
-impl<M, K> Clone for Storage<M, K> {
+impl<M, K, S> Clone for Storage<M, K, S> {
     fn clone(&self) -> Self {
         Self { inner: Arc::clone(&self.inner) }
     }
 }
 
-impl<M, K> Debug for Storage<M, K> {
+impl<M, K, S: Store> Debug for Storage<M, K, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Storage").field("id", &self.inner.id).field("log", &self.inner.log).finish()
     }
 }
 
-impl<M: StateMachine, K: EntryCodec<M>> Storage<M, K> {
+impl<M: StateMachine, K: EntryCodec<M>, S: Store> Storage<M, K, S> {
     /// The storage of node `id` on a log that is empty or was written for that node, with a state
     /// machine that has seen nothing yet.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidArgument`]: the log is another node's, or no log of async-raft at all.
-    pub fn open(log: Log, id: NodeId, machine: M) -> Result<Self, Failure> {
+    pub fn open(log: S, id: NodeId, machine: M) -> Result<Self, Failure> {
         Self::open_with(log, id, machine, None)
     }
 
@@ -170,27 +171,22 @@ impl<M: StateMachine, K: EntryCodec<M>> Storage<M, K> {
     ///
     /// As [`Self::open`].
     #[cfg(any(test, feature = "testing"))]
-    pub fn open_uncured(log: Log, id: NodeId, machine: M, defect: Defect) -> Result<Self, Failure> {
+    pub fn open_uncured(log: S, id: NodeId, machine: M, defect: Defect) -> Result<Self, Failure> {
         Self::open_with(log, id, machine, Some(defect))
     }
 
-    fn open_with(
-        log: Log,
-        id: NodeId,
-        machine: M,
-        uncured: Option<Defect>,
-    ) -> Result<Self, Failure> {
-        let log = TypedLog::<K>::new(log);
+    fn open_with(log: S, id: NodeId, machine: M, uncured: Option<Defect>) -> Result<Self, Failure> {
+        let log = TypedLog::<K, S>::new(log);
         claim(&log, id)?;
         let mut machine = Applied { machine, index: 0 };
-        let view = recover::<M, K>(&log, &mut machine)?;
+        let view = recover::<M, K, S>(&log, &mut machine)?;
         let applied = AtomicU64::new(machine.index);
         let (machine, view) = (tokio::sync::Mutex::new(machine), Mutex::new(view));
         Ok(Self { inner: Arc::new(Inner { id, log, machine, applied, view, uncured }) })
     }
 
     /// The log below.
-    pub fn log(&self) -> &Log {
+    pub fn log(&self) -> &S {
         self.inner.log.log()
     }
 
@@ -221,7 +217,7 @@ impl<M: StateMachine, K: EntryCodec<M>> Storage<M, K> {
     /// if the host loses interest in it.
     async fn aside<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner<M, K>) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&Inner<M, K, S>) -> Result<T, Failure> + Send + 'static,
     ) -> anyhow::Result<T> {
         let inner = Arc::clone(&self.inner);
         Ok(tokio::task::spawn_blocking(move || work(&inner)).await??)
@@ -229,7 +225,7 @@ impl<M: StateMachine, K: EntryCodec<M>> Storage<M, K> {
 }
 
 /// Makes an empty log the node's own, and refuses another's.
-fn claim<K>(log: &TypedLog<K>, id: NodeId) -> Result<(), Failure> {
+fn claim<K, S: Store>(log: &TypedLog<K, S>, id: NodeId) -> Result<(), Failure> {
     log.claim(FORMAT, FORMAT_VERSION, FIRST)?;
     match log.load::<NodeId>(NODE)? {
         Some(owner) if owner == id => Ok(()),
@@ -242,8 +238,8 @@ fn claim<K>(log: &TypedLog<K>, id: NodeId) -> Result<(), Failure> {
 }
 
 /// Restores the snapshot, finds the memberships, and applies what is known to be committed.
-fn recover<M: StateMachine, K: EntryCodec<M>>(
-    log: &TypedLog<K>,
+fn recover<M: StateMachine, K: EntryCodec<M>, S: Store>(
+    log: &TypedLog<K, S>,
     machine: &mut Applied<M>,
 ) -> Result<View, Failure> {
     let (first, visible) = (log.log().first(), log.log().next());
@@ -270,8 +266,8 @@ fn recover<M: StateMachine, K: EntryCodec<M>>(
 }
 
 /// Applies what the state machine has not seen of the entries before `end`.
-fn apply_before<M: StateMachine, K: EntryCodec<M>>(
-    log: &TypedLog<K>,
+fn apply_before<M: StateMachine, K: EntryCodec<M>, S: Store>(
+    log: &TypedLog<K, S>,
     machine: &mut Applied<M>,
     end: u64,
 ) -> Result<(), Failure> {
@@ -288,7 +284,7 @@ fn apply_before<M: StateMachine, K: EntryCodec<M>>(
     Ok(())
 }
 
-impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
+impl<M: StateMachine, K: EntryCodec<M>, S: Store> Inner<M, K, S> {
     /// Applies one command, after the ones before it.
     fn apply(
         &self,
@@ -445,7 +441,7 @@ impl<M: StateMachine, K: EntryCodec<M>> Inner<M, K> {
 
     /// An empty file for a snapshot on its way.
     fn temporary_file(&self) -> Result<TemporaryFile, Failure> {
-        temporary_file(self.log.log().path())
+        temporary_file(self.log.log().log().path())
     }
 
     /// Puts the whole of a snapshot into a side file, and goes back to its start.
@@ -547,7 +543,9 @@ fn not_kept(source: io::Error) -> Failure {
 }
 
 #[async_trait]
-impl<M: StateMachine, K: EntryCodec<M>> RaftStorage<M::Command, M::Reply> for Storage<M, K> {
+impl<M: StateMachine, K: EntryCodec<M>, S: Store> RaftStorage<M::Command, M::Reply>
+    for Storage<M, K, S>
+{
     type Snapshot = tokio::fs::File;
     type ShutdownError = Failure;
 

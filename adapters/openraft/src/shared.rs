@@ -9,8 +9,9 @@
 use std::ops::Deref;
 
 use indelible::codec::{Codec, Postcard};
+use indelible::store::Store;
 use indelible::typed::{Failure, TypedLog, after, encode, encode_entry};
-use indelible::{Batch, Error, Log, Ticket};
+use indelible::{Batch, Error, Ticket};
 
 /// Cell of the version of what these stores write.
 const FORMAT: &str = "openraft.format";
@@ -27,25 +28,25 @@ pub(crate) const PURGED: &str = "openraft.purged";
 pub(crate) const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The log of one openraft node.
-pub(crate) struct RaftLog<K>(TypedLog<K>);
+pub(crate) struct RaftLog<K, S>(TypedLog<K, S>);
 
-impl<K> Clone for RaftLog<K> {
+impl<K, S: Clone> Clone for RaftLog<K, S> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<K> Deref for RaftLog<K> {
-    type Target = TypedLog<K>;
+impl<K, S> Deref for RaftLog<K, S> {
+    type Target = TypedLog<K, S>;
 
-    fn deref(&self) -> &TypedLog<K> {
+    fn deref(&self) -> &TypedLog<K, S> {
         &self.0
     }
 }
 
-impl<K> RaftLog<K> {
+impl<K, S: Store> RaftLog<K, S> {
     /// A log that is empty or was written by either of these stores.
-    pub(crate) fn open(log: Log) -> Result<Self, Failure> {
+    pub(crate) fn open(log: S) -> Result<Self, Failure> {
         let log = TypedLog::new(log);
         log.claim(FORMAT, FORMAT_VERSION, 0)?;
         Ok(Self(log))

@@ -14,6 +14,7 @@ use std::ops::RangeBounds;
 
 use futures_util::{Stream, stream};
 use indelible::codec::{Codec, Postcard};
+use indelible::store::Store;
 pub use indelible::typed::Failure;
 use indelible::typed::after;
 use indelible::{Error, Log};
@@ -26,16 +27,16 @@ use crate::shared::{COMMITTED, PURGED, READ_BYTES_MAX, RaftLog, VOTE};
 
 /// The log, vote, committed id and purge boundary of one openraft 0.10 node.
 ///
-/// Clones share the log. Any [`Log`] will do, in a directory or in memory, of any
+/// Clones share the log. Any [`Log`] will do, or one group of many in a log, in a directory or in memory, of any
 /// [`Durability`](indelible::Durability): the callbacks and futures of this store sync as they need.
 /// Keep a clone of the [`Log`] to close it after `Raft::shutdown`. A log that openraft 0.9 wrote
 /// through `v09` is read as it is.
-pub struct LogStore<C, K = Postcard> {
-    log: RaftLog<K>,
+pub struct LogStore<C, K = Postcard, S = Log> {
+    log: RaftLog<K, S>,
     types: PhantomData<fn() -> C>,
 }
 
-impl<C: RaftTypeConfig, K: EntryCodec<C>> LogStore<C, K> {
+impl<C: RaftTypeConfig, K: EntryCodec<C>, S: Store> LogStore<C, K, S> {
     /// A store on a log that is empty or was written by such a store. Open it before anything else
     /// is put into the log; a state machine may have cells of its own in it afterwards.
     ///
@@ -43,12 +44,12 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> LogStore<C, K> {
     ///
     /// [`Error::InvalidArgument`]: the log is another host's. [`Error::UnsupportedVersion`]: a newer
     /// version of this store wrote it.
-    pub fn open(log: Log) -> Result<Self, Failure> {
+    pub fn open(log: S) -> Result<Self, Failure> {
         Ok(Self { log: RaftLog::open(log)?, types: PhantomData })
     }
 
     /// The log below.
-    pub fn log(&self) -> &Log {
+    pub fn log(&self) -> &S {
         self.log.log()
     }
 
@@ -67,19 +68,19 @@ pub trait EntryCodec<C: RaftTypeConfig>: Codec<C::Entry> + Send + Sync + 'static
 
 impl<C: RaftTypeConfig, K: Codec<C::Entry> + Send + Sync + 'static> EntryCodec<C> for K {}
 
-impl<C, K> Clone for LogStore<C, K> {
+impl<C, K, S: Clone> Clone for LogStore<C, K, S> {
     fn clone(&self) -> Self {
         Self { log: self.log.clone(), types: PhantomData }
     }
 }
 
-impl<C, K> Debug for LogStore<C, K> {
+impl<C, K, S: Store> Debug for LogStore<C, K, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("LogStore").field(self.log.log()).finish()
     }
 }
 
-impl<C: RaftTypeConfig, K: EntryCodec<C>> RaftLogReader<C> for LogStore<C, K> {
+impl<C: RaftTypeConfig, K: EntryCodec<C>, S: Store> RaftLogReader<C> for LogStore<C, K, S> {
     async fn entries_stream<RB>(
         &mut self,
         range: RB,
@@ -120,7 +121,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>> RaftLogReader<C> for LogStore<C, K> {
     }
 }
 
-impl<C: RaftTypeConfig, K: EntryCodec<C>> RaftLogStorage<C> for LogStore<C, K> {
+impl<C: RaftTypeConfig, K: EntryCodec<C>, S: Store> RaftLogStorage<C> for LogStore<C, K, S> {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<C>, io::Error> {

@@ -12,12 +12,13 @@ use crate::RecoveryReport;
 use crate::Stats;
 use crate::Ticket;
 use crate::error::Result;
+use crate::store::Store;
 
 /// Syncs, observes and closes a [`LogStorage`](super::LogStorage) that OmniPaxos owns. Cheap to
 /// clone; may be used from any thread.
 #[derive(Debug, Clone)]
-pub struct StorageHandle {
-    log: Log,
+pub struct StorageHandle<S = Log> {
+    log: S,
     shared: Arc<Shared>,
 }
 
@@ -54,8 +55,8 @@ pub struct StorageStats {
     pub resets: u64,
 }
 
-impl StorageHandle {
-    pub(super) const fn new(log: Log, shared: Arc<Shared>) -> Self {
+impl<S: Store> StorageHandle<S> {
+    pub(super) const fn new(log: S, shared: Arc<Shared>) -> Self {
         Self { log, shared }
     }
 
@@ -90,7 +91,8 @@ impl StorageHandle {
         self.log.sync()
     }
 
-    /// Syncs and closes the log and lets its directory go. Any later call of the storage answers
+    /// Syncs and closes the log and lets its directory go; a store that others share is only
+    /// synced. Any later call of the storage answers
     /// [`Error::Closed`](crate::Error::Closed), and OmniPaxos panics on it: drop it first, or stop
     /// calling it.
     ///
@@ -105,7 +107,7 @@ impl StorageHandle {
     pub fn stats(&self) -> StorageStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         StorageStats {
-            log: self.log.stats(),
+            log: self.log.log().stats(),
             snapshots: read(&self.shared.snapshots),
             snapshot_bytes: read(&self.shared.snapshot_bytes),
             trims: read(&self.shared.trims),
@@ -117,17 +119,17 @@ impl StorageHandle {
 
     /// What opening the log found and did.
     pub fn recovery(&self) -> &RecoveryReport {
-        self.log.recovery()
+        self.log.log().recovery()
     }
 
     /// The directory of the log.
     pub fn path(&self) -> &Path {
-        self.log.path()
+        self.log.log().path()
     }
 
     /// The log itself, for reading. Writing to it behind the back of OmniPaxos breaks its
     /// assumptions.
-    pub const fn log(&self) -> &Log {
+    pub const fn log(&self) -> &S {
         &self.log
     }
 }

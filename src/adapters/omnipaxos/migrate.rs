@@ -8,6 +8,7 @@ use omnipaxos::storage::{Entry, Storage, StorageResult};
 use super::error::StorageError;
 use super::storage::LogStorage;
 use crate::codec::Codec;
+use crate::store::Store;
 
 /// Most entries that are read from the source at one time.
 const ENTRIES_PER_BATCH: usize = 1024;
@@ -53,11 +54,12 @@ pub struct Migrated {
 ///
 /// [`StorageError::NotFresh`], [`StorageError::Source`] and [`StorageError::SourceShort`] if the
 /// source cannot be read in full, [`StorageError::Encode`], [`StorageError::Log`].
-pub fn migrate<T, C, S>(from: &S, to: &mut LogStorage<T, C>) -> Result<Migrated, StorageError>
+pub fn migrate<T, C, S, L>(from: &S, to: &mut LogStorage<T, C, L>) -> Result<Migrated, StorageError>
 where
     T: Entry,
     C: Codec<T> + Codec<T::Snapshot>,
     S: Storage<T>,
+    L: Store,
 {
     if !to.is_fresh() {
         return Err(StorageError::NotFresh);

@@ -4,7 +4,6 @@
 //! Owns: the edge rules of docs/ADAPTERS.md, and the order plan, check, side files, batch, mirror. A
 //! plan that is refused has touched nothing. Does not own: encoding values (`storage`).
 
-use std::io::Write as _;
 use std::ops::Range;
 
 use omnipaxos::ballot_leader_election::Ballot;
@@ -13,10 +12,10 @@ use super::encoding;
 use super::error::{StorageError, Value};
 use super::state::{self, State};
 use crate::Batch;
-use crate::Log;
 use crate::Ticket;
 use crate::error::Error;
 use crate::options::CELL_VALUE_BYTES_MAX;
+use crate::store::Store;
 
 /// Largest buffers that are kept for the next write: bytes of encoded values, and changes.
 pub(super) const SCRATCH_BYTES_KEPT: usize = 1024 * 1024;
@@ -66,12 +65,12 @@ pub(super) struct Plan {
 
 impl Plan {
     /// An empty plan on the present state, in buffers to be used again.
-    pub(super) fn new(state: State, log: &Log, buffers: Buffers) -> Self {
+    pub(super) fn new(state: State, log: &impl Store, buffers: Buffers) -> Self {
         let Buffers { mut steps, mut scratch } = buffers;
         steps.clear();
         scratch.clear();
         let (first, next) = (log.first(), log.next());
-        let limits = (log.entry_bytes_max(), log.segment_bytes());
+        let limits = (log.entry_bytes_max(), log.log().segment_bytes());
         let (binding, effects) = (false, Effects::default());
         Self { state, first, next, limits, steps, scratch, binding, effects }
     }
@@ -216,7 +215,7 @@ impl Plan {
 
     /// Checks what the plan leaves behind, then writes it as one batch. Only the decided index: it
     /// rides along with the next batch. Anything else: durable as the log's policy has it.
-    pub(super) fn write(&self, log: &Log) -> Result<Option<Written>, StorageError> {
+    pub(super) fn write(&self, log: &impl Store) -> Result<Option<Written>, StorageError> {
         self.check()?;
         if self.steps.is_empty() {
             return Ok(None);
@@ -243,7 +242,7 @@ impl Plan {
         self.state.check(self.next)
     }
 
-    fn batch(&self, log: &Log) -> Result<Batch<'_>, StorageError> {
+    fn batch(&self, log: &impl Store) -> Result<Batch<'_>, StorageError> {
         let mut batch = Batch::new();
         for step in &self.steps {
             match step {
@@ -256,13 +255,9 @@ impl Plan {
                     batch.set(*cell, self.bytes(bytes))
                 }
                 Step::Set(cell, bytes) => {
-                    let mut writer = log.side_file_writer()?;
-                    writer
-                        .write_all(self.bytes(bytes))
-                        .map_err(|source| Error::io("write", log.path(), source))?;
                     // Durable and named before a frame refers to it. A crash before the batch is
                     // durable leaves an orphan, which the next open removes.
-                    batch.attach(*cell, writer.finish()?)
+                    batch.attach(*cell, log.write_side_file(self.bytes(bytes))?)
                 }
             };
         }

@@ -19,9 +19,9 @@ use omnipaxos::ballot_leader_election::Ballot;
 use super::encoding;
 use super::error::StorageError;
 use crate::Batch;
-use crate::Log;
 use crate::codec::{CodecError, Fields};
 use crate::error::{self, Damage, Error};
+use crate::store::Store;
 
 pub(super) const FORMAT: &str = "omnipaxos.format";
 pub(super) const PROMISE: &str = "omnipaxos.promise";
@@ -49,7 +49,7 @@ pub(super) struct State {
 
 impl State {
     /// The state of an opened log, checked; a log that never held any is made ours first.
-    pub(super) fn load(log: &Log) -> error::Result<Self> {
+    pub(super) fn load(log: &impl Store) -> error::Result<Self> {
         claim(log)?;
         let compacted = cell(log, COMPACTED, encoding::index_from)?.unwrap_or(0);
         let decided = cell(log, DECIDED, encoding::index_from)?.unwrap_or(0);
@@ -87,29 +87,29 @@ impl State {
     }
 
     /// Has the decided index go along with the next batch: alone it need not be durable.
-    pub(super) fn write_decided(&self, log: &Log) -> error::Result<()> {
+    pub(super) fn write_decided(&self, log: &impl Store) -> error::Result<()> {
         log.set_lazily(DECIDED, &self.decided.to_le_bytes())
     }
 
     /// Whether nothing has been written yet.
-    pub(super) fn is_fresh(&self, log: &Log) -> bool {
+    pub(super) fn is_fresh(&self, log: &impl Store) -> bool {
         *self == Self::default() && log.first() == 0 && log.next() == 0
     }
 }
 
 /// The bytes of a large value, wherever they are kept.
-pub(super) fn large_bytes(log: &Log, name: &str) -> error::Result<Option<Vec<u8>>> {
+pub(super) fn large_bytes(log: &impl Store, name: &str) -> error::Result<Option<Vec<u8>>> {
     if let Some(inline) = log.cell(name) {
         return Ok(Some(inline.to_vec()));
     }
-    log.side_file(name)?.map(crate::SideFileReader::read_all).transpose()
+    log.read_side_file(name)
 }
 
 /// Checks that the log is one of this adapter, and makes a new one so.
-fn claim(log: &Log) -> error::Result<()> {
+fn claim(log: &impl Store) -> error::Result<()> {
     if let Some(found) = cell(log, FORMAT, |bytes| Fields::new(bytes).u32("format"))? {
         if found != FORMAT_VERSION {
-            let path = log.path().to_owned();
+            let path = log.log().path().to_owned();
             return Err(Error::UnsupportedVersion { path, found, supported: FORMAT_VERSION });
         }
         if log.cell(MIGRATING).is_some() {
@@ -135,7 +135,7 @@ fn claim(log: &Log) -> error::Result<()> {
 }
 
 fn cell<V>(
-    log: &Log,
+    log: &impl Store,
     name: &'static str,
     decode: impl FnOnce(&[u8]) -> Result<V, CodecError>,
 ) -> error::Result<Option<V>> {
@@ -145,7 +145,7 @@ fn cell<V>(
 
 /// Whether there is a large value; one that there is must decode.
 fn large<V>(
-    log: &Log,
+    log: &impl Store,
     name: &'static str,
     decode: impl FnOnce(&[u8]) -> Result<V, CodecError>,
 ) -> error::Result<bool> {
@@ -153,7 +153,7 @@ fn large<V>(
     decode(&bytes).map(|_| true).map_err(|source| malformed(log, name, &source))
 }
 
-fn malformed(log: &Log, name: &'static str, error: &CodecError) -> Error {
+fn malformed(log: &impl Store, name: &'static str, error: &CodecError) -> Error {
     match *error {
         CodecError::Short { needed, left, .. } => damaged(log, name, needed, left),
         CodecError::Trailing { left } => damaged(log, name, 0, left),
@@ -163,7 +163,7 @@ fn malformed(log: &Log, name: &'static str, error: &CodecError) -> Error {
 }
 
 /// The cell's checksum held, so there is no byte to point at: the file is the log as a whole.
-fn damaged(log: &Log, field: &'static str, expected: u64, got: u64) -> Error {
+fn damaged(log: &impl Store, field: &'static str, expected: u64, got: u64) -> Error {
     let reason = Damage::Field { field, expected, got };
-    Error::Damaged { path: log.path().to_owned(), offset: 0, indexes: None, reason }
+    Error::Damaged { path: log.log().path().to_owned(), offset: 0, indexes: None, reason }
 }

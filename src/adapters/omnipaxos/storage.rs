@@ -24,6 +24,7 @@ use crate::codec::Codec;
 use crate::error::{self, Error};
 use crate::io::Directory;
 use crate::options::Options;
+use crate::store::{Store, StoreEntries as _};
 
 /// The storage to give to OmniPaxos. `C` is the codec of entries and snapshots.
 ///
@@ -31,8 +32,8 @@ use crate::options::Options;
 /// depend on is durable when it returns, at one sync a call, and any host loop is safe. Under
 /// [`Durability::Barrier`](crate::Durability::Barrier) use [`Synced`](super::Synced).
 #[derive(Debug)]
-pub struct LogStorage<T, C> {
-    log: Log,
+pub struct LogStorage<T, C, S = Log> {
+    log: S,
     state: State,
     shared: Arc<Shared>,
     buffers: Buffers,
@@ -108,13 +109,25 @@ impl<T, C> LogStorage<T, C> {
     /// [`Error::Damaged`] if the state is inconsistent, [`Error::InvalidArgument`] if the log is
     /// another host's, [`Error::UnsupportedVersion`], [`Error::Io`].
     pub fn from_log(log: Log) -> error::Result<Self> {
+        Self::from_store(log)
+    }
+}
+
+impl<T, C, S: Store> LogStorage<T, C, S> {
+    /// Takes a store that is open already, such as one group of many in a log. It must be one of
+    /// this adapter, or empty.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`LogStorage::from_log`].
+    pub fn from_store(log: S) -> error::Result<Self> {
         let state = State::load(&log)?;
         let shared = Arc::default();
         Ok(Self { log, state, shared, buffers: Buffers::default(), types: PhantomData })
     }
 
     /// A handle that goes on working after the storage has been moved into OmniPaxos.
-    pub fn handle(&self) -> StorageHandle {
+    pub fn handle(&self) -> StorageHandle<S> {
         StorageHandle::new(self.log.clone(), Arc::clone(&self.shared))
     }
 
@@ -147,7 +160,7 @@ impl<T, C> LogStorage<T, C> {
         self.state.is_fresh(&self.log)
     }
 
-    pub(super) const fn log(&self) -> &Log {
+    pub(super) const fn log(&self) -> &S {
         &self.log
     }
 
@@ -246,20 +259,22 @@ impl Plan {
     }
 }
 
-impl<T, C> LogStorage<T, C>
+impl<T, C, S> LogStorage<T, C, S>
 where
     T: Entry,
     C: Codec<T> + Codec<T::Snapshot>,
+    S: Store,
 {
     fn one(&mut self, operation: StorageOp<T>) -> StorageResult<()> {
         Ok(self.write(|plan| plan.operation::<T, C>(operation))?)
     }
 }
 
-impl<T, C> Storage<T> for LogStorage<T, C>
+impl<T, C, S> Storage<T> for LogStorage<T, C, S>
 where
     T: Entry,
     C: Codec<T> + Codec<T::Snapshot>,
+    S: Store,
 {
     fn write_atomically(&mut self, operations: Vec<StorageOp<T>>) -> StorageResult<()> {
         Ok(self.write(|plan| {

@@ -17,8 +17,10 @@ use super::error::{AppendError, StorageError, Value};
 use super::handle::StorageHandle;
 use super::plan::{SCRATCH_BYTES_KEPT, fits};
 use super::storage::LogStorage;
+use crate::Log;
 use crate::codec::Codec;
 use crate::error::Result;
+use crate::store::Store;
 
 /// `OmniPaxos` over a [`LogStorage`], made for [`Durability::Barrier`](crate::Durability::Barrier):
 /// handle any number of messages and proposals, then take the outgoing messages. Taking them syncs
@@ -43,21 +45,26 @@ use crate::error::Result;
 ///
 /// `OmniPaxos` panics if its storage answers with an error. Let the process end, or drop this and
 /// reopen the storage; do not catch the panic and go on.
-pub struct Synced<T, C>
+pub struct Synced<T, C, S = Log>
 where
     T: Entry,
     C: Codec<T> + Codec<T::Snapshot>,
+    S: Store,
 {
-    paxos: OmniPaxos<T, LogStorage<T, C>>,
-    handle: StorageHandle,
+    paxos: Node<T, C, S>,
+    handle: StorageHandle<S>,
     /// Where entries are encoded to see whether they can be.
     scratch: Vec<u8>,
 }
 
-impl<T, C> Synced<T, C>
+/// `OmniPaxos` over a storage of ours.
+type Node<T, C, S> = OmniPaxos<T, LogStorage<T, C, S>>;
+
+impl<T, C, S> Synced<T, C, S>
 where
     T: Entry,
     C: Codec<T> + Codec<T::Snapshot>,
+    S: Store,
 {
     /// Builds the node on this storage, as `OmniPaxosConfig::build` does.
     ///
@@ -66,7 +73,7 @@ where
     /// Upstream's [`ConfigError`] if the configuration is invalid.
     pub fn build(
         config: OmniPaxosConfig,
-        storage: LogStorage<T, C>,
+        storage: LogStorage<T, C, S>,
     ) -> std::result::Result<Self, ConfigError> {
         let handle = storage.handle();
         Ok(Self { paxos: config.build(storage)?, handle, scratch: Vec::new() })
@@ -121,7 +128,7 @@ where
     /// Whether the log takes an entry.
     fn writable(&mut self, entry: &T) -> std::result::Result<(), StorageError> {
         let log = self.handle.log();
-        let limits = (log.entry_bytes_max(), log.segment_bytes());
+        let limits = (log.entry_bytes_max(), log.log().segment_bytes());
         self.scratch.clear();
         let encoded = C::encode(entry, &mut self.scratch);
         let length = self.scratch.len();
@@ -183,33 +190,35 @@ where
     }
 
     /// The handle of the storage.
-    pub const fn handle(&self) -> &StorageHandle {
+    pub const fn handle(&self) -> &StorageHandle<S> {
         &self.handle
     }
 
     /// Gives the bare `OmniPaxos` back. From now on whoever takes its messages has to call
     /// [`StorageHandle::barrier`] before, unless the durability is `Always`.
-    pub fn into_inner(self) -> (OmniPaxos<T, LogStorage<T, C>>, StorageHandle) {
+    pub fn into_inner(self) -> (Node<T, C, S>, StorageHandle<S>) {
         (self.paxos, self.handle)
     }
 }
 
-impl<T, C> Deref for Synced<T, C>
+impl<T, C, S> Deref for Synced<T, C, S>
 where
     T: Entry,
     C: Codec<T> + Codec<T::Snapshot>,
+    S: Store,
 {
-    type Target = OmniPaxos<T, LogStorage<T, C>>;
+    type Target = Node<T, C, S>;
 
     fn deref(&self) -> &Self::Target {
         &self.paxos
     }
 }
 
-impl<T, C> fmt::Debug for Synced<T, C>
+impl<T, C, S> fmt::Debug for Synced<T, C, S>
 where
     T: Entry,
     C: Codec<T> + Codec<T::Snapshot>,
+    S: Store,
 {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter

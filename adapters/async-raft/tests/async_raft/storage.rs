@@ -3,8 +3,10 @@
 use async_raft::RaftStorage;
 use async_raft::raft::{Entry, EntryConfigChange, EntryNormal, EntryPayload, MembershipConfig};
 use async_raft::storage::HardState;
+use indelible::codec::Postcard;
 use indelible::{Batch, Error};
 use indelible_async_raft::{Failure, StateMachine, Storage};
+use indelible_groups::{Groups, GroupsOptions};
 use kv::{Machine, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -61,6 +63,23 @@ async fn empty_storage_is_pristine() {
     assert_eq!((state.last_log_index, state.last_log_term, state.last_applied_log), (0, 0, 0));
     assert_eq!(state.hard_state, HardState { current_term: 0, voted_for: None });
     assert_eq!(state.membership.members, members([0]));
+}
+
+#[tokio::test]
+async fn storage_on_a_group_keeps_what_one_on_a_log_keeps() {
+    let groups = Groups::in_memory(&GroupsOptions::new()).unwrap();
+    let group = groups.create_group(7).unwrap();
+    let open = || Storage::<_, Postcard, _>::open(group.clone(), 0, Machine::default()).unwrap();
+    let store = open();
+    store.replicate_to_log(&[entry(1, 1), entry(2, 1), entry(3, 1)]).await.unwrap();
+    store.save_hard_state(&HardState { current_term: 1, voted_for: Some(0) }).await.unwrap();
+    let command = set(1, "1.1".to_owned());
+    store.replicate_to_state_machine(&[(&1, &command)]).await.unwrap();
+    store.do_log_compaction().await.unwrap();
+    let state = open().get_initial_state().await.unwrap();
+    assert_eq!((state.last_log_index, state.last_log_term, state.last_applied_log), (3, 1, 1));
+    assert_eq!(state.hard_state, HardState { current_term: 1, voted_for: Some(0) });
+    assert_eq!((group.first(), group.next()), (2, 4));
 }
 
 /// Found with the fuzz target `stores_raft`: it was applied.

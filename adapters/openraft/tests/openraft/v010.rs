@@ -1,6 +1,8 @@
 //! openraft 0.10.
 
+use indelible::codec::Postcard;
 use indelible::{Log, Options};
+use indelible_groups::{Group, Groups, GroupsOptions};
 use indelible_openraft::v010::LogStore;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -34,6 +36,25 @@ impl StoreBuilder<Types, Store, Machine, TempDir> for InDirectory {
         let log = open_in(directory.path());
         Ok((directory, LogStore::open(log.clone()).unwrap(), Machine::open(log).unwrap()))
     }
+}
+
+/// One of three groups in a log; the state machine has a log of its own.
+struct InGroup;
+
+impl StoreBuilder<Types, LogStore<Types, Postcard, Group>, Machine, Groups> for InGroup {
+    async fn build(
+        &self,
+    ) -> Result<(Groups, LogStore<Types, Postcard, Group>, Machine), StorageError<Types>> {
+        let groups = Groups::in_memory(&GroupsOptions::new()).unwrap();
+        let [_, group, _] = [1, 2, 3].map(|id| groups.create_group(id).unwrap());
+        let log = Log::in_memory(&Options::new()).unwrap();
+        Ok((groups, LogStore::open(group).unwrap(), Machine::open(log).unwrap()))
+    }
+}
+
+#[tokio::test]
+async fn official_suite_passes_in_a_group() {
+    Suite::test_all(InGroup).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use indelible::codec::Postcard;
 use indelible::{Batch, Log, Options};
+use indelible_groups::{Group, Groups, GroupsOptions};
 use indelible_openraft::v09::LogStore;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::{StoreBuilder, Suite};
@@ -35,6 +37,25 @@ impl StoreBuilder<Types, Store, Machine, TempDir> for InDirectory {
         let log = open_in(directory.path());
         Ok((directory, LogStore::open(log.clone()).unwrap(), Machine::open(log)?))
     }
+}
+
+/// One of three groups in a log; the state machine has a log of its own.
+struct InGroup;
+
+impl StoreBuilder<Types, LogStore<Types, Postcard, Group>, Machine, Groups> for InGroup {
+    async fn build(
+        &self,
+    ) -> Result<(Groups, LogStore<Types, Postcard, Group>, Machine), StorageError<u64>> {
+        let groups = Groups::in_memory(&GroupsOptions::new()).unwrap();
+        let [_, group, _] = [1, 2, 3].map(|id| groups.create_group(id).unwrap());
+        let log = Log::in_memory(&Options::new()).unwrap();
+        Ok((groups, LogStore::open(group).unwrap(), Machine::open(log)?))
+    }
+}
+
+#[test]
+fn official_suite_passes_in_a_group() {
+    Suite::test_all(InGroup).unwrap();
 }
 
 #[test]
