@@ -22,6 +22,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use indelible::inspect::InUse;
+#[cfg(feature = "testing")]
+use indelible::io::sim::{Fault, Op, Repeat, SimDisk};
 use indelible::{Batch, Error, Log, Options, Shortage, SideFile, Verdict};
 
 fn options() -> Options {
@@ -642,4 +644,92 @@ fn second_name_of_a_file_is_refused_with_the_way_out() {
     assert_eq!(fs::metadata(&metadata).unwrap().nlink(), 2);
     fs::remove_file(place.path().join("second")).unwrap();
     Log::open(&path, &options()).unwrap();
+}
+
+/// A log on a simulated disk, with segments of 8 KiB, that nothing has been synced of since it began.
+#[cfg(feature = "testing")]
+fn unsynced(disk: &SimDisk) -> Log {
+    let options = options().tiny_segments(8 * 1024).durability(indelible::Durability::Os);
+    let options = options.write_mode(indelible::WriteMode::Pwrite);
+    let log = Log::create_in(std::sync::Arc::new(disk.clone()), &options).unwrap();
+    for index in 0..12_u8 {
+        log.append(&[index; 1000]).unwrap();
+    }
+    log
+}
+
+/// Found by reading. A segment behind the tail that could not be opened for a moment counted as one
+/// that is not there, and whatever a killed process had written to it was dropped without a word.
+#[test]
+#[cfg(feature = "testing")]
+fn shortage_while_opening_drops_nothing_that_a_killed_process_left() {
+    let options = options().tiny_segments(8 * 1024);
+    for fault in [Fault::Shortage, Fault::Io] {
+        for call in 1.. {
+            let disk = SimDisk::new(1);
+            let log = unsynced(&disk);
+            assert!(log.stats().rolls > 0);
+            let disk = disk.kill_copy();
+            disk.fail_call(call, fault, Repeat::Once);
+            let opened = Log::open_in(std::sync::Arc::new(disk.clone()), &options);
+            match opened {
+                Ok((log, _)) => assert_eq!(log.next(), 12, "{fault:?} in call {call}"),
+                Err(Error::Exhausted { .. }) => assert_eq!(fault, Fault::Shortage),
+                Err(Error::Io { .. } | Error::Poisoned { .. }) => assert_eq!(fault, Fault::Io),
+                Err(other) => panic!("{other}; {fault:?} in call {call}"),
+            }
+            if disk.counts().faults == 0 {
+                break;
+            }
+            if fault == Fault::Shortage {
+                // A sync that failed would have taken along what only the cache has.
+                let (log, _) =
+                    Log::open_in(std::sync::Arc::new(disk.kill_copy()), &options).unwrap();
+                assert_eq!(log.next(), 12, "again after {fault:?} in call {call}");
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg(feature = "testing")]
+pub(crate) fn shortage_is_refused_and_never_poisons() {
+    let disk = SimDisk::new(1);
+    let options = options().tiny_segments(8 * 1024);
+    let log = Log::create_in(std::sync::Arc::new(disk.clone()), &options).unwrap();
+    disk.fail_from(disk.calls() + 1, Op::Create, Fault::Shortage, Repeat::Forever);
+    let refused = (0..20).find_map(|_| log.append(&[7; 3000]).err()).unwrap();
+    assert!(matches!(refused, Error::Exhausted { .. }), "{refused}");
+    // What needs no new segment goes on.
+    log.commit(Batch::new().set("promise", b"kept")).unwrap();
+    assert!(matches!(log.side_file_writer(), Err(Error::Exhausted { .. })));
+    assert!(!log.stats().poisoned && log.stats().shortages > 0);
+    disk.clear_faults();
+    log.append(&[7; 3000]).unwrap();
+}
+
+#[test]
+#[cfg(feature = "testing")]
+pub(crate) fn file_that_cannot_be_removed_is_counted_and_never_poisons() {
+    let disk = SimDisk::new(1);
+    let options = options().tiny_segments(8 * 1024).recycle(false);
+    let log = Log::create_in(std::sync::Arc::new(disk.clone()), &options).unwrap();
+    for _ in 0..10 {
+        log.append(&[7; 3000]).unwrap();
+    }
+    let file = side_file(&log);
+    log.commit(Batch::new().attach("snapshot", file)).unwrap();
+    disk.fail_from(disk.calls() + 1, Op::Remove, Fault::Io, Repeat::Forever);
+    log.commit(Batch::new().clear("snapshot").trim(9)).unwrap();
+    log.maintain().unwrap();
+    log.append(b"undisturbed").unwrap();
+    let stats = log.stats();
+    assert!(stats.not_removed >= 2 && !stats.poisoned, "{stats:?}");
+    log.close().unwrap();
+    let reopen = || Log::open_in(std::sync::Arc::new(disk.kill_copy()), &options).unwrap();
+    assert_eq!(reopen().0.next(), 11);
+    let (log, report) = reopen();
+    // The copy fails no more.
+    assert!(report.not_removed.is_empty() && report.removed.len() >= 2, "{report:?}");
+    assert_eq!(log.entry(10).unwrap(), b"undisturbed");
 }

@@ -168,11 +168,19 @@ impl Observed {
         let uuid = Uuid::from_bytes(checkpoint.uuid);
         let bytes = checkpoint.segment_bytes;
         let next_link = |number| {
-            let (name, length) = files.segment(number)?;
-            (length == bytes).then(|| open_link(dir, uuid, name, bytes, 0, bytes).ok())?
+            let Some((name, _)) = files.segment(number).filter(|(_, length)| *length == bytes)
+            else {
+                return Ok(None);
+            };
+            match open_link(dir, uuid, name, bytes, 0, bytes) {
+                Ok(link) => Ok(Some(link)),
+                Err(Error::Damaged { .. }) => Ok(None),
+                // It may be as good as any: a batch in it would be dropped without a word.
+                Err(error) => Err(error),
+            }
         };
         match replay(dir, checkpoint, tail, &next_link) {
-            Err(error @ (Error::Io { .. } | Error::Exhausted { .. })) => return Err(error),
+            Err(error) if !matches!(error, Error::Damaged { .. }) => return Err(error),
             Err(error) => {
                 self.facts.tail = TailFact::Contradicts;
                 self.tail_error = Some(error);

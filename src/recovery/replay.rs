@@ -166,7 +166,7 @@ pub(crate) fn replay(
     dir: &Dir,
     checkpoint: &Checkpoint,
     mut tail: Link,
-    next_link: &dyn Fn(u64) -> Option<Link>,
+    next_link: &dyn Fn(u64) -> Result<Option<Link>>,
 ) -> Result<Replayed> {
     let before = checkpoint.next.checked_sub(tail.header.base).ok_or_else(|| {
         let (path, offset) = (dir.join(&tail.name.to_string()), checkpoint.tail_offset);
@@ -211,7 +211,7 @@ fn first_pass(
     dir: &Dir,
     checkpoint: &Checkpoint,
     links: &mut Vec<Link>,
-    next_link: &dyn Fn(u64) -> Option<Link>,
+    next_link: &dyn Fn(u64) -> Result<Option<Link>>,
 ) -> Result<Reached> {
     let mut whole = (0, checkpoint.tail_offset, checkpoint.sequence);
     let mut open_batch = false;
@@ -248,7 +248,7 @@ fn first_pass(
         let expected = whole.2 + 1;
         let behind = search(part, &link.salt, end..u64::MAX, expected);
         let behind = link.witnesses(expected).fold(behind, Evidence::merge);
-        let next = next_link(link.name.number + 1)
+        let next = next_link(link.name.number + 1)?
             .filter(|next| next.header.previous_generation == link.salt.generation());
         let fits =
             |next: &Link| next.header.previous_end == end && next.header.first_sequence == expected;
