@@ -177,6 +177,8 @@ bugs! {
     JunkIsFatal,
     /// A moment without descriptors or memory poisons the log.
     ShortagePoisons,
+    /// A segment behind the tail that cannot be opened counts as one that is not there.
+    UnopenedSegmentSkipped,
     /// A side file that was never attached stays.
     UnusedSideFileStays,
     /// A side file can be finished after the close.

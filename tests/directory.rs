@@ -38,8 +38,13 @@ fn alone(test: &str) -> bool {
     if std::env::var_os(ALONE).is_some_and(|name| name == test) {
         return true;
     }
+    // Where this file is a part of another one, the test is as well.
+    let test_of_file = match module_path!().split_once("::") {
+        Some((_, module)) => format!("{module}::{test}"),
+        None => test.to_owned(),
+    };
     let ended = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
+        .args(["--exact", &test_of_file, "--nocapture"])
         .env(ALONE, test)
         .stdin(Stdio::null())
         .output()
@@ -47,6 +52,7 @@ fn alone(test: &str) -> bool {
     let said = String::from_utf8_lossy(&ended.stdout);
     let complained = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{:?}\n{said}\n{complained}", ended.status);
+    assert!(said.contains("1 passed"), "{said}");
     false
 }
 
@@ -171,27 +177,42 @@ fn fork_changes_nothing(options: &Options) {
     assert_eq!(snapshot, b"half");
 }
 
+/// Without threads, so that it can be driven beside other tests.
+pub(crate) fn forked_child_changes_nothing() {
+    fork_changes_nothing(&options());
+}
+
 #[test]
 fn forked_child_changes_nothing_and_panics_nowhere() {
     if alone("forked_child_changes_nothing_and_panics_nowhere") {
-        fork_changes_nothing(&options());
+        forked_child_changes_nothing();
         fork_changes_nothing(&Options::new().segment_bytes(64 * 1024));
     }
+}
+
+/// Without threads, so that it can be driven beside other tests.
+pub(crate) fn forked_child_lets_the_last_handle_go() {
+    last_handle_goes(&options());
+}
+
+fn last_handle_goes(options: &Options) {
+    let place = tempfile::tempdir().unwrap();
+    let mut log = Some(Log::create(place.path(), options).unwrap());
+    let code = in_a_child(|| {
+        drop(log.take());
+        0
+    });
+    assert_eq!(code, 0);
+    assert!(is_locked(place.path()), "the child unlocked the directory");
+    log.take().unwrap().append(b"undisturbed").unwrap();
+    assert!(!is_locked(place.path()), "the parent's last handle is gone");
 }
 
 #[test]
 fn forked_child_lets_the_last_handle_go_and_the_log_stays_locked() {
     if alone("forked_child_lets_the_last_handle_go_and_the_log_stays_locked") {
-        let place = tempfile::tempdir().unwrap();
-        let mut log = Some(Log::create(place.path(), &Options::new()).unwrap());
-        let code = in_a_child(|| {
-            drop(log.take());
-            0
-        });
-        assert_eq!(code, 0);
-        assert!(is_locked(place.path()));
-        log.take().unwrap().append(b"undisturbed").unwrap();
-        assert!(!is_locked(place.path()), "the parent's last handle is gone");
+        forked_child_lets_the_last_handle_go();
+        last_handle_goes(&Options::new());
     }
 }
 
@@ -221,7 +242,7 @@ fn forked_child_opens_a_log_of_its_own() {
 }
 
 #[test]
-fn second_writer_is_refused_although_the_lock_file_was_removed_by_hand() {
+pub(crate) fn second_writer_is_refused_although_the_lock_file_was_removed_by_hand() {
     let place = tempfile::tempdir().unwrap();
     let log = Log::create(place.path(), &options()).unwrap();
     fs::remove_file(place.path().join("lock")).unwrap();
@@ -273,13 +294,13 @@ fn processes_that_race_to_create_a_log_get_true_answers() {
 }
 
 #[test]
-fn log_is_not_created_beside_what_is_nobodys() {
+pub(crate) fn log_is_not_created_beside_what_is_nobodys() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path();
     fs::create_dir(path.join("lost+found")).unwrap();
     fs::write(path.join("thesis.tmp"), b"years of work").unwrap();
     fs::create_dir(path.join("photos")).unwrap();
-    let refused = Log::create(path, &options()).unwrap_err();
+    let refused = Log::create(path, &options()).map(drop).unwrap_err();
     let Error::ForeignFiles { names: found, more, looks_like, .. } = &refused else {
         panic!("{refused}")
     };
@@ -310,7 +331,7 @@ fn directory_of_another_storage_is_named_for_what_it_is() {
         for file in files {
             fs::write(place.path().join(file), b"theirs").unwrap();
         }
-        let refused = Log::open_or_create(place.path(), &options()).unwrap_err();
+        let refused = Log::open_or_create(place.path(), &options()).map(drop).unwrap_err();
         assert!(
             matches!(&refused, Error::ForeignFiles { looks_like: Some(found), .. } if *found == storage)
         );
@@ -387,7 +408,7 @@ impl Drop for Immutable {
 }
 
 #[test]
-fn side_files_that_nobody_can_attach_go() {
+pub(crate) fn side_files_that_nobody_can_attach_go() {
     let place = tempfile::tempdir().unwrap();
     let log = Log::create(place.path(), &options()).unwrap();
     for _ in 0..5 {
@@ -426,7 +447,7 @@ fn unused_side_file_goes_when_the_log_is_idle() {
 }
 
 #[test]
-fn side_file_that_is_finished_after_the_close_leaves_nothing() {
+pub(crate) fn side_file_that_is_finished_after_the_close_leaves_nothing() {
     let place = tempfile::tempdir().unwrap();
     let log = Log::create(place.path(), &options()).unwrap();
     let (mut early, late) = (log.side_file_writer().unwrap(), log.side_file_writer().unwrap());
@@ -619,7 +640,7 @@ fn file_mode_is_the_one_asked_for_as_far_as_the_umask_leaves_it() {
         }
     }
     for mode in [0o400, 0o040, 0o4600] {
-        let refused = Log::in_memory(&options().file_mode(mode)).unwrap_err();
+        let refused = Log::in_memory(&options().file_mode(mode)).map(drop).unwrap_err();
         assert!(matches!(refused, Error::InvalidOption { option: "file_mode", .. }));
     }
 }
@@ -638,7 +659,7 @@ fn second_name_of_a_file_is_refused_with_the_way_out() {
     Log::create(&path, &options()).unwrap().close().unwrap();
     let metadata = path.join("metadata");
     fs::hard_link(&metadata, place.path().join("second")).unwrap();
-    let refused = Log::open(&path, &options()).unwrap_err();
+    let refused = Log::open(&path, &options()).map(drop).unwrap_err();
     assert!(refused.to_string().contains("cp -r"), "{refused}");
     assert!(matches!(refused, Error::HardLinked { path } if path == metadata));
     assert_eq!(fs::metadata(&metadata).unwrap().nlink(), 2);
@@ -662,7 +683,7 @@ fn unsynced(disk: &SimDisk) -> Log {
 /// that is not there, and whatever a killed process had written to it was dropped without a word.
 #[test]
 #[cfg(feature = "testing")]
-fn shortage_while_opening_drops_nothing_that_a_killed_process_left() {
+pub(crate) fn shortage_while_opening_drops_nothing_that_a_killed_process_left() {
     let options = options().tiny_segments(8 * 1024);
     for fault in [Fault::Shortage, Fault::Io] {
         for call in 1.. {

@@ -4,7 +4,7 @@
 //!
 //! A story that only looks for one bug would prove nothing: those driven here stand in
 //! `tests/promises.rs`, `tests/meetings.rs`, `tests/lazily.rs`, `tests/regressions.rs`,
-//! `tests/durability.rs` and `tests/evidence.rs` for promises of their own.
+//! `tests/durability.rs`, `tests/evidence.rs` and `tests/directory.rs` for promises of their own.
 #![cfg(feature = "sabotage")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails, and prints its table")]
 
@@ -19,6 +19,8 @@ use indelible::testing::program::{WORDS, count_of};
 use indelible::testing::rot::{self, SHAPES};
 use indelible::testing::sabotage::{BUGS, Bug, enable};
 
+#[path = "directory.rs"]
+mod directory;
 #[path = "durability.rs"]
 mod durability;
 #[path = "evidence.rs"]
@@ -93,6 +95,16 @@ const STORIES: &[(&str, fn())] = stories! {
         lazy_value_that_is_put_back_replaces_the_one_in_the_checkpoint
         batch_in_the_slots_comes_behind_what_was_set_lazily_before
         entries_of_the_life_before_stay_what_they_were;
+    directory:
+        forked_child_changes_nothing
+        forked_child_lets_the_last_handle_go
+        second_writer_is_refused_although_the_lock_file_was_removed_by_hand
+        log_is_not_created_beside_what_is_nobodys
+        file_that_cannot_be_removed_is_counted_and_never_poisons
+        shortage_is_refused_and_never_poisons
+        shortage_while_opening_drops_nothing_that_a_killed_process_left
+        side_files_that_nobody_can_attach_go
+        side_file_that_is_finished_after_the_close_leaves_nothing;
 };
 
 fn crashes() -> Option<String> {
