@@ -16,7 +16,7 @@ use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::slot::{METADATA_BYTES, SLOT_BYTES};
 use crate::format::{Checkpoint, VERSION};
-use crate::io::{Access, File};
+use crate::io::{Access, File, Way};
 use crate::options::SyncMethod;
 use crate::planted::{Bug, planted};
 
@@ -80,6 +80,14 @@ impl Metadata {
             // Consecutive generations alternate between the slots.
             let offset = (self.generation % 2) * bytes;
             let path = || self.dir.join(METADATA);
+            if self.sync_method == SyncMethod::Dsync && !planted(Bug::SlotsNotSynced) {
+                // Makes this slot durable, as below.
+                let written = self.file.write_by(Way::Through, offset, &*slot);
+                if !planted(Bug::SlotFailureIgnored) {
+                    written.map_err(|source| Error::io("write", path(), source))?;
+                }
+                continue;
+            }
             self.file
                 .write_at(offset, &*slot)
                 .map_err(|source| Error::io("write", path(), source))?;

@@ -70,21 +70,35 @@ pub enum WriteMode {
     Mmap,
     /// One positioned write a batch; an unsynced append survives the process.
     Pwrite,
+    /// Gathered in memory like [`Self::Buffered`], and written past the page cache in whole blocks:
+    /// what a failed sync leaves behind there cannot be read as if it were on the medium, and a large
+    /// batch is not copied. Refused where the file system takes no such writes.
+    Direct,
+}
+
+impl WriteMode {
+    /// Whether frames wait in memory until somebody needs them in the file.
+    pub(crate) const fn gathers(self) -> bool {
+        matches!(self, Self::Buffered | Self::Direct)
+    }
 }
 
 /// How written bytes are put on media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 #[non_exhaustive]
 pub enum SyncMethod {
-    /// `fdatasync`: the file's data, and the metadata needed to read it.
+    /// `fdatasync`: the file's data, and the metadata needed to read it. Default, but for
+    /// [`WriteMode::Direct`].
     #[default]
     Fdatasync,
     /// `fsync`: data and all metadata.
     Fsync,
     /// `msync(MS_SYNC)` of the dirty range of the map.
     Msync,
-    /// The dirty range is written again by calls that each return when it is on the medium (`RWF_DSYNC`, for
-    /// one call what `O_DSYNC` is for a descriptor).
+    /// Written by calls that each return when the bytes are on the medium (`RWF_DSYNC`, for one call
+    /// what `O_DSYNC` is for a descriptor): one call for frames that waited in memory; what was written
+    /// before it was to be synced is written again, or synced with `fdatasync` if that was
+    /// [`WriteMode::Direct`], whose default this is.
     Dsync,
     /// `F_FULLFSYNC`, which reaches the medium on macOS; refused elsewhere.
     FullFsync,
@@ -133,7 +147,7 @@ pub struct Options {
     pub(crate) segments_max: u64,
     pub(crate) durability: Durability,
     pub(crate) write_mode: Option<WriteMode>,
-    pub(crate) sync_method: SyncMethod,
+    pub(crate) sync_method: Option<SyncMethod>,
     pub(crate) preparation: Option<Preparation>,
     pub(crate) recycle: bool,
     pub(crate) spares: usize,
@@ -192,7 +206,7 @@ impl Default for Options {
             segments_max: SEGMENTS_MAX,
             durability: Durability::Always,
             write_mode: None,
-            sync_method: SyncMethod::Fdatasync,
+            sync_method: None,
             preparation: None,
             recycle: true,
             spares: 1,
@@ -260,10 +274,11 @@ impl Options {
         self
     }
 
-    /// How written bytes are put on media.
+    /// How written bytes are put on media. By default by `fdatasync`, and by writing through under
+    /// [`WriteMode::Direct`].
     #[must_use]
     pub fn sync_method(mut self, method: SyncMethod) -> Self {
-        self.sync_method = method;
+        self.sync_method = Some(method);
         self
     }
 
@@ -325,9 +340,10 @@ impl Options {
         self
     }
 
-    /// Whether threads may work for the log (default): a few that all logs of the process share. Without them segments are prepared
-    /// and removed inside the calls that need it, a callback syncs at once and runs there, and
-    /// every run of the same calls does the same I/O: the mode for simulations.
+    /// Whether threads may work for the log (default): a few that all logs of the process share.
+    /// Without them segments are prepared and removed inside the calls that need it, a callback
+    /// syncs at once and runs there, and every run of the same calls does the same I/O: the mode
+    /// for simulations.
     #[must_use]
     pub fn background(mut self, threads: bool) -> Self {
         self.background = threads;
@@ -350,8 +366,8 @@ impl Options {
     }
 
     /// Calls back when a sync has been under way for longer than `threshold`, and again when that
-    /// is over: a leader whose disk hangs can step down meanwhile. The callback runs on a thread of
-    /// its own, and must not block. Needs background threads.
+    /// is over: a leader whose disk hangs can step down meanwhile. The callback runs on a
+    /// thread that does nothing else, and must not block. Needs background threads.
     #[must_use]
     pub fn stall(
         mut self,
@@ -426,6 +442,29 @@ impl Options {
         }
     }
 
+    /// The sync method in force.
+    pub const fn sync_method_in_force(&self) -> SyncMethod {
+        match (self.sync_method, self.write_mode_in_force()) {
+            (Some(method), _) => method,
+            (None, WriteMode::Direct) => SyncMethod::Dsync,
+            (None, _) => SyncMethod::Fdatasync,
+        }
+    }
+
+    /// Whether frames that waited in memory are written so that they are durable at once.
+    pub(crate) fn writes_through(&self) -> bool {
+        self.write_mode_in_force().gathers() && self.sync_method_in_force() == SyncMethod::Dsync
+    }
+
+    /// How what was written to the tail before is put on media. What was written directly is never
+    /// written again through the page cache: a block may hold newer frames by then.
+    pub(crate) fn tail_sync_method(&self) -> SyncMethod {
+        match (self.write_mode_in_force(), self.sync_method_in_force()) {
+            (WriteMode::Direct, SyncMethod::Dsync | SyncMethod::Msync) => SyncMethod::Fdatasync,
+            (_, method) => method,
+        }
+    }
+
     /// The preparation in force.
     pub const fn preparation_in_force(&self) -> Preparation {
         match (self.preparation, self.durability) {
@@ -465,13 +504,13 @@ impl Options {
                 let reason = "a store into a sparse map kills the process on a full disk";
                 return refuse("preparation", reason);
             }
-            WriteMode::Buffered if sparse => {
+            WriteMode::Buffered | WriteMode::Direct if sparse => {
                 let reason = "a full disk would be met after the commit: choose `Pwrite`";
                 return refuse("preparation", reason);
             }
             _ => {}
         }
-        if self.sync_method == SyncMethod::FullFsync && !cfg!(target_vendor = "apple") {
+        if self.sync_method == Some(SyncMethod::FullFsync) && !cfg!(target_vendor = "apple") {
             return refuse("sync_method", "F_FULLFSYNC exists on Apple platforms only");
         }
         if matches!(self.durability, Durability::Interval(every) if every.is_zero()) {

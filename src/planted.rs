@@ -57,6 +57,10 @@ bugs! {
     ReachIgnored,
     /// Frames go to space that was never made ready.
     SpaceNotAwaited,
+    /// A block that is written again does not repeat what it held.
+    LastBlockForgotten,
+    /// A write that is to be durable on return is not, and counts as if it were.
+    NotWrittenThrough,
     /// Frames may go as far as the checkpoint before said until the next one is durable.
     ReachLoweredLate,
     /// A checkpoint that was put together before a batch was refused lets others write behind it.

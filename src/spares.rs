@@ -54,6 +54,7 @@ pub(crate) struct Spares {
     dir: Dir,
     segment_bytes: u64,
     preparation: Preparation,
+    direct: bool,
     target: usize,
     ready: Mutex<VecDeque<Spare>>,
     /// Unfinished files of a former process, to be removed when there is time.
@@ -64,11 +65,11 @@ impl Spares {
     pub(crate) fn new(
         dir: &Dir,
         segment_bytes: u64,
-        preparation: Preparation,
+        (preparation, direct): (Preparation, bool),
         target: usize,
     ) -> Self {
         let (ready, leftovers) = (Mutex::default(), Mutex::default());
-        Self { dir: dir.clone(), segment_bytes, preparation, target, ready, leftovers }
+        Self { dir: dir.clone(), segment_bytes, preparation, direct, target, ready, leftovers }
     }
 
     /// Leaves unfinished files of a former process to [`Self::remove_leftovers`]: removing a large
@@ -131,7 +132,8 @@ impl Spares {
 
     /// The space of a file of this log, of which everything before `ready` has it.
     pub(crate) fn space(&self, file: Arc<dyn File>, ready: u64) -> Arc<Space> {
-        Arc::new(Space::new(file, self.segment_bytes, self.preparation, ready))
+        let space = Space::new(file, self.segment_bytes, self.preparation, ready);
+        Arc::new(if self.direct { space.direct() } else { space })
     }
 
     /// A file for writing, unless it has another name.

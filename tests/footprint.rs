@@ -86,7 +86,8 @@ fn refused_batch_gives_back_the_segments_it_had_made() {
 #[test]
 fn reopened_log_makes_its_space_ready_again() {
     use indelible::io::sim::SimDisk;
-    for mode in [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite] {
+    let modes = [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite, WriteMode::Direct];
+    for mode in modes {
         let disk = SimDisk::new(1);
         let options = Options::new().segment_bytes(1024 * 1024).background(false).write_mode(mode);
         let log = Log::create_in(std::sync::Arc::new(disk.clone()), &options).unwrap();
@@ -141,7 +142,7 @@ fn many_logs_share_a_few_threads() {
     let more = counted("task") - threads;
     assert!((3..=6).contains(&more), "{more} threads for {LOGS} logs");
     let more = counted("fd") - descriptors;
-    assert!(more <= LOGS * 4, "{more} descriptors for {LOGS} logs");
+    assert!(more <= LOGS * 5, "{more} descriptors for {LOGS} logs");
     drop(logs);
     for _ in 0..1000 {
         if counted("task") == threads {

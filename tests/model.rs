@@ -180,8 +180,8 @@ impl Place {
 fn run(mut place: Place, options: &Options, durability: Durability, operations: &[Operation]) {
     let options = &options.clone().durability(durability);
     // Whether what is not synced goes with a killed process.
-    let forgets =
-        options.write_mode_in_force() == WriteMode::Buffered && durability == Durability::Barrier;
+    let forgets = matches!(options.write_mode_in_force(), WriteMode::Buffered | WriteMode::Direct)
+        && durability == Durability::Barrier;
     let mut log = Log::create_in(place.door(), options).unwrap();
     // What a kill may lead back to, the newest last: what was there when all was in the file, and
     // after each change since.
@@ -253,7 +253,7 @@ proptest! {
     #[test]
     fn log_on_a_disk_is_the_model(
         seed in any::<u64>(),
-        mode in 0..3_u8,
+        mode in 0..4_u8,
         barrier in any::<bool>(),
         operations in prop::collection::vec(operation(), 1..24),
     ) {
@@ -261,11 +261,12 @@ proptest! {
             .write_mode(match mode {
                 0 => WriteMode::Mmap,
                 1 => WriteMode::Pwrite,
+                2 => WriteMode::Direct,
                 _ => WriteMode::Buffered,
             })
             .sync_method(match mode {
                 0 => SyncMethod::Msync,
-                1 => SyncMethod::Dsync,
+                1 | 2 => SyncMethod::Dsync,
                 _ => SyncMethod::Fdatasync,
             });
         let durability = if barrier { Durability::Barrier } else { Durability::Always };

@@ -49,7 +49,8 @@ pub(crate) fn second_handle_is_refused() {
 /// half way, and a store would kill the process.
 #[test]
 pub(crate) fn nothing_goes_where_there_is_no_space() {
-    for mode in [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite] {
+    let modes = [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite, WriteMode::Direct];
+    for mode in modes {
         let disk = SimDisk::new(1);
         let options =
             Options::new().background(false).segment_bytes(4 * 1024 * 1024).write_mode(mode);

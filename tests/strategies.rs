@@ -53,10 +53,40 @@ fn live_twice(options: &Options) {
     assert_eq!(log.entry(300).unwrap(), b"goes on");
 }
 
+/// The write modes that the file system of temporary files takes.
+fn modes() -> Vec<WriteMode> {
+    let mut modes = vec![WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite];
+    if takes_direct(tempfile::tempdir().unwrap().path()) {
+        modes.push(WriteMode::Direct);
+    }
+    modes
+}
+
+/// Whether files in a directory can be written directly; if not, a log there says so.
+fn takes_direct(path: &std::path::Path) -> bool {
+    let tried = Log::create(path.join("try"), &Options::new().write_mode(WriteMode::Direct));
+    let refused = matches!(tried, Err(Error::InvalidOption { option: "write_mode", .. }));
+    assert!(refused || tried.is_ok(), "{tried:?}");
+    !refused
+}
+
+/// Where memory is the medium a direct write gains nothing.
+#[cfg(target_os = "linux")]
+#[test]
+fn direct_writes_are_refused_in_memory_and_nothing_else_is() {
+    let shm = std::path::Path::new("/dev/shm");
+    if !shm.is_dir() {
+        return;
+    }
+    let directory = tempfile::tempdir_in(shm).unwrap();
+    assert!(!takes_direct(directory.path()));
+    Log::create(directory.path().join("log"), &Options::new()).unwrap();
+}
+
 #[test]
 fn every_combination_does_the_same() {
     let mut combinations = 0;
-    for mode in [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite] {
+    for mode in modes() {
         for method in
             [SyncMethod::Fdatasync, SyncMethod::Fsync, SyncMethod::Msync, SyncMethod::Dsync]
         {
@@ -89,7 +119,10 @@ fn every_combination_does_the_same() {
             }
         }
     }
-    assert_eq!(combinations, (3 * 4 * 3 - 2 * 4) * 4 + (3 * 3 - 2) * 4);
+    let modes = modes().len();
+    let unlike_pwrite = modes - 1;
+    let each = (modes * 4 * 3 - unlike_pwrite * 4) * 4 + (modes * 3 - unlike_pwrite) * 4;
+    assert_eq!(combinations, each);
 }
 
 #[test]
@@ -98,12 +131,9 @@ fn mode_may_change_between_two_lives() {
     let path = directory.path().join("log");
     let options = |mode| Options::new().segment_bytes(64 * 1024).write_mode(mode);
     drop(Log::create(&path, &options(WriteMode::Mmap)).unwrap());
-    for round in 0..6_u64 {
-        let mode = match round % 3 {
-            0 => WriteMode::Pwrite,
-            1 => WriteMode::Mmap,
-            _ => WriteMode::Buffered,
-        };
+    for round in 0..8_u64 {
+        let modes = modes();
+        let mode = modes[round as usize % modes.len()];
         let (log, _) = Log::open(&path, &options(mode)).unwrap();
         for index in 0..50 {
             log.append(&(round * 50 + index).to_le_bytes().repeat(100)).unwrap();
@@ -113,7 +143,7 @@ fn mode_may_change_between_two_lives() {
     for (index, bytes) in log.iter(0).map(Result::unwrap) {
         assert_eq!(bytes, index.to_le_bytes().repeat(100));
     }
-    assert_eq!(log.next(), 300);
+    assert_eq!(log.next(), 400);
 }
 
 #[test]
@@ -123,6 +153,7 @@ fn what_cannot_work_is_refused_before_anything_is_touched() {
     let mut refused = vec![
         Options::new().write_mode(WriteMode::Mmap).preparation(Preparation::Sparse),
         Options::new().write_mode(WriteMode::Buffered).preparation(Preparation::Sparse),
+        Options::new().write_mode(WriteMode::Direct).preparation(Preparation::Sparse),
         Options::new().durability(Durability::Interval(Duration::ZERO)),
         Options::new().durability(Durability::Interval(Duration::from_secs(1))).background(false),
         Options::new().segments_max(1),

@@ -1,6 +1,6 @@
 //! The I/O door: the only way in which the engine touches a disk.
 //!
-//! Thirteen methods, each with its durability sentence. `os` carries them out with the operating
+//! Fifteen methods, each with its durability sentence. `os` carries them out with the operating
 //! system, [`mem`] in memory, and `sim` (feature `testing`) on a simulated disk that can be
 //! crashed and that fails on demand. Names are plain file names inside one directory: the door
 //! knows no paths.
@@ -29,6 +29,7 @@ pub use map::os_directory;
 
 use crate::options::SyncMethod;
 
+pub(crate) mod aligned;
 pub(crate) mod map;
 pub mod mem;
 pub(crate) mod os;
@@ -54,6 +55,18 @@ pub enum Access {
         /// Exclusive end of what may have been written since; `u64::MAX` for the end of the file.
         to: u64,
     },
+}
+
+/// How bytes are written other than into the page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Way {
+    /// Into the page cache, and durable on return.
+    Through,
+    /// Past the page cache, in whole blocks of 4096 bytes, from memory that is aligned like them.
+    Direct,
+    /// Past the page cache, and durable on return.
+    DirectThrough,
 }
 
 /// A name in the directory.
@@ -126,6 +139,12 @@ pub trait Directory: Debug + Send + Sync {
 
     /// 64 random bits, for identities and generations. A simulation draws them from its seed.
     fn random(&self) -> u64;
+
+    /// Whether files made here take [`Way::Direct`]. No, unless a door says otherwise. Changes
+    /// nothing.
+    fn takes_direct(&self) -> bool {
+        false
+    }
 }
 
 /// One open file: the second half of the door. Offsets and lengths are in bytes.
@@ -142,6 +161,18 @@ pub trait File: Debug + Send + Sync {
     /// [`Self::sync`]; until then each 512-byte sector may survive a crash or not. On an error any
     /// part may have been written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset` in another way than [`Self::write_at`]; on an error any part
+    /// may have been written. A direct write that repeats bytes leaves them as they are: nobody sees
+    /// them change, and no crash takes them away. With [`Way::Through`] and [`Way::DirectThrough`] the
+    /// bytes are durable on return, and an error is final as one of [`Self::sync`] is.
+    fn write_by(&self, way: Way, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if way != Way::Through {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.write_at(offset, bytes)?;
+        self.sync(offset..offset.saturating_add(bytes.len() as u64), SyncMethod::Fdatasync)
+    }
 
     /// Reserves the space of `range`, which nobody wrote and which goes on reading as zeros: no later
     /// write or store there meets a full disk. As it stands here it writes zeros; a door that can do

@@ -25,13 +25,13 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::map::{Region, WeakRegion};
-use super::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, check_name};
+use super::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, Way, check_name};
 use crate::format::names;
 use crate::options::{FILE_MODE_DEFAULT, SyncMethod};
 
@@ -215,6 +215,22 @@ impl Directory for OsDirectory {
     fn random(&self) -> u64 {
         super::system_random()
     }
+
+    /// By trying it: what a file system says of itself is newer than some kernels. One in memory takes
+    /// such writes and gains nothing from them.
+    #[cfg(target_os = "linux")]
+    fn takes_direct(&self) -> bool {
+        if kind::is_memory(&self.handle) {
+            return false;
+        }
+        let mut memory = super::aligned::Aligned::default();
+        let Ok(block) = memory.bytes(super::aligned::BLOCK_BYTES) else { return false };
+        let Ok((name, file)) = self.create(block.len() as u64, false) else { return false };
+        let taken = file.write_by(Way::Direct, 0, block).is_ok();
+        // Junk, if it stays: the next open removes it as well.
+        self.remove(&name).ok();
+        taken
+    }
 }
 
 /// Whether a file is linked elsewhere as well, as a backup does with segments that never change.
@@ -230,6 +246,8 @@ struct OsFile {
     opened_bytes: u64,
     /// The map that `msync` works on, for as long as somebody uses it.
     mapped: Mutex<Option<WeakRegion>>,
+    /// The same file opened for direct writes, once there was one.
+    direct: OnceLock<OsHandle>,
 }
 
 impl OsFile {
@@ -240,7 +258,14 @@ impl OsFile {
             // small store writes back a whole one.
             rustix::fs::fadvise(&handle, 0, None, rustix::fs::Advice::Random).ok();
         }
-        Self { handle, access, opened_bytes, mapped: Mutex::new(None) }
+        let (mapped, direct) = (Mutex::new(None), OnceLock::new());
+        Self { handle, access, opened_bytes, mapped, direct }
+    }
+
+    /// Refuses what would make the file longer than this process may make one.
+    fn check_size(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end > self.opened_bytes { within_file_size(end) } else { Ok(()) }
     }
 
     /// `msync(MS_SYNC)` of the pages of `range`, or `fdatasync` where no map has them.
@@ -260,27 +285,25 @@ impl OsFile {
     /// for one call what `O_DSYNC` is for a descriptor. Nobody may change the range meanwhile.
     #[cfg(target_os = "linux")]
     fn dsync(&self, range: Range<u64>) -> io::Result<()> {
-        use rustix::io::ReadWriteFlags;
-        for_pieces(&self.handle, range, |mut offset, mut piece| {
-            while !piece.is_empty() {
-                let slices = [io::IoSlice::new(piece)];
-                match rustix::io::pwritev2(&self.handle, &slices, offset, ReadWriteFlags::DSYNC) {
-                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(written) => {
-                        offset += written as u64;
-                        piece = piece.get(written..).unwrap_or_default();
-                    }
-                    Err(rustix::io::Errno::INTR) => {}
-                    // Nothing was written: this file system knows no such flag.
-                    Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-                        self.handle.write_all_at(piece, offset)?;
-                        return self.handle.sync_data();
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            Ok(())
-        })
+        for_pieces(&self.handle, range, |offset, piece| write_through(&self.handle, offset, piece))
+    }
+
+    /// The same file, opened for direct writes. By its descriptor: its name may be another by now.
+    #[cfg(target_os = "linux")]
+    fn direct(&self) -> io::Result<&OsHandle> {
+        use std::os::fd::AsRawFd;
+        if let Some(direct) = self.direct.get() {
+            return Ok(direct);
+        }
+        let path = format!("/proc/self/fd/{}", self.handle.as_raw_fd());
+        let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+        let opened = OsHandle::from(rustix::fs::open(path, flags, Mode::empty())?);
+        Ok(self.direct.get_or_init(|| opened))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn direct(&self) -> io::Result<&OsHandle> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -290,17 +313,52 @@ impl OsFile {
     }
 }
 
+/// Writes bytes and returns when they are on the medium: `RWF_DSYNC`, or a sync where that is not
+/// known.
+fn write_through(handle: &OsHandle, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    while !bytes.is_empty() {
+        use rustix::io::{Errno, ReadWriteFlags};
+        let slices = [io::IoSlice::new(bytes)];
+        match rustix::io::pwritev2(handle, &slices, offset, ReadWriteFlags::DSYNC) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                bytes = bytes.get(written..).unwrap_or_default();
+            }
+            Err(Errno::INTR) => {}
+            // Nothing was written: this file system knows no such flag.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    handle.write_all_at(bytes, offset)?;
+    handle.sync_data()
+}
+
 impl File for OsFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.handle.read_exact_at(buffer, offset)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let end = offset.saturating_add(bytes.len() as u64);
-        if end > self.opened_bytes {
-            within_file_size(end)?;
-        }
+        self.check_size(offset, bytes)?;
         self.handle.write_all_at(bytes, offset).map_err(full)
+    }
+
+    /// Makes durable, with [`Way::Through`] and [`Way::DirectThrough`]: the bytes, and whatever is
+    /// needed to read them. A crash just before loses any part of that.
+    fn write_by(&self, way: Way, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check_size(offset, bytes)?;
+        match way {
+            Way::Through => write_through(&self.handle, offset, bytes),
+            Way::Direct => self.direct()?.write_all_at(bytes, offset),
+            Way::DirectThrough => write_through(self.direct()?, offset, bytes),
+        }
+        .map_err(full)
     }
 
     fn allocate(&self, range: Range<u64>) -> io::Result<()> {

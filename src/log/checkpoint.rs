@@ -51,6 +51,8 @@ pub(crate) struct Stock {
     captured: Option<Captured>,
     /// What goes behind the frames; a checkpoint says as much by itself.
     witness: Option<Testimony>,
+    /// All of it waits in memory, and is written so that it is durable at once.
+    through: bool,
 }
 
 /// A checkpoint, and what goes once it is durable.
@@ -141,12 +143,13 @@ impl Shared {
         let mut writer = self.writer();
         let mut stock = self.capture(&mut writer, want);
         turn.took_stock(stock.sequence);
+        let syncs = !stock.dirty.is_empty();
         let result = self.put_stock_on_media(writer, &mut stock);
         let took = started.elapsed();
         if let Err(error) = result {
             return Err(self.poisoned_by(error));
         }
-        if !stock.dirty.is_empty() {
+        if syncs {
             self.counters.synced(took);
             crate::trace::synced(self.dir.path(), stock.sequence, took);
         }
@@ -178,7 +181,11 @@ impl Shared {
             self.put_on_media(stock)?;
             self.hand_over()?;
         } else {
-            self.hand_over_from(writer, stock.witness.as_ref())?;
+            self.hand_over_from(writer, stock.witness.as_ref(), stock.through)?;
+            if stock.through {
+                // All of it is on the medium.
+                stock.dirty.clear();
+            }
             self.put_on_media(stock)?;
         }
         match stock.captured.as_mut() {
@@ -198,7 +205,11 @@ impl Shared {
         let (sequence, next) = (writer.sequence, writer.state.next);
         let captured =
             (rolled || want.is_some()).then(|| self.put_together(writer, want.unwrap_or_default()));
-        let mut stock = Stock { sequence, next, dirty, rolled, captured, witness: None };
+        let tail = &writer.tail;
+        let through = self.options.writes_through()
+            && matches!(dirty.as_slice(), [all] if all.name == tail.segment.name
+                && all.range == tail.pending_range());
+        let mut stock = Stock { sequence, next, dirty, rolled, captured, witness: None, through };
         self.call_witness(writer, &mut stock);
         stock
     }
@@ -210,9 +221,10 @@ impl Shared {
         if stock.captured.is_some() || self.options.volatile || !wanted {
             return;
         }
-        let method = self.options.sync_method;
+        let method = self.options.tail_sync_method();
         // Frames may come to stand behind these while the range of a `Dsync` is written again.
-        let apart = self.options.witness == Witness::Apart || method == SyncMethod::Dsync;
+        let again = method == SyncMethod::Dsync && !stock.through;
+        let apart = self.options.witness == Witness::Apart || again;
         let lag = self.lag(stock.sequence);
         let witness = writer.tail.testify(stock.sequence, lag, apart);
         let range = witness.range();
@@ -280,7 +292,7 @@ impl Shared {
         for dirty in stock.dirty.iter().rev().take(count).rev() {
             // Makes frames, headers and footers durable. A crash before it loses batches that are
             // not acknowledged yet.
-            dirty.sync(&self.dir, self.options.sync_method)?;
+            dirty.sync(&self.dir, self.options.tail_sync_method())?;
         }
         if stock.rolled && !planted(Bug::NoDirectorySyncOnRoll) {
             // Makes the names of new segments durable. A crash before it loses the whole file,

@@ -212,11 +212,10 @@ impl Shared {
             previous_base: writer.tail.base(),
             replaces: 0,
         };
-        let mode = self.options.write_mode_in_force();
         let none = Error::Internal { what: "fewer spares than a batch was planned with" };
         let spare = writing.spares.pop().ok_or(none)?;
         let sealed = Arc::clone(&writer.tail.segment);
-        writer.tail = tail::begin(&self.dir, &spare, &header, mode)?;
+        writer.tail = tail::begin(&self.dir, &spare, &header, &self.options)?;
         writer.dirty_from = Some(if planted(Bug::HeaderNotSynced) { 4096 } else { 0 });
         writer.rolled = true;
         // No checkpoint names this segment yet, so none limits it: see `Shared::capture`.
@@ -242,7 +241,7 @@ impl Shared {
             for dirty in writer.dirty.drain(..of_oldest) {
                 // Makes frames and a footer durable that the next sync would. A crash before it loses
                 // batches that are not acknowledged yet.
-                dirty.sync(&self.dir, self.options.sync_method)?;
+                dirty.sync(&self.dir, self.options.tail_sync_method())?;
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Handing pending frames to the file: by a sync, by a reader who wants them, when there are many.
 //!
-//! Owns: when frames leave the memory of the process under [`WriteMode::Buffered`]; under the other
+//! Owns: when frames leave the memory of the process under `Buffered` and `Direct`; under the other
 //! modes nothing is pending between two batches. Does not own: how (`segment::tail`), nor durability.
 //!
 //! One thread at a time hands over, and in the order in which frames were written, because it takes
@@ -10,7 +10,6 @@
 use super::shared::{Shared, Writer, WriterGuard};
 use crate::error::{Error, Result};
 use crate::format::number::{to_u64, to_usize};
-use crate::options::WriteMode;
 use crate::planted::{Bug, planted};
 use crate::segment::tail::write_witness;
 use crate::segment::witness::Testimony;
@@ -24,15 +23,17 @@ const PENDING_FACTOR_MAX: usize = 4;
 impl Shared {
     /// Hands everything written so far to the file, and lets readers see it. Nothing becomes durable.
     pub(crate) fn hand_over(&self) -> Result<()> {
-        self.hand_over_from(self.writer(), None)
+        self.hand_over_from(self.writer(), None, false)
     }
 
     /// As [`Self::hand_over`]; lets the writer's lock go as soon as the frames are taken. A witness
     /// is written behind them while nobody else can write there: what comes next may go over it.
+    /// With `through` all of that is durable on return.
     pub(super) fn hand_over_from(
         &self,
         mut writer: WriterGuard<'_>,
         witness: Option<&Testimony>,
+        through: bool,
     ) -> Result<()> {
         if !self.is_buffered() {
             self.not_poisoned()?;
@@ -48,9 +49,9 @@ impl Shared {
         self.not_poisoned()?;
         if planted(Bug::HandedOverOutOfOrder) {
             drop(buffer);
-            return pending.hand_over(&self.warm, witness).1;
+            return pending.hand_over(&self.warm, witness, through).1;
         }
-        let (empty, handed) = pending.hand_over(&self.warm, witness);
+        let (empty, handed) = pending.hand_over(&self.warm, witness, through);
         *buffer = empty;
         if planted(Bug::HandOverFailureForgotten) {
             return Ok(());
@@ -93,6 +94,6 @@ impl Shared {
     }
 
     pub(super) fn is_buffered(&self) -> bool {
-        self.options.write_mode_in_force() == WriteMode::Buffered
+        self.options.write_mode_in_force().gathers()
     }
 }

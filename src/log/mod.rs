@@ -442,7 +442,8 @@ impl Log {
         let shared = self.shared();
         shared.usable()?;
         let log: Weak<dyn Owner> = Arc::<Shared>::downgrade(shared);
-        SideFileWriter::new(&shared.dir, &shared.side_files, log, shared.options.sync_method)
+        let method = shared.options.sync_method_in_force();
+        SideFileWriter::new(&shared.dir, &shared.side_files, log, method)
     }
 
     /// The side file that a state cell refers to, for reading.

@@ -31,7 +31,7 @@ use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::identity::Uuid;
 use crate::io::{Access, Lock};
 use crate::metadata::Metadata;
-use crate::options::{Options, Preparation};
+use crate::options::{Options, Preparation, WriteMode};
 use crate::planted::{Bug, planted};
 use crate::recovery::observe::{Files, Observed, observe};
 use crate::recovery::replay::Replayed;
@@ -69,6 +69,7 @@ struct Parts {
 /// Creates a log in a directory that has none.
 pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
     options.validate()?;
+    check_direct(&dir, options)?;
     let started = Moment::now();
     // Before the lock is taken as well, so that nothing is left in a directory that is not ours.
     vacant(&dir, options)?;
@@ -93,7 +94,7 @@ pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
         runs: vec![(FIRST_SEGMENT, FIRST_SEGMENT)],
         cells: std::collections::BTreeMap::new(),
     };
-    let metadata = Metadata::create(&dir, checkpoint.clone(), options.sync_method)?;
+    let metadata = Metadata::create(&dir, checkpoint.clone(), options.sync_method_in_force())?;
     let parts = finish_create(&dir, options, metadata, checkpoint, started)?;
     Ok(build(dir, options, parts, lock))
 }
@@ -115,12 +116,13 @@ fn vacant(dir: &Dir, options: &Options) -> Result<Files> {
 /// Opens the log in a directory.
 pub(super) fn open(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
     options.validate()?;
+    check_direct(&dir, options)?;
     let started = Moment::now();
     if !Files::list(&dir)?.any() {
         return Err(Error::Missing { path: dir.path().to_path_buf() });
     }
     let lock = dir.lock()?;
-    let observed = observe(&dir, options.sync_method)?;
+    let observed = observe(&dir, options.sync_method_in_force())?;
     let decision = decide(observed.facts);
     let parts = match decision {
         Decision::NoLog => return Err(Error::Missing { path: dir.path().to_path_buf() }),
@@ -138,6 +140,15 @@ pub(super) fn open(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
         }
     };
     Ok(build(dir, options, parts, lock))
+}
+
+/// Refuses direct writes where they cannot be had.
+fn check_direct(dir: &Dir, options: &Options) -> Result<()> {
+    if options.write_mode_in_force() == WriteMode::Direct && !dir.door().takes_direct() {
+        let reason = "the file system takes no direct writes";
+        return Err(Error::InvalidOption { option: "write_mode", reason });
+    }
+    Ok(())
 }
 
 /// Finishes a create that was cut short: whatever there is of a first segment is made anew.
@@ -185,11 +196,11 @@ fn finish_create(
         previous_base: 0,
         replaces: 0,
     };
-    let tail = begin(dir, &spare, &header, options.write_mode_in_force())?;
+    let tail = begin(dir, &spare, &header, options)?;
     let path = || dir.join(&tail.segment.name.to_string());
     // Makes the header durable. A crash before this leaves a log that is still being created.
     tail.file
-        .sync(0..to_u64(SEGMENT_HEADER_BYTES), options.sync_method)
+        .sync(0..to_u64(SEGMENT_HEADER_BYTES), options.sync_method_in_force())
         .map_err(|source| Error::io("sync", path(), source))?;
     if !planted(Bug::NoDirectorySyncOnCreate) {
         // Makes the segment's name durable, so that the checkpoint may rely on it.
@@ -309,7 +320,7 @@ fn reseal(dir: &Dir, options: &Options, found: &Checkpoint, replayed: &Replayed)
             // Makes the footer durable before a checkpoint declares the segment sealed. A crash
             // before it finds the log as this open did.
             link.file
-                .sync(start..found.segment_bytes, options.sync_method)
+                .sync(start..found.segment_bytes, options.sync_method_in_force())
                 .map_err(failed("sync"))?;
         }
     }
@@ -329,7 +340,7 @@ fn open_tail(
         .last_mut()
         .ok_or_else(|| Error::Missing { path: dir.path().to_path_buf() })?;
     let name = link.name;
-    let write = options.write_mode_in_force() == crate::options::WriteMode::Mmap;
+    let write = options.write_mode_in_force() == WriteMode::Mmap;
     let region = link
         .file
         .map(found.segment_bytes, write)
@@ -345,8 +356,7 @@ fn open_tail(
     segment.holes.store(link.offsets.holes, order);
     // What was made ready behind the frames is not known any more.
     let space = spares.space(Arc::clone(&link.file), link.end);
-    let mode = options.write_mode_in_force();
-    let mut tail = Tail::new(Arc::new(segment), space, salt, link.end, mode);
+    let mut tail = Tail::new(Arc::new(segment), space, salt, link.end, options)?;
     tail.frame_at(link.last_frame);
     Ok(tail)
 }
@@ -463,7 +473,8 @@ fn names(spares: Vec<(String, u64)>) -> impl Iterator<Item = String> {
 fn new_spares(dir: &Dir, options: &Options, segment_bytes: u64) -> Spares {
     let in_memory = options.volatile.then_some(Preparation::Sparse);
     let preparation = in_memory.unwrap_or(options.preparation_in_force());
-    Spares::new(dir, segment_bytes, preparation, options.spares)
+    let direct = options.write_mode_in_force() == WriteMode::Direct;
+    Spares::new(dir, segment_bytes, (preparation, direct), options.spares)
 }
 
 /// How far the tail may grow under a checkpoint at `position`.

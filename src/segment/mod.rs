@@ -15,6 +15,7 @@
 //! witnesses in the block of the header, which is never lent.
 
 pub(crate) mod durable_part;
+pub(crate) mod edge;
 pub(crate) mod entries;
 pub(crate) mod offsets;
 pub(crate) mod read;

@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::dir::is_full;
-use crate::io::File;
+use crate::format::number::to_usize;
+use crate::io::aligned::Aligned;
+use crate::io::{File, Way};
 use crate::options::{Preparation, SyncMethod};
 
 /// Bytes in which space is counted: a page, which no two kinds of writes share.
@@ -37,6 +39,8 @@ pub(crate) struct Space {
     file: Arc<dyn File>,
     bytes: u64,
     preparation: Preparation,
+    /// What is written to it goes past the page cache.
+    direct: bool,
     /// Everything before this has its space.
     ready: AtomicU64,
     /// Held by whoever makes space ready; whether the segment was sealed, and no more is wanted.
@@ -53,7 +57,12 @@ impl Space {
     ) -> Self {
         let ready = if preparation == Preparation::Sparse { bytes } else { ready.min(bytes) };
         let (ready, sealed) = (AtomicU64::new(ready), Mutex::new(false));
-        Self { file, bytes, preparation, ready, sealed }
+        Self { file, bytes, preparation, direct: false, ready, sealed }
+    }
+
+    /// The same for a file that is written directly: what is made ready takes no page cache either.
+    pub(crate) fn direct(self) -> Self {
+        Self { direct: true, ..self }
     }
 
     pub(crate) fn file(&self) -> &Arc<dyn File> {
@@ -91,8 +100,12 @@ impl Space {
             let filled = self.preparation == Preparation::ZeroFill;
             let at_once = if filled { STEP_BYTES } else { to - from };
             let end = (from + at_once).min(to).next_multiple_of(BLOCK_BYTES).min(self.bytes);
-            self.fill(from..end).map_err(Failed::Write)?;
-            if filled {
+            if self.direct && filled {
+                self.fill_directly(from..end)?;
+            } else {
+                self.fill(from..end).map_err(Failed::Write)?;
+            }
+            if filled && !self.direct {
                 // Makes the filled blocks durable, so that no sync of frames has to. A crash
                 // before this leaves zeros or nothing, which reads as zeros.
                 self.file.sync(from..end, SyncMethod::Fdatasync).map_err(Failed::Sync)?;
@@ -128,8 +141,22 @@ impl Space {
         *self.sealed.lock() = true;
     }
 
+    /// Zero-fills past the page cache; on return the zeros are on the medium.
+    fn fill_directly(&self, range: Range<u64>) -> Result<(), Failed> {
+        // The last block of the frames is theirs to write, and is written whole.
+        let from = range.start.next_multiple_of(BLOCK_BYTES).min(range.end);
+        self.file.allocate(range.start..from).map_err(Failed::Write)?;
+        let mut memory = Aligned::default();
+        let zeros = memory.bytes(to_usize(range.end - from)).map_err(Failed::Write)?;
+        zeros.fill(0);
+        self.file.write_by(Way::DirectThrough, from, zeros).map_err(|error| {
+            if is_full(&error) { Failed::Write(error) } else { Failed::Sync(error) }
+        })
+    }
+
     fn fill(&self, range: Range<u64>) -> io::Result<()> {
-        if self.preparation == Preparation::Fallocate {
+        // In line a direct write is to come: zeros in the page cache would be written before it.
+        if self.preparation == Preparation::Fallocate || self.direct {
             return self.file.allocate(range);
         }
         crate::io::zero_fill(self.file.as_ref(), range)
@@ -158,7 +185,6 @@ pub(crate) const fn ahead(position: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::number::to_usize;
     use crate::io::Directory;
     use crate::io::sim::SimDisk;
 

@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::edge::Edge;
 use super::space::Space;
 use super::warm::Warm;
 use super::witness::{Testimony, place};
@@ -22,7 +23,7 @@ use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize, u32_to_usize};
 use crate::format::{Footer, SegmentHeader};
 use crate::io::File;
-use crate::options::WriteMode;
+use crate::options::{Options, WriteMode};
 use crate::planted::{Bug, planted};
 use crate::spares::Spare;
 
@@ -43,6 +44,8 @@ pub(crate) struct Tail {
     pub(crate) segment: Arc<Segment>,
     pub(crate) file: Arc<dyn File>,
     pub(crate) space: Arc<Space>,
+    /// Where whole blocks are put together, if frames are written through or directly.
+    edge: Option<Arc<Edge>>,
     pub(crate) salt: Salt,
     /// Frames that the file does not have yet: they go behind `handed`.
     pub(crate) pending: Vec<u8>,
@@ -64,14 +67,21 @@ impl Tail {
         space: Arc<Space>,
         salt: Salt,
         position: u64,
-        mode: WriteMode,
-    ) -> Self {
+        options: &Options,
+    ) -> Result<Self> {
+        let mode = options.write_mode_in_force();
+        let direct = mode == WriteMode::Direct;
+        let edge = (direct || options.writes_through())
+            .then(|| Edge::new(space.file(), position, direct).map(Arc::new))
+            .transpose()
+            .map_err(segment.io("read"))?;
         let (file, pending, handed) = (Arc::clone(space.file()), Vec::new(), position);
         let (last_frame, witness_turn, spare_asked) = (0, false, false);
-        Self {
+        Ok(Self {
             segment,
             file,
             space,
+            edge,
             salt,
             pending,
             handed,
@@ -79,7 +89,7 @@ impl Tail {
             witness_turn,
             mode,
             spare_asked,
-        }
+        })
     }
 
     /// Takes note of where the newest frame starts.
@@ -101,6 +111,11 @@ impl Tail {
 
     pub(crate) fn base(&self) -> u64 {
         self.segment.name.base
+    }
+
+    /// Where the pending frames go.
+    pub(crate) fn pending_range(&self) -> Range<u64> {
+        self.handed..self.position()
     }
 
     /// The witness that goes with a sync of everything up to here.
@@ -137,7 +152,7 @@ impl Tail {
         let bytes = std::mem::replace(&mut self.pending, empty);
         let offset = self.handed;
         self.handed += to_u64(bytes.len());
-        Pending { segment, file, offset, bytes }
+        Pending { segment, file, edge: self.edge.clone(), offset, bytes }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -214,7 +229,10 @@ impl Tail {
         let opened = self.segment.opened().filter(|_| self.is_stored(bytes));
         match opened.as_ref().and_then(|opened| opened.map()) {
             Some(region) => region.store(to_usize(offset), bytes),
-            None => self.file.write_at(offset, bytes),
+            None => match &self.edge {
+                Some(edge) => edge.put(offset, bytes, None, false),
+                None => self.file.write_at(offset, bytes),
+            },
         }
     }
 }
@@ -231,34 +249,36 @@ fn publish(segment: &Segment, end: u64) {
 pub(crate) struct Pending {
     segment: Arc<Segment>,
     file: Arc<dyn File>,
+    edge: Option<Arc<Edge>>,
     offset: u64,
     bytes: Vec<u8>,
 }
 
 impl Pending {
     /// Hands the frames over and lets readers see them, and `witness` behind them. Answers the
-    /// buffer, empty, and how it went: on an error any part of the frames may be in the file. Nothing
-    /// is durable yet.
+    /// buffer, empty, and how it went: on an error any part of the frames may be in the file. With
+    /// `through` they are durable on return, else nothing is yet.
     pub(crate) fn hand_over(
         mut self,
         warm: &Warm,
         witness: Option<&Testimony>,
+        through: bool,
     ) -> (Vec<u8>, Result<()>) {
         if planted(Bug::ShownBeforeWritten) {
             publish(&self.segment, self.offset + to_u64(self.bytes.len()));
         }
-        let written = if self.bytes.is_empty() {
-            Ok(())
-        } else {
-            self.file.write_at(self.offset, &self.bytes)
+        let written = match &self.edge {
+            Some(edge) => edge.put(self.offset, &self.bytes, witness, through),
+            None if self.bytes.is_empty() => Ok(()),
+            None => self.file.write_at(self.offset, &self.bytes),
         };
         if written.is_ok() {
             warm.push(self.segment.name.number, self.offset, &self.bytes);
             publish(&self.segment, self.offset + to_u64(self.bytes.len()));
         }
         let written = written.and_then(|()| match witness {
-            Some(witness) => write_witness(self.file.as_ref(), witness),
-            None => Ok(()),
+            Some(witness) if self.edge.is_none() => write_witness(self.file.as_ref(), witness),
+            _ => Ok(()),
         });
         clear(&mut self.bytes);
         let failed = |source| Error::io("write", self.segment.path(), source);
@@ -319,7 +339,7 @@ pub(crate) fn begin(
     dir: &Dir,
     spare: &Spare,
     header: &SegmentHeader,
-    mode: WriteMode,
+    options: &Options,
 ) -> Result<Tail> {
     let name = crate::format::SegmentName { number: header.number, base: header.base };
     let salt = Salt::new(header.generation);
@@ -329,14 +349,15 @@ pub(crate) fn begin(
     used.copy_from_slice(&encoded);
     let file = spare.space.file();
     file.write_at(0, &block).map_err(|source| dir.full_or_io("write", &spare.name, 0, source))?;
-    let region = spare.region(dir, header.segment_bytes, mode == WriteMode::Mmap)?.clone();
+    let write = options.write_mode_in_force() == WriteMode::Mmap;
+    let region = spare.region(dir, header.segment_bytes, write)?.clone();
     region.keep_back(SEGMENT_HEADER_BYTES);
     region.publish(SEGMENT_HEADER_BYTES);
     dir.rename(&spare.name, &name.to_string())?;
     let uuid = crate::identity::Uuid::from_bytes(header.uuid);
     let mapped = (Arc::clone(file), region);
     let segment = Segment::with_region(dir, uuid, name, mapped, salt.clone());
-    Ok(Tail::new(Arc::new(segment), Arc::clone(&spare.space), salt, FRAMES_START, mode))
+    Tail::new(Arc::new(segment), Arc::clone(&spare.space), salt, FRAMES_START, options)
 }
 
 /// Bytes a sealed segment needs behind its frames.

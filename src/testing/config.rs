@@ -22,7 +22,7 @@ pub struct Config {
 
 /// Every combination that is explored: every write mode and both policies, each with every sync
 /// method that applies, in segments that roll after a few entries.
-pub const CONFIGS: [Config; 12] = {
+pub const CONFIGS: [Config; 15] = {
     const KIB: u64 = 1024;
     const fn config(
         kib: u64,
@@ -37,7 +37,7 @@ pub const CONFIGS: [Config; 12] = {
     }
     use Durability::{Always, Barrier};
     use SyncMethod::{Dsync, Fdatasync, Fsync, Msync};
-    use WriteMode::{Buffered, Mmap, Pwrite};
+    use WriteMode::{Buffered, Direct, Mmap, Pwrite};
     [
         config(8, Mmap, Fdatasync, Always, 8, true),
         config(8, Pwrite, Fdatasync, Always, 8, true),
@@ -51,6 +51,9 @@ pub const CONFIGS: [Config; 12] = {
         config(16, Buffered, Fdatasync, Barrier, 4, true),
         config(16, Buffered, Dsync, Barrier, 16, true),
         config(8, Buffered, Fsync, Barrier, 8, false),
+        config(8, Direct, Dsync, Always, 8, true),
+        config(16, Direct, Fdatasync, Barrier, 4, true),
+        config(16, Direct, Dsync, Barrier, 16, false),
     ]
 };
 

@@ -21,7 +21,7 @@ use crate::format::CellValue;
 use crate::io::Directory;
 use crate::io::sim::{Persistence, SimDisk};
 use crate::log::Log;
-use crate::options::{Durability, Options, WriteMode};
+use crate::options::{Durability, Options};
 use crate::recovery::Verdict;
 use crate::side_file::SideFile;
 use crate::ticket::Ticket;
@@ -191,7 +191,7 @@ impl Runner {
     }
 
     fn buffered(&self) -> bool {
-        self.options.write_mode_in_force() == WriteMode::Buffered
+        self.options.write_mode_in_force().gathers()
     }
 
     /// Number of the newest batch that was written, be it acknowledged or not.

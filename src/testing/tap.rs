@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::io::sim::{Op, SimDisk};
-use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, Region};
+use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, Region, Way};
 use crate::options::SyncMethod;
 
 /// Sees the disk before each call that changes it, and which kind of call it is.
@@ -83,6 +83,10 @@ impl Directory for Tap {
     fn random(&self) -> u64 {
         self.disk.random()
     }
+
+    fn takes_direct(&self) -> bool {
+        self.disk.takes_direct()
+    }
 }
 
 #[derive(Debug)]
@@ -99,6 +103,11 @@ impl File for TapFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.tap.look(Op::Write);
         self.file.write_at(offset, bytes)
+    }
+
+    fn write_by(&self, way: Way, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.tap.look(Op::Write);
+        self.file.write_by(way, offset, bytes)
     }
 
     fn sync(&self, range: Range<u64>, method: SyncMethod) -> io::Result<()> {

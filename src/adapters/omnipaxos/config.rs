@@ -137,12 +137,12 @@ impl StorageConfig {
 
     /// How bytes are put on media.
     pub const fn get_sync_method(&self) -> SyncMethod {
-        self.options.sync_method
+        self.options.sync_method_in_force()
     }
 
     /// Sets how bytes are put on media.
     pub fn set_sync_method(&mut self, method: SyncMethod) {
-        self.options.sync_method = method;
+        self.options.sync_method = Some(method);
     }
 
     /// The path, which must have been set.

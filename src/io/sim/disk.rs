@@ -381,6 +381,10 @@ impl Directory for SimDisk {
         machine.leave(course)
     }
 
+    fn takes_direct(&self) -> bool {
+        true
+    }
+
     /// Answers even when the machine is down: nothing about it can be learnt or changed this way.
     fn random(&self) -> u64 {
         self.machine.lock().rng.next()

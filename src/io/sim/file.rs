@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 
 use super::fault::{Course, Fault, Op};
 use super::machine::Machine;
+use crate::io::aligned::BLOCK_BYTES;
 use crate::io::map::Region;
-use crate::io::{Access, File};
+use crate::io::{Access, File, Way};
 use crate::options::SyncMethod;
 
 #[derive(Debug)]
@@ -88,6 +89,29 @@ impl File for SimFile {
         Ok(())
     }
 
+    /// As on a machine, each sector becomes what is written or stays what it was. What a block repeats
+    /// of the bytes before must be the same: whoever has those published refuses to see them change.
+    fn write_by(&self, way: Way, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let range = offset..offset.saturating_add(bytes.len() as u64);
+        if way == Way::Through {
+            self.write_at(offset, bytes)?;
+            return self.sync(range, SyncMethod::Dsync);
+        }
+        let unaligned = |at: u64| !at.is_multiple_of(BLOCK_BYTES as u64);
+        if unaligned(range.start) || unaligned(range.end) || unaligned(bytes.as_ptr().addr() as u64)
+        {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not whole blocks"));
+        }
+        let mut there = vec![0; bytes.len()];
+        let same = {
+            let machine = &mut *self.machine.lock();
+            machine.inode(self.inode)?.read(usize_of(offset)?, &mut there)?;
+            there.iter().zip(bytes).take_while(|(old, new)| old == new).count()
+        };
+        self.write_at(offset + same as u64, bytes.get(same..).unwrap_or_default())?;
+        if way == Way::Direct { Ok(()) } else { self.sync(range, SyncMethod::Dsync) }
+    }
+
     /// `Msync` and `Dsync` are taken at their word: nothing outside the range becomes durable.
     fn sync(&self, range: Range<u64>, method: SyncMethod) -> io::Result<()> {
         let machine = &mut *self.machine.lock();
@@ -113,6 +137,10 @@ impl File for SimFile {
         let len = usize::try_from(bytes).map_err(|_| io::ErrorKind::UnexpectedEof)?;
         machine.inode(self.inode)?.map(len, write)
     }
+}
+
+fn usize_of(offset: u64) -> io::Result<usize> {
+    usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Puts a range of a file on the medium, as far as `course` lets it.
