@@ -376,6 +376,24 @@ pub enum Damage {
         /// The newest batch that is proved to have been durable.
         durable: u64,
     },
+    /// The metadata file is older than the log: an earlier copy of it was put back. What its slots
+    /// summarise was true once, and is not what the log was when it was last used.
+    #[error(
+        "the metadata file is older than the log: it ends with batch {checkpoint}, batch {found} was written under a later one"
+    )]
+    MetadataOlder {
+        /// The newest batch that the checkpoint covers.
+        checkpoint: u64,
+        /// A batch that stands where the checkpoint says that there is none.
+        found: u64,
+    },
+    /// The last frame that the checkpoint summarises is not in the tail: it was lost, or the tail is
+    /// an older copy.
+    #[error("the last frame that the checkpoint summarises, up to batch {sequence}, is not here")]
+    LastFrame {
+        /// The newest batch that the checkpoint covers.
+        sequence: u64,
+    },
     /// An entry is not where its offset table says.
     #[error("the frame here is not that of entry {expected}")]
     Misplaced {

@@ -91,6 +91,10 @@ bugs! {
     WatermarkNeverWritten,
     /// Frames state that they are durable themselves.
     WatermarkAhead,
+    /// Where entries end is taken from the name of the next segment, whatever its header says.
+    NamesBelieved,
+    /// An open does not look for frames where the checkpoint says that there are none.
+    OlderMetadataBelieved,
     /// No sync leaves a witness behind its frames.
     NoWitness,
     /// Recovery does not look at the watermarks behind an unreadable frame.

@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     clippy::case_sensitive_file_extension_comparisons,
     reason = "a test fails by panicking, and its files have the engine's own names"
 )]
@@ -12,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use indelible::io::Directory;
 use indelible::io::sim::{Moment, Persistence, SimDisk};
 use indelible::{Batch, Damage, Error, Log, Options, RecoveryReport, Verdict, Witness, WriteMode};
 
@@ -47,16 +49,21 @@ fn end_of(bytes: &[u8]) -> usize {
 }
 
 fn open(files: &Files) -> Result<(Log, RecoveryReport), Error> {
-    let directory = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new(2);
     for (name, bytes) in files {
-        std::fs::write(directory.path().join(name), bytes).unwrap();
+        let (temporary, file) = disk.create(bytes.len() as u64, true).unwrap();
+        file.write_at(0, bytes).unwrap();
+        disk.rename(&temporary, name).unwrap();
     }
-    Log::open(directory.path(), &options())
+    let disk = disk.crash_with(Persistence::Everything);
+    Log::open_in(Arc::new(disk), &options())
 }
 
 fn refusal(files: &Files) -> Damage {
     match open(files) {
-        Ok((log, report)) => panic!("it opens with {} entries: {:?}", log.next(), report.verdict),
+        Ok((log, report)) => {
+            panic!("it opens with {} entries: {:?}", log.next(), report.verdict)
+        }
         Err(Error::Damaged { reason, .. }) => reason,
         Err(other) => panic!("{other}"),
     }
@@ -175,4 +182,188 @@ fn torn_end_behind_a_witness_is_dropped() {
     let (log, report) = open(&files).unwrap();
     assert_eq!(log.next(), 40);
     assert!(matches!(report.verdict, Verdict::TornTail { sequence: 41, .. }), "{report:?}");
+}
+
+/// A log that was closed, used again and killed, and its metadata file of the time of the close.
+fn older_metadata(batches: u64) -> (Files, Vec<u8>) {
+    let (disk, log) = create(&options());
+    let write = |log: &Log| {
+        let n = log.next();
+        let mut batch = Batch::new();
+        batch.append(format!("entry {n}").into_bytes()).set("promise", n.to_le_bytes().to_vec());
+        log.commit(&batch).unwrap();
+    };
+    (0..5).for_each(|_| write(&log));
+    log.close().unwrap();
+    let old = killed(&disk).remove("metadata").unwrap();
+    let (log, _) = Log::open_in(Arc::new(disk.clone()), &options()).unwrap();
+    (0..batches).for_each(|_| write(&log));
+    (killed(&disk), old)
+}
+
+#[test]
+pub(crate) fn older_metadata_file_is_refused_as_what_it_is() {
+    for batches in [1, 10] {
+        let (mut files, old) = older_metadata(batches);
+        files.insert("metadata".to_owned(), old);
+        assert_eq!(refusal(&files), Damage::MetadataOlder { checkpoint: 5, found: 6 });
+    }
+}
+
+/// One slot is an older copy, and the other one is lost.
+#[test]
+pub(crate) fn older_slot_without_the_other_is_refused_as_what_it_is() {
+    let (mut files, old) = older_metadata(3);
+    for (slot, other) in [(0, BLOCK), (BLOCK, 0)] {
+        let metadata = files.get_mut("metadata").unwrap();
+        metadata[slot..slot + BLOCK].copy_from_slice(&old[slot..slot + BLOCK]);
+        metadata[other..other + BLOCK].fill(0);
+        assert!(matches!(refusal(&files), Damage::MetadataOlder { .. }), "{slot}");
+    }
+}
+
+/// The metadata file of a log that was just being created, under one that was used since.
+#[test]
+pub(crate) fn metadata_of_a_log_being_created_removes_nothing() {
+    let disk = SimDisk::new(1);
+    let mut call = 0;
+    let creating = loop {
+        let disk = SimDisk::new(1);
+        disk.crash_at_call(call, Moment::Before);
+        call += 1;
+        let _cut = Log::create_in(Arc::new(disk.clone()), &options());
+        let found = disk.crash_with(Persistence::Everything).image();
+        if let Some((_, bytes)) = found.into_iter().find(|(name, _)| name == "metadata") {
+            break bytes;
+        }
+    };
+    let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
+    log.append(b"kept").unwrap();
+    let mut files = killed(&disk);
+    files.insert("metadata".to_owned(), creating);
+    assert!(matches!(refusal(&files), Damage::MetadataOlder { .. }));
+}
+
+/// Taken in the middle of a life: the log went on behind its reach, and in segments it does not know.
+#[test]
+pub(crate) fn metadata_of_the_middle_of_a_life_removes_no_segment() {
+    let options = options().checkpoint_bytes(4096);
+    for gap in [false, true] {
+        let (disk, log) = create(&options);
+        log.append(&[1; 3000]).unwrap();
+        log.maintain().unwrap();
+        let old = killed(&disk).remove("metadata").unwrap();
+        let more = if gap { 60 } else { 9 };
+        (0..more).for_each(|n| drop(log.append(&[n; 3000]).unwrap()));
+        if gap {
+            // The segments in the middle go, and what follows has a number of its own.
+            log.commit(Batch::new().truncate(3).append(b"the winner".as_slice())).unwrap();
+            log.maintain().unwrap();
+        }
+        let mut files = killed(&disk);
+        let segments = files.keys().filter(|name| name.ends_with(".seg")).count();
+        assert!(!gap || segments == 2, "{segments}");
+        files.insert("metadata".to_owned(), old);
+        assert!(matches!(refusal(&files), Damage::MetadataOlder { .. }), "{gap}");
+    }
+}
+
+/// The tail is a copy from before the last batches; the metadata file knows better.
+#[test]
+pub(crate) fn older_tail_is_refused() {
+    for closed in [false, true] {
+        let (disk, log) = create(&options());
+        (0..5).for_each(|n| drop(log.append(&[n; 40]).unwrap()));
+        let old = killed(&disk);
+        (0..5).for_each(|n| drop(log.append(&[n; 40]).unwrap()));
+        if closed {
+            log.close().unwrap();
+        } else {
+            log.maintain().unwrap();
+        }
+        let mut files = killed(&disk);
+        *tail(&mut files) = tail(&mut old.clone()).clone();
+        assert_eq!(refusal(&files), Damage::LastFrame { sequence: 10 }, "{closed}");
+    }
+}
+
+/// Three segments, in which the second one replaced the end of the first, and the third was begun for
+/// lack of space.
+fn three_segments() -> Files {
+    let (disk, log) = create(&options());
+    (0..6).for_each(|n| drop(log.append(&[n; 9000]).unwrap()));
+    (0..3).for_each(|n| drop(log.append(&[n; 9000]).unwrap()));
+    let mut batch = Batch::new();
+    batch.truncate(4);
+    for n in 0..8 {
+        batch.append(vec![100 + n; 9000]);
+    }
+    log.commit(&batch).unwrap();
+    log.close().unwrap();
+    killed(&disk)
+}
+
+/// What a log answers for each entry: the first byte of it, or the reason that it is not there.
+fn answers(files: &Files) -> Result<Vec<Result<u8, Damage>>, Damage> {
+    let (log, _) = match open(files) {
+        Err(Error::Damaged { reason, .. }) => return Err(reason),
+        opened => opened.unwrap(),
+    };
+    let entry = |index| match log.entry(index) {
+        Ok(bytes) => Ok(bytes[0]),
+        Err(Error::Damaged { reason, .. }) => Err(reason),
+        Err(other) => panic!("{other}"),
+    };
+    Ok((log.first()..log.next()).map(entry).collect())
+}
+
+/// A name that contradicts its header never changes which entries count.
+#[test]
+pub(crate) fn renamed_segment_changes_no_entry() {
+    let files = three_segments();
+    let right = answers(&files).unwrap();
+    let names: Vec<_> = files.keys().filter(|name| name.ends_with(".seg")).cloned().collect();
+    assert!(names.len() >= 3, "{names:?}");
+    let mut refused = 0;
+    for name in &names {
+        let base = u64::from_str_radix(&name[17..33], 16).unwrap();
+        for other in [base.wrapping_sub(1), base + 1, base + 2, 0, 4] {
+            let lie = format!("{}-{other:016x}.seg", &name[..16]);
+            if files.contains_key(&lie) || other == u64::MAX {
+                continue;
+            }
+            let mut files = files.clone();
+            let bytes = files.remove(name).unwrap();
+            files.insert(lie.clone(), bytes);
+            let Ok(answers) = answers(&files) else {
+                refused += 1;
+                continue;
+            };
+            assert_eq!(answers.len(), right.len(), "{name} as {lie}");
+            for (index, (got, wanted)) in answers.iter().zip(&right).enumerate() {
+                let kept = got == wanted || got.is_err();
+                assert!(kept, "entry {index} is {got:?}, not {wanted:?}: {name} as {lie}");
+            }
+            assert!(answers.iter().any(Result::is_err), "{name} as {lie} goes unnoticed");
+        }
+    }
+    assert!(refused > 0);
+}
+
+/// Two segments have each other's names, and one has an older copy of another life.
+#[test]
+fn swapped_segments_change_no_entry() {
+    let files = three_segments();
+    let right = answers(&files).unwrap();
+    let names: Vec<_> = files.keys().filter(|name| name.ends_with(".seg")).cloned().collect();
+    for pair in names.windows(2) {
+        let mut files = files.clone();
+        let (one, two) = (files.remove(&pair[0]).unwrap(), files.remove(&pair[1]).unwrap());
+        files.insert(pair[0].clone(), two);
+        files.insert(pair[1].clone(), one);
+        if let Ok(answers) = answers(&files) {
+            let same = answers.iter().zip(&right).all(|(got, it)| got == it || got.is_err());
+            assert!(same && answers.iter().any(Result::is_err), "{answers:?}");
+        }
+    }
 }

@@ -66,7 +66,13 @@ const STORIES: &[(&str, fn())] = stories! {
         header_is_evidence_without_its_payload
         bad_end_of_a_killed_log_takes_one_batch_at_most
         last_block_of_a_segment_has_its_witness_too
-        witness_apart_outlives_the_sync_that_writes_the_next_one;
+        witness_apart_outlives_the_sync_that_writes_the_next_one
+        older_metadata_file_is_refused_as_what_it_is
+        older_slot_without_the_other_is_refused_as_what_it_is
+        metadata_of_a_log_being_created_removes_nothing
+        metadata_of_the_middle_of_a_life_removes_no_segment
+        older_tail_is_refused
+        renamed_segment_changes_no_entry;
     meetings:
         frames_are_read_once_they_are_in_the_file
         roll_waits_for_frames_on_their_way

@@ -19,7 +19,7 @@ use crate::format::slot::METADATA_BYTES;
 use crate::format::{CellValue, Checkpoint, SegmentName};
 use crate::identity::Uuid;
 use crate::io::Directory;
-use crate::recovery::table::{Decision, MetadataFact, TailFact};
+use crate::recovery::table::{BehindFact, Decision, MetadataFact, TailFact};
 
 /// How often a log that is in use is looked at again, when it changed under the look.
 const ATTEMPTS: usize = 16;
@@ -407,16 +407,15 @@ impl Check<'_> {
         let observed = &self.scene.observed;
         let Some(error) = observed.refusal.clone() else { return };
         let meaning = match self.scene.decision {
-            Decision::RefuseMetadata => Meaning::Checkpoint,
+            Decision::RefuseMetadata | Decision::RefuseOlder => Meaning::Checkpoint,
             Decision::RefuseVersion => Meaning::Unsupported,
             Decision::RefuseSegment | Decision::RefuseTail | Decision::RefuseSideFile => {
                 let is_there = self.scene.tail_name().is_some();
                 let tail = observed.tail_error.clone().filter(|_| is_there);
-                let wrong = match (observed.facts.tail, observed.facts.metadata) {
-                    (TailFact::Whole, _) => false,
-                    (TailFact::Torn, metadata) => metadata == MetadataFact::Clean,
-                    _ => true,
-                };
+                let facts = &observed.facts;
+                let wrong = facts.tail != TailFact::Readable
+                    || facts.behind == BehindFact::Durable
+                    || facts.behind == BehindFact::Later && facts.metadata == MetadataFact::Clean;
                 if let Some(error) = tail.filter(|_| wrong) {
                     self.find(error, Meaning::State);
                 }

@@ -129,6 +129,7 @@ pub(super) fn open(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
         Decision::RefuseMetadata
         | Decision::RefuseVersion
         | Decision::RefuseSegment
+        | Decision::RefuseOlder
         | Decision::RefuseTail
         | Decision::RefuseSideFile => {
             let missing = || Error::Missing { path: dir.path().to_path_buf() };

@@ -216,7 +216,8 @@ impl View {
             };
             from = part.end;
             let segment = Arc::clone(segment);
-            pieces.push(Piece { segment, units, range: part, live_end: end });
+            let after = self.segments.get(at + 1).cloned();
+            pieces.push(Piece { segment, units, range: part, live_end: end, after });
             at += 1;
         }
         Some(pieces)

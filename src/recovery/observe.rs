@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::holes::recount;
-use super::replay::{Link, Replayed, open_link, replay};
-use super::table::{Facts, MetadataFact, SegmentsFact, SideFilesFact, TailFact};
+use super::replay::{Later, Link, Replayed, open_link, replay};
+use super::table::{
+    BehindFact, BeyondFact, Facts, MetadataFact, SegmentsFact, SideFilesFact, TailFact,
+};
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::names::METADATA;
@@ -16,6 +18,7 @@ use crate::identity::Uuid;
 use crate::metadata::{Metadata, Slots};
 use crate::options::{SEGMENTS_MAX, SyncMethod};
 use crate::planted::{Bug, planted};
+use crate::segment::Segment;
 use crate::state::CellValue;
 
 /// The files of a directory, by what they are.
@@ -88,7 +91,9 @@ pub(crate) fn observe(dir: &Dir, sync_method: SyncMethod) -> Result<Observed> {
     let facts = Facts {
         metadata: MetadataFact::Absent,
         segments: if none { SegmentsFact::None } else { SegmentsFact::Present },
-        tail: TailFact::Whole,
+        tail: TailFact::Readable,
+        behind: BehindFact::Nothing,
+        beyond: BeyondFact::Nothing,
         side_files: SideFilesFact::Present,
     };
     let (metadata, segments, replayed) = (None, Vec::new(), None);
@@ -126,7 +131,7 @@ impl Observed {
             (false, false) => MetadataFact::Open,
         };
         if checkpoint.creating {
-            return Ok(());
+            return self.look_for_frames(dir, &checkpoint);
         }
         let missing;
         (self.segments, missing) = named_segments(dir, &checkpoint, &self.files);
@@ -139,19 +144,57 @@ impl Observed {
         if let Some(replayed) = self.replayed.as_mut().filter(|it| it.state.holes > 0) {
             recount(dir, &checkpoint, &self.segments, replayed)?;
         }
+        if self.facts.segments == SegmentsFact::Present
+            && let Some(replayed) = &self.replayed
+            && let Some(error) = misnamed(dir, &checkpoint, &self.segments, replayed)?
+        {
+            self.facts.segments = SegmentsFact::Misnamed;
+            self.refusal = Some(error);
+        }
         // Behind a torn end the state is as good as any, and so must its side files be.
-        if matches!(self.facts.tail, TailFact::Whole | TailFact::Torn)
+        if self.facts.behind != BehindFact::Durable
             && let Some(replayed) = &self.replayed
             && let Some(error) = missing_side_file(dir, replayed, &self.files)
         {
             self.facts.side_files = SideFilesFact::SomeMissing;
             self.refusal.get_or_insert(error);
         }
+        if self.facts.beyond == BeyondFact::Frames && self.facts.segments == SegmentsFact::Present {
+            self.refusal.clone_from(&self.tail_error);
+        }
         // A torn end is refused for nothing of its own, so it comes last.
         if self.refusal.is_none() {
             self.refusal.clone_from(&self.tail_error);
         }
         Ok(())
+    }
+
+    /// In a log that is only being created there are none; a metadata file of that time, put under a
+    /// log that was used since, must not have it created again.
+    fn look_for_frames(&mut self, dir: &Dir, checkpoint: &Checkpoint) -> Result<()> {
+        let later = Directory { dir, checkpoint, files: &self.files };
+        let mut found = None;
+        later.each_above(0, &mut |segment| {
+            found = segment.first_frame(dir)?.or(found);
+            Ok(())
+        })?;
+        if let Some(found) = found {
+            self.older(dir, checkpoint, found);
+            self.refusal.clone_from(&self.tail_error);
+        }
+        Ok(())
+    }
+
+    /// The checkpoint is not the newest that there was: a frame of this batch stands where it says
+    /// that there is none.
+    fn older(&mut self, dir: &Dir, checkpoint: &Checkpoint, found: u64) {
+        if planted(Bug::OlderMetadataBelieved) {
+            return;
+        }
+        self.facts.beyond = BeyondFact::Frames;
+        let reason = Damage::MetadataOlder { checkpoint: checkpoint.sequence, found };
+        let (path, offset, indexes) = (dir.join(METADATA), 0, None);
+        self.tail_error = Some(Error::Damaged { path, offset, indexes, reason });
     }
 
     fn look_at_tail(&mut self, dir: &Dir, checkpoint: &Checkpoint) -> Result<()> {
@@ -164,23 +207,9 @@ impl Observed {
             }
             Ok(tail) => tail,
         };
-        let files = &self.files;
-        let uuid = Uuid::from_bytes(checkpoint.uuid);
-        let bytes = checkpoint.segment_bytes;
-        let next_link = |number| {
-            let Some((name, _)) = files.segment(number).filter(|(_, length)| *length == bytes)
-            else {
-                return Ok(None);
-            };
-            match open_link(dir, uuid, name, bytes, 0, bytes) {
-                Ok(link) => Ok(Some(link)),
-                Err(Error::Damaged { .. }) => Ok(None),
-                Err(_) if planted(Bug::UnopenedSegmentSkipped) => Ok(None),
-                // It may be as good as any: a batch in it would be dropped without a word.
-                Err(error) => Err(error),
-            }
-        };
-        match replay(dir, checkpoint, tail, &next_link) {
+        let later = Directory { dir, checkpoint, files: &self.files };
+        let reopened = if checkpoint.clean { tail.batch_behind(dir)? } else { None };
+        match replay(dir, checkpoint, tail, &later) {
             Err(error) if !matches!(error, Error::Damaged { .. }) => return Err(error),
             Err(error) => {
                 self.facts.tail = TailFact::Contradicts;
@@ -189,15 +218,16 @@ impl Observed {
             Ok(replayed) => {
                 let expected = replayed.sequence + 1;
                 let durable = replayed.behind.durable;
-                self.facts.tail = if durable >= expected {
-                    TailFact::Acknowledged
-                } else if replayed.stopped.is_some() {
-                    TailFact::Torn
-                } else {
-                    TailFact::Whole
+                self.facts.behind = match replayed.behind {
+                    behind if behind.durable >= expected => BehindFact::Durable,
+                    behind if behind.newest >= expected => BehindFact::Later,
+                    _ => BehindFact::Nothing,
                 };
-                if self.facts.tail != TailFact::Whole {
+                if self.facts.behind != BehindFact::Nothing {
                     self.tail_error = Some(lost_batch(dir, &replayed, expected, durable));
+                }
+                if let Some(found) = replayed.beyond.or(reopened.filter(|&it| it >= expected)) {
+                    self.older(dir, checkpoint, found);
                 }
                 self.replayed = Some(replayed);
             }
@@ -222,6 +252,74 @@ impl Observed {
             looked => looked.map(|()| None),
         }
     }
+}
+
+/// The segments in a directory behind the tail of a checkpoint.
+struct Directory<'a> {
+    dir: &'a Dir,
+    checkpoint: &'a Checkpoint,
+    files: &'a Files,
+}
+
+impl Directory<'_> {
+    fn open(&self, (name, length): (SegmentName, u64)) -> Result<Option<Link>> {
+        let bytes = self.checkpoint.segment_bytes;
+        if length != bytes {
+            return Ok(None);
+        }
+        match open_link(self.dir, Uuid::from_bytes(self.checkpoint.uuid), name, bytes, 0, bytes) {
+            Ok(link) => Ok(Some(link)),
+            Err(Error::Damaged { .. }) => Ok(None),
+            Err(_) if planted(Bug::UnopenedSegmentSkipped) => Ok(None),
+            // It may be as good as any: a batch in it would be dropped without a word.
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Later for Directory<'_> {
+    fn link(&self, number: u64) -> Result<Option<Link>> {
+        self.files.segment(number).map_or(Ok(None), |found| self.open(found))
+    }
+
+    fn each_above(&self, number: u64, look: &mut dyn FnMut(Link) -> Result<()>) -> Result<()> {
+        let above = self.files.segments.range(number.saturating_add(1)..);
+        for &found in above.flat_map(|(_, found)| found) {
+            self.open(found)?.map_or(Ok(()), &mut *look)?;
+        }
+        Ok(())
+    }
+}
+
+/// The error for a segment that takes entries from others, by its name, and is not what that says.
+/// Where nothing is taken, reads look at the headers themselves.
+fn misnamed(
+    dir: &Dir,
+    checkpoint: &Checkpoint,
+    named: &[SegmentName],
+    replayed: &Replayed,
+) -> Result<Option<Error>> {
+    if planted(Bug::NamesBelieved) {
+        return Ok(None);
+    }
+    let first = replayed.state.first;
+    // Those before it hold nothing live, if it begins where it says.
+    let holds_first = named.iter().rposition(|name| name.base <= first);
+    let takes = |(at, name): (usize, &SegmentName)| {
+        let before = named.get(..at).unwrap_or(&[]);
+        let trims = holds_first == Some(at) && at > 0;
+        trims || before.iter().any(|earlier| earlier.base >= name.base)
+    };
+    let uuid = Uuid::from_bytes(checkpoint.uuid);
+    let decisive = named.iter().enumerate().filter(|found| takes(*found)).map(|(_, name)| name);
+    for name in decisive.filter(|name| name.number != checkpoint.tail_number) {
+        let segment = Segment::sealed(dir, uuid, *name, checkpoint.segment_bytes);
+        match segment.read_header() {
+            Err(error @ Error::Damaged { .. }) => return Ok(Some(error)),
+            header => header.map(drop)?,
+        }
+    }
+    Ok(None)
 }
 
 /// The files of the segments that a checkpoint names: one each, of the right length, and bases
@@ -305,6 +403,7 @@ fn open_tail(dir: &Dir, checkpoint: &Checkpoint, segments: &[SegmentName]) -> Re
         let path = dir.join(&name.to_string());
         return Err(Error::Damaged { path, offset: 0, indexes: None, reason });
     }
+    link.check_last_frame(dir, checkpoint)?;
     Ok(link)
 }
 

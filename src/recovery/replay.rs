@@ -12,7 +12,9 @@ use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::cell::{CellRecord, decode_cell};
 use crate::format::footer::TABLE_ENTRY_BYTES;
-use crate::format::frame::{FrameHeader, Kind, Salt, decode_frame, decode_hole};
+use crate::format::frame::{
+    FRAME_HEADER_BYTES, FrameHeader, Kind, Salt, decode_frame, decode_hole, peek_header,
+};
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
@@ -62,6 +64,46 @@ impl Link {
         let (dir, name, salt) = (dir.clone(), self.name, self.salt.clone());
         let (file, end) = (Arc::clone(&self.file), self.from);
         (!self.offsets.units.is_complete()).then_some(DurablePart { dir, name, salt, file, end })
+    }
+
+    /// The header of the frame at an offset, if there is a whole one.
+    fn header_at(&self, dir: &Dir, offset: u64) -> Result<Option<FrameHeader>> {
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        if offset.saturating_add(to_u64(bytes.len())) > self.header.segment_bytes {
+            return Ok(None);
+        }
+        let path = || dir.join(&self.name.to_string());
+        let read = self.file.read_at(offset, &mut bytes);
+        read.map_err(|source| Error::io("read", path(), source))?;
+        Ok(peek_header(&bytes, &self.salt).ok().filter(|header| header.kind != Kind::Witness))
+    }
+
+    /// The batch of the first frame.
+    pub(crate) fn first_frame(&self, dir: &Dir) -> Result<Option<u64>> {
+        Ok(self.header_at(dir, FRAMES_START)?.map(|header| header.sequence))
+    }
+
+    /// The batch that begins at the place of the checkpoint.
+    pub(crate) fn batch_behind(&self, dir: &Dir) -> Result<Option<u64>> {
+        Ok(self.header_at(dir, self.from)?.map(|header| header.sequence))
+    }
+
+    /// Refuses a tail without the last frame before the place of the checkpoint: an older copy.
+    pub(crate) fn check_last_frame(&self, dir: &Dir, checkpoint: &Checkpoint) -> Result<()> {
+        let offset = checkpoint.last_frame;
+        if offset == 0 {
+            return Ok(());
+        }
+        let end = |header: &FrameHeader| offset.saturating_add(to_u64(header.frame_bytes()));
+        let found = self.header_at(dir, offset)?.filter(|header| {
+            end(header) == checkpoint.tail_offset && header.sequence <= checkpoint.sequence
+        });
+        if found.is_some() {
+            return Ok(());
+        }
+        let path = dir.join(&self.name.to_string());
+        let reason = Damage::LastFrame { sequence: checkpoint.sequence };
+        Err(Error::Damaged { path, offset, indexes: None, reason })
     }
 
     /// What the witnesses in the block of the header state.
@@ -114,8 +156,8 @@ pub(crate) struct Replayed {
     pub(crate) scanned: u64,
     /// What stands behind the end.
     pub(crate) behind: Evidence,
-    /// Whether the end was unfinished or unreadable, and how.
-    pub(crate) stopped: Option<Damage>,
+    /// A batch of which frames stand where the checkpoint says that there can be none.
+    pub(crate) beyond: Option<u64>,
 }
 
 /// Opens a segment of the chain and reads its header from the medium.
@@ -153,20 +195,27 @@ struct Reached {
     link: usize,
     end: u64,
     sequence: u64,
-    /// Why the walk stopped, if not because nothing more was there.
-    stopped: Option<Damage>,
     behind: Evidence,
+    beyond: Option<u64>,
     scanned: u64,
 }
 
-/// Replays what `checkpoint` does not cover. `next_link` opens the segment with a number, if there
-/// is one that is readable. An error says that the tail contradicts the checkpoint, or that it
-/// could not be read.
+/// Segments that come behind the tail of the checkpoint.
+pub(crate) trait Later {
+    /// The one file with this number, if its header is readable and that of this log.
+    fn link(&self, number: u64) -> Result<Option<Link>>;
+
+    /// Shows every such file with a higher number than this, one at a time.
+    fn each_above(&self, number: u64, look: &mut dyn FnMut(Link) -> Result<()>) -> Result<()>;
+}
+
+/// Replays what `checkpoint` does not cover. An error says that the tail contradicts the checkpoint,
+/// or that it could not be read.
 pub(crate) fn replay(
     dir: &Dir,
     checkpoint: &Checkpoint,
     mut tail: Link,
-    next_link: &dyn Fn(u64) -> Result<Option<Link>>,
+    later: &dyn Later,
 ) -> Result<Replayed> {
     let before = checkpoint.next.checked_sub(tail.header.base).ok_or_else(|| {
         let (path, offset) = (dir.join(&tail.name.to_string()), checkpoint.tail_offset);
@@ -179,7 +228,7 @@ pub(crate) fn replay(
     tail.offsets.units = Units::unknown(before);
     tail.last_frame = checkpoint.last_frame;
     let mut links = vec![tail];
-    let reached = first_pass(dir, checkpoint, &mut links, next_link)?;
+    let reached = first_pass(dir, checkpoint, &mut links, later)?;
     links.truncate(reached.link + 1);
     if let Some(last) = links.last_mut() {
         last.end = reached.end;
@@ -203,7 +252,7 @@ pub(crate) fn replay(
         entries,
         scanned: reached.scanned,
         behind: reached.behind,
-        stopped: reached.stopped,
+        beyond: reached.beyond,
     })
 }
 
@@ -211,8 +260,9 @@ fn first_pass(
     dir: &Dir,
     checkpoint: &Checkpoint,
     links: &mut Vec<Link>,
-    next_link: &dyn Fn(u64) -> Result<Option<Link>>,
+    later: &dyn Later,
 ) -> Result<Reached> {
+    let mut beyond = None;
     let mut whole = (0, checkpoint.tail_offset, checkpoint.sequence);
     let mut open_batch = false;
     let mut scanned = 0;
@@ -227,9 +277,8 @@ fn first_pass(
         let frames = bytes.get(..to_usize(link.limit.saturating_sub(link.from))).unwrap_or(&bytes);
         let frames = Part { bytes: frames, start: link.from };
         let mut walk = Walk::new(frames, &link.salt, link.from, Depth::Whole);
-        let stopped = loop {
-            let step = walk.step();
-            match step {
+        loop {
+            match walk.step() {
                 Ok(found) if follows(&found, whole.2, open_batch) => {
                     open_batch = !found.header.is_last() && !planted(Bug::LastFrameNotNeeded);
                     if !open_batch {
@@ -237,48 +286,60 @@ fn first_pass(
                     }
                     link.end = walk.position();
                 }
-                Ok(found) => {
-                    let (expected, got) = (whole.2 + 1, found.header.sequence);
-                    break Damage::Field { field: "batch sequence", expected, got };
-                }
-                Err(error) => break error.damage(),
+                // Whatever it is that stands here, what is behind it decides.
+                _ => break,
             }
-        };
+        }
         let end = link.end;
         let expected = whole.2 + 1;
         let behind = search(part, &link.salt, end..u64::MAX, expected);
         let behind = link.witnesses(expected).fold(behind, Evidence::merge);
-        let next = next_link(link.name.number + 1)?
-            .filter(|next| next.header.previous_generation == link.salt.generation());
-        let fits =
-            |next: &Link| next.header.previous_end == end && next.header.first_sequence == expected;
-        match next {
-            Some(next) if fits(&next) && behind.newest < expected => links.push(next),
-            next => {
-                let beyond = match next {
-                    Some(next) if !planted(Bug::NextSegmentNotSearched) => {
-                        let bytes = read_frames(dir, &next)?;
-                        let part = Part { bytes: &bytes, start: next.from };
-                        let found = search(part, &next.salt, FRAMES_START..u64::MAX, expected);
-                        next.witnesses(expected).fold(found, Evidence::merge)
-                    }
-                    _ => Evidence::default(),
-                };
-                let mut behind = behind.merge(Evidence { end: 0, ..beyond });
+        // INV-5: no frame ends behind the reach, so a newer checkpoint had let this one.
+        beyond = beyond.or_else(|| (behind.end > link.limit).then_some(behind.newest));
+        let generation = link.salt.generation();
+        let continues = |next: &Link| {
+            next.header.previous_generation == generation
+                && next.header.previous_end == end
+                && next.header.first_sequence == expected
+        };
+        let next = if checkpoint.clean { None } else { later.link(link.name.number + 1)? };
+        match next.filter(continues) {
+            Some(next) if behind.newest < expected => links.push(next),
+            _ => {
+                let mut behind = behind;
+                later.each_above(link.name.number, &mut |segment| {
+                    let found = search_segment(dir, &segment, expected)?;
+                    // A checkpoint names a segment before any batch in it is acknowledged, and the
+                    // last one of a log every segment that it has.
+                    let named = found.durable >= segment.header.first_sequence
+                        || checkpoint.clean && found.newest >= expected;
+                    beyond = beyond.or_else(|| named.then_some(found.newest));
+                    behind = behind.merge(Evidence { end: 0, ..found });
+                    Ok(())
+                })?;
                 if open_batch {
                     // Its first frames stand before the place where the search began.
                     behind.newest = behind.newest.max(expected);
                 }
-                let unfinished = behind.newest >= expected;
                 if at == whole.0 {
                     link.bytes = Some(bytes);
                 }
                 let (link, end, sequence) = whole;
-                let stopped = unfinished.then_some(stopped);
-                return Ok(Reached { link, end, sequence, stopped, behind, scanned });
+                return Ok(Reached { link, end, sequence, behind, beyond, scanned });
             }
         }
     }
+}
+
+/// What the headers in a segment that no checkpoint names state.
+fn search_segment(dir: &Dir, segment: &Link, expected: u64) -> Result<Evidence> {
+    if planted(Bug::NextSegmentNotSearched) {
+        return Ok(Evidence::default());
+    }
+    let bytes = read_frames(dir, segment)?;
+    let part = Part { bytes: &bytes, start: segment.from };
+    let found = search(part, &segment.salt, FRAMES_START..u64::MAX, expected);
+    Ok(segment.witnesses(expected).fold(found, Evidence::merge))
 }
 
 /// Whether a frame is the next one of its batch, or the first one of the next batch.

@@ -24,23 +24,42 @@ pub(crate) enum MetadataFact {
 pub(crate) enum SegmentsFact {
     None,
     SomeMissing,
+    /// All are there, and one that decides which entries of others count is not what its name says.
+    Misnamed,
     /// All of them, or any at all where no checkpoint names them.
     Present,
 }
 
-/// What the tail segment holds.
+/// What the tail segment says up to the last whole batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TailFact {
-    /// There is no readable header of the right generation.
+    /// There is no readable header of the right generation, or not the last frame before the
+    /// checkpoint's place.
     Unreadable,
-    /// A frame before the checkpoint's place is unreadable, or the frames contradict it.
+    /// The frames contradict the checkpoint.
     Contradicts,
-    /// Whole batches to the end, and nothing of this generation behind.
-    Whole,
-    /// The end is unreadable or unfinished; nothing shows that it was ever acknowledged.
-    Torn,
-    /// A frame is unreadable that later bytes show to have been acknowledged.
-    Acknowledged,
+    /// Whole batches lead from the checkpoint's place to some end.
+    Readable,
+}
+
+/// What headers behind that end say, where frames may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BehindFact {
+    /// There is no header of a later batch.
+    Nothing,
+    /// There are some, and none states that the batch at the end was durable.
+    Later,
+    /// One states that the batch which cannot be read at the end was durable.
+    Durable,
+}
+
+/// What stands where the checkpoint says that no frame can be: behind a close, behind its reach, in
+/// a segment that a checkpoint would name before anything in it was acknowledged, in a log that is
+/// only being created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BeyondFact {
+    Nothing,
+    Frames,
 }
 
 /// Whether the side files that state cells refer to are there, with the right length.
@@ -56,6 +75,8 @@ pub(crate) struct Facts {
     pub(crate) metadata: MetadataFact,
     pub(crate) segments: SegmentsFact,
     pub(crate) tail: TailFact,
+    pub(crate) behind: BehindFact,
+    pub(crate) beyond: BeyondFact,
     pub(crate) side_files: SideFilesFact,
 }
 
@@ -68,8 +89,10 @@ pub(crate) enum Decision {
     RefuseMetadata,
     /// Answer `UnsupportedVersion` or `UnsupportedFeature`.
     RefuseVersion,
-    /// Answer `Damaged`: a segment is gone.
+    /// Answer `Damaged`: a segment is gone, or is not what its name says.
     RefuseSegment,
+    /// Answer `Damaged`: the metadata file is older than the log.
+    RefuseOlder,
     /// Answer `Damaged`: the tail is not what was acknowledged.
     RefuseTail,
     /// Answer `Damaged`: a side file is gone.
@@ -84,145 +107,166 @@ pub(crate) enum Decision {
     OpenTorn,
 }
 
-/// One row: a pattern of facts, where `None` matches any, and its decision.
+/// One row: a pattern of facts, each any of a list, and its decision.
 pub(crate) struct Row {
     #[cfg_attr(not(test), expect(dead_code, reason = "the test looks it up in the documents"))]
     pub(crate) name: &'static str,
     metadata: &'static [MetadataFact],
     segments: &'static [SegmentsFact],
     tail: &'static [TailFact],
+    behind: &'static [BehindFact],
+    beyond: &'static [BeyondFact],
     side_files: &'static [SideFilesFact],
     pub(crate) decision: Decision,
 }
 
 const ANY_SEGMENTS: &[SegmentsFact] =
-    &[SegmentsFact::None, SegmentsFact::SomeMissing, SegmentsFact::Present];
-const NOT_ALL: &[SegmentsFact] = &[SegmentsFact::None, SegmentsFact::SomeMissing];
+    &[SegmentsFact::None, SegmentsFact::SomeMissing, SegmentsFact::Misnamed, SegmentsFact::Present];
+const NOT_ALL: &[SegmentsFact] =
+    &[SegmentsFact::None, SegmentsFact::SomeMissing, SegmentsFact::Misnamed];
 const ALL: &[SegmentsFact] = &[SegmentsFact::Present];
-const ANY_TAIL: &[TailFact] = &[
-    TailFact::Unreadable,
-    TailFact::Contradicts,
-    TailFact::Whole,
-    TailFact::Torn,
-    TailFact::Acknowledged,
-];
-const BAD_TAIL: &[TailFact] =
-    &[TailFact::Unreadable, TailFact::Contradicts, TailFact::Acknowledged];
+const ANY_TAIL: &[TailFact] = &[TailFact::Unreadable, TailFact::Contradicts, TailFact::Readable];
+const BAD_TAIL: &[TailFact] = &[TailFact::Unreadable, TailFact::Contradicts];
+const GOOD_TAIL: &[TailFact] = &[TailFact::Readable];
+const ANY_BEHIND: &[BehindFact] = &[BehindFact::Nothing, BehindFact::Later, BehindFact::Durable];
+const ANY_BEYOND: &[BeyondFact] = &[BeyondFact::Nothing, BeyondFact::Frames];
+const NOTHING: &[BeyondFact] = &[BeyondFact::Nothing];
+const FRAMES: &[BeyondFact] = &[BeyondFact::Frames];
 const ANY_SIDE_FILES: &[SideFilesFact] = &[SideFilesFact::SomeMissing, SideFilesFact::Present];
+const IN_USE: &[MetadataFact] = &[MetadataFact::Clean, MetadataFact::Open];
+
+/// Matches everything.
+const ANY: Row = Row {
+    name: "",
+    metadata: &[],
+    segments: ANY_SEGMENTS,
+    tail: ANY_TAIL,
+    behind: ANY_BEHIND,
+    beyond: ANY_BEYOND,
+    side_files: ANY_SIDE_FILES,
+    decision: Decision::RefuseMetadata,
+};
+
+/// A log in use with all its segments, a tail that can be read, and nothing beyond it.
+const SOUND: Row = Row { segments: ALL, tail: GOOD_TAIL, beyond: NOTHING, ..ANY };
 
 /// The table.
+///
+/// Whoever reads it from the top: without metadata nothing is believed (R1 to R4). A log that is
+/// being created has nothing to lose, unless there are frames (R5, R6). Then every segment has to be
+/// there (R7), no frame may be where the checkpoint excludes it (R8), the tail has to lead to some end
+/// (R9), and nothing behind that end may say that more was durable (R10), nor that anything came
+/// after a close (R11). What is left opens, if its side files are there (R12 to R16).
 pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "R1",
         metadata: &[MetadataFact::Absent],
         segments: &[SegmentsFact::None],
-        tail: ANY_TAIL,
-        side_files: ANY_SIDE_FILES,
         decision: Decision::NoLog,
+        ..ANY
     },
     Row {
         name: "R2",
         metadata: &[MetadataFact::Absent],
-        segments: &[SegmentsFact::SomeMissing, SegmentsFact::Present],
-        tail: ANY_TAIL,
-        side_files: ANY_SIDE_FILES,
+        segments: &[SegmentsFact::SomeMissing, SegmentsFact::Misnamed, SegmentsFact::Present],
         decision: Decision::RefuseMetadata,
+        ..ANY
     },
     Row {
         name: "R3",
         metadata: &[MetadataFact::Unreadable],
-        segments: ANY_SEGMENTS,
-        tail: ANY_TAIL,
-        side_files: ANY_SIDE_FILES,
         decision: Decision::RefuseMetadata,
+        ..ANY
     },
     Row {
         name: "R4",
         metadata: &[MetadataFact::Unsupported],
-        segments: ANY_SEGMENTS,
-        tail: ANY_TAIL,
-        side_files: ANY_SIDE_FILES,
         decision: Decision::RefuseVersion,
+        ..ANY
     },
     Row {
         name: "R5",
         metadata: &[MetadataFact::Creating],
-        segments: NOT_ALL,
-        tail: ANY_TAIL,
-        side_files: ANY_SIDE_FILES,
+        beyond: NOTHING,
         decision: Decision::FinishCreate,
+        ..ANY
     },
     Row {
         name: "R6",
         metadata: &[MetadataFact::Creating],
-        segments: ALL,
-        tail: ANY_TAIL,
-        side_files: ANY_SIDE_FILES,
-        decision: Decision::FinishCreate,
+        beyond: FRAMES,
+        decision: Decision::RefuseOlder,
+        ..ANY
     },
     Row {
         name: "R7",
-        metadata: &[MetadataFact::Clean, MetadataFact::Open],
+        metadata: IN_USE,
         segments: NOT_ALL,
-        tail: ANY_TAIL,
-        side_files: ANY_SIDE_FILES,
         decision: Decision::RefuseSegment,
+        ..ANY
     },
     Row {
         name: "R8",
-        metadata: &[MetadataFact::Clean, MetadataFact::Open],
+        metadata: IN_USE,
         segments: ALL,
-        tail: BAD_TAIL,
-        side_files: ANY_SIDE_FILES,
-        decision: Decision::RefuseTail,
+        beyond: FRAMES,
+        decision: Decision::RefuseOlder,
+        ..ANY
     },
-    Row {
-        name: "R9",
-        metadata: &[MetadataFact::Clean],
-        segments: ALL,
-        tail: &[TailFact::Torn],
-        side_files: ANY_SIDE_FILES,
-        decision: Decision::RefuseTail,
-    },
+    Row { name: "R9", metadata: IN_USE, tail: BAD_TAIL, decision: Decision::RefuseTail, ..SOUND },
     Row {
         name: "R10",
-        metadata: &[MetadataFact::Clean],
-        segments: ALL,
-        tail: &[TailFact::Whole],
-        side_files: &[SideFilesFact::SomeMissing],
-        decision: Decision::RefuseSideFile,
+        metadata: IN_USE,
+        behind: &[BehindFact::Durable],
+        decision: Decision::RefuseTail,
+        ..SOUND
     },
     Row {
         name: "R11",
-        metadata: &[MetadataFact::Open],
-        segments: ALL,
-        tail: &[TailFact::Whole, TailFact::Torn],
-        side_files: &[SideFilesFact::SomeMissing],
-        decision: Decision::RefuseSideFile,
+        metadata: &[MetadataFact::Clean],
+        behind: &[BehindFact::Later],
+        decision: Decision::RefuseTail,
+        ..SOUND
     },
     Row {
         name: "R12",
         metadata: &[MetadataFact::Clean],
-        segments: ALL,
-        tail: &[TailFact::Whole],
-        side_files: &[SideFilesFact::Present],
-        decision: Decision::OpenClean,
+        behind: &[BehindFact::Nothing],
+        side_files: &[SideFilesFact::SomeMissing],
+        decision: Decision::RefuseSideFile,
+        ..SOUND
     },
     Row {
         name: "R13",
         metadata: &[MetadataFact::Open],
-        segments: ALL,
-        tail: &[TailFact::Whole],
-        side_files: &[SideFilesFact::Present],
-        decision: Decision::OpenRecovered,
+        behind: &[BehindFact::Nothing, BehindFact::Later],
+        side_files: &[SideFilesFact::SomeMissing],
+        decision: Decision::RefuseSideFile,
+        ..SOUND
     },
     Row {
         name: "R14",
+        metadata: &[MetadataFact::Clean],
+        behind: &[BehindFact::Nothing],
+        side_files: &[SideFilesFact::Present],
+        decision: Decision::OpenClean,
+        ..SOUND
+    },
+    Row {
+        name: "R15",
         metadata: &[MetadataFact::Open],
-        segments: ALL,
-        tail: &[TailFact::Torn],
+        behind: &[BehindFact::Nothing],
+        side_files: &[SideFilesFact::Present],
+        decision: Decision::OpenRecovered,
+        ..SOUND
+    },
+    Row {
+        name: "R16",
+        metadata: &[MetadataFact::Open],
+        behind: &[BehindFact::Later],
         side_files: &[SideFilesFact::Present],
         decision: Decision::OpenTorn,
+        ..SOUND
     },
 ];
 
@@ -231,6 +275,8 @@ impl Row {
         self.metadata.contains(&facts.metadata)
             && self.segments.contains(&facts.segments)
             && self.tail.contains(&facts.tail)
+            && self.behind.contains(&facts.behind)
+            && self.beyond.contains(&facts.beyond)
             && self.side_files.contains(&facts.side_files)
     }
 }
@@ -248,23 +294,32 @@ mod tests {
     fn every_combination_of_observations_has_exactly_one_row() {
         use MetadataFact as M;
         let metadata = [M::Absent, M::Unreadable, M::Unsupported, M::Creating, M::Clean, M::Open];
-        let mut combinations = 0;
-        let mut used = vec![0; ROWS.len()];
+        let mut all = Vec::new();
         for metadata in metadata {
             for &segments in ANY_SEGMENTS {
                 for &tail in ANY_TAIL {
-                    for &side_files in ANY_SIDE_FILES {
-                        let facts = Facts { metadata, segments, tail, side_files };
-                        let rows: Vec<_> =
-                            (0..ROWS.len()).filter(|&row| ROWS[row].matches(facts)).collect();
-                        assert_eq!(rows.len(), 1, "{facts:?} is matched by {rows:?}");
-                        used[rows[0]] += 1;
-                        combinations += 1;
+                    for &behind in ANY_BEHIND {
+                        for &beyond in ANY_BEYOND {
+                            all.extend(ANY_SIDE_FILES.iter().map(|&side_files| Facts {
+                                metadata,
+                                segments,
+                                tail,
+                                behind,
+                                beyond,
+                                side_files,
+                            }));
+                        }
                     }
                 }
             }
         }
-        assert_eq!(combinations, 180);
+        assert_eq!(all.len(), 864);
+        let mut used = vec![0; ROWS.len()];
+        for facts in all {
+            let rows: Vec<_> = (0..ROWS.len()).filter(|&row| ROWS[row].matches(facts)).collect();
+            assert_eq!(rows.len(), 1, "{facts:?} is matched by {rows:?}");
+            used[rows[0]] += 1;
+        }
         assert!(used.iter().all(|&times| times > 0), "a row that matches nothing: {used:?}");
     }
 

@@ -20,7 +20,7 @@ use crate::inspect::Progress;
 use crate::inspect::scene::{Part, Scene, live_ranges};
 use crate::inspect::survey::{SPAN_MAX, Survey, joined, ranges, read_file, total};
 use crate::inspect::verify::side_files;
-use crate::recovery::table::{Decision, MetadataFact, TailFact};
+use crate::recovery::table::Decision;
 use crate::segment::tail::footer_space;
 
 /// Bytes kept for the Hole frames of a segment that holds nothing else.
@@ -315,7 +315,6 @@ fn obstacle(dir: &Dir, scene: &Scene) -> Result<Option<Obstacle>> {
         let path = dir.path().to_path_buf();
         scene.observed.refusal.clone().unwrap_or(Error::Missing { path })
     };
-    let facts = &scene.observed.facts;
     let mut gone = scene.parts.iter().filter(|part| part.is_gone()).map(|part| &part.gone);
     if let Some(numbers) = gone.clone().find_map(|numbers| {
         scene.observed.files.segments.range(numbers.clone()).next().map(|(number, _)| *number)
@@ -335,12 +334,7 @@ fn obstacle(dir: &Dir, scene: &Scene) -> Result<Option<Obstacle>> {
     Ok(match scene.decision {
         Decision::RefuseMetadata => Some(Obstacle::Checkpoint(refusal())),
         Decision::RefuseSideFile => Some(Obstacle::SideFile(refusal())),
-        Decision::RefuseTail
-            if facts.metadata == MetadataFact::Clean
-                && matches!(facts.tail, TailFact::Torn | TailFact::Acknowledged) =>
-        {
-            Some(Obstacle::Stale(refusal()))
-        }
+        Decision::RefuseOlder => Some(Obstacle::Stale(refusal())),
         _ => None,
     })
 }

@@ -44,6 +44,7 @@ use crate::format::number::{to_u32, to_u64, to_usize};
 use crate::format::{Footer, SegmentHeader, SegmentName};
 use crate::identity::Uuid;
 use crate::io::{Access, File, Region};
+use crate::planted::{Bug, planted};
 
 /// Where the first frame of a segment starts.
 pub(crate) const FRAMES_START: u64 = SEGMENT_HEADER_BYTES as u64;
@@ -83,6 +84,10 @@ pub(crate) struct Opened {
     /// Read when somebody asks for an offset; never for the tail, whose offsets are in the view.
     table: OnceLock<Table>,
     verified: Verified,
+    /// Generation of the segment in whose place a repair wrote this one; 0 if none did.
+    replaces: u64,
+    /// Number of the segment whose header was found to agree with where entries end here.
+    bounded_by: AtomicU64,
     /// Held while the map is made or the table is read.
     reading: Mutex<()>,
 }
@@ -174,7 +179,9 @@ impl Segment {
         let mut block = [0; SEGMENT_HEADER_BYTES];
         file.read_at(0, &mut block).map_err(self.io("read"))?;
         let header = self.check_header(&block).map_err(|error| with_indexes(error, wanted))?;
-        let now = Arc::new(Opened::new(file, Salt::new(header.generation), self.bytes));
+        let mut now = Opened::new(file, Salt::new(header.generation), self.bytes);
+        now.replaces = header.replaces;
+        let now = Arc::new(now);
         *opened = Some(Arc::clone(&now));
         Ok((now, true))
     }
@@ -211,10 +218,55 @@ impl Segment {
         Ok(true)
     }
 
+    /// Sees that entries of this segment end where `after` begins: its name alone may lie. A header
+    /// that cannot be read says nothing; then it is enough that the entries end there anyway.
+    pub(crate) fn check_bound(
+        &self,
+        opened: &Opened,
+        after: &Self,
+        wanted: &Range<u64>,
+    ) -> Result<()> {
+        let number = after.name.number;
+        if opened.bounded_by.load(Ordering::Relaxed) == number || planted(Bug::NamesBelieved) {
+            return Ok(());
+        }
+        let file = match self.dir.open(&after.name.to_string(), Access::Read) {
+            // Dropped by a truncation meanwhile: whoever reads looks again.
+            Err(error) if error.is_not_found() => return Ok(()),
+            file => file?,
+        };
+        let mut block = [0; SEGMENT_HEADER_BYTES];
+        file.read_at(0, &mut block).map_err(after.io("read"))?;
+        match SegmentHeader::decode(&block) {
+            Ok(header) => {
+                after.compare(&header).map_err(|error| with_indexes(error, wanted))?;
+                let (expected, got) = (header.previous_generation, opened.salt.generation());
+                let adjoins = self.name.number.checked_add(1) == Some(number) && expected != 0;
+                if adjoins && expected != got && opened.replaces == 0 {
+                    // Written in another life of this number: an older copy.
+                    let reason = Damage::Field { field: "generation", expected, got };
+                    return Err(self.damaged(0, Some(wanted.clone()), reason));
+                }
+            }
+            Err(_) if opened.entries() == Some(after.name.base - self.name.base) => {}
+            Err(error) => {
+                return Err(with_indexes(error.into_error(after.path(), 0), wanted));
+            }
+        }
+        opened.bounded_by.store(number, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// The header, if it is that of this very segment.
     pub(crate) fn check_header(&self, block: &[u8]) -> Result<SegmentHeader> {
         let header =
             SegmentHeader::decode(block).map_err(|error| error.into_error(self.path(), 0))?;
+        self.compare(&header)?;
+        Ok(header)
+    }
+
+    /// Refuses a header of another segment than the name says.
+    fn compare(&self, header: &SegmentHeader) -> Result<()> {
         let wrong = |field, expected, got| {
             Err(self.damaged(0, None, Damage::Field { field, expected, got }))
         };
@@ -231,7 +283,7 @@ impl Segment {
         if header.segment_bytes != self.bytes {
             return wrong("segment bytes", self.bytes, header.segment_bytes);
         }
-        Ok(header)
+        Ok(())
     }
 
     /// The offset table the footer describes, or nothing if either cannot be read or is not to be
@@ -258,7 +310,16 @@ impl Segment {
 impl Opened {
     fn new(file: Arc<dyn File>, salt: Salt, bytes: u64) -> Self {
         let (map, table, reading) = (OnceLock::new(), OnceLock::new(), Mutex::default());
-        Self { salt, file, map, table, verified: Verified::new(bytes), reading }
+        let (verified, bounded_by) = (Verified::new(bytes), AtomicU64::new(0));
+        Self { salt, file, map, table, verified, replaces: 0, bounded_by, reading }
+    }
+
+    /// How many entries the offset table of a sealed segment has, if it is certain of all.
+    fn entries(&self) -> Option<u64> {
+        match self.table.get()? {
+            Table::Footer { units, .. } => Some(to_u64(units.len())),
+            Table::Rebuilt(rebuilt) => rebuilt.entries(),
+        }
     }
 
     /// The map, if there is one.

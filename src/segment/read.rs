@@ -45,6 +45,8 @@ pub(crate) struct Piece {
     pub(crate) range: Range<u64>,
     /// End of the entries that count in the segment.
     pub(crate) live_end: u64,
+    /// The segment that begins there.
+    pub(crate) after: Option<Arc<Segment>>,
 }
 
 /// A piece with the segment open and the place of each entry known.
@@ -101,15 +103,17 @@ impl Piece {
     /// Opens the segment if need be, and finds the places of the entries.
     pub(crate) fn locate(&self) -> Result<Located<'_>> {
         let (opened, mut is_new) = self.segment.open(&self.range)?;
-        let units = match &self.units {
-            Some(units) => Cow::Borrowed(units.as_slice()),
-            None => {
-                is_new |= self.segment.look_up(&opened, self.live_end)?;
-                let nth = |index: u64| index.checked_sub(self.segment.name.base);
-                // One more, to know where the last one ends.
-                let wanted = self.range.start..self.range.end.saturating_add(1);
-                Cow::Owned(wanted.map_while(|index| opened.unit(nth(index)?)).collect())
+        let units = if let Some(units) = &self.units {
+            Cow::Borrowed(units.as_slice())
+        } else {
+            is_new |= self.segment.look_up(&opened, self.live_end)?;
+            if let Some(after) = &self.after {
+                self.segment.check_bound(&opened, after, &self.range)?;
             }
+            let nth = |index: u64| index.checked_sub(self.segment.name.base);
+            // One more, to know where the last one ends.
+            let wanted = self.range.start..self.range.end.saturating_add(1);
+            Cow::Owned(wanted.map_while(|index| opened.unit(nth(index)?)).collect())
         };
         if units.len() < self.len() {
             return Err(self.unknown(&opened));

@@ -68,6 +68,11 @@ impl Rebuilt {
         self.units.get(to_usize(nth)).copied().filter(|_| certain)
     }
 
+    /// How many entries there are, if no frame that may not count would replace one.
+    pub(super) fn entries(&self) -> Option<u64> {
+        self.doubt.is_none().then_some(to_u64(self.units.len()))
+    }
+
     /// Where the frames end.
     pub(super) fn end(&self) -> u64 {
         self.stop.0
@@ -139,7 +144,8 @@ impl Segment {
         Ok(if let [end] = ends[..] { Some(end) } else { None })
     }
 
-    fn read_header(&self) -> Result<SegmentHeader> {
+    /// The header, read from the file.
+    pub(crate) fn read_header(&self) -> Result<SegmentHeader> {
         let file = self.dir.open(&self.name.to_string(), Access::Read)?;
         let mut block = [0; SEGMENT_HEADER_BYTES];
         file.read_at(0, &mut block).map_err(|source| Error::io("read", self.path(), source))?;
