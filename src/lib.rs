@@ -21,6 +21,34 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//!
+//! | feature | what it adds | dependencies |
+//! |---|---|---|
+//! | `omnipaxos` (default) | [`omnipaxos`]: the storage of `OmniPaxos` | `omnipaxos`, which has none |
+//! | `serde` | [`codec::Postcard`], a codec for types with serde's traits; [`typed`], a log of values | `serde`, `postcard` |
+//! | `lz4` | compressed entries ([`Options::compress_above`]) | `lz4_flex` |
+//! | `tracing` | events: opened, torn end dropped, rolled, trimmed, slow sync, stalled, rot found, poisoned | `tracing` |
+//! | `metrics` | [`Publisher`]: the figures of a log for the `metrics` crate | `metrics` |
+//! | `testing` | [`testing`] and [`io::sim`]'s use in tests of your own: crashes, faults, rot | none |
+//! | `sabotage` | bugs to plant, for the tests of this crate. Never for use | none |
+//!
+//! Other hosts are packages of their own: `indelible-openraft`, `indelible-async-raft`, `indelible-d-engine`;
+//! `indelible-groups` keeps many groups in one log, `indelible-cli` is what an operator needs.
+//!
+//! # Documents
+//!
+//! The repository's documents are here as well, in [`docs`]: what is promised and why it holds, the
+//! bytes, recovery, operation, the hosts, tests and measurements.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(not(unix))]
+compile_error!(
+    "indelible maps files, writes at offsets and syncs directories as Unix systems do; \
+     there is no implementation for this system"
+);
 
 mod adapters;
 mod batch;
@@ -29,6 +57,8 @@ mod clock;
 pub mod codec;
 mod compress;
 mod dir;
+#[cfg(all(doc, not(doctest)))]
+pub mod docs;
 pub mod error;
 mod foreign;
 pub mod format;

@@ -11,7 +11,7 @@ use std::io::Write as _;
 use indelible::Batch;
 use indelible_groups::{Groups, GroupsOptions};
 
-const PAGE: &str = include_str!("../../docs/GROUPS.md");
+const PAGE: &str = include_str!("../docs/GROUPS.md");
 
 /// Kind and name of each row of the table of records.
 fn kinds() -> Vec<(u8, &'static str)> {

@@ -235,7 +235,7 @@ fn completions_and_the_manual_are_made() {
 
 #[test]
 fn the_logs_that_version_1_wrote_can_be_looked_at() {
-    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/v1");
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1");
     for directory in fs::read_dir(golden).unwrap() {
         let directory = directory.unwrap();
         let place = Place::new();
