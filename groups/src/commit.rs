@@ -19,8 +19,9 @@ use crate::envelope::Record;
 use crate::index::Place;
 use crate::maintenance::Maintenance;
 use crate::options::GroupsOptions;
+use crate::overlay::{Overlay, PENDING};
 use crate::plan::{Planned, Planner, Riders, entry_bytes_max};
-use crate::state::{Ledger, Member, Misfit, Table, apply};
+use crate::state::{Ledger, Member, Misfit, Table, apply, effect};
 
 /// What all handles share.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(crate) struct Inner {
 pub(crate) struct Writer {
     pub(crate) ledger: Ledger,
     pub(crate) planned: Planned,
+    /// Records that a full disk has no room for.
+    pub(crate) overlay: Overlay,
     /// Bytes of frames since the last checkpoint was made.
     pub(crate) since_checkpoint: u64,
     /// A record was written whose effect could not be had: what is in memory is not what is on disk.
@@ -45,8 +48,9 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(ledger: Ledger, since_checkpoint: u64) -> Self {
-        Self { ledger, planned: Planned::default(), since_checkpoint, failed: None }
+    pub(crate) fn new(ledger: Ledger) -> Self {
+        let (planned, overlay) = (Planned::default(), Overlay::default());
+        Self { ledger, planned, overlay, since_checkpoint: 0, failed: None }
     }
 }
 
@@ -91,28 +95,72 @@ impl Inner {
         Ok((ticket, next))
     }
 
-    /// Writes what was planned as one batch of the log, and applies it record by record.
+    /// Writes what was planned as one batch of the log, and applies it record by record. What needs
+    /// no space goes on when the disk is full.
     pub(crate) fn write_planned(&self, writer: &mut Writer, of: For) -> Result<Ticket> {
-        let Writer { ledger, planned, since_checkpoint, failed } = writer;
-        if let Some(failed) = failed {
-            return Err(Error::Poisoned { cause: Arc::new(failed.clone()) });
+        if writer.planned.is_empty() {
+            return self.log.submit(&Batch::new());
         }
+        match self.write_batch(writer, of) {
+            Err(full @ Error::DiskFull { .. }) if !writer.planned.entries => {
+                self.put_aside(writer, full)
+            }
+            written => written,
+        }
+    }
+
+    /// Writes what was put aside and what was planned.
+    pub(crate) fn write_batch(&self, writer: &mut Writer, of: For) -> Result<Ticket> {
+        let Writer { ledger, planned, overlay, since_checkpoint, failed } = writer;
+        usable(failed.as_ref())?;
         let mut batch = Batch::new();
-        for record in planned.records() {
+        for record in overlay.records().chain(planned.records()) {
             batch.append(record);
+        }
+        let count = to_u64(batch.len());
+        if !overlay.is_empty() {
+            PENDING.iter().fold(&mut batch, |batch, cell| batch.clear(*cell));
         }
         // The log writes all of it or nothing; the sync that makes it durable comes with the ticket.
         let ticket = self.log.submit(&batch)?;
-        let first = ticket.next() - to_u64(batch.len());
-        for (bytes, at) in planned.records().zip(first..) {
+        let first = ticket.next() - count;
+        let aside = overlay.records().len();
+        for ((nth, bytes), at) in
+            overlay.records().chain(planned.records()).enumerate().zip(first..)
+        {
             let place = Place { at, bytes: to_u32(frame_bytes(bytes.len())) };
             *since_checkpoint += u64::from(place.bytes);
             self.counters.wrote(place, of);
-            if let Err(error) = apply_bytes(self, ledger, bytes, place) {
-                *failed = Some(error.clone());
-                return Err(error);
+            if nth < aside {
+                // Its effect was had when it was put aside.
+                ledger.regions.wrote(place);
+            } else {
+                settle(apply_bytes(self, ledger, bytes, place, apply), failed)?;
             }
         }
+        *overlay = Overlay::default();
+        Ok(ticket)
+    }
+
+    /// Commits what was planned in cells of the log, which need no space: with all that was put
+    /// aside before, as records that come after everything in the log.
+    fn put_aside(&self, writer: &mut Writer, full: Error) -> Result<Ticket> {
+        let Writer { ledger, planned, overlay, failed, .. } = writer;
+        let more = overlay.with(planned.records());
+        let Some(values) = more.values() else { return Err(full) };
+        let mut batch = Batch::new();
+        for (nth, cell) in PENDING.into_iter().enumerate() {
+            match values.get(nth) {
+                Some(value) => batch.set(cell, &value[..]),
+                None => batch.clear(cell),
+            };
+        }
+        // Durable on return: on a full disk the log commits cells in its slots.
+        let ticket = self.log.submit(&batch)?;
+        for bytes in planned.records() {
+            settle(apply_bytes(self, ledger, bytes, Place::LOST, effect), failed)?;
+        }
+        *overlay = more;
         Ok(ticket)
     }
 
@@ -157,12 +205,27 @@ impl Inner {
     }
 }
 
+/// [`apply`] or [`effect`].
+type Effect =
+    fn(&RwLock<Table>, &mut Ledger, &Record<'_>, Place) -> std::result::Result<(), Misfit>;
+
+/// Refuses to go on after a record whose effect could not be had.
+fn usable(failed: Option<&Error>) -> Result<()> {
+    failed.map_or(Ok(()), |failed| Err(Error::Poisoned { cause: Arc::new(failed.clone()) }))
+}
+
+/// Takes note of an effect that could not be had.
+fn settle(applied: Result<()>, failed: &mut Option<Error>) -> Result<()> {
+    applied.inspect_err(|error| *failed = Some(error.clone()))
+}
+
 /// Applies a record that is at `place` of the log.
 pub(crate) fn apply_bytes(
     inner: &Inner,
     ledger: &mut Ledger,
     bytes: &[u8],
     place: Place,
+    how: Effect,
 ) -> Result<()> {
     let at = Some(place.at..place.at.saturating_add(1));
     let Some(record) = Record::decode(bytes) else {
@@ -170,7 +233,7 @@ pub(crate) fn apply_bytes(
         let reason = Damage::Field { field: "kind of a group's record", expected: 1, got };
         return Err(inner.damaged(at, reason));
     };
-    apply(&inner.table, ledger, &record, place).map_err(|misfit| {
+    how(&inner.table, ledger, &record, place).map_err(|misfit| {
         let Misfit { field, expected, got } = misfit;
         inner.damaged(at, Damage::Field { field, expected, got })
     })

@@ -19,10 +19,11 @@ use crate::group::Group;
 use crate::index::Place;
 use crate::maintenance::{CHECKPOINTS, Maintenance};
 use crate::options::GroupsOptions;
+use crate::overlay::Overlay;
 use crate::plan::no_such_group;
 use crate::planted::{Bug, planted};
 use crate::regions::Regions;
-use crate::state::{Ledger, Table};
+use crate::state::{Ledger, Table, apply, effect};
 use crate::stats::GroupsStats;
 
 /// The cell that says whose log this is.
@@ -103,7 +104,7 @@ impl Groups {
         let inner = Arc::new(Inner {
             options: options.clone(),
             table: RwLock::new(table),
-            writer: Mutex::new(Writer::new(ledger, 0)),
+            writer: Mutex::new(Writer::new(ledger)),
             maintenance: Mutex::new(Maintenance::new(positions)),
             counters: Counters::default(),
             log,
@@ -369,10 +370,17 @@ fn replay(inner: &Inner, position: u64) -> Result<()> {
         for (bytes, at) in entries.iter().zip(at..) {
             let place = Place { at, bytes: to_u32(frame_bytes(bytes.len())) };
             writer.since_checkpoint += u64::from(place.bytes);
-            apply_bytes(inner, &mut writer.ledger, bytes, place)?;
+            apply_bytes(inner, &mut writer.ledger, bytes, place, apply)?;
         }
         at += to_u64(entries.len());
         inner.counters.replayed.fetch_add(to_u64(entries.len()), Ordering::Relaxed);
+    }
+    writer.overlay = Overlay::load(&inner.log).ok_or_else(|| {
+        let reason = Damage::Magic { structure: "list of records in cells" };
+        inner.damaged(None, reason)
+    })?;
+    for bytes in writer.overlay.records() {
+        apply_bytes(inner, &mut writer.ledger, bytes, Place::LOST, effect)?;
     }
     writer.ledger.lost = 0;
     writer.ledger.regions.trimmed(inner.log.first());

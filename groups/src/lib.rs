@@ -36,6 +36,7 @@ mod groups;
 mod index;
 mod maintenance;
 mod options;
+mod overlay;
 mod plan;
 mod planted;
 mod read;

@@ -127,6 +127,11 @@ impl Inner {
     pub(crate) fn write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<()> {
         let (position, bytes) = {
             let mut writer = self.writer.lock();
+            if !writer.overlay.is_empty() {
+                // Its records would have their effect twice.
+                writer.planned.clear();
+                self.write_batch(&mut writer, For::Groups)?;
+            }
             writer.since_checkpoint = 0;
             let position = self.log.next() + u64::from(planted(Bug::PositionAhead));
             (position, checkpoint::encode(position, &writer.ledger, &self.table))

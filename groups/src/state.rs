@@ -82,6 +82,16 @@ pub(crate) fn apply(
     place: Place,
 ) -> Result<(), Misfit> {
     ledger.regions.wrote(place);
+    effect(table, ledger, record, place)
+}
+
+/// The same for a record that is at no place of the log.
+pub(crate) fn effect(
+    table: &RwLock<Table>,
+    ledger: &mut Ledger,
+    record: &Record<'_>,
+    place: Place,
+) -> Result<(), Misfit> {
     let group = record.group;
     let known = table.read().get(&group).cloned();
     match (record.event, known) {

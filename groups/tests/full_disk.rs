@@ -1,0 +1,106 @@
+//! A full disk: promises and trims of every group go on, entries are refused and come back.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+use std::sync::Arc;
+
+use indelible::io::sim::{Persistence, SimDisk};
+use indelible::{Batch, Error, Log, Options};
+use indelible_groups::{Group, Groups, GroupsOptions};
+
+const GROUPS: u64 = 60;
+
+fn open(disk: &SimDisk) -> Groups {
+    let log = Options::new().background(false).tiny_segments(16 * 1024);
+    let (log, _) = Log::open_or_create_in(Arc::new(disk.clone()), &log).unwrap();
+    Groups::from_log(log, &GroupsOptions::new().checkpoint_bytes(16 * 1024)).unwrap()
+}
+
+/// Groups of which the last has appended until the disk was full.
+fn full(disk: &SimDisk) -> (Groups, Vec<Group>) {
+    let groups = open(disk);
+    let handles: Vec<Group> = (0..GROUPS).map(|id| groups.create_group(id).unwrap()).collect();
+    let busy = handles.last().unwrap();
+    for _ in 0..100 {
+        busy.append(&[1; 300]).unwrap();
+    }
+    disk.set_capacity(Some(disk.used() + 40 * 1024));
+    loop {
+        match busy.append(&[1; 300]) {
+            Ok(_) => {}
+            Err(Error::DiskFull { .. }) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    // Whatever is left of the tail is used up by state as well.
+    for round in 0_u16..400 {
+        promise(busy, round);
+    }
+    (groups, handles)
+}
+
+fn promise(group: &Group, round: u16) {
+    let mut batch = Batch::new();
+    batch.set("omnipaxos.promise", vec![u8::try_from(round % 251).unwrap(); 20]);
+    group.commit(&batch).unwrap();
+}
+
+fn check(groups: &Groups, round: u16, first: u64) {
+    let value = vec![u8::try_from(round % 251).unwrap(); 20];
+    for id in groups.ids() {
+        let found = groups.group(id).unwrap().cell("omnipaxos.promise");
+        assert_eq!(found.as_deref(), Some(&value[..]), "group {id}");
+    }
+    assert_eq!(groups.group(GROUPS - 1).unwrap().first(), first);
+}
+
+#[test]
+fn promises_and_trims_go_on_and_survive() {
+    let disk = SimDisk::new(5);
+    let (groups, handles) = full(&disk);
+    let busy = handles.last().unwrap();
+    let next = busy.next();
+    for round in 0..5 {
+        handles.iter().for_each(|group| promise(group, round));
+    }
+    let mut batch = Batch::new();
+    batch.trim(7);
+    busy.commit(&batch).unwrap();
+    check(&groups, 4, 7);
+    assert!(matches!(busy.append(&[1; 300]), Err(Error::DiskFull { .. })));
+    assert_eq!(busy.next(), next);
+    for persistence in [Persistence::Nothing, Persistence::Everything, Persistence::Random(1)] {
+        let crashed = disk.crash_copy(persistence);
+        check(&open(&crashed), 4, 7);
+        // Space is back: the next batch takes along what was put aside.
+        crashed.set_capacity(None);
+        let groups = open(&crashed);
+        groups.group(0).unwrap().append(b"again").unwrap();
+        assert!(groups.log().cell("groups.pending.0").is_none());
+        groups.close().unwrap();
+        let groups = open(&crashed);
+        check(&groups, 4, 7);
+        assert_eq!(groups.stats().replayed, 0);
+        assert_eq!(groups.group(0).unwrap().entry(0).unwrap(), b"again");
+    }
+}
+
+#[test]
+fn space_of_trimmed_entries_comes_back_on_a_full_disk() {
+    let disk = SimDisk::new(6);
+    let (groups, handles) = full(&disk);
+    let busy = handles.last().unwrap();
+    let first = groups.log().first();
+    let mut batch = Batch::new();
+    batch.trim(busy.next());
+    busy.commit(&batch).unwrap();
+    for round in 0..4 {
+        promise(busy, round);
+    }
+    assert!(groups.log().first() > first);
+    busy.append(&[1; 300]).unwrap();
+    groups.close().unwrap();
+    drop((groups, handles));
+    let busy = open(&disk).group(GROUPS - 1).unwrap();
+    assert_eq!(busy.entry(busy.next() - 1).unwrap(), [1; 300]);
+}
