@@ -40,6 +40,10 @@ pub struct GroupTicket {
 }
 
 impl GroupTicket {
+    pub(crate) const fn new(ticket: Ticket, next: u64) -> Self {
+        Self { ticket, next }
+    }
+
     /// Index the next entry of the group got after this batch.
     pub const fn next(&self) -> u64 {
         self.next
@@ -284,8 +288,16 @@ impl Group {
         })
     }
 
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        self.member.removed.load(Ordering::Acquire)
+    }
+
     fn alive(&self) -> Result<()> {
-        if self.member.removed.load(Ordering::Acquire) { Err(no_such_group()) } else { Ok(()) }
+        if self.is_removed() { Err(no_such_group()) } else { Ok(()) }
     }
 
     /// Refuses what a log that is closed or poisoned refuses.

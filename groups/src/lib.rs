@@ -44,6 +44,7 @@ mod regions;
 mod state;
 mod stats;
 mod store;
+mod transfer;
 
 /// Bugs that can be planted (feature `sabotage`).
 #[cfg(feature = "sabotage")]
@@ -58,3 +59,4 @@ pub use groups::Groups;
 pub use options::GroupsOptions;
 pub use read::Entries;
 pub use stats::{GroupStats, GroupsStats};
+pub use transfer::{Copied, GroupDamage, copy};

@@ -1,0 +1,243 @@
+//! Moving in and out, and healing: copies between stores, what is damaged, refilling it.
+//!
+//! Owns: the order that makes an interrupted copy recognisable, and which entries a refill may
+//! replace. Does not own: what is done about a damaged log as a whole (`indelible::repair`).
+
+use std::ops::Range;
+
+use indelible::format::CellValue;
+use indelible::format::number::to_u64;
+use indelible::store::{Store, StoreEntries as _};
+use indelible::{Batch, Error, Result, Ticket};
+
+use crate::commit::For;
+use crate::envelope::{Event, Record};
+use crate::group::{Group, GroupTicket};
+use crate::groups::Groups;
+use crate::plan::{entry_bytes_max, no_such_group};
+
+/// The cell of a store that a copy into has not ended.
+const COPYING: &str = "groups.copying";
+/// Most entries that are copied as one batch, and bytes after which it ends.
+const COPY_ENTRIES: u64 = 1024;
+const COPY_BYTES: usize = 1024 * 1024;
+
+/// What [`copy`] copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Copied {
+    /// Index of the first entry.
+    pub first: u64,
+    /// Exclusive end of the entries.
+    pub next: u64,
+    /// Cells, those with side files included.
+    pub cells: u64,
+}
+
+/// Copies everything a store holds, entry for entry and cell for cell, into an empty one: a group
+/// into a log of its own, or a log into a group. Nobody may write to either meanwhile. On return the
+/// copy is durable.
+///
+/// If it fails or the process ends on the way, the target is refused by every adapter, and by this:
+/// remove it and copy again.
+///
+/// ```
+/// # use indelible::{Log, Options};
+/// # use indelible_groups::{Groups, GroupsOptions, copy};
+/// # fn main() -> indelible::Result<()> {
+/// let groups = Groups::in_memory(&GroupsOptions::new())?;
+/// let group = groups.create_group(7)?;
+/// group.append(b"entry")?;
+/// let log = Log::in_memory(&Options::new())?;
+/// copy(&group, &log)?; // out
+/// copy(&log, &groups.create_group(8)?)?; // and in
+/// assert_eq!(groups.group(8)?.entry(0)?, b"entry");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`Error::InvalidArgument`] if the target is not empty, or the source is an unfinished copy; those
+/// of reading the one and writing the other.
+pub fn copy(from: &impl Store, to: &impl Store) -> Result<Copied> {
+    if to.first() != 0 || to.next() != 0 || !to.cells().is_empty() {
+        return Err(Error::InvalidArgument { what: "target", reason: "it is not empty" });
+    }
+    if from.cell(COPYING).is_some() {
+        let reason = "a copy into it has not ended";
+        return Err(Error::InvalidArgument { what: "source", reason });
+    }
+    let (first, next) = (from.first(), from.next());
+    let mut batch = Batch::new();
+    batch.set(COPYING, &[][..]).reset(first);
+    to.submit(&batch)?;
+    // Makes the mark durable before anything that it marks.
+    to.sync()?;
+    let mut at = first;
+    while at < next {
+        let entries = from.read(at..next.min(at.saturating_add(COPY_ENTRIES)))?;
+        let mut bytes = 0_usize;
+        let mut batch = Batch::new();
+        for entry in entries.iter() {
+            if bytes >= COPY_BYTES {
+                break;
+            }
+            bytes = bytes.saturating_add(entry.len());
+            batch.append(entry);
+            at += 1;
+        }
+        to.submit(&batch)?;
+    }
+    let mut batch = Batch::new();
+    let cells = from.cells();
+    for (name, value) in &cells {
+        match value {
+            CellValue::Inline(value) => batch.set(name.as_str(), value.to_vec()),
+            CellValue::SideFile(_) => {
+                let bytes = from.read_side_file(name)?.unwrap_or_default();
+                batch.attach(name.as_str(), to.write_side_file(&bytes)?)
+            }
+        };
+    }
+    batch.clear(COPYING);
+    to.submit(&batch)?;
+    // The commit point: everything is durable, the end of the mark with it.
+    to.sync()?;
+    Ok(Copied { first, next, cells: to_u64(cells.len()) })
+}
+
+/// What of a group cannot be read.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct GroupDamage {
+    /// The group.
+    pub group: u64,
+    /// Ranges of its entries, each with what the first of them failed with.
+    pub entries: Vec<(Range<u64>, Error)>,
+    /// Cells whose side file cannot be read, each with what it failed with.
+    pub side_files: Vec<(String, Error)>,
+}
+
+impl Groups {
+    /// Reads everything that every group holds, and names what cannot be read, group by group. The
+    /// others are not hurt, and go on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`], [`Error::Poisoned`].
+    pub fn verify(&self) -> Result<Vec<GroupDamage>> {
+        let mut found = Vec::new();
+        for group in self.ids() {
+            match self.group(group).and_then(|group| group.verify()) {
+                Ok(damage) if damage.entries.is_empty() && damage.side_files.is_empty() => {}
+                Ok(damage) => found.push(damage),
+                // It was removed meanwhile.
+                Err(Error::InvalidArgument { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Group {
+    /// Reads everything the group holds, and names what cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`], [`Error::Poisoned`], [`Error::InvalidArgument`] if the group was removed.
+    pub fn verify(&self) -> Result<GroupDamage> {
+        let mut damage =
+            GroupDamage { group: self.id(), entries: Vec::new(), side_files: Vec::new() };
+        let mut at = self.first();
+        while at < self.next() {
+            let end = self.next().min(at.saturating_add(COPY_ENTRIES));
+            if matches!(self.read(at..end), Err(ref error) if is_damage(error)?) {
+                (at..end).try_for_each(|index| self.verify_entry(index, &mut damage))?;
+            }
+            at = end;
+        }
+        for (name, value) in self.cells() {
+            if let CellValue::SideFile(_) = value
+                && let Err(error) = self.read_side_file(&name)
+                && is_damage(&error)?
+            {
+                damage.side_files.push((name, error));
+            }
+        }
+        Ok(damage)
+    }
+
+    fn verify_entry(&self, index: u64, damage: &mut GroupDamage) -> Result<()> {
+        let Err(error) = self.read(index..index + 1) else { return Ok(()) };
+        if is_damage(&error)? {
+            match damage.entries.last_mut() {
+                Some((range, _)) if range.end == index => range.end += 1,
+                _ => damage.entries.push((index..index + 1, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes entries again that cannot be read, from a peer that has them: those of `first` and
+    /// after. Entries that can be read are left as they are, and have to be equal. Durable as the
+    /// log's policy has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Trimmed`], [`Error::BeyondEnd`]; [`Error::InvalidArgument`] if an entry that can be
+    /// read is another one: the peer is of another history, and nothing was changed. Those of
+    /// [`Group::commit`].
+    pub fn refill(&self, first: u64, entries: &[impl AsRef<[u8]>]) -> Result<GroupTicket> {
+        let mut missing = Vec::new();
+        for (entry, index) in entries.iter().map(AsRef::as_ref).zip(first..) {
+            let limit = entry_bytes_max(self.log());
+            let got = to_u64(entry.len());
+            if got > limit {
+                return Err(Error::TooLarge { what: "entry bytes", got, limit });
+            }
+            match self.read(index..index.saturating_add(1)) {
+                Ok(found) if found.get(0) == Some(entry) => {}
+                Ok(_) => {
+                    let reason = "an entry that can be read is another one";
+                    return Err(Error::InvalidArgument { what: "refill", reason });
+                }
+                Err(error) if is_damage(&error)? => missing.push((index, entry)),
+                Err(error) => return Err(error),
+            }
+        }
+        let ticket = self.write_again(&missing)?;
+        self.inner().settled(&ticket)?;
+        Ok(GroupTicket::new(ticket, self.next()))
+    }
+
+    fn write_again(&self, entries: &[(u64, &[u8])]) -> Result<Ticket> {
+        let inner = self.inner();
+        let mut writer = inner.writer.lock();
+        if self.is_removed() {
+            return Err(no_such_group());
+        }
+        let (first, next) = (self.first(), self.next());
+        writer.planned.clear();
+        // One that was trimmed or truncated meanwhile is needed no more.
+        for (index, bytes) in entries.iter().filter(|(index, _)| (first..next).contains(index)) {
+            let event = Event::Entry { index: *index, bytes };
+            writer.planned.push(&Record { group: self.id(), event });
+        }
+        inner.write_planned(&mut writer, For::Groups)
+    }
+}
+
+/// Whether an error is about these bytes; one about the log as a whole is handed on, and one that
+/// says that they are needed no more is none.
+fn is_damage(error: &Error) -> Result<bool> {
+    match error {
+        Error::Damaged { .. }
+        | Error::Hole { .. }
+        | Error::Io { .. }
+        | Error::UnsupportedFeature { .. } => Ok(true),
+        Error::Closed | Error::Poisoned { .. } => Err(error.clone()),
+        _ => Ok(false),
+    }
+}
