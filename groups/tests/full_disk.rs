@@ -46,7 +46,7 @@ fn promise(group: &Group, round: u16) {
 }
 
 fn check(groups: &Groups, round: u16, first: u64) {
-    let value = vec![u8::try_from(round % 251).unwrap(); 20];
+    let value = [u8::try_from(round % 251).unwrap(); 20];
     for id in groups.ids() {
         let found = groups.group(id).unwrap().cell("omnipaxos.promise");
         assert_eq!(found.as_deref(), Some(&value[..]), "group {id}");
@@ -61,7 +61,9 @@ fn promises_and_trims_go_on_and_survive() {
     let busy = handles.last().unwrap();
     let next = busy.next();
     for round in 0..5 {
-        handles.iter().for_each(|group| promise(group, round));
+        for group in &handles {
+            promise(group, round);
+        }
     }
     let mut batch = Batch::new();
     batch.trim(7);

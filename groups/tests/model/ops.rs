@@ -200,7 +200,9 @@ impl Model {
     /// What is there after a crash: without the lazily set cells that went along with nothing.
     pub(crate) fn durable(&self) -> BTreeMap<u64, GroupModel> {
         let mut durable = self.groups.clone();
-        durable.values_mut().for_each(|model| model.lazy.clear());
+        for model in durable.values_mut() {
+            model.lazy.clear();
+        }
         durable
     }
 }
@@ -255,6 +257,26 @@ fn change(model: &mut GroupModel, counter: &mut u64, group: &Group, op: &Op) -> 
             model.entries.clear();
             model.first = base;
         }
+        Op::Lazily { value, .. } => {
+            let value = vec![value; 8];
+            if model.seen().get("decided") != Some(&value) {
+                model.lazy.insert("decided".into(), value.clone());
+            }
+            return group.set_lazily("decided", &value);
+        }
+        _ => return change_cells(model, &mut new, group, op),
+    }
+    group.commit(&batch).map(drop)
+}
+
+fn change_cells(
+    model: &mut GroupModel,
+    new: &mut impl FnMut(usize) -> Vec<u8>,
+    group: &Group,
+    op: &Op,
+) -> Result<()> {
+    let mut batch = Batch::new();
+    match *op {
         Op::Set { cell, value, .. } => {
             let name = format!("cell.{}", cell % 3);
             batch.set(name.clone(), vec![value; 9]);
@@ -276,13 +298,6 @@ fn change(model: &mut GroupModel, counter: &mut u64, group: &Group, op: &Op) -> 
             model.cells.insert("snapshot".into(), contents);
             written.map_err(|error| error.downcast::<Error>().unwrap())?;
             batch.attach("snapshot", file.finish()?);
-        }
-        Op::Lazily { value, .. } => {
-            let value = vec![value; 8];
-            if model.seen().get("decided") != Some(&value) {
-                model.lazy.insert("decided".into(), value.clone());
-            }
-            return group.set_lazily("decided", &value);
         }
         _ => return Ok(()),
     }
