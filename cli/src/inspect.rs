@@ -1,14 +1,19 @@
 //! `indelible inspect`: a log at a glance.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use indelible::format::CellValue;
-use indelible::inspect::{Inspection, Outcome, Role, SegmentSeen, StateSeen, describe_cell};
+use indelible::inspect::{
+    Health, Inspection, Outcome, Role, SegmentSeen, StateSeen, describe_cell, verify,
+};
 
 use crate::exit::Exit;
 use crate::json::{Body, LogSeen, print};
+use crate::page::page;
+use crate::progress::{Meter, Unit};
 use crate::text::{count, in_use, size};
-use crate::{Dir, How};
+use crate::{Dir, Failure, How};
 
 /// Characters of the map of one segment.
 const MAP_WIDTH: u64 = 32;
@@ -17,6 +22,9 @@ const MAP_WIDTH: u64 = 32;
 pub(crate) struct Args {
     #[command(flatten)]
     dir: Dir,
+    /// Reads every byte as well, and writes one self-contained page with all of it into this file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
@@ -32,6 +40,9 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
         Outcome::DropsTornTail { .. } => Exit::Torn,
         _ => Exit::Sound,
     };
+    if let Some(file) = &args.html {
+        return write_page(args, how, &seen, exit, file);
+    }
     if how.json {
         print(out, Body::Inspection(Box::new(LogSeen::from(&seen))))?;
         return Ok(exit);
@@ -43,6 +54,25 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     }
     segments(&seen, out)?;
     files(&seen, out)?;
+    Ok(exit)
+}
+
+/// What is found by reading everything is part of the page, and of its verdict.
+fn write_page(args: &Args, how: How, seen: &Inspection, exit: Exit, file: &Path) -> crate::Outcome {
+    let mut meter = Meter::new("verify", Unit::Bytes, how.quiet);
+    let checked = verify(&args.dir.dir, &mut |progress| meter.at(progress));
+    drop(meter);
+    let (checked, exit) = match checked {
+        Ok(checked) => {
+            let worse = if checked.health == Health::Damaged { Exit::Damaged } else { exit };
+            (checked, if exit == Exit::Sound { worse } else { exit })
+        }
+        Err(error) => return Err(error.into()),
+    };
+    std::fs::write(file, page(seen, &checked, exit)).map_err(|source| {
+        let said = format!("cannot write {}: {source}", file.display());
+        Failure::Refused(said, None, Exit::Unreadable)
+    })?;
     Ok(exit)
 }
 
@@ -71,7 +101,7 @@ fn head(seen: &Inspection, out: &mut dyn Write) -> std::io::Result<()> {
     Ok(())
 }
 
-fn outcome(outcome: &Outcome) -> String {
+pub(crate) fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::NoLog => "finds no log".to_owned(),
         Outcome::FinishesCreate => "finishes a creation that was cut short".to_owned(),

@@ -14,6 +14,7 @@ mod exit;
 mod inspect;
 mod json;
 mod manual;
+mod page;
 mod progress;
 mod refill;
 mod repair;

@@ -196,6 +196,30 @@ fn ranges_that_do_not_exist_are_named() {
 }
 
 #[test]
+fn a_page_shows_everything_and_needs_nothing_beside_itself() {
+    let place = Place::new();
+    let log = place.closed();
+    let file = place.path("page.html");
+    let page = |expected: i32| {
+        let arguments = ["inspect", "--html", file.to_str().unwrap()];
+        assert_eq!(indelible(&arguments, &[&log]).status.code(), Some(expected));
+        fs::read_to_string(&file).unwrap()
+    };
+    let sound = page(0);
+    for shown in [">sound<", "omnipaxos.promise", "ballot 7 of node 3", "12..14", "slot B"] {
+        assert!(sound.contains(shown), "{shown} is not on the page");
+    }
+    assert!(!sound.contains("src=") && !sound.contains("href="), "it is not self-contained");
+    let sealed = place.segment(2);
+    flip(&sealed, find(&sealed, "entry 8 ") + 5000);
+    let damaged = page(3);
+    assert!(damaged.contains(">damaged<") && damaged.contains("(entries 8..9)"));
+    let nowhere = place.path("nowhere/page.html");
+    let output = indelible(&["inspect", "--html", nowhere.to_str().unwrap()], &[&log]);
+    assert_eq!(output.status.code(), Some(4));
+}
+
+#[test]
 fn exit_codes_are_one_table() {
     let place = Place::new();
     let log = place.closed();
