@@ -158,3 +158,67 @@ fn wild_arguments_are_typed_errors() {
     assert!(matches!(log.entry(0), Err(Error::Trimmed { wanted: 0, first: 1 })));
     assert_eq!((log.first(), log.next()), (1, 1));
 }
+
+/// Whatever the policy, an open after a crash looks at no more than was stated: at twice the bytes
+/// between two checkpoints.
+#[cfg(feature = "testing")]
+#[test]
+fn open_looks_at_no_more_than_two_steps_under_every_policy() {
+    use indelible::Durability;
+    use indelible::io::sim::{Persistence, SimDisk};
+
+    const STEP: u64 = 16 * 1024;
+    for durability in [Durability::Always, Durability::Barrier, Durability::Os] {
+        let options = Options::new()
+            .segment_bytes(64 * 1024)
+            .checkpoint_bytes(STEP)
+            .durability(durability)
+            .background(false);
+        let disk = SimDisk::new(7);
+        let log = Log::create_in(std::sync::Arc::new(disk.clone()), &options).unwrap();
+        let mut looked = 0;
+        for number in 0..400_u16 {
+            log.append(&vec![1; 1000]).unwrap();
+            if number % 13 == 0 {
+                let left = disk.crash_copy(Persistence::Everything);
+                let (_, report) = Log::open_in(std::sync::Arc::new(left), &options).unwrap();
+                looked = looked.max(report.bytes_scanned);
+            }
+        }
+        // Footers, headers and the block of the witness come on top.
+        assert!(looked <= 2 * STEP + 16 * 1024, "{durability:?}: {looked} bytes");
+    }
+}
+
+/// With more gaps in the numbers of segments than a checkpoint has room for, dead segments stay named.
+/// They ask for no checkpoint of their own.
+#[cfg(feature = "testing")]
+#[test]
+fn gaps_beyond_the_limit_cost_no_checkpoint_at_each_batch() {
+    use indelible::format::slot::RUNS_MAX;
+    use indelible::io::sim::SimDisk;
+
+    let options = Options::new().tiny_segments(8 * 1024).background(false);
+    let log = Log::create_in(std::sync::Arc::new(SimDisk::new(1)), &options).unwrap();
+    let mut gaps = 0;
+    while gaps < RUNS_MAX + 4 {
+        // The first of these segments stays; the others leave a gap.
+        let kept = log.next() + 1;
+        while log.stats().rolls < 4 * (gaps as u64 + 1) {
+            log.append(&[1; 1500]).unwrap();
+        }
+        log.commit(Batch::new().truncate(kept).append(b"kept")).unwrap();
+        gaps += 1;
+    }
+    log.maintain().unwrap();
+    assert!(log.stats().segments > RUNS_MAX as u64, "each gap has a segment before it");
+    let before = log.stats().checkpoints;
+    for number in 0..20_u64 {
+        log.commit(Batch::new().set("vote", number.to_le_bytes().to_vec())).unwrap();
+    }
+    assert!(
+        log.stats().checkpoints <= before + 1,
+        "{} checkpoints",
+        log.stats().checkpoints - before
+    );
+}

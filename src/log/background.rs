@@ -108,10 +108,12 @@ impl Shared {
     /// Notes, with the writer's lock held, what a batch leaves to be done.
     pub(crate) fn ask_for_maintenance(&self, writer: &mut Writer) {
         let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
-        let near =
-            writer.reach < self.segment_bytes && writer.tail.position() + step > writer.reach;
+        // A tail that is near its end is stated with the roll; but if it was begun since the newest
+        // checkpoint, perhaps no sync comes.
+        let comes_anyway = writer.reach == self.segment_bytes && writer.begun == 0;
+        let due = writer.unstated > step && !comes_anyway && !self.options.volatile;
         let leftover = !writer.dead.is_empty() || !writer.dead_files.is_empty();
-        if near || leftover || self.side_files.any_unused() {
+        if due || leftover || self.side_files.any_unused() {
             self.signals.want_checkpoint();
         }
         let short = writer.tail.space.is_short(writer.tail.position());

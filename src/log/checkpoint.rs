@@ -201,7 +201,7 @@ impl Shared {
         writer.note_tail_dirty();
         writer.lowest = u64::MAX;
         let dirty = std::mem::take(&mut writer.dirty);
-        let rolled = std::mem::take(&mut writer.rolled);
+        let rolled = std::mem::take(&mut writer.begun) > 0;
         let (sequence, next) = (writer.sequence, writer.state.next);
         let captured =
             (rolled || want.is_some()).then(|| self.put_together(writer, want.unwrap_or_default()));
@@ -242,6 +242,7 @@ impl Shared {
     /// will say, and until it is durable by what the one before says (INV-5).
     pub(crate) fn put_together(&self, writer: &mut Writer, want: Want) -> Captured {
         writer.captures += 1;
+        writer.unstated = 0;
         writer.dead_files.extend(self.side_files.take_unused());
         let mut dead = std::mem::take(&mut writer.dead);
         dead.append(&mut writer.kept);

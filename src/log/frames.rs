@@ -217,7 +217,7 @@ impl Shared {
         let sealed = Arc::clone(&writer.tail.segment);
         writer.tail = tail::begin(&self.dir, &spare, &header, &self.options)?;
         writer.dirty_from = Some(if planted(Bug::HeaderNotSynced) { 4096 } else { 0 });
-        writer.rolled = true;
+        writer.begun += 1;
         // No checkpoint names this segment yet, so none limits it: see `Shared::capture`.
         writer.reach = self.segment_bytes;
         writing.draft.begin(Arc::clone(&writer.tail.segment));

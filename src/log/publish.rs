@@ -46,6 +46,7 @@ impl Shared {
             crate::trace::trimmed(self.dir.path(), writer.state.first);
         }
         writer.sequence = sequence;
+        writer.unstated += plan.bytes;
         self.group.written(sequence);
         self.bounds.next.store(writer.state.next, Ordering::Release);
         if self.options.volatile {

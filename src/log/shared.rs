@@ -109,9 +109,11 @@ pub(crate) struct Writer {
     pub(crate) dirty: Vec<Dirty>,
     /// Start of the unsynced part of the tail.
     pub(crate) dirty_from: Option<u64>,
-    /// A segment was begun since the last sync took stock: its name is not durable, and a
-    /// checkpoint must name it before anything in it is acknowledged.
-    pub(crate) rolled: bool,
+    /// Segments that were begun since a sync last took stock: their names are not durable, and a
+    /// checkpoint must name them before anything in them is acknowledged.
+    pub(crate) begun: u64,
+    /// Bytes of frames that were written since a checkpoint was last put together.
+    pub(crate) unstated: u64,
     /// Lowest end that a truncation or reset led to since the last sync took stock.
     pub(crate) lowest: u64,
     /// Numbers the times a checkpoint was put together, so that an older one never replaces a
@@ -184,7 +186,7 @@ impl Drop for Alarm<'_> {
 }
 
 impl Dirty {
-    /// Puts it on media; what a crash before loses is said where this is called.
+    /// Makes the range durable; what a crash before it loses is said where this is called.
     pub(crate) fn sync(&self, dir: &Dir, method: SyncMethod) -> Result<()> {
         let failed = |source| Error::io("sync", dir.join(&self.name.to_string()), source);
         self.file.sync(self.range.clone(), method).map_err(failed)
@@ -208,7 +210,8 @@ impl Writer {
             reach,
             dirty: Vec::new(),
             dirty_from: None,
-            rolled: false,
+            begun: 0,
+            unstated: 0,
             lowest: u64::MAX,
             captures: 0,
             dead: Vec::new(),

@@ -104,6 +104,13 @@ impl Shared {
             let bytes = end - writer.tail.position();
             return Ok(Attempt::NeedsCheckpoint { bytes });
         }
+        // Under policies that do not sync by themselves nothing else bounds what an open has to look
+        // at, once a segment was begun that no checkpoint limits.
+        let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
+        let long = writer.unstated > 0 && writer.unstated + plan.bytes > 2 * step;
+        if writer.begun > 0 && long && !self.options.volatile {
+            return Ok(Attempt::NeedsCheckpoint { bytes: plan.bytes });
+        }
         if plan.rolls > 0 && !planted(Bug::SealedUnlooked) {
             // The seal states the offset of every entry.
             self.index_tail().map_err(|error| self.unless_shortage(error))?;
