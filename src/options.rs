@@ -96,9 +96,9 @@ pub enum SyncMethod {
     /// `msync(MS_SYNC)` of the dirty range of the map.
     Msync,
     /// Written by calls that each return when the bytes are on the medium (`RWF_DSYNC`, for one call
-    /// what `O_DSYNC` is for a descriptor): one call for frames that waited in memory; what was written
-    /// before it was to be synced is written again, or synced with `fdatasync` if that was
-    /// [`WriteMode::Direct`], whose default this is.
+    /// what `O_DSYNC` is for a descriptor): one call for frames that waited in memory, and `fdatasync` for those
+    /// that were written before a sync was wanted. Under the other write modes everything is written
+    /// again. Default for [`WriteMode::Direct`].
     Dsync,
     /// `F_FULLFSYNC`, which reaches the medium on macOS; refused elsewhere.
     FullFsync,
@@ -456,11 +456,13 @@ impl Options {
         self.write_mode_in_force().gathers() && self.sync_method_in_force() == SyncMethod::Dsync
     }
 
-    /// How what was written to the tail before is put on media. What was written directly is never
-    /// written again through the page cache: a block may hold newer frames by then.
+    /// How what was written to the tail before is put on media. Frames that waited in memory are
+    /// written once; and what was written directly is never written again through the page cache,
+    /// since a block may hold newer frames by then.
     pub(crate) fn tail_sync_method(&self) -> SyncMethod {
         match (self.write_mode_in_force(), self.sync_method_in_force()) {
-            (WriteMode::Direct, SyncMethod::Dsync | SyncMethod::Msync) => SyncMethod::Fdatasync,
+            (mode, SyncMethod::Dsync) if mode.gathers() => SyncMethod::Fdatasync,
+            (WriteMode::Direct, SyncMethod::Msync) => SyncMethod::Fdatasync,
             (_, method) => method,
         }
     }

@@ -159,7 +159,7 @@ impl Spares {
     /// As [`Self::prepare`], for a commit that waits for it: nothing is synced, since what is
     /// written to it will be.
     pub(crate) fn prepare_in_line(&self) -> Result<Option<Spare>> {
-        self.make(|space| space.extend(FRAMES_START).map(|()| true).map_err(|e| ("write", e)))
+        self.make(|space| space.extend(0, FRAMES_START).map(|()| true).map_err(|e| ("write", e)))
     }
 
     /// Makes a file and has `ready` make space in it; returns nothing if that was stopped.

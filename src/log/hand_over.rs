@@ -10,6 +10,7 @@
 use super::shared::{Shared, Writer, WriterGuard};
 use crate::error::{Error, Result};
 use crate::format::number::{to_u64, to_usize};
+use crate::options::Durability;
 use crate::planted::{Bug, planted};
 use crate::segment::tail::write_witness;
 use crate::segment::witness::Testimony;
@@ -18,7 +19,7 @@ use crate::segment::witness::Testimony;
 const PENDING_BYTES: usize = 256 * 1024;
 
 /// How many times that much may be pending while the flusher has not come round to it.
-const PENDING_FACTOR_MAX: usize = 4;
+const PENDING_FACTOR_MAX: usize = 8;
 
 impl Shared {
     /// Hands everything written so far to the file, and lets readers see it. Nothing becomes durable.
@@ -87,7 +88,10 @@ impl Shared {
             return true;
         }
         if self.options.background && pending < enough * PENDING_FACTOR_MAX {
-            self.signals.want_hand_over();
+            // Where whoever commits syncs at once, frames and sync are one write.
+            if self.options.durability != Durability::Always {
+                self.signals.want_hand_over();
+            }
             return true;
         }
         false

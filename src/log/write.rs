@@ -193,7 +193,7 @@ impl Shared {
         if short {
             add(&self.counters.preparer_behind, 1);
         }
-        let covered = if short { space.extend(end) } else { Ok(()) };
+        let covered = if short { space.extend(writer.tail.position(), end) } else { Ok(()) };
         covered
             .and_then(|()| match footer {
                 Some(start) => space.cover(start..self.segment_bytes),
@@ -232,7 +232,7 @@ impl Shared {
                 None => self.prepare_in_line().inspect(|_| made += 1),
             };
             let covered = spare.and_then(|spare| {
-                let covered = spare.space.extend(end.min(self.segment_bytes));
+                let covered = spare.space.extend(0, end.min(self.segment_bytes));
                 let refused = covered.map_err(|source| self.no_space(&spare.name, source));
                 let mapped = refused.and_then(|()| {
                     let mapped = spare.region(&self.dir, self.segment_bytes, write).map(drop);

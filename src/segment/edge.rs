@@ -22,7 +22,7 @@ use crate::options::SyncMethod;
 use crate::planted::{Bug, planted};
 
 /// Bytes of one write; more is cut into such pieces.
-const PIECE_BYTES: usize = 1024 * 1024;
+const PIECE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The edge of one file.
 #[derive(Debug)]
@@ -180,7 +180,7 @@ mod tests {
     use crate::io::{Access, Directory};
     use crate::segment::witness::place;
 
-    const BYTES: usize = 8 * 1024 * 1024;
+    const BYTES: usize = 32 * 1024 * 1024;
 
     /// Everything that is put is where it belongs and durable, however it was cut; and so are the two
     /// newest witnesses, as long as no frame came over them.

@@ -33,6 +33,13 @@ const AHEAD_BYTES_MIN: u64 = 512 * 1024;
 const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 const AHEAD_PART: u64 = 10;
 
+/// From this many bytes on a commit that waits for its space has it reserved, not filled: it will write
+/// all of it anyway.
+const RESERVE_BYTES_MIN: u64 = 64 * 1024;
+
+/// Batches of the largest kind that are kept ready ahead once several had to make their own space.
+const BATCHES_AHEAD: u64 = 4;
+
 /// The space of one file.
 #[derive(Debug)]
 pub(crate) struct Space {
@@ -43,6 +50,9 @@ pub(crate) struct Space {
     direct: bool,
     /// Everything before this has its space.
     ready: AtomicU64,
+    /// How many commits had to make their own space, and the most bytes that one of them needed.
+    missed: AtomicU64,
+    needed: AtomicU64,
     /// Held by whoever makes space ready; whether the segment was sealed, and no more is wanted.
     sealed: Mutex<bool>,
 }
@@ -57,7 +67,8 @@ impl Space {
     ) -> Self {
         let ready = if preparation == Preparation::Sparse { bytes } else { ready.min(bytes) };
         let (ready, sealed) = (AtomicU64::new(ready), Mutex::new(false));
-        Self { file, bytes, preparation, direct: false, ready, sealed }
+        let (missed, needed) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { file, bytes, preparation, direct: false, ready, missed, needed, sealed }
     }
 
     /// The same for a file that is written directly: what is made ready takes no page cache either.
@@ -79,7 +90,7 @@ impl Space {
     #[inline]
     pub(crate) fn is_short(&self, position: u64) -> bool {
         let ready = self.ready();
-        ready < self.bytes && position + ahead(position) / 2 > ready
+        ready < self.bytes && position + self.ahead(position) / 2 > ready
     }
 
     /// Makes ready what there should be behind frames that end at `position`, step by step, each on
@@ -87,7 +98,7 @@ impl Space {
     ///
     /// A failed sync is the failure of whatever was written to the file: it cannot be tried again.
     pub(crate) fn prepare(&self, position: u64, stop: &dyn Fn() -> bool) -> Result<bool, Failed> {
-        let to = (position + ahead(position)).min(self.bytes);
+        let to = (position + self.ahead(position)).min(self.bytes);
         loop {
             let sealed = self.sealed.lock();
             let from = self.ready();
@@ -128,12 +139,29 @@ impl Space {
         Ok(())
     }
 
-    /// As [`Self::cover`], up to `end`; more, if there is more, so that the next one finds it.
-    pub(crate) fn extend(&self, end: u64) -> io::Result<()> {
-        match self.cover(0..end + ahead(end) / 2) {
+    /// As [`Self::cover`], from the end of the frames up to `end`; more, if there is more, so that the
+    /// next one finds it.
+    pub(crate) fn extend(&self, position: u64, end: u64) -> io::Result<()> {
+        if end <= self.ready() {
+            return Ok(());
+        }
+        // A new file has nothing before it that could have been too slow.
+        if position > 0 {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+            self.needed.fetch_max(end.saturating_sub(position), Ordering::Relaxed);
+        }
+        match self.cover(0..end + self.ahead(end) / 2) {
             Err(error) if is_full(&error) => self.cover(0..end),
             covered => covered,
         }
+    }
+
+    /// Bytes that are kept ready behind frames that end at `position`: a part of what was written, and
+    /// some batches if they outrun the preparer. One that does so once says nothing of the next.
+    fn ahead(&self, position: u64) -> u64 {
+        let again = self.missed.load(Ordering::Relaxed).saturating_sub(1).min(BATCHES_AHEAD);
+        let batches = self.needed.load(Ordering::Relaxed).saturating_mul(again);
+        (position / AHEAD_PART).max(batches).clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX)
     }
 
     /// Ends the making ready: what is behind the frames belongs to the footer from here on.
@@ -156,7 +184,8 @@ impl Space {
 
     fn fill(&self, range: Range<u64>) -> io::Result<()> {
         // In line a direct write is to come: zeros in the page cache would be written before it.
-        if self.preparation == Preparation::Fallocate || self.direct {
+        let large = range.end - range.start >= RESERVE_BYTES_MIN + AHEAD_BYTES_MIN / 2;
+        if self.preparation == Preparation::Fallocate || self.direct || large {
             return self.file.allocate(range);
         }
         crate::io::zero_fill(self.file.as_ref(), range)
@@ -168,18 +197,6 @@ impl Space {
 pub(crate) enum Failed {
     Write(io::Error),
     Sync(io::Error),
-}
-
-/// Bytes that are kept ready behind frames that end at `position`.
-pub(crate) const fn ahead(position: u64) -> u64 {
-    let part = position / AHEAD_PART;
-    if part < AHEAD_BYTES_MIN {
-        AHEAD_BYTES_MIN
-    } else if part > AHEAD_BYTES_MAX {
-        AHEAD_BYTES_MAX
-    } else {
-        part
-    }
 }
 
 #[cfg(test)]
