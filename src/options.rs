@@ -15,8 +15,7 @@ pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Segment size of a new log unless it is told otherwise, in bytes.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
-/// Most segments a log may have at one time. Each one that this process wrote to or read from stays
-/// mapped until it is trimmed, and Linux allows a process 65 530 maps (`vm.max_map_count`).
+/// Most segments a log may have at one time.
 pub const SEGMENTS_MAX: u64 = 1 << 20;
 /// Most records in one batch.
 pub const BATCH_RECORDS_MAX: usize = 1 << 24;

@@ -3,8 +3,9 @@
 //! notices. The printed table says which did; docs/TESTING.md has it.
 //!
 //! A story that only looks for one bug would prove nothing: those driven here stand in
-//! `tests/promises.rs`, `tests/meetings.rs`, `tests/lazily.rs`, `tests/regressions.rs`,
-//! `tests/durability.rs`, `tests/evidence.rs` and `tests/directory.rs` for promises of their own.
+//! `tests/promises.rs`, `tests/reads.rs`, `tests/meetings.rs`, `tests/lazily.rs`,
+//! `tests/regressions.rs`, `tests/durability.rs`, `tests/evidence.rs` and `tests/directory.rs` for
+//! promises of their own.
 #![cfg(feature = "sabotage")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails, and prints its table")]
 
@@ -31,6 +32,8 @@ mod lazily;
 mod meetings;
 #[path = "promises.rs"]
 mod promises;
+#[path = "reads.rs"]
+mod reads;
 #[path = "regressions.rs"]
 mod regressions;
 
@@ -87,6 +90,12 @@ const STORIES: &[(&str, fn())] = stories! {
         batch_goes_behind_the_lazy_values_before_it
         poisoned_log_takes_no_lazy_value_and_forgets_what_waited
         lazy_value_goes_into_the_slots_on_a_full_disk;
+    reads:
+        bytes_that_came_from_the_medium_again_are_checked_again
+        neighbour_that_a_copy_brought_back_is_checked_again
+        dead_bytes_between_two_entries_are_not_read
+        newest_entry_after_a_roll_is_not_one_of_before
+        maps_and_descriptors_do_not_grow_with_the_log;
     regressions:
         number_of_a_dropped_batch_is_never_given_again
         side_file_stays_as_long_as_any_cell_refers_to_it

@@ -6,7 +6,6 @@
     reason = "helpers of tests fail as tests do, and say what they could not do"
 )]
 
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,15 +25,32 @@ fn entry(index: u64) -> Vec<u8> {
     vec![u8::try_from(index % 251).unwrap(); 1000]
 }
 
-/// A closed log of 200 entries in four segments, opened again.
-fn sealed(directory: &Path) -> Log {
-    let log = Log::create(directory, &options()).unwrap();
-    for index in 0..200 {
-        log.append(&entry(index)).unwrap();
+/// A closed log of so many entries, opened again.
+fn closed(directory: &Path, options: &Options, entries: u64) -> Log {
+    let log = Log::create(directory, options).unwrap();
+    let mut batch = Batch::new();
+    for index in 0..entries {
+        batch.append(entry(index));
     }
+    log.commit(&batch).unwrap();
     log.close().unwrap();
-    Log::open(directory, &options()).unwrap().0
+    Log::open(directory, options).unwrap().0
 }
+
+/// One in four segments.
+fn sealed(directory: &Path) -> Log {
+    closed(directory, &options(), 200)
+}
+
+/// One in larger segments, the first of which has [`ROTTEN`] in its middle.
+fn believed(directory: &Path) -> Log {
+    closed(directory, &options().segment_bytes(4 * SEGMENT), 600)
+}
+
+const ROTTEN: u64 = 100;
+
+/// Offset of a byte in the middle of [`ROTTEN`], behind the header block and frames of 1032 bytes.
+const ROTTEN_AT: u64 = 4096 + ROTTEN * 1032 + 500;
 
 fn first_segment(directory: &Path) -> PathBuf {
     let files = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
@@ -43,15 +59,10 @@ fn first_segment(directory: &Path) -> PathBuf {
 
 /// Changes one byte on the medium: the file system drops what it has of the page.
 fn rot(path: &Path, offset: u64) -> bool {
-    let bytes = {
-        let mut file = std::fs::File::open(path).unwrap();
-        file.sync_all().unwrap();
-        let mut page = vec![0; 4096];
-        file.seek(SeekFrom::Start(offset / 4096 * 4096)).unwrap();
-        file.read_exact(&mut page).unwrap();
-        page[usize::try_from(offset % 4096).unwrap()] ^= 1;
-        page
-    };
+    let page = usize::try_from(offset / 4096 * 4096).unwrap();
+    let mut bytes = std::fs::read(path).unwrap().split_off(page);
+    bytes.truncate(4096);
+    *bytes.get_mut(usize::try_from(offset).unwrap() - page).unwrap() ^= 1;
     let fed = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(fed.path(), bytes).unwrap();
     let written = std::process::Command::new("dd")
@@ -67,49 +78,60 @@ fn rot(path: &Path, offset: u64) -> bool {
     written.status.success()
 }
 
-/// An entry is read, lent and copied, and believed. Then its page comes from the medium again, and is
-/// not what it was.
+/// Ends a file early: its pages are gone from every map.
+fn cut(path: &Path, length: u64) {
+    let mut cut = std::process::Command::new("truncate");
+    assert!(cut.arg("-s").arg(length.to_string()).arg(path).status().unwrap().success());
+}
+
+/// Entries are read, lent or copied, and believed. Then a page comes from the medium again, and is not
+/// what it was.
 #[test]
-fn bytes_that_came_from_the_medium_again_are_checked_again() {
+pub(crate) fn bytes_that_came_from_the_medium_again_are_checked_again() {
     for lent_before in [true, false] {
         for lent_after in [true, false] {
             let directory = tempfile::tempdir().unwrap();
-            let log = sealed(directory.path());
+            let log = believed(directory.path());
             if lent_before {
-                log.read(0..200).unwrap();
+                log.read(0..600).unwrap();
             } else {
-                log.read_owned(0..200).unwrap();
+                log.read_owned(0..600).unwrap();
             }
-            // The header block, then frames of 1032 bytes.
-            if !rot(&first_segment(directory.path()), 4096 + 20 * 1032 + 500) {
+            if !rot(&first_segment(directory.path()), ROTTEN_AT) {
                 return;
             }
-            let read =
-                if lent_after { log.read(15..25).map(drop) } else { log.entry(20).map(drop) };
+            let part = ROTTEN - 5..ROTTEN + 5;
+            let read = if lent_after {
+                log.read(part.clone()).map(drop)
+            } else {
+                log.entry(ROTTEN).map(drop)
+            };
             let Err(Error::Damaged { indexes, .. }) = read else { panic!("{read:?}") };
-            assert_eq!(indexes, Some(20..21), "lent {lent_before}, then {lent_after}");
+            assert_eq!(indexes, Some(ROTTEN..ROTTEN + 1), "lent {lent_before}, then {lent_after}");
             // Now the page is there, and is no better for that.
-            log.read(15..25).unwrap_err();
-            log.read_owned(15..25).unwrap_err();
-            assert_eq!(log.entry(19).unwrap(), entry(19));
+            log.read(part.clone()).unwrap_err();
+            log.read_owned(part).unwrap_err();
+            assert_eq!(log.entry(ROTTEN - 1).unwrap(), entry(ROTTEN - 1));
         }
     }
 }
 
 /// What a copy brings back along with its own entry is not believed either.
 #[test]
-fn neighbour_that_a_copy_brought_back_is_checked_again() {
+pub(crate) fn neighbour_that_a_copy_brought_back_is_checked_again() {
     let directory = tempfile::tempdir().unwrap();
-    let log = sealed(directory.path());
-    log.read(0..200).unwrap();
-    if !rot(&first_segment(directory.path()), 4096 + 20 * 1032 + 500) {
+    let log = believed(directory.path());
+    log.read(0..600).unwrap();
+    if !rot(&first_segment(directory.path()), ROTTEN_AT) {
         return;
     }
     // On the page before, and on the page itself.
-    assert_eq!(log.entry(18).unwrap(), entry(18));
-    assert_eq!(log.entry(19).unwrap(), entry(19));
-    let Err(Error::Damaged { indexes, .. }) = log.read(18..25) else { panic!("it is believed") };
-    assert_eq!(indexes, Some(20..21));
+    for index in ROTTEN - 3..ROTTEN {
+        assert_eq!(log.entry(index).unwrap(), entry(index));
+    }
+    let read = log.read(ROTTEN - 3..ROTTEN + 5);
+    let Err(Error::Damaged { indexes, .. }) = read else { panic!("it is believed") };
+    assert_eq!(indexes, Some(ROTTEN..ROTTEN + 1));
 }
 
 /// A page of the map that is gone for good stands for a device that cannot bring it back.
@@ -127,9 +149,7 @@ fn page_that_cannot_be_brought_in_is_an_error_and_no_signal() {
                 }
             };
             read(1).unwrap();
-            let file =
-                std::fs::OpenOptions::new().write(true).open(first_segment(directory.path()));
-            file.unwrap().set_len(length).unwrap();
+            cut(&first_segment(directory.path()), length);
             for index in [1, 40] {
                 let lent = log.read(index..index + 2).map(drop);
                 let copied = log.entry(index).map(drop);
@@ -151,8 +171,7 @@ fn store_to_a_page_that_is_gone_is_an_error_and_no_signal() {
         let options = options().write_mode(WriteMode::Mmap).durability(durability);
         let log = Log::create(directory.path(), &options).unwrap();
         log.append(&entry(0)).unwrap();
-        let path = first_segment(directory.path());
-        std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(4096).unwrap();
+        cut(&first_segment(directory.path()), 4096);
         let refused = log.append(&entry(1)).unwrap_err();
         assert!(matches!(refused, Error::Io { .. }), "{refused:?}");
         assert!(matches!(log.append(&entry(1)), Err(Error::Poisoned { .. })));
@@ -186,6 +205,18 @@ fn newest_entries_are_read_without_the_file() {
         assert_eq!(log.entry(10).unwrap(), entry(10));
         assert!(matches!(log.read_owned(10..11), Err(Error::Io { .. })), "that is the file");
     }
+}
+
+/// The first frame of a segment lies where that of the segment before lay, and neither is in the file
+/// yet.
+#[test]
+pub(crate) fn newest_entry_after_a_roll_is_not_one_of_before() {
+    let log = Log::in_memory(&options()).unwrap();
+    for index in 0..200 {
+        log.append(&entry(index)).unwrap();
+        assert_eq!(log.entry(index).unwrap(), entry(index));
+    }
+    assert!(log.stats().rolls >= 3);
 }
 
 #[test]
@@ -273,12 +304,12 @@ fn counting(options: &Options) -> (Log, Arc<AtomicU64>, Arc<AtomicU64>, Arc<Coun
 
 #[test]
 fn copy_of_an_entry_is_one_read() {
-    let (log, read, calls, _door) = counting(&options().warm_bytes(0));
+    let (log, read, calls, door) = counting(&options().warm_bytes(0));
     for index in 0..200 {
         log.append(&entry(index)).unwrap();
     }
     log.close().unwrap();
-    let (log, _) = Log::open_in(_door, &options().warm_bytes(0)).unwrap();
+    let (log, _) = Log::open_in(door, &options().warm_bytes(0)).unwrap();
     for index in 0..200 {
         log.entry(index).unwrap();
     }
@@ -293,7 +324,7 @@ fn copy_of_an_entry_is_one_read() {
 
 /// Entries that were dropped may lie between two that count.
 #[test]
-fn dead_bytes_between_two_entries_are_not_read() {
+pub(crate) fn dead_bytes_between_two_entries_are_not_read() {
     let options = Options::new().segment_bytes(16 << 20).background(false).warm_bytes(0);
     let (log, read, _, door) = counting(&options);
     log.append(b"first").unwrap();
@@ -423,7 +454,7 @@ fn held(directory: &Path) -> (usize, usize) {
 }
 
 #[test]
-fn maps_and_descriptors_do_not_grow_with_the_log() {
+pub(crate) fn maps_and_descriptors_do_not_grow_with_the_log() {
     for durability in [Durability::Barrier, Durability::Os] {
         for mode in [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite] {
             let directory = tempfile::tempdir().unwrap();
@@ -470,9 +501,10 @@ fn damaged_table_is_not_believed() {
     let directory = tempfile::tempdir().unwrap();
     drop(sealed(directory.path()));
     let path = first_segment(directory.path());
-    let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-    file.seek(SeekFrom::Start(SEGMENT - 64 - 4)).unwrap();
-    file.write_all(&[0xff; 4]).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let end = bytes.len();
+    bytes.get_mut(end - 64 - 4..end - 64).unwrap().fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
     let (log, _) = Log::open(directory.path(), &options()).unwrap();
     for index in 0..200 {
         assert_eq!(log.entry(index).unwrap(), entry(index));

@@ -291,8 +291,7 @@ impl Shared {
         let count = if planted(Bug::SyncNewestRangeOnly) { 1 } else { usize::MAX };
         let count = if planted(Bug::AcknowledgeBeforeSync) { 0 } else { count };
         for dirty in stock.dirty.iter().rev().take(count).rev() {
-            // Makes frames, headers and footers durable. A crash before it loses batches that are
-            // not acknowledged yet.
+            // Makes the range durable. A crash before it loses batches that are not acknowledged yet.
             dirty.sync(&self.dir, self.options.tail_sync_method())?;
         }
         if stock.rolled && !planted(Bug::NoDirectorySyncOnRoll) {

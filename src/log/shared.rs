@@ -186,9 +186,11 @@ impl Drop for Alarm<'_> {
 }
 
 impl Dirty {
-    /// Makes the range durable; what a crash before it loses is said where this is called.
+    /// Puts it on media.
     pub(crate) fn sync(&self, dir: &Dir, method: SyncMethod) -> Result<()> {
         let failed = |source| Error::io("sync", dir.join(&self.name.to_string()), source);
+        // Makes frames, headers and footers durable. A crash before it loses batches that are not
+        // acknowledged yet.
         self.file.sync(self.range.clone(), method).map_err(failed)
     }
 }

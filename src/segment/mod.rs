@@ -38,7 +38,7 @@ use self::rebuilt::Rebuilt;
 use crate::dir::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::{FOOTER_BYTES, FOOTER_COMPRESSED, FOOTER_HOLES, TABLE_ENTRY_BYTES};
-use crate::format::frame::Salt;
+use crate::format::frame::{FRAME_HEADER_BYTES, Salt};
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u32, to_u64, to_usize};
 use crate::format::{Footer, SegmentHeader, SegmentName};
@@ -51,9 +51,6 @@ pub(crate) const FRAMES_START: u64 = SEGMENT_HEADER_BYTES as u64;
 
 /// Offsets are stored in units of eight bytes.
 pub(crate) const OFFSET_UNIT: u64 = 8;
-
-/// Bytes of one bit in [`Verified`].
-const BLOCK_SHIFT: u32 = 16;
 
 /// One segment file of the log. Whoever has its map keeps it valid, whatever becomes of the file's
 /// name and of what is known of it here.
@@ -374,65 +371,87 @@ impl Opened {
         }
     }
 
-    /// Whether every live frame that starts in the block of `offset` was checked, and no page of the
-    /// file was seen to be gone since.
+    /// Whether the frame at `offset` was checked, and no page of the file was seen to be gone since.
     #[inline]
     pub(crate) fn is_trusted(&self, offset: u64) -> bool {
         self.verified.is_set(offset)
     }
 
-    /// Remembers that every live frame that starts in the block of `offset` was checked.
-    pub(crate) fn trust_block_of(&self, offset: u64) {
+    /// Remembers that the frame at `offset` was checked.
+    pub(crate) fn trust(&self, offset: u64) {
         self.verified.set(offset);
     }
 
-    /// Whether any block is believed.
+    /// Whether any frame is believed.
     pub(crate) fn is_trusted_anywhere(&self) -> bool {
-        self.verified.0.iter().any(|word| word.load(Ordering::Acquire) != 0)
+        self.verified.is_any_set()
     }
 
-    /// Remembers that any block may have come from the medium again.
+    /// Remembers that any frame may have come from the medium again.
     pub(crate) fn distrust(&self) {
-        self.verified.0.iter().for_each(|word| word.store(0, Ordering::Release));
+        self.verified.clear();
     }
 }
 
-/// Which blocks of 64 KiB had all their live frames checked: one bit each.
+/// Bytes of which the bits are allocated together, when the first of them is set.
+const BLOCK_BYTES: u64 = 64 * 1024;
+
+/// Bytes of one bit: no frame is shorter, so no two start within.
+const SLOT_BYTES: u64 = 32;
+const _: () = assert!(FRAME_HEADER_BYTES as u64 >= SLOT_BYTES);
+
+const WORDS: usize = (BLOCK_BYTES / SLOT_BYTES / 64) as usize;
+
+/// Which frames were checked: one bit for each place where one can start.
 #[derive(Debug)]
-struct Verified(Box<[AtomicU64]>);
+struct Verified {
+    blocks: Box<[OnceLock<Box<[AtomicU64; WORDS]>>]>,
+    any: AtomicBool,
+}
 
 impl Verified {
     fn new(bytes: u64) -> Self {
-        let words = (bytes >> BLOCK_SHIFT) / 64 + 1;
-        Self((0..words).map(|_| AtomicU64::new(0)).collect())
+        let blocks = (0..bytes.div_ceil(BLOCK_BYTES)).map(|_| OnceLock::new()).collect();
+        Self { blocks, any: AtomicBool::new(false) }
     }
 
-    fn place(offset: u64) -> (usize, u64) {
-        let block = offset >> BLOCK_SHIFT;
-        (to_usize(block / 64), 1 << (block % 64))
+    /// Block, word and bit of a frame.
+    #[inline]
+    fn place(offset: u64) -> (usize, usize, u64) {
+        let slot = offset % BLOCK_BYTES / SLOT_BYTES;
+        (to_usize(offset / BLOCK_BYTES), to_usize(slot / 64), 1 << (slot % 64))
     }
 
+    #[inline]
     fn is_set(&self, offset: u64) -> bool {
-        let (word, bit) = Self::place(offset);
-        self.0.get(word).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+        let (block, word, bit) = Self::place(offset);
+        let words = self.blocks.get(block).and_then(OnceLock::get);
+        words
+            .and_then(|words| words.get(word))
+            .is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
     }
 
     fn set(&self, offset: u64) {
-        let (word, bit) = Self::place(offset);
-        if let Some(word) = self.0.get(word) {
-            word.fetch_or(bit, Ordering::Release);
+        let (block, word, bit) = Self::place(offset);
+        if let Some(block) = self.blocks.get(block) {
+            let zeros = || Box::new([const { AtomicU64::new(0) }; WORDS]);
+            if let Some(word) = block.get_or_init(zeros).get(word) {
+                word.fetch_or(bit, Ordering::Release);
+                self.any.store(true, Ordering::Release);
+            }
         }
     }
-}
 
-/// The number of the 64 KiB block that holds `offset`.
-pub(crate) const fn block_of(offset: u64) -> u64 {
-    offset >> BLOCK_SHIFT
-}
+    fn is_any_set(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
 
-/// Where a 64 KiB block starts.
-pub(crate) const fn block_start(block: u64) -> u64 {
-    block << BLOCK_SHIFT
+    fn clear(&self) {
+        self.any.store(false, Ordering::Release);
+        for words in self.blocks.iter().filter_map(OnceLock::get) {
+            words.iter().for_each(|word| word.store(0, Ordering::Release));
+        }
+    }
 }
 
 /// An offset as the tables store it.

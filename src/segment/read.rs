@@ -6,8 +6,8 @@
 //! What is copied is read by one call for each run of entries that lie close together, into the memory
 //! it is handed out in, and always checked there. What is lent is brought in first, so that a failing
 //! device is an error and no signal. It is checked unless every page of it was in memory already and
-//! its blocks were checked while that was so. When a page turns out to be gone, no block of the
-//! segment is believed any more: the system brings in neighbours along with it. What another process
+//! it was checked while that was so. When a page turns out to be gone, nothing of the segment is
+//! believed any more: the system brings in neighbours along with it. What another process
 //! has brought back from the medium in between looks as if it had never been gone; to copy is to be
 //! sure.
 
@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use super::entries::{Entries, Lent, OwnedEntries};
-use super::{FRAMES_START, OFFSET_UNIT, Opened, Segment, block_of, block_start};
+use super::{FRAMES_START, OFFSET_UNIT, Opened, Segment};
 use crate::compress::{decompress, plain_length};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::{
@@ -242,10 +242,8 @@ impl Located<'_> {
         if !was_there && !planted(Bug::TrustedForEver) {
             self.opened.distrust();
         }
+        self.verify(&region)?;
         let mut plain = Vec::new();
-        if !(was_there && self.runs.iter().all(|run| self.is_trusted(run))) {
-            self.verify(&region)?;
-        }
         if self.piece.segment.holes.load(Ordering::Relaxed) {
             for nth in 0..self.len() {
                 if let Some((header, payload)) = frame_in(&region, self.offset(nth)) {
@@ -300,36 +298,21 @@ impl Located<'_> {
         Ok(was_there)
     }
 
-    /// Whether every block of a run was checked before.
-    fn is_trusted(&self, run: &Run) -> bool {
-        let blocks = block_of(run.first)..=block_of(run.last);
-        blocks.map(block_start).all(|start| self.opened.is_trusted(start))
-    }
-
-    /// Checks the frames of every entry whose block was not checked before.
+    /// Checks the frame of every entry that was not checked before.
     fn verify(&self, region: &Region) -> Result<()> {
-        let mut block_from_its_start = None;
-        let mut previous_block = None;
+        let published = region.published();
         for nth in 0..self.len() {
             let offset = self.offset(nth);
-            if previous_block != Some(block_of(offset)) {
-                if let Some(complete) = block_from_its_start.take() {
-                    self.opened.trust_block_of(complete);
-                }
-                // The first block of the range may have started before it.
-                block_from_its_start = previous_block.is_some().then_some(offset);
-                previous_block = Some(block_of(offset));
+            if self.opened.is_trusted(offset) {
+                continue;
             }
-            if !self.opened.is_trusted(offset) {
-                let published = region.published();
-                let start = to_usize(offset).min(published);
-                let bytes = region.bytes(start..published).unwrap_or_default();
-                let (header, payload) = self.check(nth, bytes)?;
-                if header.is_compressed() {
-                    // Not kept; but that it can be is part of the check.
-                    self.unpack(nth, payload)?;
-                }
+            let bytes = region.bytes(to_usize(offset).min(published)..published);
+            let (header, payload) = self.check(nth, bytes.unwrap_or_default())?;
+            if header.is_compressed() {
+                // Not kept; but that it can be is part of the check.
+                self.unpack(nth, payload)?;
             }
+            self.opened.trust(offset);
         }
         Ok(())
     }
