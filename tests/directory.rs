@@ -652,6 +652,35 @@ fn absurd_window_for_writers_to_join_is_refused() {
     Log::in_memory(&Options::new().gather(Duration::from_secs(1))).unwrap();
 }
 
+/// The time this thread has had a processor.
+#[cfg(target_os = "linux")]
+fn processor_time() -> Duration {
+    // SAFETY: a structure of numbers; zeros are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: writes to a structure of ours.
+    assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) }, 0);
+    let spent = |time: libc::timeval| {
+        let micros = u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap();
+        Duration::from_micros(micros)
+    };
+    spent(usage.ru_utime) + spent(usage.ru_stime)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn sync_that_waits_for_more_writers_sleeps() {
+    let place = tempfile::tempdir().unwrap();
+    let window = Duration::from_millis(20);
+    let log = Log::create(place.path(), &options().gather(window)).unwrap();
+    let (started, before) = (Instant::now(), processor_time());
+    for _ in 0..20 {
+        log.append(b"alone").unwrap();
+    }
+    let (took, spent) = (started.elapsed(), processor_time() - before);
+    assert!(took >= 20 * window, "{took:?}");
+    assert!(spent < took / 4, "{spent:?} of {took:?} were spent waiting");
+}
+
 #[test]
 fn second_name_of_a_file_is_refused_with_the_way_out() {
     let place = tempfile::tempdir().unwrap();

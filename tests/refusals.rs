@@ -192,6 +192,7 @@ fn lost_footer_is_made_good_from_the_frames() {
     });
     let (log, _) = Log::open(directory.path(), &options()).unwrap();
     let entries = log.read_to_vec(0..150).unwrap();
+    assert_eq!(log.stats().footers_rebuilt, 1);
     assert!(entries.iter().zip(0..).all(|(entry, index)| *entry == [index; 1000]));
 }
 

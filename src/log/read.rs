@@ -14,6 +14,7 @@ use crate::format::number::to_u64;
 use crate::segment::OFFSET_UNIT;
 use crate::segment::entries::{Entries, OwnedEntries};
 use crate::segment::read::{Located, Piece, copy, lend};
+use crate::stats::add;
 
 impl Shared {
     /// The entries of a range, lent.
@@ -141,6 +142,7 @@ impl Shared {
             let mut piece = piece.locate()?;
             if piece.is_new {
                 self.opened.note(piece.segment());
+                add(&self.counters.footers_rebuilt, u64::from(piece.has_rebuilt_table()));
             }
             let wanted = piece.len();
             piece.fit(left);

@@ -350,6 +350,11 @@ impl Opened {
         }
     }
 
+    /// Whether the offsets are in memory, because the footer was unreadable.
+    pub(crate) fn is_rebuilt(&self) -> bool {
+        matches!(self.table.get(), Some(Table::Rebuilt(_)))
+    }
+
     /// Where the frames of a sealed segment end.
     pub(crate) fn data_end(&self) -> Option<u64> {
         match self.table.get()? {

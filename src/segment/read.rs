@@ -156,6 +156,11 @@ impl Located<'_> {
         &self.piece.segment
     }
 
+    /// Whether the offsets of its segment had to be made from the frames.
+    pub(crate) fn has_rebuilt_table(&self) -> bool {
+        self.opened.is_rebuilt()
+    }
+
     /// How many entries there are.
     pub(crate) fn len(&self) -> usize {
         self.units.len()
