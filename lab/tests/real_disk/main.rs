@@ -42,6 +42,7 @@ const LANES: &[Lane] = &[
     ("ext4_writes", || mounted::writes(mounted::System::Ext4)),
     ("xfs_writes", || mounted::writes(mounted::System::Xfs)),
     ("btrfs_writes", || mounted::writes(mounted::System::Btrfs)),
+    ("ext2_full", || mounted::full(mounted::System::Ext2)),
     ("ext4_full", || mounted::full(mounted::System::Ext4)),
     ("xfs_full", || mounted::full(mounted::System::Xfs)),
     ("btrfs_full", || mounted::full(mounted::System::Btrfs)),

@@ -11,9 +11,10 @@ use indelible::{Batch, Error, Log, Options, SyncMethod, WriteMode};
 
 use crate::Outcome;
 
-/// The file systems that P1 names.
+/// The file systems that P1 names, and one that cannot reserve space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum System {
+    Ext2,
     Ext4,
     Xfs,
     Btrfs,
@@ -22,6 +23,7 @@ pub(crate) enum System {
 impl System {
     fn name(self) -> &'static str {
         match self {
+            Self::Ext2 => "ext2",
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
             Self::Btrfs => "btrfs",
@@ -31,7 +33,7 @@ impl System {
     /// The smallest disk that its tools agree to.
     pub(crate) fn mebibytes(self) -> u64 {
         match self {
-            Self::Ext4 => 24,
+            Self::Ext2 | Self::Ext4 => 24,
             Self::Xfs => 320,
             Self::Btrfs => 128,
         }
@@ -40,7 +42,7 @@ impl System {
     /// How it is mounted where its writes are recorded.
     pub(crate) fn options(self) -> &'static str {
         match self {
-            Self::Ext4 | Self::Btrfs => "noatime",
+            Self::Ext2 | Self::Ext4 | Self::Btrfs => "noatime",
             Self::Xfs => "noatime,nouuid",
         }
     }
@@ -49,7 +51,7 @@ impl System {
     /// would not survive a cut between two sectors.
     pub(crate) fn whole(self) -> &'static [u64] {
         match self {
-            Self::Ext4 => &[1024],
+            Self::Ext2 | Self::Ext4 => &[1024],
             Self::Xfs => &[],
             Self::Btrfs => &[64 << 10, 64 << 20],
         }
@@ -58,6 +60,7 @@ impl System {
     pub(crate) fn make(self, image: &Path) -> Command {
         let mut command = Command::new(format!("mkfs.{}", self.name()));
         match self {
+            Self::Ext2 => command.args(["-q", "-F"]),
             // All of it now: otherwise the kernel goes on writing it once it is mounted.
             Self::Ext4 => {
                 command.args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
@@ -249,7 +252,7 @@ fn appended(mounted: &Mounted, log: &Log) -> Traffic {
 pub(crate) fn full(system: System) -> Outcome {
     // XFS and btrfs refuse smaller ones, and keep some of what they call free for themselves.
     let (mebibytes, room) = match system {
-        System::Ext4 => (24, 10 << 20),
+        System::Ext2 | System::Ext4 => (24, 10 << 20),
         System::Xfs => (320, 10 << 20),
         System::Btrfs => (256, 40 << 20),
     };
@@ -270,6 +273,11 @@ pub(crate) fn full(system: System) -> Outcome {
         let path = mounted.path().join(format!("{mode:?}"));
         findings.push(fill(&path, mode, spares));
         fs::remove_dir_all(&path).unwrap();
+        // A directory that `cp` made on btrfs copies on write, where no space is ever kept.
+        if system != System::Btrfs {
+            findings.push(copy_with_holes(&path, mode));
+            fs::remove_dir_all(&path).unwrap();
+        }
         run(Command::new("sync").arg("-f").arg(mounted.path())).unwrap();
     }
     Outcome::Passed(findings.join("; "))
@@ -278,6 +286,31 @@ pub(crate) fn full(system: System) -> Outcome {
 fn free_bytes(path: &Path) -> u64 {
     let text = run(Command::new("df").args(["--output=avail", "-B1"]).arg(path)).unwrap();
     text.lines().last().unwrap().trim().parse().unwrap()
+}
+
+/// A log that was copied with holes wherever its files hold zeros: an open gets it the space again
+/// that it counts on, so that promises are kept when the disk is full.
+fn copy_with_holes(path: &Path, mode: WriteMode) -> String {
+    let options = Options::new().segment_bytes(1 << 20).background(false).write_mode(mode);
+    let original = path.with_extension("original");
+    let log = Log::create(&original, &options).unwrap();
+    log.append(&ENTRY).unwrap();
+    log.close().unwrap();
+    run(Command::new("cp").args(["-r", "--sparse=always"]).args([&original, path])).unwrap();
+    fs::remove_dir_all(&original).unwrap();
+    run(Command::new("sync").arg("-f").arg(path)).unwrap();
+    let (log, _) = Log::open(path, &options).unwrap();
+    let refused = (0..10_000).find_map(|_| log.append(&[7; 8192]).err()).unwrap();
+    assert!(matches!(refused, Error::DiskFull { .. }), "{refused}");
+    for promise in 0..PROMISES {
+        log.commit(Batch::new().set("promise", promise.to_le_bytes().to_vec())).unwrap();
+    }
+    let next = log.next();
+    drop(log);
+    let (log, _) = Log::open(path, &options).unwrap();
+    assert_eq!((log.next(), log.entry(0).unwrap()), (next, ENTRY.to_vec()));
+    assert_eq!(log.cell("promise").as_deref(), Some(&(PROMISES - 1).to_le_bytes()[..]));
+    format!("a copy of it with holes kept {PROMISES} promises")
 }
 
 /// More than fit behind the last entry of the last segment.
