@@ -110,6 +110,7 @@ impl Shared {
     /// Makes everything written so far durable and records it in both slots.
     pub(crate) fn checkpoint(&self, clean: bool, bytes: u64) -> Result<()> {
         self.dir.not_forked()?;
+        let _span = crate::trace::checkpoint(self.dir.path());
         let _alarm = self.outermost_alarm();
         // Before the turn, so that whoever comes out of here knows that all of a checkpoint before
         // is done, its files included.

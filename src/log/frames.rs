@@ -186,6 +186,7 @@ impl Shared {
 
     /// Seals the tail and begins a new one with a prepared file.
     fn roll(&self, writer: &mut Writer, writing: &mut Writing<'_>, base: u64) -> Result<()> {
+        let _span = crate::trace::roll(self.dir.path());
         writer.note_tail_dirty();
         let footer = {
             let view = self.view.read();

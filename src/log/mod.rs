@@ -257,6 +257,7 @@ impl Log {
     ///
     /// As [`Self::commit`].
     pub fn append(&self, entry: &[u8]) -> Result<Ticket> {
+        let _span = crate::trace::commit(self.path());
         let written = self.shared().write(&[Record::Append(Cow::Borrowed(entry))])?;
         self.settled(Ticket::new(self.shared(), written))
     }
@@ -270,6 +271,7 @@ impl Log {
     /// and [`Error::DiskFull`]: nothing was changed. [`Error::Io`], [`Error::Poisoned`]: the
     /// outcome is unknown until the log is reopened. [`Error::Closed`].
     pub fn commit(&self, batch: &Batch<'_>) -> Result<Ticket> {
+        let _span = crate::trace::commit(self.path());
         self.settled(self.submit(batch)?)
     }
 

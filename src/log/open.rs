@@ -68,6 +68,7 @@ struct Parts {
 
 /// Creates a log in a directory that has none.
 pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
+    let _span = crate::trace::open(dir.path());
     options.validate()?;
     check_direct(&dir, options)?;
     let started = Moment::now();
@@ -115,6 +116,7 @@ fn vacant(dir: &Dir, options: &Options) -> Result<Files> {
 
 /// Opens the log in a directory.
 pub(super) fn open(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
+    let _span = crate::trace::open(dir.path());
     options.validate()?;
     check_direct(&dir, options)?;
     let started = Moment::now();

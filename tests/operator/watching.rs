@@ -84,12 +84,18 @@ fn opening_rolling_and_trimming_are_events() {
         fn enabled(&self, _: &Metadata<'_>) -> bool {
             true
         }
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
+        fn new_span(&self, span: &Attributes<'_>) -> Id {
+            let mut lines = self.0.lock().unwrap();
+            let _infallible = write!(lines, "span={} ", span.metadata().name());
+            assert_eq!(span.metadata().target(), "indelible");
+            span.record(&mut Text(&mut lines));
+            lines.push('\n');
             Id::from_u64(1)
         }
         fn record(&self, _: &Id, _: &Record<'_>) {}
         fn record_follows_from(&self, _: &Id, _: &Id) {}
         fn event(&self, event: &Event<'_>) {
+            assert_eq!(event.metadata().target(), "indelible");
             let mut lines = self.0.lock().unwrap();
             event.record(&mut Text(&mut lines));
             lines.push('\n');
@@ -110,7 +116,17 @@ fn opening_rolling_and_trimming_are_events() {
         log.close().unwrap();
     });
     let lines = lines.0.lock().unwrap();
-    for said in ["opened", "rolled", "trimmed", "verdict=Created", "first=50"] {
+    for said in [
+        "opened",
+        "rolled",
+        "trimmed",
+        "verdict=Created",
+        "first=50",
+        "span=open path=",
+        "span=commit",
+        "span=roll",
+        "span=checkpoint",
+    ] {
         assert!(lines.contains(said), "{said} is not among\n{lines}");
     }
 }
