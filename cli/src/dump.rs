@@ -8,6 +8,7 @@ use indelible::format::frame::decode_hole;
 use indelible::format::{CellRecord, FrameHeader, Kind};
 use indelible::inspect::{EntrySeen, FrameSeen, describe_cell, entries, frames, inspect};
 
+use crate::decode::{Decoder, Host};
 use crate::exit::Exit;
 use crate::json::{self, Body, print};
 use crate::text::{count, hex_lines, preview};
@@ -35,6 +36,20 @@ pub(crate) struct Args {
     /// Shows the state cells instead.
     #[arg(long)]
     state: bool,
+    /// Shows entries as their host wrote them: log id and kind, then the payload.
+    #[arg(
+        long,
+        value_name = "HOST",
+        num_args = 0..=1,
+        default_missing_value = "auto",
+        require_equals = true,
+        conflicts_with_all = ["frames", "state", "hex"]
+    )]
+    decode: Option<Host>,
+    /// Shows payloads through this shell command, which reads one a line in hexadecimal, and writes
+    /// a line for each.
+    #[arg(long, value_name = "COMMAND", requires = "decode")]
+    payload: Option<String>,
 }
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
@@ -82,11 +97,14 @@ fn live_entries(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
     let bounds = log.bounds();
     let log = log.within(args.from.unwrap_or(0)..args.to.unwrap_or(u64::MAX));
     let none = log.range().is_empty();
+    let state = log.state();
+    let decoder = |host| Decoder::new(host, args.payload.as_deref(), state.as_ref());
+    let mut decoder = args.decode.map(decoder).transpose()?;
     let mut lost = 0;
     for seen in log {
         match seen? {
             EntrySeen::Entry { index, payload, packed: false } => {
-                entry(args, how, index, &payload, out)?;
+                entry(args, how, index, &payload, decoder.as_mut(), out)?;
             }
             EntrySeen::Entry { index, packed: true, .. } => {
                 let said = "it is compressed, and this build cannot decompress it";
@@ -131,10 +149,14 @@ fn entry(
     how: How,
     index: u64,
     payload: &[u8],
+    decoder: Option<&mut Decoder>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    let shown = decoder.map(|it| it.show(index, payload)).transpose()?;
     if how.json {
-        print(out, Body::Entry(json::Entry::new(index, payload, None)))?;
+        print(out, Body::Entry(json::Entry::new(index, payload, shown)))?;
+    } else if let Some(shown) = shown {
+        writeln!(out, "{index}  {shown}")?;
     } else if args.hex {
         let lines = hex_lines(payload);
         writeln!(out, "{}", format!("{index}  {} bytes\n{lines}", payload.len()).trim_end())?;

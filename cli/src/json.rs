@@ -48,7 +48,7 @@ pub(crate) enum Body {
     /// Of `repair --apply`.
     Repair(Planned),
     /// Of `refill`.
-    Refill(PutBack),
+    Refill(RefillDone),
     /// Of `dump`: one entry.
     Entry(Entry),
     /// Of `dump`: entries that are missing since a repair.
@@ -638,7 +638,7 @@ impl Planned {
 
 /// What `refill` did.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct PutBack {
+pub(crate) struct RefillDone {
     filled: u64,
     put_back: Vec<Span>,
     missing: Vec<Span>,
@@ -646,7 +646,7 @@ pub(crate) struct PutBack {
     stopped: Option<Failed>,
 }
 
-impl From<&Refilled> for PutBack {
+impl From<&Refilled> for RefillDone {
     fn from(done: &Refilled) -> Self {
         Self {
             filled: done.filled,

@@ -9,6 +9,7 @@
 mod backup;
 mod bench;
 mod compare;
+mod decode;
 mod dump;
 mod exit;
 mod inspect;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use indelible::repair::{FromPeer, RefillError, Refilled, Refusal, refill_from};
 
 use crate::exit::Exit;
-use crate::json::{Body, PutBack, print};
+use crate::json::{Body, RefillDone, print};
 use crate::progress::{Meter, Unit};
 use crate::text::{count, ranges};
 use crate::{Dir, Failure, How};
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
         (None, false) => Exit::Damaged,
     };
     if how.json {
-        print(out, Body::Refill(PutBack::from(&done)))?;
+        print(out, Body::Refill(RefillDone::from(&done)))?;
         return Ok(exit);
     }
     report(&done, out)?;

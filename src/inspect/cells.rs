@@ -15,9 +15,64 @@ pub fn describe_cell(name: &str, value: &[u8]) -> String {
         "omnipaxos.decided" | "omnipaxos.compacted" => number(value),
         "omnipaxos.stopsign" => stop_sign(value),
         "omnipaxos.format" => small_number(value),
+        "openraft.vote" => openraft_vote(value),
+        "openraft.committed" | "openraft.purged" => openraft_log_id(value),
+        "openraft.format" | "async-raft.format" | "async-raft.node" | "async-raft.applied" => {
+            varints::<1>(value).map(|[number]| number.to_string())
+        }
+        "hard-state" => d_engine_hard_state(value),
+        "purged" => d_engine_boundary(value),
         _ => None,
     };
     decoded.or_else(|| text(value)).unwrap_or_else(|| hex(value))
+}
+
+/// Exactly so many numbers in postcard's encoding: seven bits a byte, the lowest first.
+fn varints<const COUNT: usize>(value: &[u8]) -> Option<[u64; COUNT]> {
+    let (mut numbers, mut bytes) = ([0; COUNT], value.iter());
+    for number in &mut numbers {
+        let mut shift = 0;
+        loop {
+            let byte = bytes.next()?;
+            *number |= u64::from(byte & 0x7f).checked_shl(shift)?;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+    }
+    bytes.next().is_none().then_some(numbers)
+}
+
+fn openraft_vote(value: &[u8]) -> Option<String> {
+    let [term, node, committed] = varints(value)?;
+    let committed = if committed == 1 { ", committed" } else { "" };
+    Some(format!("vote for node {node} in term {term}{committed}"))
+}
+
+fn openraft_log_id(value: &[u8]) -> Option<String> {
+    let [term, node, index] = varints(value)?;
+    Some(format!("log id {term}-{node}-{index}"))
+}
+
+fn d_engine_hard_state(value: &[u8]) -> Option<String> {
+    let term = LittleEndian::read_u64(value.get(..8)?);
+    match value.len() {
+        8 => Some(format!("term {term}, no vote")),
+        21 => {
+            let node = LittleEndian::read_u32(value.get(8..12)?);
+            let voted = LittleEndian::read_u64(value.get(12..20)?);
+            Some(format!("term {term}, vote for node {node} in term {voted}"))
+        }
+        _ => None,
+    }
+}
+
+fn d_engine_boundary(value: &[u8]) -> Option<String> {
+    let value = value.first_chunk::<16>().filter(|all| all.len() == value.len())?;
+    let (index, term) = value.split_at(8);
+    let (index, term) = (LittleEndian::read_u64(index), LittleEndian::read_u64(term));
+    Some(format!("entries up to {index} of term {term}"))
 }
 
 fn number(value: &[u8]) -> Option<String> {
@@ -84,5 +139,11 @@ mod tests {
         assert_eq!(describe_cell("vote", &[0xff, 0]), "ff00");
         assert_eq!(describe_cell("omnipaxos.promise", &[0]), "00");
         assert_eq!(describe_cell("x", &[]), "(empty)");
+        let vote = "vote for node 2 in term 300, committed";
+        assert_eq!(describe_cell("openraft.vote", &[0xac, 2, 2, 1]), vote);
+        assert_eq!(describe_cell("openraft.purged", &[3, 2, 9]), "log id 3-2-9");
+        assert_eq!(describe_cell("openraft.purged", &[0xff; 30]), "ff".repeat(30));
+        let boundary = [7_u64.to_le_bytes(), 3_u64.to_le_bytes()].concat();
+        assert_eq!(describe_cell("purged", &boundary), "entries up to 7 of term 3");
     }
 }

@@ -196,6 +196,32 @@ fn ranges_that_do_not_exist_are_named() {
 }
 
 #[test]
+fn entries_are_shown_as_their_host_wrote_them() {
+    let place = Place::new();
+    let log = Log::create(place.log(), &super::options()).unwrap();
+    // As the adapter for openraft has it: a log id, a kind, and the rest.
+    let mut batch = Batch::new();
+    batch.set("openraft.vote", vec![3, 2, 1]).reset(1);
+    batch
+        .append(vec![3, 2, 1, 0])
+        .append([&[3, 2, 2, 1][..], b"x=1"].concat())
+        .append(b"?".to_vec());
+    log.commit(&batch).unwrap();
+    log.close().unwrap();
+    let log = place.log();
+    check_untouched(&place, "decode", &["dump", "--decode"], &[&log]);
+    check_untouched(&place, "decode_state", &["dump", "--state"], &[&log]);
+    let shout = "while read line; do echo \"payload $line\"; done";
+    check_untouched(&place, "decode_program", &["dump", "--decode", "--payload", shout], &[&log]);
+    let broken = ["dump", "--decode=openraft", "--payload", "true"];
+    check_untouched(&place, "decode_broken", &broken, &[&log]);
+    // Nothing tells whose these are.
+    let other = place.path("other");
+    Log::create(&other, &super::options()).unwrap().close().unwrap();
+    check_untouched(&place, "decode_unknown", &["dump", "--decode"], &[&other]);
+}
+
+#[test]
 fn a_page_shows_everything_and_needs_nothing_beside_itself() {
     let place = Place::new();
     let log = place.closed();

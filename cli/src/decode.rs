@@ -1,0 +1,185 @@
+//! `dump --decode`: entries as their hosts wrote them: log id, kind, and what is inside.
+//!
+//! Owns: the envelopes of the hosts' adapters, as docs/ADAPTERS.md describes them. Does not own: the
+//! payload inside, which is the application's; a program of the user may show it, as the stream
+//! decoder of etcd's dump does.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use indelible::inspect::StateSeen;
+
+use crate::Failure;
+use crate::exit::Exit;
+use crate::text::{hex, preview};
+
+/// Characters of a payload that are shown without a program.
+const PREVIEW: usize = 60;
+/// Bytes of one answer of the program.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Whose entries they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Host {
+    /// By the names of the cells.
+    Auto,
+    Omnipaxos,
+    Openraft,
+    AsyncRaft,
+    DEngine,
+}
+
+/// Shows entries.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    host: Host,
+    program: Option<Program>,
+}
+
+/// A program that reads a payload a line, in hexadecimal, and writes a line for each.
+#[derive(Debug)]
+struct Program {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Decoder {
+    pub(crate) fn new(
+        host: Host,
+        program: Option<&str>,
+        state: Option<&StateSeen>,
+    ) -> Result<Self, Failure> {
+        let names = || state.into_iter().flat_map(|it| &it.cells).map(|(name, _)| name.as_str());
+        let host = match host {
+            Host::Auto if names().any(|it| it.starts_with("omnipaxos.")) => Host::Omnipaxos,
+            Host::Auto if names().any(|it| it.starts_with("openraft.")) => Host::Openraft,
+            Host::Auto if names().any(|it| it.starts_with("async-raft.")) => Host::AsyncRaft,
+            Host::Auto if names().any(|it| it == "d-engine") => Host::DEngine,
+            Host::Auto => {
+                let said = "the cells do not tell whose entries these are".to_owned();
+                let advice = Some("name the host, as in --decode=openraft");
+                return Err(Failure::Refused(said, advice, Exit::Usage));
+            }
+            chosen => chosen,
+        };
+        Ok(Self { host, program: program.map(Program::start).transpose()? })
+    }
+
+    /// An entry in words.
+    pub(crate) fn show(&mut self, index: u64, bytes: &[u8]) -> Result<String, Failure> {
+        let envelope = match self.host {
+            Host::Openraft => openraft(index, bytes),
+            Host::AsyncRaft => async_raft(index, bytes),
+            Host::DEngine => d_engine(index, bytes),
+            Host::Omnipaxos | Host::Auto => Some(("entry".to_owned(), bytes)),
+        };
+        let Some((said, payload)) = envelope else {
+            return Ok(format!("not an entry of this host: {}", preview(bytes, PREVIEW)));
+        };
+        let inside = match &mut self.program {
+            _ if payload.is_empty() => return Ok(said),
+            Some(program) => program.ask(payload)?,
+            None => preview(payload, PREVIEW),
+        };
+        Ok(format!("{said}  {inside}"))
+    }
+}
+
+type Envelope<'a> = Option<(String, &'a [u8])>;
+
+/// Log id and kind, in postcard, before the rest.
+fn openraft(index: u64, bytes: &[u8]) -> Envelope<'_> {
+    let ((term, node, found, kind), rest) =
+        postcard::take_from_bytes::<(u64, u64, u64, u32)>(bytes).ok()?;
+    let kind = ["blank", "normal", "membership"].get(usize::try_from(kind).ok()?)?;
+    (found == index).then(|| (format!("log id {term}-{node}-{found}  {kind}"), rest))
+}
+
+fn async_raft(index: u64, bytes: &[u8]) -> Envelope<'_> {
+    let ((term, found, kind), rest) = postcard::take_from_bytes::<(u64, u64, u32)>(bytes).ok()?;
+    let kinds = ["blank", "normal", "config change", "snapshot pointer"];
+    let kind = kinds.get(usize::try_from(kind).ok()?)?;
+    (found == index).then(|| (format!("term {term}  {kind}"), rest))
+}
+
+/// A shape, index and term.
+fn d_engine(index: u64, bytes: &[u8]) -> Envelope<'_> {
+    let (shape, rest) = bytes.split_first()?;
+    let (found, rest) = rest.split_first_chunk::<8>()?;
+    let (term, rest) = rest.split_first_chunk::<8>()?;
+    let kind = match shape {
+        0 => "empty",
+        1 => "command",
+        2 => "payload",
+        _ => return None,
+    };
+    let (found, term) = (u64::from_le_bytes(*found), u64::from_le_bytes(*term));
+    (found == index).then(|| (format!("term {term}  {kind}"), rest))
+}
+
+impl Program {
+    fn start(command: &str) -> Result<Self, Failure> {
+        let failed = |source: std::io::Error| {
+            let said = format!("cannot run {command:?}: {source}");
+            Failure::Refused(said, None, Exit::Unreadable)
+        };
+        let mut child = Command::new("sh")
+            .args(["-c", command])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let missing = || failed(std::io::ErrorKind::BrokenPipe.into());
+        let to = child.stdin.take().ok_or_else(missing)?;
+        let from = child.stdout.take().ok_or_else(missing)?;
+        Ok(Self { child, to, from: BufReader::new(from) })
+    }
+
+    fn ask(&mut self, payload: &[u8]) -> Result<String, Failure> {
+        let stopped = |why: &str| {
+            let said = format!("the program that decodes payloads {why}");
+            let advice = Some("it must write one line for each line that it reads, and flush it");
+            Failure::Refused(said, advice, Exit::Unreadable)
+        };
+        writeln!(self.to, "{}", hex(payload))
+            .and_then(|()| self.to.flush())
+            .map_err(|_| stopped("has ended"))?;
+        let mut line = String::new();
+        let read = Read::take(&mut self.from, ANSWER_BYTES_MAX).read_line(&mut line);
+        match read {
+            Ok(0) => Err(stopped("has ended")),
+            Ok(_) => Ok(line.trim_end().to_owned()),
+            Err(error) => Err(stopped(&format!("wrote no text: {error}"))),
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It reads to the end of its input; what it does then is its own matter.
+        let _best_effort = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{async_raft, d_engine, openraft};
+
+    #[test]
+    fn envelopes_are_those_of_the_adapters() {
+        let bytes = postcard::to_allocvec(&((3_u64, 2_u64), 9_u64, (1_u32, "set x"))).unwrap();
+        let (said, rest) = openraft(9, &bytes).unwrap();
+        assert_eq!((said.as_str(), &rest[1..]), ("log id 3-2-9  normal", &b"set x"[..]));
+        assert!(openraft(8, &bytes).is_none(), "of another index");
+        let bytes = postcard::to_allocvec(&(4_u64, 7_u64, 0_u32)).unwrap();
+        assert_eq!(async_raft(7, &bytes).unwrap().0, "term 4  blank");
+        let mut bytes = vec![1];
+        bytes.extend(5_u64.to_le_bytes());
+        bytes.extend(2_u64.to_le_bytes());
+        bytes.extend(b"cmd");
+        assert_eq!(d_engine(5, &bytes), Some(("term 2  command".to_owned(), &b"cmd"[..])));
+        assert!(d_engine(5, &bytes[..9]).is_none() && openraft(1, &[]).is_none());
+    }
+}
