@@ -335,6 +335,19 @@ impl Log {
         self.shared().wait_durable(self.shared().group.newest_written())
     }
 
+    /// Hands everything written so far, and what was set lazily, to the operating system: it survives
+    /// the end of this process, however sudden, and not a power cut. One write if something waits, and
+    /// no sync.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Poisoned`], [`Error::Closed`].
+    pub fn hand_over(&self) -> Result<()> {
+        self.shared().usable()?;
+        self.shared().write_lazies()?;
+        self.shared().hand_over()
+    }
+
     /// The newest ticket: that of the last batch written.
     pub fn newest_ticket(&self) -> Ticket {
         let sequence = self.shared().group.newest_written();

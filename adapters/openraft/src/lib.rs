@@ -4,6 +4,7 @@
 //! docs/ADAPTERS.md of `indelible` has the index conventions and what each call does on disk.
 
 mod shared;
+pub mod snapshots;
 #[cfg(feature = "v010")]
 pub mod v010;
 #[cfg(feature = "v09")]

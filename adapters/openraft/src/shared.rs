@@ -24,6 +24,12 @@ pub(crate) const COMMITTED: &str = "openraft.committed";
 /// Cell of the log id of the last purged entry.
 pub(crate) const PURGED: &str = "openraft.purged";
 
+/// Cell of the id of the node that the log belongs to.
+const NODE: &str = "openraft.node";
+
+/// More bytes than an entry has beside its command: log id, kind, lengths.
+const BESIDE_COMMAND_BYTES: u64 = 256;
+
 /// Most bytes one limited read returns, unless its first entry alone is larger.
 pub(crate) const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -50,6 +56,50 @@ impl<K, S: Store> RaftLog<K, S> {
         let log = TypedLog::new(log);
         log.claim(FORMAT, FORMAT_VERSION, 0)?;
         Ok(Self(log))
+    }
+
+    /// Makes the log that of a node, and refuses another node's.
+    pub(crate) fn of_node<N: PartialEq>(&self, node: &N) -> Result<(), Failure>
+    where
+        Postcard: Codec<N>,
+    {
+        match self.load::<N>(NODE)? {
+            Some(owner) if owner == *node => Ok(()),
+            Some(_) => {
+                let reason = "it belongs to another node";
+                Err(Error::InvalidArgument { what: "log", reason }.into())
+            }
+            None => Ok(self.save(NODE, Some(node))?.wait()?),
+        }
+    }
+
+    /// Whether an entry with this command fits into a segment.
+    pub(crate) fn admits<D>(&self, command: &D) -> Result<(), Failure>
+    where
+        K: Codec<D>,
+    {
+        let bytes = encode::<K, D>("a command", command)?.len() as u64;
+        let (got, limit) =
+            (bytes.saturating_add(BESIDE_COMMAND_BYTES), self.log().entry_bytes_max());
+        if got > limit {
+            return Err(Error::TooLarge { what: "entry bytes", got, limit }.into());
+        }
+        Ok(())
+    }
+
+    /// Sets the committed log id: it survives the end of the process, and a power cut once something
+    /// later is durable. The host reads no further than this before it has a leader, and with an older
+    /// one misses what it had acknowledged itself.
+    pub(crate) fn commit<I>(&self, committed: Option<&I>) -> Result<(), Failure>
+    where
+        Postcard: Codec<I>,
+    {
+        self.save_lazily(COMMITTED, committed)?;
+        match self.log().log().hand_over() {
+            // It waits for the next batch that finds room; the node need not end for it.
+            Err(Error::DiskFull { .. }) => Ok(()),
+            handed => Ok(handed?),
+        }
     }
 
     /// Appends entries, each with the index it states. Readable on return, durable when the ticket

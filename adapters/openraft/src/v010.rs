@@ -48,6 +48,31 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>, S: Store> LogStore<C, K, S> {
         Ok(Self { log: RaftLog::open(log)?, types: PhantomData })
     }
 
+    /// As [`Self::open`], and refuses a log that belongs to another node. An empty log becomes that of
+    /// `node`, durably.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::open`]; [`Error::InvalidArgument`]: the log is another node's.
+    pub fn open_for(log: S, node: &C::NodeId) -> Result<Self, Failure> {
+        let store = Self::open(log)?;
+        store.log.of_node(node)?;
+        Ok(store)
+    }
+
+    /// Whether the log takes a command. Ask before you give one to `Raft::client_write`: the host ends
+    /// a node whose log refuses an entry.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`]: it does not fit into a segment. [`Failure::Codec`]: it cannot be encoded.
+    pub fn admits(&self, command: &C::D) -> Result<(), Failure>
+    where
+        K: Codec<C::D>,
+    {
+        self.log.admits(command)
+    }
+
     /// The log below.
     pub fn log(&self) -> &S {
         self.log.log()
@@ -141,7 +166,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>, S: Store> RaftLogStorage<C> for LogSto
     }
 
     async fn save_committed(&mut self, committed: Option<LogIdOf<C>>) -> Result<(), io::Error> {
-        self.log.save_lazily(COMMITTED, committed.as_ref())?;
+        self.log.commit(committed.as_ref())?;
         Ok(())
     }
 

@@ -11,7 +11,7 @@
 //! | `save_vote`      | on return, with everything before it                                |
 //! | `truncate`       | on return, with everything before it                                |
 //! | `purge`          | with the next sync: after a crash openraft purges again             |
-//! | `save_committed` | with the next sync: after a crash openraft learns it again          |
+//! | `save_committed` | with the next sync; on return it survives a killed process          |
 
 use std::fmt::Debug;
 use std::io;
@@ -50,6 +50,31 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>, S: Store> LogStore<C, K, S> {
     /// version of this store wrote it.
     pub fn open(log: S) -> Result<Self, Failure> {
         Ok(Self { log: RaftLog::open(log)?, types: PhantomData })
+    }
+
+    /// As [`Self::open`], and refuses a log that belongs to another node. An empty log becomes that of
+    /// `node`, durably.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::open`]; [`Error::InvalidArgument`]: the log is another node's.
+    pub fn open_for(log: S, node: &C::NodeId) -> Result<Self, Failure> {
+        let store = Self::open(log)?;
+        store.log.of_node(node)?;
+        Ok(store)
+    }
+
+    /// Whether the log takes a command. Ask before you give one to `Raft::client_write`: the host ends
+    /// a node whose log refuses an entry.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`]: it does not fit into a segment. [`Failure::Codec`]: it cannot be encoded.
+    pub fn admits(&self, command: &C::D) -> Result<(), Failure>
+    where
+        K: Codec<C::D>,
+    {
+        self.log.admits(command)
     }
 
     /// The log below.
@@ -140,7 +165,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>, S: Store> RaftLogStorage<C> for LogSto
         &mut self,
         committed: Option<LogId<C::NodeId>>,
     ) -> Result<(), StorageError<C::NodeId>> {
-        let saved = self.log.save_lazily(COMMITTED, committed.as_ref());
+        let saved = self.log.commit(committed.as_ref());
         saved.map_err(|failure| StorageIOError::write(any(&failure)).into())
     }
 

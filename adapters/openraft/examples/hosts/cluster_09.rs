@@ -60,7 +60,8 @@ impl Cluster {
     pub(crate) async fn start(&self, id: u64) -> Result<Node, Failed> {
         let path = self.directory.join(id.to_string());
         let (log, _) = Log::open_or_create(path, &Options::new().segment_bytes(1024 * 1024))?;
-        let (store, machine) = (LogStore::<Types>::open(log.clone())?, Machine::open(log.clone())?);
+        let store = LogStore::<Types>::open_for(log.clone(), &id)?;
+        let machine = Machine::open(log.clone())?;
         let (network, config) = (self.clone(), Arc::clone(&self.config));
         let raft = Raft::new(id, config, network, store, machine.clone()).await?;
         let node = Node { raft, machine, log };

@@ -2,11 +2,12 @@
 //! same [`Log`]: the bytes in a side file, attached to a cell.
 
 use std::collections::BTreeMap;
-use std::io::{self, Cursor, Read, Write};
+use std::io::{self, Cursor};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{Stream, TryStreamExt};
-use indelible::{Batch, Log};
+use indelible::Log;
+use indelible_openraft::snapshots::Snapshots;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
@@ -31,9 +32,6 @@ openraft::declare_raft_types!(
     pub(crate) Types: D = Set, R = Option<String>, Node = (),
 );
 
-/// The cell that names the current snapshot.
-const SNAPSHOT: &str = "snapshot";
-
 type Bytes = Cursor<Vec<u8>>;
 
 /// What a snapshot holds.
@@ -48,17 +46,18 @@ struct State {
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
     state: Arc<Mutex<State>>,
-    log: Log,
+    snapshots: Snapshots,
 }
 
 impl Machine {
     /// The state of the last snapshot in the log; openraft then applies what was committed since.
     pub(crate) fn open(log: Log) -> io::Result<Self> {
-        let state = match snapshot_bytes(&log)? {
+        let snapshots = Snapshots::new(log);
+        let state = match snapshots.current()? {
             Some(bytes) => decode(&bytes)?,
             None => State::default(),
         };
-        Ok(Self { state: Arc::new(Mutex::new(state)), log })
+        Ok(Self { state: Arc::new(Mutex::new(state)), snapshots })
     }
 
     /// The value of a key.
@@ -68,15 +67,6 @@ impl Machine {
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Makes a snapshot durable and current; the one before is removed.
-    fn keep(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut file = self.log.side_file_writer().map_err(io::Error::other)?;
-        file.write_all(bytes)?;
-        let mut batch = Batch::new();
-        batch.attach(SNAPSHOT, file.finish().map_err(io::Error::other)?);
-        self.log.submit(&batch).and_then(|ticket| ticket.wait()).map_err(io::Error::other)
     }
 }
 
@@ -114,13 +104,14 @@ impl RaftStateMachine<Types> for Machine {
     ) -> io::Result<()> {
         let bytes = snapshot.into_inner();
         let state = decode(&bytes)?;
-        self.keep(&bytes)?;
+        self.snapshots.keep(state.applied.map(|id| id.index), &bytes)?;
         self.with(|current| *current = state);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<Types, Bytes>>> {
-        snapshot_bytes(&self.log)?.map(|bytes| Ok(described(&decode(&bytes)?, bytes))).transpose()
+        let current = self.snapshots.current()?;
+        current.map(|bytes| Ok(described(&decode(&bytes)?, bytes))).transpose()
     }
 }
 
@@ -130,7 +121,7 @@ impl RaftSnapshotBuilder<Types> for Machine {
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<Types, Bytes>> {
         let state = self.with(|state| state.clone());
         let bytes = postcard::to_stdvec(&state).map_err(io::Error::other)?;
-        self.keep(&bytes)?;
+        self.snapshots.keep(state.applied.map(|id| id.index), &bytes)?;
         Ok(described(&state, bytes))
     }
 }
@@ -158,15 +149,6 @@ fn described(state: &State, bytes: Vec<u8>) -> SnapshotOf<Types, Bytes> {
         },
         snapshot: Cursor::new(bytes),
     }
-}
-
-fn snapshot_bytes(log: &Log) -> io::Result<Option<Vec<u8>>> {
-    let Some(mut file) = log.side_file(SNAPSHOT).map_err(io::Error::other)? else {
-        return Ok(None);
-    };
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
 }
 
 fn decode(bytes: &[u8]) -> io::Result<State> {

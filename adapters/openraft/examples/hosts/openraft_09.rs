@@ -4,10 +4,11 @@
 #![expect(clippy::result_large_err, reason = "the host's error type")]
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read, Write};
+use std::io::Cursor;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use indelible::{Batch, Log};
+use indelible::Log;
+use indelible_openraft::snapshots::Snapshots;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{
     AnyError, Entry, EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, SnapshotMeta,
@@ -28,9 +29,6 @@ openraft::declare_raft_types!(
     pub(crate) Types: D = Set, R = Option<String>, Node = (),
 );
 
-/// The cell that names the current snapshot.
-const SNAPSHOT: &str = "snapshot";
-
 type Failed = StorageError<u64>;
 
 /// What a snapshot holds.
@@ -45,17 +43,18 @@ struct State {
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
     state: Arc<Mutex<State>>,
-    log: Log,
+    snapshots: Snapshots,
 }
 
 impl Machine {
     /// The state of the last snapshot in the log; openraft then applies what was committed since.
     pub(crate) fn open(log: Log) -> Result<Self, Failed> {
-        let state = match snapshot_bytes(&log)? {
+        let snapshots = Snapshots::new(log);
+        let state = match snapshots.current().map_err(read)? {
             Some(bytes) => decode(&bytes)?,
             None => State::default(),
         };
-        Ok(Self { state: Arc::new(Mutex::new(state)), log })
+        Ok(Self { state: Arc::new(Mutex::new(state)), snapshots })
     }
 
     /// The value of a key.
@@ -65,15 +64,6 @@ impl Machine {
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Makes a snapshot durable and current; the one before is removed.
-    fn keep(&self, bytes: &[u8]) -> Result<(), Failed> {
-        let mut file = self.log.side_file_writer().map_err(write)?;
-        file.write_all(bytes).map_err(write)?;
-        let mut batch = Batch::new();
-        batch.attach(SNAPSHOT, file.finish().map_err(write)?);
-        self.log.submit(&batch).and_then(|ticket| ticket.wait()).map_err(write)
     }
 }
 
@@ -111,13 +101,15 @@ impl RaftStateMachine<Types> for Machine {
     ) -> Result<(), Failed> {
         let bytes = snapshot.into_inner();
         let state = decode(&bytes)?;
-        self.keep(&bytes)?;
+        let last = state.applied.map(|id| id.index);
+        self.snapshots.keep(last, &bytes).map_err(write)?;
         self.with(|current| *current = state);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, Failed> {
-        snapshot_bytes(&self.log)?.map(|bytes| Ok(described(&decode(&bytes)?, bytes))).transpose()
+        let current = self.snapshots.current().map_err(read)?;
+        current.map(|bytes| Ok(described(&decode(&bytes)?, bytes))).transpose()
     }
 }
 
@@ -125,7 +117,7 @@ impl RaftSnapshotBuilder<Types> for Machine {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, Failed> {
         let state = self.with(|state| state.clone());
         let bytes = postcard::to_stdvec(&state).map_err(write)?;
-        self.keep(&bytes)?;
+        self.snapshots.keep(state.applied.map(|id| id.index), &bytes).map_err(write)?;
         Ok(described(&state, bytes))
     }
 }
@@ -154,13 +146,6 @@ fn described(state: &State, bytes: Vec<u8>) -> Snapshot<Types> {
         },
         snapshot: Box::new(Cursor::new(bytes)),
     }
-}
-
-fn snapshot_bytes(log: &Log) -> Result<Option<Vec<u8>>, Failed> {
-    let Some(mut file) = log.side_file(SNAPSHOT).map_err(read)? else { return Ok(None) };
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(read)?;
-    Ok(Some(bytes))
 }
 
 fn decode(bytes: &[u8]) -> Result<State, Failed> {

@@ -1,9 +1,13 @@
 //! openraft 0.10.
 
 use indelible::codec::Postcard;
-use indelible::{Log, Options};
+use std::sync::Arc;
+
+use indelible::io::sim::{Persistence, SimDisk};
+use indelible::{Error, Log, Options};
 use indelible_groups::{Group, Groups, GroupsOptions};
-use indelible_openraft::v010::LogStore;
+use indelible_openraft::snapshots::Snapshots;
+use indelible_openraft::v010::{Failure, LogStore};
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt;
@@ -180,4 +184,60 @@ async fn log_of_openraft_09_is_read_as_it_is() {
     let read = store.try_get_log_entries(..).await.unwrap();
     let expected: Vec<_> = (5..20).map(|index| entry(2, index)).collect();
     assert_eq!(format!("{read:?}"), format!("{expected:?}"));
+}
+
+#[tokio::test]
+async fn committed_id_survives_a_killed_process_at_once() {
+    for window in 1..5 {
+        let disk = SimDisk::new(window);
+        let mut store =
+            Store::open(Log::create_in(Arc::new(disk.clone()), &small()).unwrap()).unwrap();
+        append(&mut store, 1, 0..10 * window).await.unwrap();
+        let committed = Some(id(1, 9));
+        store.save_committed(committed).await.unwrap();
+        // What a kill leaves: all that the system was given, durable or not.
+        let killed = disk.crash_with(Persistence::Everything);
+        let (log, _) = Log::open_in(Arc::new(killed), &small()).unwrap();
+        assert_eq!(Store::open(log).unwrap().read_committed().await.unwrap(), committed);
+    }
+}
+
+#[tokio::test]
+async fn log_of_another_node_is_refused() {
+    let log = Log::in_memory(&small()).unwrap();
+    Store::open_for(log.clone(), &1).unwrap();
+    Store::open_for(log.clone(), &1).unwrap();
+    let refused = Store::open_for(log, &2).unwrap_err();
+    assert!(matches!(refused, Failure::Log(Error::InvalidArgument { what: "log", .. })));
+}
+
+#[tokio::test]
+async fn command_that_no_segment_takes_is_known_before_the_host_sees_it() {
+    let log = Log::in_memory(&small()).unwrap();
+    let limit = usize::try_from(log.entry_bytes_max()).unwrap();
+    let mut store = Store::open(log).unwrap();
+    let command = |bytes| Set { key: "key".into(), value: "x".repeat(bytes) };
+    let refused = store.admits(&command(limit)).unwrap_err();
+    assert!(matches!(refused, Failure::Log(Error::TooLarge { .. })), "{refused}");
+    let largest = command(limit - 300);
+    store.admits(&largest).unwrap();
+    let entry = Entry { log_id: id(u64::MAX, 0), payload: EntryPayload::Normal(largest) };
+    let (sender, receiver) = Types::oneshot();
+    store.append([entry], IOFlushed::signal(sender)).await.unwrap();
+    receiver.await.unwrap().unwrap();
+}
+
+#[test]
+fn snapshot_is_not_replaced_by_one_that_covers_less() {
+    let log = Log::in_memory(&small()).unwrap();
+    Store::open(log.clone()).unwrap();
+    let snapshots = Snapshots::new(log.clone());
+    assert_eq!(snapshots.current().unwrap(), None);
+    assert!(snapshots.keep(None, b"nothing yet").unwrap());
+    assert!(snapshots.keep(Some(7), b"installed").unwrap());
+    assert!(!snapshots.keep(Some(6), b"built before").unwrap());
+    assert!(!snapshots.keep(None, b"nothing yet").unwrap());
+    assert_eq!(Snapshots::new(log).current().unwrap().unwrap(), b"installed");
+    assert!(snapshots.keep(Some(7), b"built again").unwrap());
+    assert_eq!(snapshots.current().unwrap().unwrap(), b"built again");
 }
