@@ -34,6 +34,24 @@ fn open_refuses_a_log_that_is_not_there() {
     assert!(matches!(Store::open(&config), Err(Error::Missing { .. })));
 }
 
+/// An empty log inside another storage's directory would have forgotten what that one promised.
+#[test]
+fn directory_of_another_storage_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    for file in ["CURRENT", "IDENTITY", "LOCK", "MANIFEST-000005", "000008.sst"] {
+        std::fs::write(directory.path().join(file), b"theirs").unwrap();
+    }
+    let config = config(directory.path());
+    for refused in [Store::create(&config), Store::open_or_create(&config)] {
+        let refused = refused.map(drop).unwrap_err();
+        assert!(
+            matches!(refused, Error::ForeignFiles { looks_like: Some("RocksDB"), .. }),
+            "{refused}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 5);
+}
+
 #[test]
 fn log_in_use_is_refused() {
     let directory = tempfile::tempdir().unwrap();
