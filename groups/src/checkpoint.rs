@@ -5,6 +5,7 @@
 //! file has one.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use indelible::State;
@@ -19,6 +20,9 @@ use crate::state::{File, GroupState, Ledger, Member, Table};
 
 /// The first bytes of a checkpoint: what it is, and the version of its layout.
 pub(crate) const CHECKPOINT_MAGIC: [u8; 8] = *b"INDLGRP\x01";
+
+/// Most places for which room is made before they are read.
+const ROOM_MAX: usize = 1 << 16;
 
 const INLINE: u8 = 0;
 const SIDE_FILE: u8 = 1;
@@ -84,21 +88,38 @@ fn put_group(out: &mut Vec<u8>, group: &GroupState) {
     }
 }
 
-/// Each place as its distance from the one before, which is small for neighbours.
+/// Each place as its distance from the one before, which is small for neighbours; those that follow
+/// one after the other, with as many bytes each, as their number.
 fn put_places(out: &mut Vec<u8>, places: impl Iterator<Item = Place>) {
+    let mut places = places.peekable();
     let mut before = 0_u64;
-    for place in places {
+    while let Some(place) = places.next() {
         let distance = place.at.wrapping_sub(before).cast_signed();
-        put_varint(out, (distance << 1 ^ distance >> 63).cast_unsigned());
-        put_varint(out, place.bytes.into());
         before = place.at;
+        let mut more = 0_u64;
+        while let Some(at) = before.checked_add(1)
+            && places.next_if_eq(&Place { at, bytes: place.bytes }).is_some()
+        {
+            (before, more) = (at, more + 1);
+        }
+        put_varint(out, (distance << 1 ^ distance >> 63).cast_unsigned());
+        put_varint(out, u64::from(place.bytes) << 1 | u64::from(more > 0));
+        if more > 0 {
+            put_varint(out, more);
+        }
     }
 }
 
-/// The checkpoint that these bytes are, if they are one.
-pub(crate) fn decode(bytes: &[u8], region_bytes: u64) -> Option<Checkpoint> {
+/// The checkpoint that these bytes are, if they are one of a log that has the entries `bounds`.
+pub(crate) fn decode(
+    bytes: &[u8],
+    bounds: RangeInclusive<u64>,
+    region_bytes: u64,
+) -> Option<Checkpoint> {
     let mut fields = Fields(bytes.strip_prefix(&CHECKPOINT_MAGIC)?);
-    let position = fields.varint()?;
+    let position = fields.varint().filter(|position| bounds.contains(position))?;
+    // Each place is that of another entry of the log, but for those that were lost.
+    let mut left = *bounds.end();
     let next_file = fields.varint()?;
     let mut regions = VecDeque::new();
     for _ in 0..fields.varint()? {
@@ -111,7 +132,7 @@ pub(crate) fn decode(bytes: &[u8], region_bytes: u64) -> Option<Checkpoint> {
     let mut table = HashMap::with_capacity(to_usize(count).min(fields.0.len() / 6));
     for _ in 0..count {
         let id = fields.varint()?;
-        if table.insert(id, Member::new(id, take_group(&mut fields)?)).is_some() {
+        if table.insert(id, Member::new(id, take_group(&mut fields, &mut left)?)).is_some() {
             return None;
         }
     }
@@ -119,17 +140,19 @@ pub(crate) fn decode(bytes: &[u8], region_bytes: u64) -> Option<Checkpoint> {
     fields.0.is_empty().then_some(Checkpoint { position, ledger, table })
 }
 
-fn take_group(fields: &mut Fields<'_>) -> Option<GroupState> {
+fn take_group(fields: &mut Fields<'_>, left: &mut u64) -> Option<GroupState> {
     let first = fields.varint()?;
     let entries = fields.varint()?;
     let next = first.checked_add(entries)?;
     let mut index = Index::new(first);
-    index.reserve(places_room(fields, entries));
+    *left = left.checked_sub(entries)?;
+    index.reserve(to_usize(entries).min(ROOM_MAX));
     take_places(fields, entries, |place| index.push(place))?;
     let mut files = BTreeMap::new();
     for _ in 0..fields.varint()? {
         let [id, length, count] = [fields.varint()?, fields.varint()?, fields.varint()?];
-        let mut parts = Vec::with_capacity(places_room(fields, count));
+        *left = left.checked_sub(count)?;
+        let mut parts = Vec::with_capacity(to_usize(count).min(ROOM_MAX));
         take_places(fields, count, |place| parts.push(place))?;
         files.insert(id, File { length, parts, finished: None });
     }
@@ -155,19 +178,19 @@ fn take_group(fields: &mut Fields<'_>) -> Option<GroupState> {
     Some(GroupState { log, index, files, durable_floor: next, ..GroupState::default() })
 }
 
-/// Room for so many places, but for no more than there can be: each takes two bytes at least.
-fn places_room(fields: &Fields<'_>, count: u64) -> usize {
-    to_usize(count).min(fields.0.len() / 2)
-}
-
 fn take_places(fields: &mut Fields<'_>, count: u64, mut take: impl FnMut(Place)) -> Option<()> {
     let mut before = 0_u64;
-    for _ in 0..count {
+    let mut count = count;
+    while count > 0 {
         let folded = fields.varint()?;
         let distance = (folded >> 1).cast_signed() ^ -(folded & 1).cast_signed();
         let at = before.wrapping_add(distance.cast_unsigned());
-        take(Place { at, bytes: u32::try_from(fields.varint()?).ok()? });
-        before = at;
+        let size = fields.varint()?;
+        let bytes = u32::try_from(size >> 1).ok()?;
+        let more = if size & 1 == 1 { fields.varint()? } else { 0 };
+        count = count.checked_sub(1)?.checked_sub(more)?;
+        before = at.checked_add(more)?;
+        (at..=before).for_each(|at| take(Place { at, bytes }));
     }
     Some(())
 }
@@ -205,7 +228,7 @@ mod tests {
     fn checkpoint_says_what_it_was_made_of() {
         let (table, ledger) = sample();
         let bytes = encode(10, &ledger, &table);
-        let read = decode(&bytes, 200).unwrap();
+        let read = decode(&bytes, 0..=10, 200).unwrap();
         assert_eq!((read.position, read.ledger.next_file), (10, 4));
         assert!(read.ledger.regions.iter().eq(ledger.regions.iter()));
         assert_eq!(read.ledger.regions.sums().1, 4 * 40);
@@ -218,10 +241,10 @@ mod tests {
         let (table, ledger) = sample();
         let mut bytes = encode(10, &ledger, &table);
         for end in 0..bytes.len() {
-            assert!(decode(&bytes[..end], 200).is_none(), "{end} bytes");
+            assert!(decode(&bytes[..end], 0..=10, 200).is_none(), "{end} bytes");
         }
         bytes.push(0);
-        assert!(decode(&bytes, 200).is_none());
+        assert!(decode(&bytes, 0..=10, 200).is_none());
     }
 
     proptest::proptest! {
@@ -235,7 +258,7 @@ mod tests {
             bytes[at] = byte;
             bytes.truncate(at + 1);
             bytes.extend(tail);
-            let _any = decode(&bytes, 200);
+            let _any = decode(&bytes, 0..=10, 200);
         }
     }
 }

@@ -314,9 +314,8 @@ fn newest_checkpoint(log: &Log) -> Result<(Checkpoint, [Option<u64>; 2])> {
             Err(error) => Err(error),
         };
         let found = read.and_then(|bytes| {
-            let found = checkpoint::decode(&bytes, log.segment_bytes());
             let bounds = log.first()..=log.next();
-            found.filter(|found| bounds.contains(&found.position)).ok_or_else(|| {
+            checkpoint::decode(&bytes, bounds, log.segment_bytes()).ok_or_else(|| {
                 let reason = Damage::Magic { structure: "checkpoint of groups" };
                 Error::Damaged { path: log.path().to_owned(), offset: 0, indexes: None, reason }
             })

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use indelible::Durability;
-use indelible::io::sim::{Moment, Persistence, SimDisk};
+use indelible::io::sim::{Fault, Moment, Persistence, Repeat, SimDisk};
 
 use crate::ops::{GroupModel, Model, Op, open};
 
@@ -50,6 +50,7 @@ fn run(disk: &SimDisk, ops: &[Op], durability: Durability) -> (Vec<Model>, usize
         let answer = model.run(&groups, op);
         models.push(model.clone());
         if answer.is_err() || disk.is_down() {
+            models.push(Model { groups: model.seen(), counter: 0 });
             return (models, acknowledged, false);
         }
         let binding = matches!(op, Op::Sync | Op::Maintain) || durability == Durability::Always;
@@ -147,6 +148,29 @@ fn power_cut_at_any_call_leaves_what_some_step_left() {
         crashes += explore(seed, 9, durability).unwrap_or_else(|wrong| panic!("{wrong}"));
     }
     assert!(crashes > 500, "{crashes} crashes");
+}
+
+#[cfg(not(feature = "sabotage"))]
+#[test]
+fn failure_of_any_call_leaves_what_some_step_left() {
+    let (seed, durability) = (3, Durability::Always);
+    let ops = program(seed);
+    let rehearsal = SimDisk::new(seed);
+    run(&rehearsal, &ops, durability);
+    let mut failures = 0;
+    for call in (1..=rehearsal.calls()).step_by(7) {
+        for fault in [Fault::Io, Fault::Full] {
+            let disk = SimDisk::new(seed);
+            disk.fail_call(call, fault, Repeat::Once);
+            let (models, acknowledged, _) = run(&disk, &ops, durability);
+            failures += disk.counts().faults;
+            disk.clear_faults();
+            let context = format!("{fault:?} at call {call}");
+            let wrong = check(&disk.kill(), &models, acknowledged, durability);
+            wrong.unwrap_or_else(|wrong| panic!("{context}: {wrong}"));
+        }
+    }
+    assert!(failures > 50, "{failures} failures");
 }
 
 #[cfg(feature = "sabotage")]
