@@ -23,6 +23,7 @@ mod kill;
 mod known;
 mod mounted;
 mod oracle;
+mod reclaimed;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,7 @@ const LANES: &[Lane] = &[
     ("ext4_full", || mounted::full(mounted::System::Ext4)),
     ("xfs_full", || mounted::full(mounted::System::Xfs)),
     ("btrfs_full", || mounted::full(mounted::System::Btrfs)),
+    ("reclaimed", reclaimed::ways),
     ("fuse_power", fuse::power),
     ("fuse_errors", fuse::errors),
     ("fuse_full", fuse::full),
@@ -62,6 +64,10 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == "child") {
         child::run(&words[1..]);
+        return ExitCode::SUCCESS;
+    }
+    if words.first().is_some_and(|word| word == "reclaimed") && words.len() > 1 {
+        reclaimed::child(&words[1..]);
         return ExitCode::SUCCESS;
     }
     let wanted: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();

@@ -74,7 +74,7 @@ impl System {
 }
 
 /// A file system in a file, mounted until this is dropped.
-struct Mounted {
+pub(crate) struct Mounted {
     directory: tempfile::TempDir,
     device: String,
 }
@@ -109,7 +109,7 @@ pub(crate) fn unmount(place: &Path) -> Result<(), String> {
 }
 
 impl Mounted {
-    fn new(system: System, mebibytes: u64) -> Result<Self, String> {
+    pub(crate) fn new(system: System, mebibytes: u64) -> Result<Self, String> {
         if run(Command::new("id").arg("-u"))? != "0" {
             return Err("needs root".to_owned());
         }
@@ -122,12 +122,17 @@ impl Mounted {
         fs::create_dir(&place).map_err(|error| error.to_string())?;
         let device = run(Command::new("losetup").args(["--find", "--show"]).arg(&image))?;
         let mounted = Self { directory, device };
-        // No time stamps of reads, no discards: what is written is what the log writes.
-        run(Command::new("mount").args(["-o", "noatime"]).arg(&mounted.device).arg(&place))?;
+        mounted.mount()?;
         Ok(mounted)
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn mount(&self) -> Result<(), String> {
+        // No time stamps of reads, no discards: what is written is what the log writes.
+        let mut mount = Command::new("mount");
+        run(mount.args(["-o", "noatime"]).arg(&self.device).arg(self.path())).map(drop)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("mount")
     }
 
