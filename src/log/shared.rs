@@ -105,6 +105,8 @@ pub(crate) struct Writer {
     /// No frame goes into the tail at or past this offset before another checkpoint (INV-5: the
     /// newest durable checkpoint states at least as much).
     pub(crate) reach: u64,
+    /// Nobody has looked yet at what was in the tail when the log was opened.
+    pub(crate) unlooked: bool,
     /// What was written since the last sync took stock, oldest first.
     pub(crate) dirty: Vec<Dirty>,
     /// Start of the unsynced part of the tail.
@@ -210,6 +212,7 @@ impl Writer {
             tail,
             sequence,
             reach,
+            unlooked: true,
             dirty: Vec::new(),
             dirty_from: None,
             begun: 0,

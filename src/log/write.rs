@@ -111,9 +111,11 @@ impl Shared {
         if writer.begun > 0 && long && !self.options.volatile {
             return Ok(Attempt::NeedsCheckpoint { bytes: plan.bytes });
         }
-        if plan.rolls > 0 && !planted(Bug::SealedUnlooked) {
-            // The seal states the offset of every entry.
-            self.index_tail().map_err(|error| self.unless_shortage(error))?;
+        if writer.unlooked && !planted(Bug::SealedUnlooked) {
+            // What is written behind a frame that cannot be read is lost to the next open, and a
+            // seal states the offset of every entry: nothing is written before all of them are known.
+            self.index_tail()?;
+            writer.unlooked = false;
         }
         let is_there = plan.rolls == 0 && end <= writer.tail.space.ready();
         let spares = if is_there {
