@@ -344,6 +344,9 @@ pub enum Damage {
         /// What is stated.
         got: u32,
     },
+    /// Where a frame has to be there is none.
+    #[error("{0}")]
+    Frame(crate::format::FrameError),
     /// A field has a value it cannot have.
     #[error("{field} is {got}, expected {expected}")]
     Field {

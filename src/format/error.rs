@@ -125,21 +125,11 @@ impl FrameError {
     /// What is wrong with the bytes, if a frame has to be here.
     pub fn damage(self) -> Damage {
         match self {
-            Self::End => Damage::Field { field: "frame kind", expected: 1, got: 0 },
-            Self::Short { needed } => Damage::Field {
-                field: "frame bytes",
-                expected: 0,
-                got: super::number::to_u64(needed),
-            },
-            Self::Kind(kind) => {
-                Damage::Field { field: "frame kind", expected: 1, got: u64::from(kind) }
-            }
-            Self::Flags(flags) => {
-                Damage::Field { field: "frame flags", expected: 0, got: u64::from(flags) }
-            }
-            Self::Length(length) => {
-                Damage::Field { field: "frame length", expected: 0, got: u64::from(length) }
-            }
+            seen @ (Self::End
+            | Self::Short { .. }
+            | Self::Kind(_)
+            | Self::Flags(_)
+            | Self::Length(_)) => Damage::Frame(seen),
             Self::Header { expected, got } => {
                 Damage::Checksum { structure: "frame header", expected, got }
             }

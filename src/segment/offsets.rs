@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::in_units;
 use crate::error::Damage;
+use crate::format::FrameError;
 use crate::format::frame::{Kind, decode_hole};
 use crate::format::number::{to_u64, to_usize};
 use crate::planted::{Bug, planted};
@@ -160,8 +161,7 @@ impl Offsets {
             }
             Kind::Set | Kind::Clear | Kind::Attach | Kind::Trim => {}
             Kind::Witness => {
-                let (field, expected, got) = ("frame kind", 1, u64::from(Kind::Witness.number()));
-                return Err(Damage::Field { field, expected, got });
+                return Err(Damage::Frame(FrameError::Kind(Kind::Witness.number())));
             }
         }
         Ok(())

@@ -156,3 +156,19 @@ fn file_name_is_recognised_only_in_its_canonical_form() {
         assert_eq!(FileName::classify(foreign), FileName::Foreign, "{foreign}");
     }
 }
+
+#[test]
+fn frame_that_is_none_says_what_was_seen() {
+    for (error, said) in [
+        (FrameError::End, "there is no frame"),
+        (FrameError::Short { needed: 132 }, "a frame of 132 bytes does not fit"),
+        (FrameError::Kind(77), "frame kind 77 is unknown"),
+        (FrameError::Flags(9), "frame flags 0x09 are invalid"),
+        (FrameError::Length(3), "frame length 3 is invalid"),
+    ] {
+        assert_eq!(
+            (error.damage(), error.damage().to_string()),
+            (Damage::Frame(error), said.into())
+        );
+    }
+}
