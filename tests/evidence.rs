@@ -367,3 +367,19 @@ fn swapped_segments_change_no_entry() {
         }
     }
 }
+
+/// A batch was torn, and nothing is left of it but bytes of its payload: no header says what they are.
+#[test]
+fn payload_without_a_header_is_reported() {
+    let (disk, log) = create(&options().write_mode(WriteMode::Pwrite));
+    (0..3).for_each(|n| drop(log.append(&[n; 100]).unwrap()));
+    let end = end_of(tail(&mut killed(&disk)).get(..2 * BLOCK).unwrap());
+    let (_, report) = open(&killed(&disk)).unwrap();
+    assert_eq!((report.verdict, report.leftover_bytes), (Verdict::Recovered, 0));
+    log.submit(Batch::new().append(vec![2; 5000])).unwrap();
+    let mut files = killed(&disk);
+    tail(&mut files)[end + 1..end + 600].fill(0);
+    let (_, report) = open(&files).unwrap();
+    assert_eq!(report.verdict, Verdict::Recovered);
+    assert!(report.leftover_bytes > 4000, "{}", report.leftover_bytes);
+}

@@ -188,3 +188,19 @@ fn readme_states_two_commands_and_the_check_runs_one_of_them() {
     let check = fs::read_to_string(root().join(".ci/run")).unwrap();
     assert!(check.contains("grep -m1 '^cargo test' README.md"));
 }
+
+/// What recovery cannot notice is said once, in the same words, wherever somebody may look for it.
+#[test]
+fn what_cannot_be_told_from_a_torn_end_is_said_in_one_sentence() {
+    let words = |text: &str| {
+        let lines = text.lines().map(|line| line.trim().trim_start_matches("///"));
+        lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+    };
+    let read = |path: &str| words(&fs::read_to_string(root().join(path)).unwrap());
+    let verdict = read("src/recovery/mod.rs");
+    let start = verdict.find("What cannot be told from a torn end is").unwrap();
+    let (sentence, _) = verdict[start..].split_once(" TornTail {").unwrap();
+    for page in ["README.md", "docs/DESIGN.md", "docs/RECOVERY.md", "docs/OPERATIONS.md"] {
+        assert!(read(page).contains(sentence), "{page} should say: {sentence}");
+    }
+}

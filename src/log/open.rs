@@ -293,6 +293,7 @@ fn recover(
         removed,
         not_removed,
         slot_rewritten: slots.unreadable.is_some(),
+        leftover_bytes: replayed.leftover,
         elapsed: started.elapsed(),
     };
     let state = replayed.state;

@@ -37,6 +37,10 @@ pub struct RecoveryReport {
     pub not_removed: Vec<String>,
     /// Whether one slot of the metadata file was unreadable; it was written anew.
     pub slot_rewritten: bool,
+    /// Bytes from the end of the log to the last one behind it, within the reach of the newest
+    /// checkpoint, that is not zero: of a batch that was dropped now or before, also where none of its
+    /// headers is left, or of the file's life as another segment.
+    pub leftover_bytes: u64,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -49,10 +53,15 @@ pub enum Verdict {
     Created,
     /// It had been closed, and nothing has changed since.
     Clean,
-    /// It had not been closed; everything written was whole.
+    /// It had not been closed, and every batch of which a header was found is whole. What stands
+    /// behind without a header is counted in [`RecoveryReport::leftover_bytes`].
     Recovered,
-    /// It had not been closed, and its end was unfinished. That end was dropped; it cannot have
-    /// been acknowledged, because an acknowledgement would have left a trace.
+    /// It had not been closed, and its end was unfinished. That end was dropped: nothing shows that
+    /// it was acknowledged.
+    ///
+    /// What cannot be told from a torn end is damage to the batches of the very last sync, all
+    /// of them at most, while nothing was written or checkpointed after it; under
+    /// `Witness::Near`, if the sync after that was torn, it can be the batches of one block.
     TornTail {
         /// The segment file.
         path: PathBuf,
@@ -77,6 +86,7 @@ impl RecoveryReport {
             removed: Vec::new(),
             not_removed: Vec::new(),
             slot_rewritten: false,
+            leftover_bytes: 0,
             elapsed,
         }
     }

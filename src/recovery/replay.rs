@@ -17,7 +17,7 @@ use crate::format::frame::{
 };
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize};
-use crate::format::{Checkpoint, SegmentHeader, SegmentName};
+use crate::format::{Checkpoint, FrameError, SegmentHeader, SegmentName};
 use crate::identity::Uuid;
 use crate::io::{Access, File};
 use crate::planted::{Bug, planted};
@@ -25,7 +25,7 @@ use crate::segment::durable_part::DurablePart;
 use crate::segment::offsets::{Offsets, Units};
 use crate::segment::tail::footer_space;
 use crate::segment::walk::{Depth, Evidence, Found, Part, Walk, search};
-use crate::segment::witness::PLACES;
+use crate::segment::witness::{PLACES, SECTOR};
 use crate::segment::{FRAMES_START, Segment, witness};
 use crate::state::{State, Value};
 
@@ -158,6 +158,8 @@ pub(crate) struct Replayed {
     pub(crate) behind: Evidence,
     /// A batch of which frames stand where the checkpoint says that there can be none.
     pub(crate) beyond: Option<u64>,
+    /// Bytes from the end to the last one behind it that is not zero.
+    pub(crate) leftover: u64,
 }
 
 /// Opens a segment of the chain and reads its header from the medium.
@@ -197,6 +199,7 @@ struct Reached {
     sequence: u64,
     behind: Evidence,
     beyond: Option<u64>,
+    leftover: u64,
     scanned: u64,
 }
 
@@ -253,6 +256,7 @@ pub(crate) fn replay(
         scanned: reached.scanned,
         behind: reached.behind,
         beyond: reached.beyond,
+        leftover: reached.leftover,
     })
 }
 
@@ -321,14 +325,33 @@ fn first_pass(
                     // Its first frames stand before the place where the search began.
                     behind.newest = behind.newest.max(expected);
                 }
+                let leftover =
+                    leftover(part, &link.salt, if at == whole.0 { whole.1 } else { link.from });
                 if at == whole.0 {
                     link.bytes = Some(bytes);
                 }
                 let (link, end, sequence) = whole;
-                return Ok(Reached { link, end, sequence, behind, beyond, scanned });
+                return Ok(Reached { link, end, sequence, behind, beyond, leftover, scanned });
             }
         }
     }
+}
+
+/// Bytes from `end` to the last one behind it that is not zero and of no witness.
+fn leftover(part: Part<'_>, salt: &Salt, end: u64) -> u64 {
+    let mut rest = part.from(to_usize(end));
+    while let Some(last) = rest.iter().rposition(|&byte| byte != 0) {
+        let start = (end + to_u64(last)) / SECTOR * SECTOR;
+        let within = to_usize(start.saturating_sub(end));
+        let sector = rest.get(within..).unwrap_or(&[]);
+        let is_witness = last < within + FRAME_HEADER_BYTES
+            && peek_header(sector, salt).is_ok_and(|header| header.kind == Kind::Witness);
+        if !is_witness {
+            return to_u64(last) + 1;
+        }
+        rest = rest.get(..within).unwrap_or(&[]);
+    }
+    0
 }
 
 /// What the headers in a segment that no checkpoint names state.
@@ -408,7 +431,7 @@ fn apply(state: &mut State, found: &Found<'_>) -> std::result::Result<(), Damage
         Kind::Reset => {
             state.reset(index);
         }
-        Kind::Witness => return Err(wrong("frame kind", 0)),
+        Kind::Witness => return Err(Damage::Frame(FrameError::Kind(Kind::Witness.number()))),
         Kind::Set | Kind::Clear | Kind::Attach => {
             let structure = "state cell";
             let record = decode_cell(found.header.kind, found.payload)

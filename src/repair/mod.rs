@@ -67,7 +67,7 @@ pub enum Obstacle {
     Checkpoint(Error),
     /// The tail segment is not there.
     Tail(Error),
-    /// There are batches behind a checkpoint that says there are none.
+    /// The metadata file is an older copy: there are batches that its checkpoint excludes.
     Stale(Error),
     /// A side file is not there.
     SideFile(Error),
@@ -98,22 +98,23 @@ impl fmt::Display for Obstacle {
                 f,
                 "{error}\nWhat this node promised is summarised only there: a batch can be \
                  committed in the slots alone, so no walk over the segments proves that nothing \
-                 is missing. Restore the file if you can, or rebuild the node as a new member."
+                 is missing. An older copy of the file would be refused, or forget what was \
+                 promised since: rebuild the node as a new member."
             ),
             Self::Tail(error) => write!(
                 f,
                 "{error}\nIt is the newest segment: entries, promises and votes that no other \
-                 file holds. Restore the file, or rebuild the node as a new member."
+                 file holds. Rebuild the node as a new member."
             ),
             Self::Stale(error) => write!(
                 f,
-                "{error}\nThe checkpoint says that the log was closed, and yet there is more: the \
-                 metadata file is older than the segments. Restore the newer one."
+                "{error}\nAn earlier copy of the metadata file was put back. What this node promised \
+                 since may be summarised only in the one that is gone: rebuild the node as a new \
+                 member."
             ),
             Self::SideFile(error) => write!(
                 f,
-                "{error}\nThe entries it replaced are gone. Restore the file from a backup, or \
-                 rebuild the node from its peers."
+                "{error}\nThe entries it replaced are gone. Rebuild the node from its peers."
             ),
             Self::Ambiguous { number } => write!(
                 f,

@@ -19,7 +19,7 @@ use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, Salt, encode_f
 use crate::format::number::to_u64;
 
 /// What a disk replaces at once, at the least.
-const SECTOR: u64 = 512;
+pub(crate) const SECTOR: u64 = 512;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// The two places of a witness in its block. The first sector is left to the segment header, and
