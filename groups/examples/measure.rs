@@ -109,7 +109,7 @@ fn turn(path: &Path) -> Result<()> {
         for _ in 0..200 {
             let tickets =
                 handles.iter().map(|group| group.append(&[7; 256])).collect::<Result<Vec<_>>>()?;
-            tickets.iter().try_for_each(|ticket| ticket.wait())?;
+            tickets.iter().try_for_each(indelible_groups::GroupTicket::wait)?;
         }
         let syncs = groups.stats().log.syncs - syncs;
         println!("turn of {count} groups: {:?}, {syncs} syncs for 200", start.elapsed() / 200);
