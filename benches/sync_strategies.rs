@@ -15,7 +15,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use indelible::{Batch, Durability, Error, Log, Options, Preparation, SyncMethod, WriteMode};
 use support::{Contender, Floor, directory, is_test, print_table, rounds, settle, take_turns};
 
-const MODES: [WriteMode; 3] = [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite];
+const MODES: [WriteMode; 4] =
+    [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite, WriteMode::Direct];
 const METHODS: [SyncMethod; 4] =
     [SyncMethod::Fdatasync, SyncMethod::Fsync, SyncMethod::Msync, SyncMethod::Dsync];
 const PREPARATIONS: [Preparation; 3] =

@@ -52,7 +52,20 @@ impl Metadata {
         let (generation, tail_number) = (checkpoint.generation, checkpoint.tail_number);
         let (dir, sync_method) = (dir.clone(), for_slots(sync_method));
         let mut metadata = Self { dir: dir.clone(), file, sync_method, generation, tail_number };
-        metadata.write(checkpoint)?;
+        let failed = |op| {
+            let temporary = dir.join(&temporary);
+            move |source| Error::io(op, temporary, source)
+        };
+        for _ in 0..2 {
+            let (offset, slot) = metadata.next_slot(&checkpoint)?;
+            metadata.file.write_at(offset, &*slot).map_err(failed("write"))?;
+        }
+        if !planted(Bug::SlotsNotSynced) {
+            // Makes both slots durable at once: there is no other checkpoint that a crash could take.
+            // One before this leaves a temporary file.
+            let both = 0..to_u64(METADATA_BYTES);
+            metadata.file.sync(both, metadata.sync_method).map_err(failed("sync"))?;
+        }
         dir.rename(&temporary, METADATA)?;
         // Makes the name durable: the commit point of `create`.
         dir.sync()?;
@@ -71,14 +84,10 @@ impl Metadata {
 
     /// Writes a checkpoint to both slots, the older one first. On return it is durable twice; a
     /// crash in between leaves at least one slot whole, with this checkpoint or the one before.
-    pub(crate) fn write(&mut self, mut checkpoint: Checkpoint) -> Result<()> {
+    pub(crate) fn write(&mut self, checkpoint: Checkpoint) -> Result<()> {
         for _ in 0..if planted(Bug::OneSlotOnly) { 1 } else { 2 } {
-            self.generation += 1;
-            checkpoint.generation = self.generation;
-            let slot = checkpoint.encode()?;
+            let (offset, slot) = self.next_slot(&checkpoint)?;
             let bytes = to_u64(SLOT_BYTES);
-            // Consecutive generations alternate between the slots.
-            let offset = (self.generation % 2) * bytes;
             let path = || self.dir.join(METADATA);
             if self.sync_method == SyncMethod::Dsync && !planted(Bug::SlotsNotSynced) {
                 // Makes this slot durable, as below.
@@ -104,6 +113,13 @@ impl Metadata {
         }
         self.tail_number = checkpoint.tail_number;
         Ok(())
+    }
+
+    /// The next slot to be written, and where: consecutive generations alternate.
+    fn next_slot(&mut self, checkpoint: &Checkpoint) -> Result<(u64, Box<[u8; SLOT_BYTES]>)> {
+        self.generation += 1;
+        let numbered = Checkpoint { generation: self.generation, ..checkpoint.clone() };
+        Ok(((self.generation % 2) * to_u64(SLOT_BYTES), numbered.encode()?))
     }
 
     /// The tail of the newest checkpoint that is in both slots: no crash makes a log go on in a

@@ -156,3 +156,42 @@ fn many_logs_share_a_few_threads() {
     log.append(b"entry").unwrap();
     assert!(counted("task") > threads);
 }
+
+/// Syncs of files and of the directory that `act` asked the disk for.
+fn syncs(disk: &indelible::io::sim::SimDisk, act: impl FnOnce()) -> u64 {
+    let counted = || {
+        let counts = disk.counts();
+        counts.syncs + counts.directory_syncs
+    };
+    let before = counted();
+    act();
+    counted() - before
+}
+
+/// On a machine one more, if the directory itself is new: its name in its parent.
+#[test]
+fn create_and_roll_take_few_syncs() {
+    use indelible::io::sim::SimDisk;
+    use std::sync::Arc;
+    let disk = SimDisk::new(1);
+    let options = Options::new().segment_bytes(64 * 1024).background(false);
+    let mut log = None;
+    let create = syncs(&disk, || {
+        log = Some(Log::create_in(Arc::new(disk.clone()), &options).unwrap());
+    });
+    let log = log.unwrap();
+    // Both slots, their name, the first segment, its name, each slot again.
+    assert_eq!(create, 6);
+    let mut rolls = 0;
+    while rolls < 3 {
+        let before = log.stats().rolls;
+        let taken = syncs(&disk, || {
+            log.append(&[7; 3000]).unwrap();
+        });
+        if log.stats().rolls > before {
+            rolls += 1;
+            // The old segment, the new one, its name, each slot.
+            assert_eq!(taken, 5);
+        }
+    }
+}

@@ -291,9 +291,16 @@ impl Shared {
     pub(crate) fn put_on_media(&self, stock: &Stock) -> Result<()> {
         let count = if planted(Bug::SyncNewestRangeOnly) { 1 } else { usize::MAX };
         let count = if planted(Bug::AcknowledgeBeforeSync) { 0 } else { count };
-        for dirty in stock.dirty.iter().rev().take(count).rev() {
+        let method = self.options.tail_sync_method();
+        // One sync of a file covers all of it, unless the method goes by ranges.
+        let by_range = matches!(method, SyncMethod::Msync | SyncMethod::Dsync);
+        for (at, dirty) in stock.dirty.iter().enumerate().rev().take(count).rev() {
+            let covered = stock.dirty.get(at + 1).is_some_and(|next| next.name == dirty.name);
+            if covered && !by_range {
+                continue;
+            }
             // Makes the range durable. A crash before it loses batches that are not acknowledged yet.
-            dirty.sync(&self.dir, self.options.tail_sync_method())?;
+            dirty.sync(&self.dir, method)?;
         }
         if stock.rolled && !planted(Bug::NoDirectorySyncOnRoll) {
             // Makes the names of new segments durable. A crash before it loses the whole file,

@@ -22,10 +22,11 @@ use super::signals::Signals;
 use super::view::View;
 use super::watch::Watch;
 use crate::clock::Moment;
-use crate::dir::Dir;
+use crate::dir::{Dir, is_full};
 use crate::error::{Error, Result};
 use crate::foreign;
 use crate::format::header::SEGMENT_HEADER_BYTES;
+use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::identity::Uuid;
@@ -120,7 +121,8 @@ pub(super) fn open(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
     options.validate()?;
     check_direct(&dir, options)?;
     let started = Moment::now();
-    if !Files::list(&dir)?.any() {
+    // Only where it has no metadata file is the directory listed before the lock is there to be made.
+    if dir.open(METADATA, Access::Read).is_err() && !Files::list(&dir)?.any() {
         return Err(Error::Missing { path: dir.path().to_path_buf() });
     }
     let lock = dir.lock()?;
@@ -320,7 +322,12 @@ fn reseal(dir: &Dir, options: &Options, found: &Checkpoint, replayed: &Replayed)
         let mut there = vec![0; bytes.len()];
         link.file.read_at(start, &mut there).map_err(failed("read"))?;
         if there != bytes {
-            link.file.write_at(start, &bytes).map_err(failed("write"))?;
+            match link.file.write_at(start, &bytes) {
+                // No footer is there that could be taken for this one, and no space for one: whoever
+                // reads the segment walks its frames.
+                Err(error) if is_full(&error) && there.iter().all(|&byte| byte == 0) => continue,
+                written => written.map_err(failed("write"))?,
+            }
             // Makes the footer durable before a checkpoint declares the segment sealed. A crash
             // before it finds the log as this open did.
             link.file
