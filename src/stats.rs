@@ -1,5 +1,6 @@
 //! What the log counted about itself since it was opened.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -89,8 +90,22 @@ pub struct Stats {
 }
 
 /// How often values of each size occurred, to three significant digits.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Histogram(hdrhistogram::Histogram<u64>);
+
+/// What is asked first, instead of some thousand buckets.
+impl fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (median, high, highest) =
+            (self.quantile(0.5), self.quantile(0.99), self.quantile(0.999));
+        write!(
+            f,
+            "{} values: median {median}, 99 % {high}, 99.9 % {highest}, max {}",
+            self.len(),
+            self.max()
+        )
+    }
+}
 
 impl Histogram {
     fn new() -> Self {
@@ -303,6 +318,15 @@ mod tests {
         assert!(latencies.max().abs_diff(HIGHEST) < HIGHEST / 1_000);
         assert!(latencies.quantile(0.5).abs_diff(1_000_000) < 1_000);
         assert_eq!(latencies.counts().map(|(_, count)| count).sum::<u64>(), 5);
+    }
+
+    #[test]
+    fn counters_print_as_a_page() {
+        let counters = Counters::new();
+        counters.synced(Duration::from_micros(250));
+        let page = format!("{:#?}", counters.read());
+        assert!(page.lines().count() < 80, "{page}");
+        assert!(page.contains("sync_latency: 1 values: median 250"), "{page}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Directories written by version 1 must open for ever, with what was in them.
 //!
-//! `tests/golden/v1` was written by [`write`], once. A change that needs it to be written again is a
+//! `tests/golden/v1` was written by [`write`] and [`write_rare`], once. A change that needs it to be written again is a
 //! change of the format, and asks for a new version instead.
 
 #![expect(
@@ -121,6 +121,157 @@ fn compressed_log_of_version_1_opens() {
         assert_eq!(log.entry(600).unwrap(), b"goes on");
     }
     drop(copy);
+}
+
+/// States that a log gets into rarely: what was repaired, gaps between segments, a batch over several
+/// segments behind the checkpoint, dropped frames behind a sealed end, one torn slot.
+#[test]
+fn rare_logs_of_version_1_open() {
+    for (name, expected) in RARE {
+        let (copy, log, verdict) = open_rare(&golden().join(name));
+        check_rare(name, &log, &verdict, expected);
+        drop((copy, log));
+    }
+}
+
+/// The engine still gets into them.
+#[test]
+fn rare_logs_written_now_open_like_the_golden_ones() {
+    for (name, expected) in RARE {
+        let written = tempfile::tempdir().unwrap();
+        write_rare(name, written.path());
+        let (_copy, log, verdict) = open_rare(written.path());
+        check_rare(name, &log, &verdict, expected);
+    }
+}
+
+/// Each with its entries.
+const RARE: [(&str, std::ops::Range<u64>); 5] = [
+    ("holes", 0..60),
+    ("gaps", 0..23),
+    ("spanning", 0..130),
+    ("dropped", 0..22),
+    ("one_slot", 0..60),
+];
+
+fn open_rare(directory: &Path) -> (tempfile::TempDir, Log, Verdict) {
+    let copy = tempfile::tempdir().unwrap();
+    copy_files(directory, copy.path());
+    let (log, report) = Log::open(copy.path(), &options().allow_holes(true)).unwrap();
+    (copy, log, report.verdict)
+}
+
+fn check_rare(name: &str, log: &Log, verdict: &Verdict, expected: std::ops::Range<u64>) {
+    assert_eq!((log.first(), log.next()), (expected.start, expected.end), "{name}");
+    let recovered = matches!(name, "spanning");
+    assert_eq!(*verdict == Verdict::Recovered, recovered, "{name}: {verdict:?}");
+    for index in expected {
+        match log.entry(index) {
+            Ok(bytes) => assert!(bytes.starts_with(&long(index)[..20]), "{name}: {index}"),
+            Err(indelible::Error::Hole { .. }) => assert_eq!((name, index), ("holes", 30)),
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+}
+
+/// An entry of which fourteen fill a segment.
+fn long(index: u64) -> Vec<u8> {
+    let mut bytes = format!("entry number {index:8} ").into_bytes();
+    bytes.resize(4000, b'.');
+    bytes
+}
+
+fn append_long(log: &Log, range: std::ops::Range<u64>) {
+    for index in range {
+        log.append(&long(index)).unwrap();
+    }
+}
+
+/// All but the lock, prepared files, and what a repair kept.
+fn copy_files(from: &Path, to: &Path) {
+    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let name = file.file_name().into_string().unwrap();
+        if file.file_type().unwrap().is_file() && name != "lock" && !name.ends_with(".spare") {
+            std::fs::copy(file.path(), to.join(&name)).unwrap();
+        }
+    }
+}
+
+fn change(file: &Path, at: usize, bytes: &[u8]) {
+    let mut all = std::fs::read(file).unwrap();
+    all.get_mut(at..at + bytes.len()).unwrap().copy_from_slice(bytes);
+    std::fs::write(file, all).unwrap();
+}
+
+/// Writes one of the rare directories.
+fn write_rare(name: &str, path: &Path) {
+    let work = tempfile::tempdir().unwrap();
+    let place = work.path().join("log");
+    let log = Log::create(&place, &options()).unwrap();
+    match name {
+        "holes" => {
+            append_long(&log, 0..60);
+            log.close().unwrap();
+            let mut files: Vec<_> =
+                std::fs::read_dir(&place).unwrap().map(|file| file.unwrap().path()).collect();
+            files.sort();
+            let third = files.iter().filter(|it| it.extension().is_some_and(|e| e == "seg")).nth(2);
+            let bytes = std::fs::read(third.unwrap()).unwrap();
+            let text = &long(30)[..22];
+            let at = bytes.windows(text.len()).position(|it| it == text).unwrap();
+            change(third.unwrap(), at, b"E");
+            indelible::repair::apply(&place).unwrap();
+        }
+        "gaps" => {
+            append_long(&log, 0..60);
+            // Below the bases of several segments: a new one begins, and they go.
+            let mut batch = Batch::new();
+            batch.truncate(20);
+            for index in 20..23 {
+                batch.append(long(index));
+            }
+            log.commit(&batch).unwrap();
+            log.close().unwrap();
+        }
+        "spanning" => {
+            append_long(&log, 0..10);
+            log.maintain().unwrap();
+            let mut batch = Batch::new();
+            (10..130).for_each(|index| _ = batch.append(long(index)));
+            log.submit(&batch).unwrap();
+            log.read(129..130).unwrap();
+        }
+        "dropped" => {
+            append_long(&log, 0..10);
+            log.maintain().unwrap();
+            log.submit(Batch::new().append(long(10)).append(long(11))).unwrap();
+            log.read(10..11).unwrap();
+            let torn = work.path().join("torn");
+            std::fs::create_dir(&torn).unwrap();
+            copy_files(&place, &torn);
+            drop(log);
+            let segment = torn.join("0000000000000001-0000000000000000.seg");
+            let bytes = std::fs::read(&segment).unwrap();
+            let second = &long(11)[..22];
+            let at = bytes.windows(second.len()).position(|it| it == second).unwrap();
+            change(&segment, at + 3000, &[0; 600]);
+            let (log, _) = Log::open(&torn, &options()).unwrap();
+            assert_eq!(log.next(), 10);
+            // Too large for what is left of the segment: it is sealed before what was dropped.
+            let mut large = long(10);
+            large.resize(40_000, b'.');
+            log.append(&large).unwrap();
+            append_long(&log, 11..22);
+            log.close().unwrap();
+            return copy_files(&torn, path);
+        }
+        _ => {
+            append_long(&log, 0..60);
+            log.close().unwrap();
+            change(&place.join("metadata"), 200, &[0xff; 512]);
+        }
+    }
+    copy_files(&place, path);
 }
 
 /// The engine still writes what it reads: directories made now, as the golden ones were, hold the same.
