@@ -175,9 +175,10 @@ pub trait File: Debug + Send + Sync {
     }
 
     /// Reserves the space of `range`, which nobody wrote and which goes on reading as zeros: no later
-    /// write or store there meets a full disk. As it stands here it writes zeros; a door that can do
-    /// less does so. Durable after [`Self::sync`].
-    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
+    /// write or store there meets a full disk, nor does the sync of one. With `fill` it is written as
+    /// well, so that no later sync has to note that it is in use. As it stands here it writes zeros; a
+    /// door that can do less, or has to do more, does so. Durable after [`Self::sync`].
+    fn allocate(&self, range: Range<u64>, _fill: bool) -> io::Result<()> {
         zero_fill(self, range)
     }
 

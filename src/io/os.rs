@@ -165,14 +165,16 @@ impl Directory for OsDirectory {
                 opened => break (name, opened.map_err(full)?),
             }
         };
+        let file = OsFile::new(handle, Access::Write, bytes);
+        let made = file.handle.set_len(bytes).map_err(full);
         let made =
-            if allocate && bytes > 0 { reserve(&handle, 0..bytes) } else { handle.set_len(bytes) };
+            made.and_then(|()| if allocate { file.allocate(0..bytes, false) } else { Ok(()) });
         if let Err(error) = made {
             // Junk, if it stays: the next open removes it as well.
             self.remove(&name).ok();
-            return Err(full(error));
+            return Err(error);
         }
-        Ok((name, Arc::new(OsFile::new(handle, Access::Write, bytes))))
+        Ok((name, Arc::new(file)))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
@@ -361,15 +363,18 @@ impl File for OsFile {
         .map_err(full)
     }
 
-    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
+    fn allocate(&self, range: Range<u64>, fill: bool) -> io::Result<()> {
         if range.is_empty() {
             return Ok(());
         }
+        // Before anything is written: where writes only go to a cache (NFS, file systems in user
+        // space), a full disk would be met by the sync, which cannot be taken back.
         match reserve(&self.handle, range.clone()) {
             // Nothing was reserved: this file system knows no such call.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 super::zero_fill(self, range)
             }
+            Ok(()) if fill => super::zero_fill(self, range),
             reserved => reserved,
         }
         .map_err(full)
@@ -449,29 +454,13 @@ fn within_file_size(bytes: u64) -> io::Result<()> {
 /// error of `posix_fallocate` from `errno`, where it never is.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 fn reserve(file: &OsHandle, range: Range<u64>) -> io::Result<()> {
-    use rustix::io::Errno;
     let (flags, bytes) = (rustix::fs::FallocateFlags::empty(), range.end - range.start);
     loop {
         match rustix::fs::fallocate(file, flags, range.start, bytes) {
-            Err(Errno::INTR) => {}
-            // ext2, ext3, some network file systems and most of those in user space cannot reserve.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return fill(file, range),
+            Err(rustix::io::Errno::INTR) => {}
             other => return Ok(other?),
         }
     }
-}
-
-/// Reserves the space of a range that holds nothing yet by writing zeros to it.
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn fill(file: &OsHandle, range: Range<u64>) -> io::Result<()> {
-    let zeros = [0; REWRITE_BYTES];
-    let mut at = range.start;
-    while at < range.end {
-        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(REWRITE_BYTES);
-        file.write_all_at(zeros.get(..left).unwrap_or_default(), at)?;
-        at += left as u64;
-    }
-    Ok(())
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]

@@ -173,7 +173,7 @@ impl Space {
     fn fill_directly(&self, range: Range<u64>) -> Result<(), Failed> {
         // The last block of the frames is theirs to write, and is written whole.
         let from = range.start.next_multiple_of(BLOCK_BYTES).min(range.end);
-        self.file.allocate(range.start..from).map_err(Failed::Write)?;
+        self.file.allocate(range.start..from, false).map_err(Failed::Write)?;
         let mut memory = Aligned::default();
         let zeros = memory.bytes(to_usize(range.end - from)).map_err(Failed::Write)?;
         zeros.fill(0);
@@ -185,10 +185,8 @@ impl Space {
     fn fill(&self, range: Range<u64>) -> io::Result<()> {
         // In line a direct write is to come: zeros in the page cache would be written before it.
         let large = range.end - range.start >= RESERVE_BYTES_MIN + AHEAD_BYTES_MIN / 2;
-        if self.preparation == Preparation::Fallocate || self.direct || large {
-            return self.file.allocate(range);
-        }
-        crate::io::zero_fill(self.file.as_ref(), range)
+        let only = self.preparation == Preparation::Fallocate || self.direct || large;
+        self.file.allocate(range, !only)
     }
 }
 
