@@ -268,3 +268,22 @@ fn idle_log_makes_a_lazy_value_durable_by_itself() {
         log.close().unwrap();
     }
 }
+
+/// A batch that sets what waits already changes nothing that readers see, but its caller is told that
+/// the value is durable.
+#[test]
+fn batch_that_repeats_a_lazy_value_makes_it_durable() {
+    for then_clear in [false, true] {
+        let disk = SimDisk::new(1);
+        let log = create(&disk, &options());
+        log.set_lazily("promise", b"7").unwrap();
+        let mut batch = Batch::new();
+        batch.set("promise", b"7".as_slice());
+        if then_clear {
+            batch.clear("promise").set("promise", b"7".as_slice());
+        }
+        log.commit(&batch).unwrap();
+        assert_eq!(log.stats().batches, 1);
+        assert_eq!(cell(&after_power_cut(&disk), "promise"), Some(b"7".to_vec()));
+    }
+}

@@ -135,6 +135,8 @@ pub(crate) struct Plan {
     /// How many frames, of which the first ones are cells that were set lazily.
     pub(crate) frames: usize,
     pub(crate) riders: usize,
+    /// How many records are about cells among those.
+    repeated: usize,
     /// Bytes of all frames.
     pub(crate) bytes: u64,
     pub(crate) entry_bytes: u64,
@@ -191,6 +193,7 @@ impl Plan {
             place,
             frames: 0,
             riders: 0,
+            repeated: 0,
             bytes: 0,
             entry_bytes: 0,
             entries: 0,
@@ -205,9 +208,10 @@ impl Plan {
         }
     }
 
-    /// Whether the batch itself changes anything.
+    /// Whether the batch has to be written for its own sake. One that sets a cell to the value that
+    /// was set lazily changes nothing that readers see, but its caller wants the value durable.
     pub(crate) fn changes(&self) -> bool {
-        self.frames > self.riders
+        self.frames > self.riders || self.repeated > 0
     }
 
     /// Whether the batch itself sets or clears a cell.
@@ -336,6 +340,8 @@ impl Plan {
             None => standing(state, lazy, name),
         };
         check_cell(name, value, before.is_some())?;
+        let waits = lazy.get(name).is_some() && !planted(Bug::LazyValueOverlooked);
+        self.repeated += usize::from(waits);
         if before == value && !planted(Bug::UnchangedCellsWritten) {
             return Ok(false);
         }
