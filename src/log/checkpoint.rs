@@ -353,6 +353,7 @@ impl Shared {
             if newest && writer.tail.segment.name.number == captured.checkpoint.tail_number {
                 writer.reach = captured.checkpoint.reach;
             }
+            self.check_invariants_in_debug(&writer)?;
         }
         self.reclaim(captured.dead, &captured.dead_files);
         Ok(())

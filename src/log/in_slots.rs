@@ -60,6 +60,7 @@ impl Shared {
         self.signals.take_checkpoint();
         self.write_slots(&mut captured).map_err(|error| self.poisoned_by(error))?;
         self.bounds.durable.store(writer.state.next, Ordering::Release);
+        self.check_invariants_in_debug(writer)?;
         add(&self.counters.slot_commits, 1);
         Ok((Written { sequence, next: writer.state.next }, captured))
     }

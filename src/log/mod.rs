@@ -10,6 +10,7 @@ mod frames;
 mod hand_over;
 mod in_slots;
 mod index;
+mod invariants;
 mod iter;
 pub(crate) mod lazy;
 #[cfg(all(test, loom))]

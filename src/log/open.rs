@@ -49,6 +49,9 @@ use crate::state::{CellValue, State};
 use crate::stats::Counters;
 use crate::sync::Group;
 
+/// What cannot be: nobody stops a preparation in line.
+pub(super) const NO_SPARE: &str = "a spare that nobody stopped is not there";
+
 /// Number of the first segment of a log.
 const FIRST_SEGMENT: u64 = 1;
 
@@ -136,8 +139,8 @@ pub(super) fn open(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
         | Decision::RefuseOlder
         | Decision::RefuseTail
         | Decision::RefuseSideFile => {
-            let missing = || Error::Missing { path: dir.path().to_path_buf() };
-            return Err(observed.refusal.unwrap_or_else(missing));
+            let unstated = Error::Internal { what: "a refusal without a reason" };
+            return Err(observed.refusal.unwrap_or(unstated));
         }
         Decision::FinishCreate => resume_create(&dir, options, observed, started)?,
         Decision::OpenClean | Decision::OpenRecovered | Decision::OpenTorn => {
@@ -164,7 +167,7 @@ fn resume_create(
     started: Moment,
 ) -> Result<Parts> {
     let Some((metadata, slots)) = observed.metadata else {
-        return Err(Error::Missing { path: dir.path().to_path_buf() });
+        return Err(Error::Internal { what: "a decision about a log without metadata" });
     };
     let files = observed.files;
     for (name, _) in files.segments.into_values().flatten() {
@@ -187,7 +190,7 @@ fn finish_create(
     started: Moment,
 ) -> Result<Parts> {
     let spares = new_spares(dir, options, checkpoint.segment_bytes);
-    let spare = spares.prepare_in_line()?.ok_or(Error::Closed)?;
+    let spare = spares.prepare_in_line()?.ok_or(Error::Internal { what: NO_SPARE })?;
     let header = SegmentHeader {
         uuid: checkpoint.uuid,
         number: checkpoint.tail_number,
@@ -238,9 +241,11 @@ fn recover(
     decision: Decision,
     started: Moment,
 ) -> Result<Parts> {
-    let missing = || Error::Missing { path: dir.path().to_path_buf() };
-    let (mut metadata, slots) = observed.metadata.ok_or_else(missing)?;
-    let mut replayed = observed.replayed.ok_or_else(missing)?;
+    let unread = Error::Internal { what: "a decision to open a log that was not read" };
+    let (Some((mut metadata, slots)), Some(mut replayed)) = (observed.metadata, observed.replayed)
+    else {
+        return Err(unread);
+    };
     let found = slots.newest;
     if replayed.state.holes > 0 && !options.allow_holes {
         let path = dir.path().to_path_buf();
@@ -346,10 +351,8 @@ fn open_tail(
     replayed: &mut Replayed,
     spares: &Spares,
 ) -> Result<Tail> {
-    let link = replayed
-        .links
-        .last_mut()
-        .ok_or_else(|| Error::Missing { path: dir.path().to_path_buf() })?;
+    let link =
+        replayed.links.last_mut().ok_or(Error::Internal { what: "a replay without a tail" })?;
     let name = link.name;
     let write = options.write_mode_in_force() == WriteMode::Mmap;
     let region = link

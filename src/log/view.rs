@@ -15,6 +15,9 @@ use crate::segment::offsets::Units;
 use crate::segment::read::Piece;
 use crate::state::Bounds;
 
+/// How many segments a look at the invariants takes in.
+const LOOKED_AT: usize = 64;
+
 /// What readers need to find an entry. It changes as a whole, in [`View::swap_in`], once everything
 /// that a batch changes in it was put together beside it.
 #[derive(Debug)]
@@ -145,6 +148,35 @@ impl View {
             _ => self.runs.push_back((number, number)),
         }
         self.segments.push_back(tail);
+    }
+
+    /// INV-3, as far as the newest segments go: a look at all of them would cost what a roll must not.
+    pub(crate) fn ascends(&self) -> bool {
+        let newest = self.segments.iter().rev();
+        newest.clone().zip(newest.skip(1)).take(LOOKED_AT).all(|(after, before)| {
+            before.name.base < after.name.base && before.name.number < after.name.number
+        })
+    }
+
+    /// Whether the runs that are kept along with the segments are theirs (INV-7).
+    pub(crate) fn runs_are_right(&self) -> bool {
+        let count: u64 = self.runs.iter().map(|(first, last)| last - first + 1).sum();
+        let ends = |run: Option<&(u64, u64)>, segment: Option<&Arc<Segment>>, end: fn(_) -> u64| {
+            run.map(|run| end(*run)) == segment.map(|segment| segment.name.number)
+        };
+        count == to_u64(self.segments.len())
+            && ends(self.runs.front(), self.segments.front(), |run: (u64, u64)| run.0)
+            && ends(self.runs.back(), self.segments.back(), |run: (u64, u64)| run.1)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn push_unchecked(&mut self, segment: Arc<Segment>) {
+        self.segments.push_back(segment);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn forget_a_run(&mut self) {
+        self.runs.pop_front();
     }
 
     /// Every footer before the segment with this number is durable.

@@ -106,10 +106,11 @@ impl Shared {
         }
         // Under policies that do not sync by themselves nothing else bounds what an open has to look
         // at, once a segment was begun that no checkpoint limits.
-        let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
-        let long = writer.unstated > 0 && writer.unstated + plan.bytes > 2 * step;
-        if writer.begun > 0 && long && !self.options.volatile {
-            return Ok(Attempt::NeedsCheckpoint { bytes: plan.bytes });
+        if writer.begun > 0 && writer.unstated > 0 && !self.options.volatile {
+            let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
+            if writer.unstated + plan.bytes > 2 * step {
+                return Ok(Attempt::NeedsCheckpoint { bytes: plan.bytes });
+            }
         }
         if writer.unlooked && !planted(Bug::SealedUnlooked) {
             // What is written behind a frame that cannot be read is lost to the next open, and a
@@ -140,6 +141,7 @@ impl Shared {
         match self.write_frames(writer, load, plan, &mut spares, &mut draft) {
             Ok(sequence) => {
                 self.publish(writer, load, plan, &mut draft, sequence);
+                self.check_invariants_in_debug(writer)?;
                 Ok(Attempt::Done(Written { sequence, next: writer.state.next }))
             }
             Err(error @ Error::DiskFull { .. }) if plan.rolls == 0 && !self.is_buffered() => {
@@ -261,7 +263,7 @@ impl Shared {
         let prepared = self.spares.prepare_in_line();
         let spare = prepared.map_err(|error| self.unless_shortage(error))?;
         add(&self.counters.prepared, 1);
-        spare.ok_or(Error::Internal { what: "a spare that nobody stopped is not there" })
+        spare.ok_or(Error::Internal { what: super::open::NO_SPARE })
     }
 
     /// Poisons the log for any failure that cannot simply be tried again, and counts those that can.

@@ -387,7 +387,7 @@ fn open_tail(dir: &Dir, checkpoint: &Checkpoint, segments: &[SegmentName]) -> Re
     let name = segments
         .last()
         .filter(|name| name.number == checkpoint.tail_number)
-        .ok_or_else(|| Error::Missing { path: dir.path().to_path_buf() })?;
+        .ok_or(Error::Internal { what: "segments that do not end with the tail" })?;
     let link = open_link(
         dir,
         Uuid::from_bytes(checkpoint.uuid),

@@ -273,7 +273,7 @@ fn first_pass(
     loop {
         let at = links.len() - 1;
         let Some(link) = links.last_mut() else {
-            return Err(Error::Missing { path: dir.path().to_path_buf() });
+            return Err(Error::Internal { what: "a replay without a segment" });
         };
         let bytes = read_frames(dir, link)?;
         scanned += to_u64(bytes.len());

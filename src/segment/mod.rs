@@ -195,7 +195,7 @@ impl Segment {
             region.publish(region.len());
             let _first = opened.map.set(region);
         }
-        opened.map.get().ok_or(Error::Closed)
+        opened.map.get().ok_or(Error::Internal { what: "a map that was just made is not there" })
     }
 
     /// Sees that the offsets of a sealed segment are known, of which the entries before `live_end`

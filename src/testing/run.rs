@@ -155,6 +155,11 @@ impl Runner {
     pub(super) fn step(&mut self, step: &Step) -> Result<(), Stop> {
         let before = self.log.as_ref().filter(|_| self.buffered()).map(Frames::of);
         self.carry_out(step)?;
+        if let Some(log) = &self.log
+            && let Err(broken) = log.shared().check_invariants(&log.shared().writer())
+        {
+            return Err(Stop::Violation(broken.to_string()));
+        }
         self.note_durable();
         let Some(before) = before else { return self.read_back() };
         let (after, is_batch) = (Frames::of(self.log()?), step.is_batch());
