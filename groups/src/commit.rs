@@ -43,7 +43,8 @@ pub(crate) struct Writer {
     pub(crate) overlay: Overlay,
     /// Bytes of frames since the last checkpoint was made.
     pub(crate) since_checkpoint: u64,
-    /// A record was written whose effect could not be had: what is in memory is not what is on disk.
+    /// A record was written, or read at the open, whose effect could not be had: what is in memory is
+    /// not what is on disk, and must never become a checkpoint.
     failed: Option<Error>,
 }
 
@@ -51,6 +52,16 @@ impl Writer {
     pub(crate) fn new(ledger: Ledger) -> Self {
         let (planned, overlay) = (Planned::default(), Overlay::default());
         Self { ledger, planned, overlay, since_checkpoint: 0, failed: None }
+    }
+
+    /// What is in memory is not what is on disk.
+    pub(crate) fn fail(&mut self, error: &Error) {
+        self.failed = Some(error.clone());
+    }
+
+    /// Refuses to go on after that.
+    pub(crate) fn usable(&self) -> Result<()> {
+        usable(self.failed.as_ref())
     }
 }
 

@@ -109,7 +109,8 @@ impl Groups {
             counters: Counters::default(),
             log,
         });
-        replay(&inner, position)?;
+        // What was replayed in part is dropped without a checkpoint: it would be one of half a log.
+        replay(&inner, position).inspect_err(|error| inner.writer.lock().fail(error))?;
         Ok(Self { inner })
     }
 

@@ -29,6 +29,8 @@ use crate::state::GroupState;
 /// The cells of the log that refer to the two newest checkpoints.
 pub(crate) const CHECKPOINTS: [&str; 2] = ["groups.checkpoint.a", "groups.checkpoint.b"];
 
+/// Most bytes of log between two checkpoints, unless it is told otherwise.
+const CHECKPOINT_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
 /// Most entries of the log that one step of a carry looks at.
 const CARRY_ENTRIES: u64 = 512;
 /// Bytes after which a step of a carry ends.
@@ -67,7 +69,8 @@ impl Maintenance {
 impl Inner {
     /// Bytes of log between two checkpoints.
     pub(crate) fn checkpoint_bytes(&self) -> u64 {
-        self.options.checkpoint_bytes.unwrap_or_else(|| self.log.segment_bytes())
+        let default = || self.log.segment_bytes().min(CHECKPOINT_BYTES_DEFAULT);
+        self.options.checkpoint_bytes.unwrap_or_else(default)
     }
 
     /// Whether there may be something to do.
@@ -127,6 +130,7 @@ impl Inner {
     pub(crate) fn write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<()> {
         let (position, bytes) = {
             let mut writer = self.writer.lock();
+            writer.usable()?;
             if !writer.overlay.is_empty() {
                 // Its records would have their effect twice.
                 writer.planned.clear();
@@ -159,6 +163,7 @@ impl Inner {
     /// One step of giving back. Returns whether another one may get further.
     fn reclaim_step(&self, maintenance: &mut Maintenance) -> Result<bool> {
         let mut writer = self.writer.lock();
+        writer.usable()?;
         let Some((region, end)) = writer.ledger.regions.oldest() else { return Ok(false) };
         if end > maintenance.bound() || !self.wants(&writer, region) {
             return Ok(false);

@@ -121,6 +121,53 @@ fn damaged_range_stays_until_its_group_lets_go_of_it() {
 }
 
 #[test]
+fn what_a_replay_cannot_read_is_refused_and_after_a_repair_a_hole_of_its_group() {
+    // Killed before any checkpoint, so all of it is to be replayed.
+    let disk = SimDisk::new(9);
+    let options = GroupsOptions::new().checkpoint_bytes(1 << 30);
+    let groups = Groups::from_log(open_log(&disk), &options).unwrap();
+    for id in 0..3 {
+        groups.create_group(id).unwrap();
+    }
+    for index in 0..200 {
+        for id in 0..3 {
+            groups.group(id).unwrap().append(&entry(id, index)).unwrap();
+        }
+    }
+    let killed = disk.kill();
+    drop(groups);
+    let disk = rot(&rot(&killed, &entry(1, 60)), &entry(2, 60));
+    let refused = Groups::from_log(open_log(&disk), &options);
+    assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
+    let kept = Arc::new(indelible::io::mem::MemDirectory::new());
+    indelible::repair::apply_in(Arc::new(disk.clone()), kept).unwrap();
+    let with_holes = Options::new().background(false).tiny_segments(16 * 1024).allow_holes(true);
+    let (log, _) = Log::open_in(Arc::new(disk.clone()), &with_holes).unwrap();
+    let groups = Groups::from_log(log, &options).unwrap();
+    for id in 0..3 {
+        let group = groups.group(id).unwrap();
+        assert_eq!((group.first(), group.next()), (0, 200));
+        assert_eq!(group.entry(61).unwrap(), entry(id, 61));
+    }
+    let damage = groups.verify().unwrap();
+    let named: Vec<_> =
+        damage.iter().map(|damage| (damage.group, damage.entries[0].0.clone())).collect();
+    assert_eq!(named, [(1, 60..61), (2, 60..61)]);
+    for id in [1, 2] {
+        let group = groups.group(id).unwrap();
+        let Err(Error::Hole { wanted: 60, range }) = group.entry(60) else { panic!("it is none") };
+        assert_eq!(range, 60..61);
+        group.refill(60, &[entry(id, 60)]).unwrap();
+    }
+    assert!(groups.verify().unwrap().is_empty());
+    groups.close().unwrap();
+    let (log, _) = Log::open_in(Arc::new(disk.clone()), &with_holes).unwrap();
+    let groups = Groups::from_log(log, &options).unwrap();
+    assert!(groups.verify().unwrap().is_empty());
+    assert_eq!(groups.group(2).unwrap().entry(60).unwrap(), entry(2, 60));
+}
+
+#[test]
 fn damaged_side_file_is_named() {
     let groups = open(&rot(&filled(), &[5; 2000]));
     let damage = groups.verify().unwrap();
