@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use indelible::Error;
 use indelible::inspect::{Health, InUse, Meaning, Verification};
 
 use crate::exit::Exit;
@@ -56,6 +57,11 @@ fn report(seen: &Verification, out: &mut dyn Write) -> std::io::Result<()> {
     }
     for found in &seen.findings {
         write!(out, "{}", finding(found))?;
+        let is_slot =
+            matches!(&found.error, Error::Damaged { path, .. } if path.ends_with("metadata"));
+        if seen.closed && found.meaning == Meaning::Redundant && is_slot {
+            writeln!(out, "    the log was closed, so no crash explains it: look at the disk")?;
+        }
     }
     if !seen.holes.is_empty() {
         let holes = crate::text::ranges(&seen.holes);

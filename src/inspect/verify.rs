@@ -142,6 +142,8 @@ pub struct Verification {
     pub bytes: u64,
     /// Whether the log is open somewhere: then this is a moment of the past.
     pub use_now: InUse,
+    /// Whether the newest checkpoint was written by a close: no crash explains what is wrong then.
+    pub closed: bool,
 }
 
 /// Reads and checks every byte of the log in a directory that counts.
@@ -233,6 +235,7 @@ fn once(
             segments: 0,
             bytes: to_u64(METADATA_BYTES),
             use_now: in_use(dir, locked),
+            closed: scene.checkpoint().is_some_and(|found| found.clean),
         },
         total: to_u64(METADATA_BYTES),
         progress,

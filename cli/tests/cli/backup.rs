@@ -11,7 +11,10 @@ use super::{Place, build, bytes_of, check, entry, indelible, options};
 fn a_backup_is_a_closed_log_of_its_own() {
     let place = Place::new();
     place.closed();
+    let before = bytes_of(&place.log());
     check(&place, "backup", &["backup"], &[&place.log(), &place.path("copy")]);
+    // Not even the lock: it works from a mount that allows no writing.
+    assert!(before == bytes_of(&place.log()), "the backup changed the log");
     let (log, report) = Log::open(place.path("copy"), &options()).unwrap();
     assert_eq!(report.verdict, indelible::Verdict::Clean);
     assert_eq!((log.first(), log.next()), (2, 14));
@@ -69,7 +72,45 @@ fn a_backup_of_a_damaged_log_is_refused() {
     let sealed = place.segment(2);
     super::damage::flip(&sealed, super::damage::find(&sealed, "entry 8 ") + 5000);
     check(&place, "backup_damaged", &["backup"], &[&place.log(), &place.path("copy")]);
-    assert!(fs::read_dir(place.path("copy")).is_ok());
+    let left = fs::read_dir(place.path("copy")).unwrap();
+    let left: Vec<_> = left.map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"], "what is left looks like a log");
+}
+
+#[test]
+fn a_backup_of_copies_shares_nothing() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new();
+    place.closed();
+    let links = |path: &str| {
+        let files = fs::read_dir(place.path(path)).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().nlink()).max().unwrap()
+    };
+    check(&place, "backup_copies", &["backup", "--copy"], &[&place.log(), &place.path("copy")]);
+    assert_eq!((links("log"), links("copy")), (1, 1));
+    check(&place, "backup_links", &["backup"], &[&place.log(), &place.path("linked")]);
+    assert_eq!(links("linked"), 2);
+}
+
+#[test]
+fn a_log_on_a_read_only_mount_is_copied() {
+    let place = Place::new();
+    place.closed();
+    let mount = |arguments: &[&str], path: &std::path::Path| {
+        let mut command = std::process::Command::new("mount");
+        command.args(arguments).arg(path).output().is_ok_and(|output| output.status.success())
+    };
+    let source = place.log();
+    if !mount(&["--bind", source.to_str().unwrap()], &source)
+        || !mount(&["-o", "remount,bind,ro"], &source)
+    {
+        eprintln!("skipped: mounting is not permitted here");
+        return;
+    }
+    let output = indelible(&["backup"], &[&source, &place.path("copy")]);
+    std::process::Command::new("umount").arg(&source).status().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(indelible(&["verify"], &[&place.path("copy")]).status.success());
 }
 
 /// A small file system below a place, if this machine lets us mount one.
