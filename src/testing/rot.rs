@@ -12,7 +12,7 @@ use super::model::{Model, Value};
 use super::program::{Change, Step};
 use super::run::{Runner, Stop};
 use crate::error::{Damage, Error};
-use crate::io::sim::{Persistence, Rot, SimDisk};
+use crate::io::sim::{Moment, Persistence, Rot, SimDisk};
 use crate::log::Log;
 use crate::options::Options;
 use crate::recovery::Verdict;
@@ -102,12 +102,13 @@ struct Shape {
     options: Options,
     /// Everything that was acknowledged.
     model: Arc<Model>,
-    /// Batches whose durability nothing states but what was written after them, oldest first: their
-    /// numbers, and what is left without them. One flipped bit can only take the last one; a whole
-    /// sector takes with it every batch of which it holds all later bytes.
-    unproven: Vec<(u64, Arc<Model>)>,
+    /// The batch whose durability nothing states, because nothing was written after its sync: its
+    /// number, and what is left without it. Whatever decays, no other may be lost.
+    unproven: Option<(u64, Arc<Model>)>,
     /// Batches that were never acknowledged stand behind.
     torn: Option<Arc<Model>>,
+    /// The power was cut while the last of them was synced, so it may be whole.
+    cut: bool,
 }
 
 impl Shape {
@@ -115,11 +116,11 @@ impl Shape {
         let [config, ..] = &CONFIGS;
         let mut runner = Runner::new(config, seed);
         runner.create().map_err(said)?;
-        let mut unproven = Vec::new();
+        let mut unproven = None;
         for step in steps(name) {
             let before = Arc::clone(&runner.model);
             runner.step(&step).map_err(said)?;
-            unproven.push((runner.newest_sequence(), before));
+            unproven = Some((runner.newest_sequence(), before));
         }
         let model = Arc::clone(&runner.model);
         let mut torn = None;
@@ -139,7 +140,7 @@ impl Shape {
             runner.step(&Step::Reopen).map_err(said)?;
             let log = runner.log.take().ok_or("no log")?;
             log.close().map_err(|error| error.to_string())?;
-            unproven.clear();
+            unproven = None;
         }
         let model = if closed { Arc::clone(&runner.model) } else { model };
         let torn = torn.filter(|_| !closed);
@@ -148,9 +149,34 @@ impl Shape {
         let disk = runner.disk.crash_with(left);
         if torn.is_some() {
             // The frames behind the last acknowledged batch state that it was durable.
-            unproven.clear();
+            unproven = None;
         }
-        Ok(Self { name, closed, disk, options: runner.options.clone(), model, unproven, torn })
+        let (options, cut) = (runner.options.clone(), false);
+        Ok(Self { name, closed, disk, options, model, unproven, torn, cut })
+    }
+
+    /// A log whose power was cut in the sync behind its last acknowledged batch. `cut` says where.
+    fn cut(name: &'static str, seed: u64, cut: u64) -> Result<Self, String> {
+        let [config, ..] = &CONFIGS;
+        let mut runner = Runner::new(config, seed);
+        runner.create().map_err(said)?;
+        let mut unproven = None;
+        for step in steps(name).into_iter().filter(|step| !matches!(step, Step::Submit(_))) {
+            let before = Arc::clone(&runner.model);
+            runner.step(&step).map_err(said)?;
+            unproven = Some((runner.newest_sequence(), before));
+        }
+        let model = Arc::clone(&runner.model);
+        let count = if cut % 3 == 0 { 1 } else { 3 };
+        let lost = Step::Submit(vec![Change::Append { count, bytes: 200 }]);
+        runner.step(&lost).map_err(said)?;
+        let torn = Some(Arc::clone(&runner.model));
+        let moment = if cut.is_multiple_of(2) { Moment::Before } else { Moment::Within };
+        runner.disk.crash_at_call(runner.disk.calls() + 1 + cut % 4, moment);
+        let _cut_short = runner.log().map_err(said)?.sync();
+        let disk = runner.disk.crash_with(Persistence::Random(seed ^ cut));
+        let (options, closed, cut) = (runner.options.clone(), false, true);
+        Ok(Self { name, closed, disk, options, model, unproven, torn, cut })
     }
 
     fn files(&self) -> Vec<(String, Vec<u8>)> {
@@ -160,19 +186,11 @@ impl Shape {
     }
 
     /// Opens the log although `file` has decayed, and reads everything in it.
-    fn check(
-        &self,
-        disk: &SimDisk,
-        file: &str,
-        wide: bool,
-        tally: &mut Tally,
-    ) -> Result<(), String> {
+    fn check(&self, disk: &SimDisk, file: &str, tally: &mut Tally) -> Result<(), String> {
         tally.states += 1;
-        let last = self.unproven.len().saturating_sub(if wide { usize::MAX } else { 1 });
-        let unproven = self.unproven.get(last..).unwrap_or_default();
         let log = match Log::open_in(Arc::new(disk.clone()), &self.options) {
             Ok((log, report)) => {
-                self.check_opened(&log, &report.verdict, file, unproven, tally)?;
+                self.check_opened(&log, &report.verdict, file, tally)?;
                 log
             }
             Err(Error::Damaged { path, reason, .. }) => {
@@ -186,7 +204,7 @@ impl Shape {
             }
             Err(error) => return Err(format!("the open answers: {error}")),
         };
-        disk.crash_at_call(0, crate::io::sim::Moment::Before);
+        disk.crash_at_call(0, Moment::Before);
         drop(log);
         Ok(())
     }
@@ -196,12 +214,15 @@ impl Shape {
         log: &Log,
         verdict: &Verdict,
         file: &str,
-        unproven: &[(u64, Arc<Model>)],
         tally: &mut Tally,
     ) -> Result<(), String> {
         let mut model = &self.model;
-        if let Verdict::TornTail { sequence, .. } = verdict {
-            match unproven.iter().find(|(number, _)| number == sequence) {
+        let unproven = self.unproven.as_ref();
+        if let Some(whole) = self.torn.as_ref().filter(|torn| self.cut && fits(log, torn)) {
+            tally.count("batches of a sync that was cut short, whole");
+            model = whole;
+        } else if let Verdict::TornTail { sequence, .. } = verdict {
+            match unproven.filter(|(number, _)| number == sequence) {
                 Some((_, before)) => {
                     tally.count("batches of which nothing is stated, called torn");
                     model = before;
@@ -210,7 +231,7 @@ impl Shape {
                 _ => return Err(format!("batch {sequence} is called torn")),
             }
         } else if !fits(log, model)
-            && let Some((_, before)) = unproven.iter().find(|(_, before)| fits(log, before))
+            && let Some((_, before)) = unproven.filter(|(_, before)| fits(log, before))
         {
             // All of it went with one sector: as if it had never been written.
             tally.count("batches of which nothing is stated, gone");
@@ -340,9 +361,38 @@ pub fn sweep_share(
                 One { shape: &shape, file: &file, bytes: &bytes, share: one, turn, tally };
             run.bits(density)?;
             run.sectors(density)?;
+            run.blocks()?;
             run.lengths(density)?;
             run.rot("missing files", Rot::Remove)?;
             turn = run.turn;
+        }
+        Ok(())
+    })
+}
+
+/// Lets a log of one shape, whose power was cut in a sync, decay in one bit, sector or block: each
+/// of so many places to cut it.
+pub fn sweep_cut(
+    shape: usize,
+    seed: u64,
+    cuts: u64,
+    density: Density,
+) -> (Tally, Option<Violation>) {
+    let [first, ..] = SHAPES;
+    let name = SHAPES.get(shape).copied().unwrap_or(first);
+    let subject = Subject::Small(shape as u64, 0);
+    guarded(&subject, seed, |tally| {
+        for cut in 0..cuts {
+            tally.programs += 1;
+            let shape = Shape::cut(name, seed, cut)?;
+            for (file, bytes) in shape.files() {
+                let (share, turn) = (Share::WHOLE, 0);
+                let mut run = One { shape: &shape, file: &file, bytes: &bytes, share, turn, tally };
+                let told = |what| format!("{what}; cut {cut}");
+                run.bits(density).map_err(told)?;
+                run.sectors_zeroed().map_err(told)?;
+                run.blocks().map_err(told)?;
+            }
         }
         Ok(())
     })
@@ -361,18 +411,34 @@ struct One<'a> {
 
 impl One<'_> {
     fn rot(&mut self, kind: &'static str, rot: Rot) -> Result<(), String> {
+        self.all(kind, &[rot])
+    }
+
+    /// One decay that is several at once.
+    fn all(&mut self, kind: &'static str, rots: &[Rot]) -> Result<(), String> {
         self.turn += 1;
         if self.turn % self.share.parts != self.share.part {
             return Ok(());
         }
         let disk = self.shape.disk.crash_copy(Persistence::Nothing);
-        disk.rot(self.file, rot).map_err(|error| format!("{rot:?}: {error}"))?;
+        for rot in rots {
+            disk.rot(self.file, *rot).map_err(|error| format!("{rot:?}: {error}"))?;
+        }
         self.tally.count(kind);
         let (name, closed) = (self.shape.name, self.shape.closed);
-        let wide = !matches!(rot, Rot::FlipBit { .. } | Rot::Cut { .. });
         self.shape
-            .check(&disk, self.file, wide, self.tally)
-            .map_err(|what| format!("{what}; {rot:?} of {}, {name}, closed {closed}", self.file))
+            .check(&disk, self.file, self.tally)
+            .map_err(|what| format!("{what}; {rots:?} of {}, {name}, closed {closed}", self.file))
+    }
+
+    fn blocks(&mut self) -> Result<(), String> {
+        let sectors = (self.bytes.len() as u64).div_ceil(512);
+        for first in (0..sectors).step_by(8) {
+            let block = first..sectors.min(first + 8);
+            let sectors: Vec<_> = block.map(|sector| Rot::ZeroSector { sector }).collect();
+            self.all("blocks zeroed", &sectors)?;
+        }
+        Ok(())
     }
 
     fn bits(&mut self, density: Density) -> Result<(), String> {
@@ -385,10 +451,17 @@ impl One<'_> {
         Ok(())
     }
 
+    fn sectors_zeroed(&mut self) -> Result<(), String> {
+        for sector in 0..(self.bytes.len() as u64).div_ceil(512) {
+            self.rot("sectors zeroed", Rot::ZeroSector { sector })?;
+        }
+        Ok(())
+    }
+
     fn sectors(&mut self, density: Density) -> Result<(), String> {
         let sectors = (self.bytes.len() as u64).div_ceil(512);
+        self.sectors_zeroed()?;
         for sector in 0..sectors {
-            self.rot("sectors zeroed", Rot::ZeroSector { sector })?;
             self.rot("sectors stale", Rot::StaleSector { sector })?;
             let others = if density.misdirect_all { sectors } else { sectors.min(2) };
             for other in 1..others {

@@ -20,13 +20,14 @@ use indelible::testing::rot::{self, SHAPES};
 const USAGE: &str = "\
 usage: explore [--sweep KIND] [--states N] [--seed S] [--threads T] [--start N] [--only SUBJECT]
   --sweep KIND   crashes (default), programs (crashes of every program of up to three steps), faults,
-                 disks (full at every size) or rot
+                 disks (full at every size), rot, or crashrot (a power cut, and one bad bit, sector
+                 or block)
   --states N     stop after N states (default 1000000 for crashes; a sweep goes on to its end)
   --seed S       everything follows from it (default 1)
   --threads T    default 1
   --start N      begin with piece of work number N (default 0)
   --only SUBJECT explore one program: small:NUMBER:CONFIG or drawn:SEED:CONFIG; of the rot sweep the
-                 log small:N:0, which is shape N / 2, closed if N is odd";
+                 log small:N:0, which is shape N / 2, closed if N is odd; of crashrot shape N";
 
 /// How often progress is printed, at most.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
@@ -43,10 +44,12 @@ enum Sweep {
     Faults,
     Disks,
     Rot,
+    CrashRot,
 }
 
 impl Sweep {
-    const ALL: [Self; 5] = [Self::Crashes, Self::Programs, Self::Faults, Self::Disks, Self::Rot];
+    const ALL: [Self; 6] =
+        [Self::Crashes, Self::Programs, Self::Faults, Self::Disks, Self::Rot, Self::CrashRot];
 
     /// As the command line has it.
     const fn name(self) -> &'static str {
@@ -56,6 +59,7 @@ impl Sweep {
             Self::Faults => "faults",
             Self::Disks => "disks",
             Self::Rot => "rot",
+            Self::CrashRot => "crashrot",
         }
     }
 }
@@ -134,6 +138,9 @@ fn swept(number: u64, seed: u64) -> Option<Subject> {
     }
 }
 
+/// Places at which the power of one log is cut.
+const CUTS: u64 = 8;
+
 /// Parts of the rot sweep of one log: it is the longest work on one subject.
 const ROT_PARTS: u64 = 64;
 
@@ -146,6 +153,7 @@ fn work(arguments: &Arguments, number: u64) -> Option<(Subject, u64)> {
             let subject = Subject::Small(number / ROT_PARTS, 0);
             (number < 2 * SHAPES.len() as u64 * ROT_PARTS).then_some((subject, number % ROT_PARTS))
         }
+        (Sweep::CrashRot, None) => Some((Subject::Small(number, 0), 0)),
         (_, Some(only)) => (number == arguments.start).then_some((only, 0)),
         (Sweep::Crashes, None) => Some((explored(number, arguments.seed), 0)),
         (Sweep::Programs, None) => small(number, arguments.seed).map(|it| (it, 0)),
@@ -167,7 +175,13 @@ fn carry_out(
             let part = rot::Share::new(part, ROT_PARTS);
             rot::sweep_share(shape, number % 2 == 1, seed, rot::Density::FULL, part)
         }
-        (Sweep::Rot, _) => (Tally::default(), None),
+        (Sweep::CrashRot, Subject::Small(number, _)) => {
+            // One shape after the other, and then again with another seed.
+            let shapes = SHAPES.len() as u64;
+            let shape = usize::try_from(number % shapes).unwrap_or(0);
+            rot::sweep_cut(shape, seed ^ (number / shapes), CUTS, rot::Density::SMALL)
+        }
+        (Sweep::Rot | Sweep::CrashRot, _) => (Tally::default(), None),
     }
 }
 
@@ -192,7 +206,7 @@ fn main() -> ExitCode {
         }
     };
     let started = Instant::now();
-    let unbounded = arguments.sweep == Sweep::Crashes;
+    let unbounded = matches!(arguments.sweep, Sweep::Crashes | Sweep::CrashRot);
     let states_max = arguments.states.unwrap_or(if unbounded { 1_000_000 } else { u64::MAX });
     let (tally, violations) = (Tally::default(), Vec::new());
     let total = Mutex::new(Done { tally, violations, pieces: 0, reported: started });
