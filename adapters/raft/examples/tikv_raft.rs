@@ -1,8 +1,7 @@
 //! The Ready loop of the `raft` crate (tikv) on a log: three nodes in one thread, messages as
 //! function calls, syncs in the background.
 //!
-//! The host leaves storage to the application, so there is no adapter, only this shape: what a
-//! `Ready` holds is one batch, submitted without waiting; `advance_append_async` lets the host go
+//! What a `Ready` holds is one batch, submitted without waiting ([`LogStore::save`]); `advance_append_async` lets the host go
 //! on; when the batch is durable its ticket calls back, `on_persist_ready` tells the host, and the
 //! messages that promise something leave. A leader's other messages leave at once, so followers
 //! write while the leader syncs.
@@ -16,10 +15,11 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use indelible::{Batch, Log, Options};
+use indelible::{Log, Options, Verdict};
+use indelible_raft::LogStore;
 use prost::Message as _;
-use raft::prelude::{ConfState, Entry, HardState, Message, Snapshot};
-use raft::{Config, GetEntriesContext, RaftState, RawNode, StateRole, Storage, StorageError};
+use raft::prelude::{ConfChange, ConfState, EntryType, Message};
+use raft::{Config, RawNode, StateRole};
 use slog::{Discard, Logger, o};
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -27,84 +27,26 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 const NODES: u64 = 3;
 const COMMANDS: u64 = 500;
 const TICK: Duration = Duration::from_millis(20);
-const HARD_STATE: &str = "hard-state";
-const CONF_STATE: &str = "conf-state";
 
-/// What the host reads. The engine's indexes are the host's: entry 1 is at index 1.
-struct Store(Log);
-
-impl Store {
-    /// Opens a node's log; a new one starts at index 1 and knows the members.
-    fn open(directory: &Path, id: u64) -> Result<Self, Failed> {
-        let options = Options::new().segment_bytes(1024 * 1024);
-        let (log, _) = Log::open_or_create(directory.join(id.to_string()), &options)?;
-        if log.cell(CONF_STATE).is_none() {
-            let members = ConfState { voters: (1..=NODES).collect(), ..ConfState::default() };
-            let mut batch = Batch::new();
-            batch.reset(1).set(CONF_STATE, members.encode_to_vec());
-            log.commit(&batch)?;
-        }
-        Ok(Self(log))
+/// Opens a node's log; a new one knows the members.
+fn open(directory: &Path, id: u64) -> Result<LogStore, Failed> {
+    let options = Options::new().segment_bytes(1024 * 1024);
+    let (log, report) = Log::open_or_create(directory.join(id.to_string()), &options)?;
+    if report.verdict != Verdict::Created {
+        return Ok(LogStore::open(log)?);
     }
-
-    fn cell<T: prost::Message + Default>(&self, name: &str) -> raft::Result<T> {
-        let bytes = self.0.cell(name).unwrap_or_default();
-        T::decode(&*bytes).map_err(other)
-    }
+    let members = ConfState { voters: (1..=NODES).collect(), ..ConfState::default() };
+    Ok(LogStore::create(log, &members)?)
 }
 
-impl Storage for Store {
-    fn initial_state(&self) -> raft::Result<RaftState> {
-        Ok(RaftState::new(self.cell(HARD_STATE)?, self.cell(CONF_STATE)?))
-    }
-
-    fn entries(
-        &self,
-        low: u64,
-        high: u64,
-        max_size: impl Into<Option<u64>>,
-        _context: GetEntriesContext,
-    ) -> raft::Result<Vec<Entry>> {
-        let entries = self.0.read(low..high).map_err(refused)?;
-        let mut entries =
-            entries.iter().map(Entry::decode).collect::<Result<Vec<_>, _>>().map_err(other)?;
-        raft::util::limit_size(&mut entries, max_size.into());
-        Ok(entries)
-    }
-
-    fn term(&self, index: u64) -> raft::Result<u64> {
-        if index < self.0.first() {
-            // Nothing is compacted here, so only index 0 is before the log.
-            return Ok(0);
-        }
-        let bytes = self.0.entry(index).map_err(refused)?;
-        Ok(Entry::decode(&*bytes).map_err(other)?.term)
-    }
-
-    fn first_index(&self) -> raft::Result<u64> {
-        Ok(self.0.first())
-    }
-
-    fn last_index(&self) -> raft::Result<u64> {
-        Ok(self.0.next().saturating_sub(1))
-    }
-
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
-    }
+/// A state of commands in the bytes of a snapshot, and back.
+fn packed(commands: &[Vec<u8>]) -> Vec<u8> {
+    commands.join(&b'\n')
 }
 
-/// The engine's answer in the host's words.
-fn refused(error: indelible::Error) -> raft::Error {
-    match error {
-        indelible::Error::Trimmed { .. } => StorageError::Compacted.into(),
-        indelible::Error::BeyondEnd { .. } => StorageError::Unavailable.into(),
-        error => other(error),
-    }
-}
-
-fn other(error: impl std::error::Error + Send + Sync + 'static) -> raft::Error {
-    StorageError::Other(Box::new(error)).into()
+fn unpacked(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec);
+    lines.filter(|line| !line.is_empty()).collect()
 }
 
 /// A batch of some node became durable, or never will.
@@ -116,8 +58,10 @@ struct Persisted {
 
 /// A node, its state machine (the commands it was given), and what waits for a sync.
 struct Node {
-    raw: RawNode<Store>,
+    raw: RawNode<LogStore>,
     commands: Vec<Vec<u8>>,
+    /// The last entry it has.
+    applied: u64,
     /// Messages that may leave when the `Ready` of that number is durable.
     promises: BTreeMap<u64, Vec<Message>>,
     persisted: Sender<Persisted>,
@@ -125,14 +69,18 @@ struct Node {
 
 impl Node {
     fn start(directory: &Path, id: u64, persisted: Sender<Persisted>) -> Result<Self, Failed> {
-        let config = Config { id, election_tick: 10, heartbeat_tick: 2, ..Config::default() };
-        let logger = Logger::root(Discard, o!());
-        let raw = RawNode::new(&config, Store::open(directory, id)?, &logger)?;
-        Ok(Self { raw, commands: Vec::new(), promises: BTreeMap::new(), persisted })
+        let store = open(directory, id)?;
+        let snapshot = store.current_snapshot()?;
+        let applied = snapshot.metadata.unwrap_or_default().index;
+        let config =
+            Config { id, applied, election_tick: 10, heartbeat_tick: 2, ..Config::default() };
+        let raw = RawNode::new(&config, store, &Logger::root(Discard, o!()))?;
+        let commands = unpacked(&snapshot.data);
+        Ok(Self { raw, commands, applied, promises: BTreeMap::new(), persisted })
     }
 
     fn log(&self) -> Log {
-        self.raw.store().0.clone()
+        self.raw.store().log().clone()
     }
 
     /// Handles one `Ready`, if there is one. Returns the messages that may leave now.
@@ -142,27 +90,24 @@ impl Node {
         }
         let mut ready = self.raw.ready();
         let messages = ready.take_messages();
-        for entry in ready.take_committed_entries() {
-            if !entry.data.is_empty() {
-                self.commands.push(entry.data);
-            }
-        }
-
-        let log = self.log();
-        let mut batch = Batch::new();
-        if let Some(first) = ready.entries().first().map(|entry| entry.index)
-            && first < log.next()
-        {
-            batch.truncate(first);
-        }
-        for entry in ready.entries() {
-            batch.append(entry.encode_to_vec());
-        }
-        if let Some(hard_state) = ready.hs() {
-            batch.set(HARD_STATE, HardState::encode_to_vec(hard_state));
+        if !ready.snapshot().is_empty() {
+            self.commands = unpacked(&ready.snapshot().data);
+            self.applied = ready.snapshot().metadata.clone().unwrap_or_default().index;
         }
         // Readable at once, which the host asks for; durable later.
-        let ticket = log.submit(&batch)?;
+        let ticket = self.raw.store().save(&ready)?;
+        for entry in ready.take_committed_entries() {
+            self.applied = entry.index;
+            match entry.entry_type() {
+                EntryType::EntryConfChange => {
+                    let change = ConfChange::decode(&*entry.data)?;
+                    let members = self.raw.apply_conf_change(&change)?;
+                    self.raw.store().set_members(&members)?;
+                }
+                _ if entry.data.is_empty() => {}
+                _ => self.commands.push(entry.data),
+            }
+        }
         let number = ready.number();
         self.promises.insert(number, ready.take_persisted_messages());
         if ready.must_sync() || self.promises.len() > 1 {
@@ -270,6 +215,9 @@ fn main() -> Result<(), Failed> {
     }
     cluster.run_until(|cluster| cluster.all_have(commands))?;
     for (id, node) in &cluster.nodes {
+        if *id != leader {
+            node.raw.store().compact(node.applied, packed(&node.commands))?;
+        }
         let log = node.log();
         println!("node {id}: entries {}..{}, {} syncs", log.first(), log.next(), log.stats().syncs);
         log.close()?;
