@@ -190,18 +190,18 @@ impl Located<'_> {
             Cow::Owned(units) => units.truncate(len),
         }
         self.runs.clear();
-        for nth in 0..self.len() {
-            let (at, last) = (self.offset(nth), nth + 1 == self.len());
-            let next = if last { self.after } else { self.offset(nth + 1) };
-            let end = if next.saturating_sub(at) <= GAP_BYTES { next } else { at };
-            match self.runs.last_mut() {
-                Some(run) if at - run.last <= GAP_BYTES || planted(Bug::DeadBytesRead) => {
-                    run.nth.end = nth + 1;
-                    (run.last, run.end) = (at, end);
-                }
-                _ => self.runs.push(Run { nth: nth..nth + 1, first: at, last: at, end }),
+        let offsets = || self.units.iter().map(|unit| u64::from(*unit) * OFFSET_UNIT);
+        let Some(mut first) = offsets().next() else { return };
+        let (mut start, mut last) = (0, first);
+        for (nth, at) in offsets().enumerate() {
+            if at - last > GAP_BYTES && !planted(Bug::DeadBytesRead) {
+                self.runs.push(Run { nth: start..nth, first, last, end: last });
+                (start, first) = (nth, at);
             }
+            last = at;
         }
+        let end = if self.after.saturating_sub(last) <= GAP_BYTES { self.after } else { last };
+        self.runs.push(Run { nth: start..self.units.len(), first, last, end });
     }
 
     fn index(&self, nth: usize) -> u64 {
@@ -306,8 +306,8 @@ impl Located<'_> {
     /// Checks the frame of every entry that was not checked before.
     fn verify(&self, region: &Region) -> Result<()> {
         let published = region.published();
-        for nth in 0..self.len() {
-            let offset = self.offset(nth);
+        for (nth, unit) in self.units.iter().enumerate() {
+            let offset = u64::from(*unit) * OFFSET_UNIT;
             if self.opened.is_trusted(offset) {
                 continue;
             }
