@@ -264,3 +264,87 @@ fn encode(out: &mut Vec<u8>, salt: &crate::format::Salt, header: FrameHeader, bo
         Body::Cell(record) => encode_cell(out, salt, &header, &record),
     }
 }
+
+#[cfg(all(test, feature = "testing", feature = "lz4"))]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::format::number::to_usize;
+    use crate::io::sim::{Persistence, SimDisk};
+    use crate::io::{Access, Directory};
+    use crate::{Batch, Log, Options};
+
+    fn options() -> Options {
+        Options::new().tiny_segments(16 * 1024).background(false)
+    }
+
+    /// What the segments hold after these batches.
+    fn segments(options: &Options, batches: &[Batch<'_>]) -> BTreeMap<String, Vec<u8>> {
+        let disk = SimDisk::new(5);
+        let log = Log::create_in(std::sync::Arc::new(disk.clone()), options).unwrap();
+        for batch in batches {
+            log.commit(batch).unwrap();
+        }
+        let listed = Directory::list(&disk).unwrap();
+        let segments = listed.into_iter().filter(|file| file.name.ends_with(".seg"));
+        segments
+            .map(|file| {
+                let mut bytes = vec![0; to_usize(file.bytes)];
+                let opened = disk.open(&file.name, Access::Read).unwrap();
+                opened.read_at(0, &mut bytes).unwrap();
+                (file.name, bytes)
+            })
+            .collect()
+    }
+
+    /// A log that may compress goes through every batch record by record; one that may not writes
+    /// entries alone in the cheap form. Nothing here is long enough to be compressed.
+    #[test]
+    fn every_form_of_a_batch_writes_the_same_bytes() {
+        let mut batches = Vec::new();
+        for round in 0..60_usize {
+            let mut batch = Batch::new();
+            for entry in 0..round % 5 + 1 {
+                batch.append(vec![7; (round * 97 + entry * 31) % 900]);
+            }
+            if round % 7 == 6 {
+                batch.set("vote", vec![1; round % 9]).truncate(round as u64);
+            }
+            batches.push(batch);
+        }
+        let cheap = segments(&options(), &batches);
+        assert!(cheap.len() > 3, "they roll");
+        assert_eq!(cheap, segments(&options().compress_above(Some(1 << 20)), &batches));
+    }
+
+    /// The same changes, in frames and in the slots of a full disk, leave the same log.
+    #[test]
+    fn batch_in_the_slots_has_the_effects_of_one_in_frames() {
+        let found = |full: bool| {
+            let disk = SimDisk::new(9);
+            let log = Log::create_in(std::sync::Arc::new(disk.clone()), &options()).unwrap();
+            let mut entries = Batch::new();
+            for entry in 0..10_u8 {
+                entries.append(vec![entry; 1000]);
+            }
+            log.commit(&entries).unwrap();
+            log.set_lazily("decided", b"9").unwrap();
+            if full {
+                disk.set_capacity(Some(0));
+            }
+            let mut batch = Batch::new();
+            batch.trim(3).truncate(8).clear("decided");
+            for cell in 0..9 {
+                batch.set(format!("c{cell}"), vec![1; 300]);
+            }
+            log.commit(&batch).unwrap();
+            assert_eq!(log.stats().slot_commits, u64::from(full));
+            let seen = (log.first(), log.next(), log.durable(), log.cells());
+            let after = disk.crash_copy(Persistence::Nothing);
+            let (log, _) = Log::open_in(std::sync::Arc::new(after), &options()).unwrap();
+            assert_eq!((log.first(), log.next(), log.durable(), log.cells()), seen);
+            (seen, log.read_to_vec(3..8).unwrap())
+        };
+        assert_eq!(found(true), found(false));
+    }
+}
