@@ -156,7 +156,7 @@ pub enum Error {
     #[error("the log was opened by the process that this one was forked from")]
     Forked,
     /// The directory holds files that are no log's, so no log was created in it. Nothing was changed:
-    /// name another directory, migrate what is there (docs/ADAPTERS.md), or allow for it with
+    /// name another directory, migrate what is there (`omnipaxos::migrate`), or allow for it with
     /// [`Options::beside_foreign_files`](crate::Options::beside_foreign_files).
     #[error("{path} holds what is no log's: {}{}", names.join(", "), looks(*more, *looks_like), path = path.display())]
     ForeignFiles {
@@ -299,7 +299,9 @@ impl Shortage {
 /// What else to say of files that are no log's.
 fn looks(more: usize, like: Option<&str>) -> String {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let like = like.map(|like| format!("; it looks like storage of {like}, which can be migrated"));
+    let like = like.map(|like| {
+        format!("; it looks like storage of {like}, which `omnipaxos::migrate` can take over")
+    });
     format!("{more}{}", like.unwrap_or_default())
 }
 

@@ -335,7 +335,7 @@ fn directory_of_another_storage_is_named_for_what_it_is() {
         assert!(
             matches!(&refused, Error::ForeignFiles { looks_like: Some(found), .. } if *found == storage)
         );
-        assert!(refused.to_string().contains("migrated"), "{refused}");
+        assert!(refused.to_string().contains("migrate"), "{refused}");
         assert_eq!(names(place.path(), "").len(), files.len());
     }
 }
