@@ -227,8 +227,13 @@ impl Directory for OsDirectory {
         }
         let mut memory = super::aligned::Aligned::default();
         let Ok(block) = memory.bytes(super::aligned::BLOCK_BYTES) else { return false };
-        let Ok((name, file)) = self.create(block.len() as u64, false) else { return false };
-        let taken = file.write_by(Way::Direct, 0, block).is_ok();
+        // What else may be wrong, a full disk for one, says nothing of such writes.
+        let Ok((name, file)) = self.create(block.len() as u64, false) else { return true };
+        let refused = [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported];
+        let taken = match file.write_by(Way::Direct, 0, block) {
+            Ok(()) => true,
+            Err(error) => !refused.contains(&error.kind()),
+        };
         // Junk, if it stays: the next open removes it as well.
         self.remove(&name).ok();
         taken
