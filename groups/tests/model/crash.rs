@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use indelible::Durability;
-use indelible::io::sim::{Fault, Moment, Persistence, Repeat, SimDisk};
+#[cfg(not(feature = "sabotage"))]
+use indelible::io::sim::{Fault, Repeat};
+use indelible::io::sim::{Moment, Persistence, SimDisk};
 
 use crate::ops::{GroupModel, Model, Op, open};
 
