@@ -5,6 +5,8 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
     clippy::case_sensitive_file_extension_comparisons,
     reason = "helpers of tests fail as tests do"
 )]
