@@ -1,5 +1,11 @@
 //! Observing: what is in the directory, turned into the facts that the table decides on.
 //!
+//! Steps 1 to 6 of docs/RECOVERY.md, "How an open reads": (1) list the directory, (2) read both slots
+//! from the medium, (3) see that every segment the checkpoint names is there once, with the right
+//! length, and that those whose base takes entries from others have the header their name says, (4) to
+//! (6) replay the tail and search behind it (`replay`). A fact is noted for each; none is left out
+//! because another one refuses the log already.
+//!
 //! Owns: reading the directory, the slots and the tail. Does not own: any decision. Changes
 //! nothing, but for what `Access::Distrust` makes durable that was written already.
 

@@ -3,8 +3,22 @@
 //! Owns: the walk behind the checkpoint, over as many segments as were begun since. Does not own:
 //! the verdict (`table`).
 //!
-//! Two passes: the first finds the end of the last whole batch without applying anything, so that
-//! a batch which was cut disappears whole; the second applies everything up to that end.
+//! Steps 4 to 6 of docs/RECOVERY.md, "How an open reads":
+//!
+//! 4. What comes before the place of the checkpoint was durable. Nothing of it is read but the header
+//!    of its last frame, without which the tail is an older copy, and behind a close the header of the
+//!    first frame after it, with which the metadata file is one.
+//! 5. From there on, frame by frame: a frame belongs to the log if it is sound, if its batch is the one
+//!    after the last whole one, and if it opens a batch exactly where none is open. Where frames end
+//!    and segment `n + 1` states this generation, this end and the next batch, go on in it. The end is
+//!    behind the last whole batch, which may be some frames or a segment before the place that was
+//!    reached.
+//! 6. Everything behind the end is searched for headers of later batches: the rest up to the block after
+//!    the reach, the block of the segment header, and every segment with a higher number. What they
+//!    state as durable, and where they stand at all, goes into the table.
+//!
+//! Steps 5 and 6 are the first pass, which applies nothing, so that a batch which was cut disappears
+//! whole. The second pass applies everything up to the end.
 
 use std::sync::Arc;
 
