@@ -266,6 +266,7 @@ fn encode(out: &mut Vec<u8>, salt: &crate::format::Salt, header: FrameHeader, bo
 }
 
 #[cfg(all(test, feature = "testing", feature = "lz4"))]
+#[expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 mod tests {
     use std::collections::BTreeMap;
 
@@ -286,7 +287,7 @@ mod tests {
             log.commit(batch).unwrap();
         }
         let listed = Directory::list(&disk).unwrap();
-        let segments = listed.into_iter().filter(|file| file.name.ends_with(".seg"));
+        let segments = listed.into_iter().filter(|file| file.name.strip_suffix(".seg").is_some());
         segments
             .map(|file| {
                 let mut bytes = vec![0; to_usize(file.bytes)];
@@ -304,7 +305,7 @@ mod tests {
         let mut batches = Vec::new();
         for round in 0..60_usize {
             let mut batch = Batch::new();
-            for entry in 0..round % 5 + 1 {
+            for entry in 0..=(round % 5) {
                 batch.append(vec![7; (round * 97 + entry * 31) % 900]);
             }
             if round % 7 == 6 {

@@ -52,8 +52,8 @@ impl Shared {
             broken(published <= tail.position(), what)
         })
         .or_else(|| {
-            let is_tail = view.tail().is_some_and(|last| last.name == tail.segment.name);
-            broken(is_tail && view.ascends(), "INV-3: the bases in the view do not ascend")
+            let ends_with_it = view.tail().is_some_and(|last| last.name == tail.segment.name);
+            broken(ends_with_it && view.ascends(), "INV-3: the bases in the view do not ascend")
         })
         .or_else(|| {
             let what = "INV-5: a frame is past the reach of the checkpoint";
