@@ -45,7 +45,7 @@ impl Metadata {
     /// all; a crash before leaves a temporary file or nothing, and there is no log yet.
     pub(crate) fn create(
         dir: &Dir,
-        checkpoint: Checkpoint,
+        checkpoint: &Checkpoint,
         sync_method: SyncMethod,
     ) -> Result<Self> {
         let (temporary, file) = dir.create(to_u64(METADATA_BYTES), true)?;
@@ -57,7 +57,7 @@ impl Metadata {
             move |source| Error::io(op, temporary, source)
         };
         for _ in 0..2 {
-            let (offset, slot) = metadata.next_slot(&checkpoint)?;
+            let (offset, slot) = metadata.next_slot(checkpoint)?;
             metadata.file.write_at(offset, &*slot).map_err(failed("write"))?;
         }
         if !planted(Bug::SlotsNotSynced) {
@@ -84,9 +84,9 @@ impl Metadata {
 
     /// Writes a checkpoint to both slots, the older one first. On return it is durable twice; a
     /// crash in between leaves at least one slot whole, with this checkpoint or the one before.
-    pub(crate) fn write(&mut self, checkpoint: Checkpoint) -> Result<()> {
+    pub(crate) fn write(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         for _ in 0..if planted(Bug::OneSlotOnly) { 1 } else { 2 } {
-            let (offset, slot) = self.next_slot(&checkpoint)?;
+            let (offset, slot) = self.next_slot(checkpoint)?;
             let bytes = to_u64(SLOT_BYTES);
             let path = || self.dir.join(METADATA);
             if self.sync_method == SyncMethod::Dsync && !planted(Bug::SlotsNotSynced) {

@@ -316,7 +316,7 @@ impl Shared {
         let mut metadata = self.metadata.lock();
         let _alarm = self.alarm();
         if metadata.capture < captured.number {
-            metadata.file.write(captured.checkpoint.clone())?;
+            metadata.file.write(&captured.checkpoint)?;
             metadata.capture = captured.number;
             metadata.sequence = captured.checkpoint.sequence;
             metadata.lazy_version = captured.lazy_version;

@@ -99,7 +99,7 @@ pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
         runs: vec![(FIRST_SEGMENT, FIRST_SEGMENT)],
         cells: std::collections::BTreeMap::new(),
     };
-    let metadata = Metadata::create(&dir, checkpoint.clone(), options.sync_method_in_force())?;
+    let metadata = Metadata::create(&dir, &checkpoint, options.sync_method_in_force())?;
     let parts = finish_create(&dir, options, metadata, checkpoint, started)?;
     Ok(build(dir, options, parts, lock))
 }
@@ -216,7 +216,7 @@ fn finish_create(
     }
     checkpoint.creating = false;
     checkpoint.reach = reach(options, &checkpoint, FRAMES_START);
-    metadata.write(checkpoint.clone())?;
+    metadata.write(&checkpoint)?;
     let mut view = View::new(checkpoint.first, checkpoint.next);
     view.begin(Arc::clone(&tail.segment), Units::default(), &mut Vec::new());
     Ok(Parts {
@@ -289,7 +289,7 @@ fn recover(
         // names them. A crash before this finds the log as this open did.
         dir.sync()?;
     }
-    metadata.write(checkpoint.clone())?;
+    metadata.write(&checkpoint)?;
     let (removed, not_removed) = tidy(dir, options, &observed.files, &checkpoint, &spares, &dead)?;
     let report = RecoveryReport {
         verdict: verdict(dir, decision, &replayed),

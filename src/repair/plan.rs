@@ -257,7 +257,7 @@ impl Work {
         // Makes the new names durable before the slots rely on them.
         dir.sync()?;
         if let Some((metadata, _)) = &mut scene.observed.metadata {
-            metadata.write(self.checkpoint.clone())?;
+            metadata.write(&self.checkpoint)?;
         }
         let files = self.recreate.len() + self.rebuild.len();
         let total = found.segment_bytes.saturating_mul(to_u64(files));

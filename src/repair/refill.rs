@@ -169,7 +169,7 @@ pub(super) fn fill_all(
     let missing = without(wanted, &put_back);
     work.checkpoint.holes = total(&missing);
     let checkpoint = work.checkpoint;
-    let written = write_slots(&mut lookup.scene, checkpoint);
+    let written = write_slots(&mut lookup.scene, &checkpoint);
     if stopped.is_none() {
         written?;
     }
@@ -194,7 +194,7 @@ fn without(ranges: Vec<Range<u64>>, taken: &[Range<u64>]) -> Vec<Range<u64>> {
     left
 }
 
-fn write_slots(scene: &mut Scene, checkpoint: Checkpoint) -> Result<()> {
+fn write_slots(scene: &mut Scene, checkpoint: &Checkpoint) -> Result<()> {
     match &mut scene.observed.metadata {
         Some((metadata, _)) => metadata.write(checkpoint),
         None => Ok(()),
@@ -364,7 +364,7 @@ impl Refill<'_> {
                 self.checkpoint.last_frame = tail.last_frame;
             }
             self.checkpoint.runs = runs(&self.numbers.iter().copied().collect::<Vec<_>>());
-            write_slots(scene, self.checkpoint.clone())?;
+            write_slots(scene, &self.checkpoint)?;
         }
         match poured.files.first() {
             Some(sealed) if !is_tail => sealed.take_place(self.dir)?,

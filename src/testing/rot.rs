@@ -167,7 +167,7 @@ impl Shape {
             unproven = Some((runner.newest_sequence(), before));
         }
         let model = Arc::clone(&runner.model);
-        let count = if cut % 3 == 0 { 1 } else { 3 };
+        let count = if cut.is_multiple_of(3) { 1 } else { 3 };
         let lost = Step::Submit(vec![Change::Append { count, bytes: 200 }]);
         runner.step(&lost).map_err(said)?;
         let torn = Some(Arc::clone(&runner.model));
@@ -386,8 +386,9 @@ pub fn sweep_cut(
             tally.programs += 1;
             let shape = Shape::cut(name, seed, cut)?;
             for (file, bytes) in shape.files() {
-                let (share, turn) = (Share::WHOLE, 0);
-                let mut run = One { shape: &shape, file: &file, bytes: &bytes, share, turn, tally };
+                let whole = Share::WHOLE;
+                let mut run =
+                    One { shape: &shape, file: &file, bytes: &bytes, share: whole, turn: 0, tally };
                 let told = |what| format!("{what}; cut {cut}");
                 run.bits(density).map_err(told)?;
                 run.sectors_zeroed().map_err(told)?;
