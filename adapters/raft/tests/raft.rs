@@ -64,8 +64,8 @@ fn what_the_host_reads_at_the_edges_of_a_compacted_log() {
     let store = node.store();
     assert_eq!((store.first_index().unwrap(), store.last_index().unwrap()), (1, 20));
     assert_eq!(store.term(0).unwrap(), 0);
-    let none = StorageError::SnapshotTemporarilyUnavailable;
-    assert!(is(&store.snapshot(0, 2).unwrap_err(), &none));
+    let no_snapshot = StorageError::SnapshotTemporarilyUnavailable;
+    assert!(is(&store.snapshot(0, 2).unwrap_err(), &no_snapshot));
 
     store.compact(8, b"state at 8".to_vec()).unwrap();
     store.compact(5, b"state at 5".to_vec()).unwrap();
@@ -78,7 +78,7 @@ fn what_the_host_reads_at_the_edges_of_a_compacted_log() {
     assert_eq!(entries(store, 9, 12, None).unwrap(), [9, 10, 11]);
     assert_eq!(entries(store, 9, 12, Some(0)).unwrap(), [9]);
     assert_eq!(store.snapshot(8, 2).unwrap().data, b"state at 8");
-    assert!(is(&store.snapshot(9, 2).unwrap_err(), &none));
+    assert!(is(&store.snapshot(9, 2).unwrap_err(), &no_snapshot));
     let refused = store.compact(21, Vec::new());
     assert!(refused.is_err(), "{refused:?}");
 }
