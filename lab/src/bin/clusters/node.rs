@@ -21,6 +21,7 @@ const ENTRY_BYTES: usize = 3_000;
 
 /// What is proposed: a number that nobody proposes twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "omnipaxos-serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Value(pub(crate) u64);
 
 impl Entry for Value {
