@@ -18,6 +18,8 @@ pub mod groups {}
 pub mod migration {}
 #[doc = include_str!("../docs/OPERATIONS.md")]
 pub mod operations {}
+#[doc = include_str!("../docs/OPTIONS.md")]
+pub mod options {}
 #[doc = include_str!("../docs/RECOVERY.md")]
 pub mod recovery {}
 #[doc = include_str!("../docs/TESTING.md")]

@@ -60,6 +60,9 @@ mod compress;
 mod dir;
 #[cfg(all(doc, not(doctest)))]
 pub mod docs;
+#[cfg(all(doctest, feature = "omnipaxos"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
 pub mod error;
 mod foreign;
 pub mod format;
