@@ -47,6 +47,7 @@ macro_rules! stories {
 const STORIES: &[(&str, fn())] = stories! {
     promises:
         second_handle_is_refused
+        dropped_batch_never_comes_back_in_a_spare
         nothing_goes_where_there_is_no_space
         log_is_never_created_over_another_one
         unchanged_promise_costs_no_call

@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use indelible::format::frame::{Salt, decode_frame, encode_frame};
 use indelible::format::{FrameHeader, Kind};
 use indelible::io::Directory;
-use indelible::io::sim::{Fault, Op, Persistence, Repeat, Rot, SimDisk, Unit};
+use indelible::io::sim::{Fault, Moment, Op, Persistence, Repeat, Rot, SimDisk, Unit};
 use indelible::testing::tap::Tap;
-use indelible::{Batch, Damage, Durability, Error, Log, Options, Verdict, WriteMode};
+use indelible::{Batch, Damage, Durability, Error, Log, Options, Preparation, Verdict, WriteMode};
 
 fn options() -> Options {
     // Written at once, so that a crash may keep what was not synced.
@@ -69,6 +69,65 @@ pub(crate) fn nothing_goes_where_there_is_no_space() {
         disk.set_capacity(None);
         log.append(&[7; 4000]).unwrap();
     }
+}
+
+/// A file that was begun as the next segment lost its name in a power cut and kept its bytes. Named
+/// again as the next segment, it must not bring back the batch that was dropped, whatever becomes of
+/// its new bytes. (Where a spare is zero-filled before it is used, its old bytes are gone anyway.)
+#[test]
+pub(crate) fn dropped_batch_never_comes_back_in_a_spare() {
+    let options = || options().preparation(Preparation::Sparse);
+    let start = || {
+        let disk = SimDisk::new(1);
+        let log = Log::create_in(door(&disk), &options()).unwrap();
+        // The next one of this size needs another segment.
+        log.append(&[1; 1500]).unwrap();
+        log.append(&[1; 1500]).unwrap();
+        log.maintain().unwrap();
+        (disk, log)
+    };
+    let rolls = |disk: &SimDisk, log: &Log, payload: u8, call: u64| {
+        disk.crash_at_call(disk.calls() + call, Moment::Before);
+        let _cut = log.append(&[payload; 1500]);
+        disk.is_down()
+    };
+    let mut cuts = 0;
+    for first in 1..40 {
+        let (disk, log) = start();
+        if !rolls(&disk, &log, 2, first) {
+            break;
+        }
+        drop(log);
+        // Every byte is on the medium, and no name of a segment.
+        let named = |unit: &Unit| matches!(unit, Unit::Link { .. } | Unit::Unlink { .. });
+        let segment = |unit: &Unit| matches!(unit, Unit::Link { name } if name.ends_with(".seg"));
+        let disk = disk.crash_keeping(|unit| !segment(unit));
+        let Ok((log, _)) = Log::open_in(door(&disk), &options()) else { continue };
+        if log.next() != 2 {
+            continue;
+        }
+        drop(log);
+        for second in 1..40 {
+            let disk = disk.crash_copy(Persistence::Everything);
+            let (log, _) = Log::open_in(door(&disk), &options()).unwrap();
+            if !rolls(&disk, &log, 3, second) {
+                break;
+            }
+            drop(log);
+            cuts += 1;
+            // Every name is on the medium, and no byte.
+            let disk = disk.crash_keeping(named);
+            let (log, _) = Log::open_in(door(&disk), &options()).unwrap();
+            for index in 2..log.next() {
+                assert_eq!(
+                    log.entry(index).unwrap(),
+                    [3; 1500],
+                    "after {first} and {second} calls"
+                );
+            }
+        }
+    }
+    assert!(cuts > 20, "{cuts}");
 }
 
 #[test]

@@ -231,6 +231,7 @@ impl Node {
 
 #[cfg(feature = "omnipaxos-unicache")]
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "omnipaxos-serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct NoCache;
 
 #[cfg(feature = "omnipaxos-unicache")]
