@@ -6,6 +6,8 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
+
 use super::shared::Shared;
 use crate::compress::decompress;
 use crate::error::{Error, Result};
@@ -13,7 +15,7 @@ use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::number::to_u64;
 use crate::segment::OFFSET_UNIT;
 use crate::segment::entries::{Entries, OwnedEntries};
-use crate::segment::read::{Located, Piece, copy, lend};
+use crate::segment::read::{Located, Piece, Pieces, copy, lend};
 use crate::stats::add;
 
 impl Shared {
@@ -108,7 +110,7 @@ impl Shared {
         }
     }
 
-    fn find(&self, range: &Range<u64>) -> Result<Vec<Piece>> {
+    fn find(&self, range: &Range<u64>) -> Result<Pieces> {
         let look = || {
             let view = self.view.read();
             view.check(range)?;
@@ -133,8 +135,8 @@ impl Shared {
     }
 
     /// Opens what is not open yet; of the first `bytes` bytes only.
-    fn locate<'a>(&self, pieces: &'a [Piece], bytes: u64) -> Result<Vec<Located<'a>>> {
-        let (mut located, mut left) = (Vec::with_capacity(pieces.len()), bytes);
+    fn locate<'a>(&self, pieces: &'a [Piece], bytes: u64) -> Result<SmallVec<[Located<'a>; 1]>> {
+        let (mut located, mut left) = (SmallVec::with_capacity(pieces.len()), bytes);
         for piece in pieces.iter().filter(|piece| !piece.range.is_empty()) {
             if left == 0 && !located.is_empty() {
                 break;

@@ -12,7 +12,7 @@ use crate::format::number::{to_u64, to_usize};
 use crate::format::slot::RUNS_MAX;
 use crate::segment::Segment;
 use crate::segment::offsets::Units;
-use crate::segment::read::Piece;
+use crate::segment::read::{Piece, Pieces, Places};
 use crate::state::Bounds;
 
 /// How many segments a look at the invariants takes in.
@@ -222,8 +222,8 @@ impl View {
 
     /// The segments that hold `range`, which must be in the log, with the part each holds; nothing
     /// if the offset of an entry in the tail is still unknown.
-    pub(crate) fn pieces(&self, range: &Range<u64>) -> Option<Vec<Piece>> {
-        let mut pieces = Vec::new();
+    pub(crate) fn pieces(&self, range: &Range<u64>) -> Option<Pieces> {
+        let mut pieces = Pieces::new();
         let mut from = range.start;
         let mut at = self.position_of(from);
         while from < range.end
@@ -242,7 +242,7 @@ impl View {
             let units = match units {
                 Some(units) => {
                     let after = nth(part.end).saturating_add(1).min(units.len());
-                    Some(units.get(nth(part.start)..after.max(nth(part.end)))?.to_vec())
+                    Some(Places::from_slice(units.get(nth(part.start)..after.max(nth(part.end)))?))
                 }
                 None => None,
             };

@@ -4,7 +4,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::read::frame_in;
+use smallvec::SmallVec;
+
+use super::read::{Places, frame_in};
 use super::{OFFSET_UNIT, Segment};
 use crate::format::number::{to_u64, to_usize};
 use crate::io::Region;
@@ -22,7 +24,7 @@ use crate::io::Region;
 #[derive(Debug, Clone, Default)]
 pub struct Entries {
     first: u64,
-    pieces: Arc<[Lent]>,
+    pieces: Arc<SmallVec<[Lent; 1]>>,
     len: usize,
 }
 
@@ -35,7 +37,7 @@ pub(super) struct Lent {
     /// Index of the first one.
     pub(super) first: u64,
     /// Their places.
-    pub(super) units: Vec<u32>,
+    pub(super) units: Places,
     /// What those were that are stored compressed; empty if none is.
     pub(super) plain: Vec<OnceLock<Vec<u8>>>,
 }
@@ -61,9 +63,9 @@ impl Lent {
 }
 
 impl Entries {
-    pub(super) fn new(first: u64, pieces: Vec<Lent>) -> Self {
+    pub(super) fn new(first: u64, pieces: SmallVec<[Lent; 1]>) -> Self {
         let len = pieces.iter().map(|piece| piece.units.len()).sum();
-        Self { first, pieces: pieces.into(), len }
+        Self { first, pieces: Arc::new(pieces), len }
     }
 
     /// How many entries there are.

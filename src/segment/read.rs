@@ -11,10 +11,11 @@
 //! has brought back from the medium in between looks as if it had never been gone; to copy is to be
 //! sure.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+
+use smallvec::SmallVec;
 
 use super::entries::{Entries, Lent, OwnedEntries};
 use super::{FRAMES_START, OFFSET_UNIT, Opened, Segment};
@@ -35,13 +36,19 @@ const PAGE: u64 = 4096;
 /// between them, or none that counts.
 const GAP_BYTES: u64 = 64 * 1024;
 
+/// The pieces of a range. Most ranges are within one segment, and then nothing is allocated.
+pub(crate) type Pieces = SmallVec<[Piece; 1]>;
+
+/// Places of entries, in units: of up to three entries without an allocation, and of the one after.
+pub(crate) type Places = SmallVec<[u32; 4]>;
+
 /// A run of entries in one segment, as the view has it.
 #[derive(Debug)]
 pub(crate) struct Piece {
     pub(crate) segment: Arc<Segment>,
     /// Places in units, of the tail and of segments whose footer may not be durable; others have a
     /// table. The one after the last entry as well, if there is one.
-    pub(crate) units: Option<Vec<u32>>,
+    pub(crate) units: Option<Places>,
     pub(crate) range: Range<u64>,
     /// End of the entries that count in the segment.
     pub(crate) live_end: u64,
@@ -56,12 +63,12 @@ pub(crate) struct Located<'a> {
     opened: Arc<Opened>,
     /// The segment had to be opened, or its table to be read.
     pub(crate) is_new: bool,
-    units: Cow<'a, [u32]>,
+    units: Places,
     /// Where the last frame ends, or what follows it.
     after: u64,
     /// Where the frames can be read to: what is behind it was not handed to the file.
     end: u64,
-    runs: Vec<Run>,
+    runs: SmallVec<[Run; 1]>,
 }
 
 /// Entries that are read together.
@@ -104,7 +111,7 @@ impl Piece {
     pub(crate) fn locate(&self) -> Result<Located<'_>> {
         let (opened, mut is_new) = self.segment.open(&self.range)?;
         let units = if let Some(units) = &self.units {
-            Cow::Borrowed(units.as_slice())
+            Places::from_slice(units)
         } else {
             is_new |= self.segment.look_up(&opened, self.live_end)?;
             if let Some(after) = &self.after {
@@ -113,7 +120,7 @@ impl Piece {
             let nth = |index: u64| index.checked_sub(self.segment.name.base);
             // One more, to know where the last one ends.
             let wanted = self.range.start..self.range.end.saturating_add(1);
-            Cow::Owned(wanted.map_while(|index| opened.unit(nth(index)?)).collect())
+            wanted.map_while(|index| opened.unit(nth(index)?)).collect()
         };
         if units.len() < self.len() {
             return Err(self.unknown(&opened));
@@ -123,7 +130,7 @@ impl Piece {
         let after = units.get(self.len()).map(|unit| u64::from(*unit) * OFFSET_UNIT);
         let after = after.or_else(|| opened.data_end()).unwrap_or(end).min(end);
         let mut located =
-            Located { piece: self, opened, is_new, units, after, end, runs: Vec::new() };
+            Located { piece: self, opened, is_new, units, after, end, runs: SmallVec::new() };
         located.cut(self.len());
         Ok(located)
     }
@@ -185,10 +192,7 @@ impl Located<'_> {
         if let Some(after) = self.units.get(len) {
             self.after = u64::from(*after) * OFFSET_UNIT;
         }
-        match &mut self.units {
-            Cow::Borrowed(units) => *units = units.get(..len).unwrap_or(units),
-            Cow::Owned(units) => units.truncate(len),
-        }
+        self.units.truncate(len);
         self.runs.clear();
         let offsets = || self.units.iter().map(|unit| u64::from(*unit) * OFFSET_UNIT);
         let Some(mut first) = offsets().next() else { return };
@@ -262,7 +266,7 @@ impl Located<'_> {
             plain.resize_with(len, OnceLock::new);
         }
         let segment = Arc::clone(self.segment());
-        let (first, mut units) = (self.piece.range.start, self.units.into_owned());
+        let (first, mut units) = (self.piece.range.start, self.units);
         units.truncate(len);
         Ok(Lent { _segment: segment, region, first, units, plain })
     }
@@ -419,8 +423,12 @@ impl Located<'_> {
 
 /// Lends the entries of all pieces, the first of which is `first`. Of compressed ones it lends as many
 /// as come to no more than `plain_max` bytes, and at least one.
-pub(crate) fn lend(first: u64, located: Vec<Located<'_>>, plain_max: u64) -> Result<Entries> {
-    let mut lent = Vec::with_capacity(located.len());
+pub(crate) fn lend(
+    first: u64,
+    located: SmallVec<[Located<'_>; 1]>,
+    plain_max: u64,
+) -> Result<Entries> {
+    let mut lent = SmallVec::with_capacity(located.len());
     for piece in located {
         let wanted = piece.len();
         let piece = piece.lend(plain_max)?;
@@ -436,7 +444,7 @@ pub(crate) fn lend(first: u64, located: Vec<Located<'_>>, plain_max: u64) -> Res
 /// Copies the entries of all pieces, the first of which is `first`; of compressed ones as [`lend`].
 pub(crate) fn copy(
     first: u64,
-    mut located: Vec<Located<'_>>,
+    mut located: SmallVec<[Located<'_>; 1]>,
     mut plain_max: u64,
 ) -> Result<OwnedEntries> {
     located.iter_mut().try_for_each(Located::measure)?;
