@@ -13,9 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
-#[cfg(not(feature = "lz4"))]
-use indelible::Error;
-use indelible::{Batch, Log, Options, Verdict};
+use indelible::{Batch, Error, Log, Options, Verdict};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
@@ -170,7 +168,7 @@ fn check_rare(name: &str, log: &Log, verdict: &Verdict, expected: std::ops::Rang
     for index in expected {
         match log.entry(index) {
             Ok(bytes) => assert!(bytes.starts_with(&long(index)[..20]), "{name}: {index}"),
-            Err(indelible::Error::Hole { .. }) => assert_eq!((name, index), ("holes", 30)),
+            Err(Error::Hole { .. }) => assert_eq!((name, index), ("holes", 30)),
             Err(error) => panic!("{name}: {error}"),
         }
     }
