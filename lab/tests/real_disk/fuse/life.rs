@@ -239,7 +239,10 @@ impl Life {
 
     /// Whether an error is none of this process's own making.
     fn collects(&mut self, trouble: &Trouble) -> bool {
-        let interrupted = self.interrupted && trouble.text().contains("(os error 4)");
+        // A write that was cut off with its process is told as it was, or, where a mapping only has
+        // a flag for it, as `EIO`.
+        let cut_off = ["(os error 4)", "(os error 5)"].iter().any(|it| trouble.text().contains(it));
+        let interrupted = self.interrupted && cut_off;
         let collects = trouble.kind() == "Io" && (self.uneasy || interrupted);
         self.collected += u64::from(collects);
         collects
