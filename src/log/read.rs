@@ -14,21 +14,19 @@ use crate::error::{Error, Result};
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::number::to_u64;
 use crate::segment::OFFSET_UNIT;
-use crate::segment::entries::{Entries, OwnedEntries};
-use crate::segment::read::{Located, Piece, Pieces, copy, lend};
+use crate::segment::entries::{Entries, Lents, OwnedEntries};
+use crate::segment::read::{Located, Piece, Pieces, copy};
 use crate::stats::add;
 
 impl Shared {
     /// The entries of a range, lent.
     pub(crate) fn read(&self, range: &Range<u64>) -> Result<Entries> {
-        let all = u64::MAX;
-        self.with_pieces(range, |pieces| lend(range.start, self.locate(pieces, all)?, all))
+        self.with_pieces(range, |pieces| self.lend_pieces(pieces, range.start, u64::MAX))
     }
 
     /// The entries of a range, copied.
     pub(crate) fn read_owned(&self, range: &Range<u64>) -> Result<OwnedEntries> {
-        let all = u64::MAX;
-        self.with_pieces(range, |pieces| copy(range.start, self.locate(pieces, all)?, all))
+        self.with_pieces(range, |pieces| self.copy_pieces(pieces, range.start, u64::MAX))
     }
 
     /// The first entries of a range, lent: as many as come to no more than so many bytes with their
@@ -37,13 +35,13 @@ impl Shared {
         self.dir.not_forked()?;
         self.view.read().check(range)?;
         let part = at_most(range, bytes);
-        self.with_pieces(&part, |pieces| lend(part.start, self.locate(pieces, bytes)?, bytes))
+        self.with_pieces(&part, |pieces| self.lend_pieces(pieces, part.start, bytes))
     }
 
     /// As [`Self::read_within`], copied.
     pub(crate) fn read_owned_within(&self, range: &Range<u64>, bytes: u64) -> Result<OwnedEntries> {
         let part = at_most(range, bytes);
-        self.with_pieces(&part, |pieces| copy(part.start, self.locate(pieces, bytes)?, bytes))
+        self.with_pieces(&part, |pieces| self.copy_pieces(pieces, part.start, bytes))
     }
 
     /// One entry, copied: out of memory if it is among the newest.
@@ -134,11 +132,35 @@ impl Shared {
         Ok(())
     }
 
-    /// Opens what is not open yet; of the first `bytes` bytes only.
-    fn locate<'a>(&self, pieces: &'a [Piece], bytes: u64) -> Result<SmallVec<[Located<'a>; 1]>> {
-        let (mut located, mut left) = (SmallVec::with_capacity(pieces.len()), bytes);
+    /// Lends the entries of all pieces, the first of which is `first`: as many as come to no more than
+    /// so many bytes, and at least one.
+    fn lend_pieces(&self, pieces: &[Piece], first: u64, bytes: u64) -> Result<Entries> {
+        let mut lent = Lents::new();
+        self.locate(pieces, bytes, |piece| piece.lend(&mut lent, bytes))?;
+        Ok(Entries::new(first, lent))
+    }
+
+    /// The same, copied.
+    fn copy_pieces(&self, pieces: &[Piece], first: u64, bytes: u64) -> Result<OwnedEntries> {
+        let mut located = SmallVec::with_capacity(pieces.len());
+        self.locate(pieces, bytes, |piece| {
+            located.push(piece);
+            Ok(true)
+        })?;
+        copy(first, located, bytes)
+    }
+
+    /// Opens what is not open yet, of the first `bytes` bytes only, and has it taken piece by piece
+    /// for as long as `take` wants more.
+    fn locate<'a>(
+        &self,
+        pieces: &'a [Piece],
+        bytes: u64,
+        mut take: impl FnMut(Located<'a>) -> Result<bool>,
+    ) -> Result<()> {
+        let (mut left, mut is_first) = (bytes, true);
         for piece in pieces.iter().filter(|piece| !piece.range.is_empty()) {
-            if left == 0 && !located.is_empty() {
+            if left == 0 && !is_first {
                 break;
             }
             let mut piece = piece.locate()?;
@@ -149,16 +171,16 @@ impl Shared {
             let wanted = piece.len();
             piece.fit(left);
             let cut = piece.len() < wanted;
-            if piece.span() > left && !located.is_empty() {
+            if piece.span() > left && !is_first {
                 break;
             }
             left = left.saturating_sub(piece.span());
-            located.push(piece);
-            if cut {
+            is_first = false;
+            if !take(piece)? || cut {
                 break;
             }
         }
-        Ok(located)
+        Ok(())
     }
 }
 

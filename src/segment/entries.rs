@@ -24,13 +24,16 @@ use crate::io::Region;
 #[derive(Debug, Clone, Default)]
 pub struct Entries {
     first: u64,
-    pieces: Arc<SmallVec<[Lent; 1]>>,
+    pieces: Arc<Lents>,
     len: usize,
 }
 
+/// What is lent, piece by piece. Mostly it is one.
+pub(crate) type Lents = SmallVec<[Lent; 1]>;
+
 /// A run of entries in one segment, checked.
 #[derive(Debug)]
-pub(super) struct Lent {
+pub(crate) struct Lent {
     /// Keeps the file from being used again.
     pub(super) _segment: Arc<Segment>,
     pub(super) region: Region,
@@ -63,7 +66,7 @@ impl Lent {
 }
 
 impl Entries {
-    pub(super) fn new(first: u64, pieces: SmallVec<[Lent; 1]>) -> Self {
+    pub(crate) fn new(first: u64, pieces: Lents) -> Self {
         let len = pieces.iter().map(|piece| piece.units.len()).sum();
         Self { first, pieces: Arc::new(pieces), len }
     }

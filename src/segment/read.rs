@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
 
-use super::entries::{Entries, Lent, OwnedEntries};
+use super::entries::{Lent, Lents, OwnedEntries};
 use super::{FRAMES_START, OFFSET_UNIT, Opened, Segment};
 use crate::compress::{decompress, plain_length};
 use crate::error::{Damage, Error, Result};
@@ -241,8 +241,8 @@ impl Located<'_> {
     }
 
     /// Lends the entries, all of them checked; of compressed ones only as many as come to no more than
-    /// `plain_max` bytes, and at least one.
-    fn lend(self, plain_max: u64) -> Result<Lent> {
+    /// `plain_max` bytes, and at least one. Returns whether all of them are lent.
+    pub(crate) fn lend(self, lent: &mut Lents, plain_max: u64) -> Result<bool> {
         let region = self.piece.segment.region(&self.opened)?.clone();
         let mut was_there = true;
         for run in &self.runs {
@@ -265,10 +265,12 @@ impl Located<'_> {
             len = self.fitting(&region, plain_max);
             plain.resize_with(len, OnceLock::new);
         }
-        let segment = Arc::clone(self.segment());
-        let (first, mut units) = (self.piece.range.start, self.units);
+        let all = len == self.len();
+        let (segment, first) = (Arc::clone(self.segment()), self.piece.range.start);
+        let mut units = self.units;
         units.truncate(len);
-        Ok(Lent { _segment: segment, region, first, units, plain })
+        lent.push(Lent { _segment: segment, region, first, units, plain });
+        Ok(all)
     }
 
     /// How many entries come to no more than so many bytes when they are looked at; at least one.
@@ -421,27 +423,8 @@ impl Located<'_> {
     }
 }
 
-/// Lends the entries of all pieces, the first of which is `first`. Of compressed ones it lends as many
-/// as come to no more than `plain_max` bytes, and at least one.
-pub(crate) fn lend(
-    first: u64,
-    located: SmallVec<[Located<'_>; 1]>,
-    plain_max: u64,
-) -> Result<Entries> {
-    let mut lent = SmallVec::with_capacity(located.len());
-    for piece in located {
-        let wanted = piece.len();
-        let piece = piece.lend(plain_max)?;
-        let all = piece.units.len() == wanted;
-        lent.push(piece);
-        if !all {
-            break;
-        }
-    }
-    Ok(Entries::new(first, lent))
-}
-
-/// Copies the entries of all pieces, the first of which is `first`; of compressed ones as [`lend`].
+/// Copies the entries of all pieces, the first of which is `first`; of compressed ones as
+/// [`Located::lend`].
 pub(crate) fn copy(
     first: u64,
     mut located: SmallVec<[Located<'_>; 1]>,
