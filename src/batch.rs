@@ -70,7 +70,7 @@ impl<'a> Batch<'a> {
 
     /// Drops every entry from index `to` on; the next entry gets that index.
     ///
-    /// `to` equal to the end does nothing; beyond the end the commit answers
+    /// `to` equal to the end does nothing; beyond the end the commit returns
     /// [`BeyondEnd`](crate::Error::BeyondEnd), before the first entry
     /// [`Trimmed`](crate::Error::Trimmed).
     pub fn truncate(&mut self, to: u64) -> &mut Self {
@@ -79,7 +79,7 @@ impl<'a> Batch<'a> {
 
     /// Drops every entry before index `to`, which becomes the first one.
     ///
-    /// `to` at or before the first entry does nothing; beyond the end the commit answers
+    /// `to` at or before the first entry does nothing; beyond the end the commit returns
     /// [`BeyondEnd`](crate::Error::BeyondEnd): use [`Self::reset`] to jump there.
     pub fn trim(&mut self, to: u64) -> &mut Self {
         self.push(Record::Trim(to))

@@ -10,8 +10,8 @@
 //! # let path = directory.path().join("node-1");
 //! use indelible::{Batch, Log, Options};
 //!
-//! let (log, report) = Log::open_or_create(&path, &Options::new())?;
-//! println!("{:?}", report.verdict);
+//! let log = Log::create(&path, &Options::new())?; // once, when the node is new
+//! // let (log, report) = Log::open(&path, &Options::new())?; // ever after
 //!
 //! let mut batch = Batch::new();
 //! batch.set("promise", b"ballot 7").append(b"x = 1").append(b"y = 2");

@@ -109,7 +109,7 @@ pub enum SyncMethod {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 #[non_exhaustive]
 pub enum Witness {
-    /// In the block behind the frames, which costs next to nothing. The frames of the next sync may
+    /// In the block after the frames, which costs next to nothing. The frames of the next sync may
     /// go over it: a power cut in that sync together with a bad block in front of it can take what
     /// they prove, if what was put over it has no frame header.
     #[default]
@@ -250,7 +250,7 @@ impl Options {
     }
 
     /// Most segments the log may have at one time, 2 to [`SEGMENTS_MAX`]. A commit that would need
-    /// more answers [`Error::TooLarge`] and changes nothing.
+    /// more returns [`Error::TooLarge`] and changes nothing.
     #[must_use]
     pub fn segments_max(mut self, count: u64) -> Self {
         self.segments_max = count;

@@ -158,7 +158,7 @@ impl Group {
         }
     }
 
-    /// Counts a thread at the gate of the sync in flight, or of the next one, and answers where it
+    /// Counts a thread at the gate of the sync in flight, or of the next one, and returns where it
     /// has to wait.
     fn queue(&self, state: &mut GroupState, covered: bool) -> (&Gate, u32) {
         let [even, odd] = &self.gates;
@@ -236,7 +236,7 @@ impl Group {
         }
     }
 
-    /// Registers a callback. Answers whether it has to wait for a sync; otherwise it is due, with
+    /// Registers a callback. Returns whether it has to wait for a sync; otherwise it is due, with
     /// what `health` says unless its batch is durable.
     pub(crate) fn register(
         &self,

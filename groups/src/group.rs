@@ -25,7 +25,7 @@ const ITER_ENTRIES: u64 = 256;
 /// A handle of one group. Clones are handles of the same group, and keep its log open.
 ///
 /// Indexes are `u64` and ranges half-open. A new group starts at index 0. Calls on a group that was
-/// removed answer [`Error::InvalidArgument`]; its bounds are where they were.
+/// removed return [`Error::InvalidArgument`]; its bounds are where they were.
 #[derive(Debug, Clone)]
 pub struct Group {
     inner: Arc<Inner>,

@@ -126,7 +126,7 @@ impl Groups {
         self.group(id)
     }
 
-    /// Drops a group and all that it holds. Handles of it go on answering that it does not exist.
+    /// Drops a group and all that it holds. Handles of it go on saying that it does not exist.
     ///
     /// # Errors
     ///

@@ -77,7 +77,7 @@ pub fn entries(path: impl AsRef<Path>) -> Result<Entries> {
     Entries::new(Dir::read_only(Arc::new(os_door(path)?), path))
 }
 
-/// Every live entry of a log behind any I/O door.
+/// Every live entry of a log through any I/O door.
 ///
 /// # Errors
 /// As [`entries`].

@@ -79,7 +79,7 @@ pub fn frames(path: impl AsRef<Path>) -> Result<Frames> {
     Frames::new(Dir::read_only(Arc::new(os_door(path)?), path))
 }
 
-/// Every frame of a log behind any I/O door.
+/// Every frame of a log through any I/O door.
 ///
 /// # Errors
 /// As [`frames`].

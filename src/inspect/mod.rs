@@ -92,7 +92,7 @@ pub struct SlotSeen {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Answer `Missing`.
+    /// Return `Missing`.
     NoLog,
     /// Finish a `create` that was cut short.
     FinishesCreate,
@@ -227,7 +227,7 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
     look(&Dir::read_only(Arc::new(door), path), locked)
 }
 
-/// Looks at a log behind any I/O door.
+/// Looks at a log through any I/O door.
 ///
 /// # Errors
 /// As [`inspect`].

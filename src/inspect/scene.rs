@@ -160,7 +160,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Puts a name in the place of segments that are not there, and returns with their numbers how
+    /// Puts a name in the place of segments that are not there, and says by their numbers how
     /// far the segment before is certain. The header of the one after states the base of a single
     /// one. Else which entries they had is not known: a truncation may have led into them, and only
     /// the first entry before cannot have been replaced by it.

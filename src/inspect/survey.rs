@@ -477,7 +477,7 @@ impl Offsets {
         }
     }
 
-    /// Lost records at the very end may have replaced as many entries before `live_end`. Answers
+    /// Lost records at the very end may have replaced as many entries before `live_end`. Returns
     /// also from which entry on the frames are in doubt, and the frame that makes them so.
     fn finish(mut self, live_end: u64) -> (Vec<u32>, Option<(u64, u64)>) {
         if self.doubt > 0 {

@@ -159,7 +159,7 @@ pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(Progress)) -> Res
     run(&Dir::read_only(Arc::new(door), path), locked, progress)
 }
 
-/// Verifies a log behind any I/O door.
+/// Verifies a log through any I/O door.
 ///
 /// # Errors
 /// As [`verify`].

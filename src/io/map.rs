@@ -211,7 +211,7 @@ impl Region {
         self.populate(range, false)
     }
 
-    /// Whether every page of a range is in memory, so that touching it needs no device. Answers no
+    /// Whether every page of a range is in memory, so that touching it needs no device. Returns no
     /// where that cannot be told. Linux tells those who may write to the file, as a log may; to
     /// others it says yes.
     #[cfg(target_os = "linux")]

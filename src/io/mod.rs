@@ -109,7 +109,7 @@ pub trait Lock: Debug + Send + Sync {}
 /// One directory of files: the first half of the door.
 ///
 /// # Errors
-/// Every method answers with what the system below says: `NotFound` for a missing name,
+/// Every method returns what the system below says: `NotFound` for a missing name,
 /// `InvalidInput` for a name that is no plain file name, `StorageFull`, or whatever went wrong.
 #[expect(clippy::missing_errors_doc, reason = "said once, for all methods")]
 pub trait Directory: Debug + Send + Sync {
@@ -150,7 +150,7 @@ pub trait Directory: Debug + Send + Sync {
 /// One open file: the second half of the door. Offsets and lengths are in bytes.
 ///
 /// # Errors
-/// Every method answers with what the system below says: `UnexpectedEof` past the end of the file,
+/// Every method returns what the system below says: `UnexpectedEof` past the end of the file,
 /// `PermissionDenied` for a change through [`Access::Read`], `StorageFull`, or whatever went wrong.
 #[expect(clippy::missing_errors_doc, reason = "said once, for all methods")]
 pub trait File: Debug + Send + Sync {

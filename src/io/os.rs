@@ -537,7 +537,7 @@ fn disbelieve_cache(file: &OsHandle, range: Range<u64>) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Asks the cache to drop a range, which starts at a page, and answers which of its pages it kept.
+/// Asks the cache to drop a range, which starts at a page, and returns which of its pages it kept.
 #[cfg(target_os = "linux")]
 fn drop_cache(file: &OsHandle, range: Range<u64>) -> io::Result<Vec<bool>> {
     let len = usize::try_from(range.end - range.start).map_err(|_| io::ErrorKind::OutOfMemory)?;

@@ -99,7 +99,7 @@ impl Log {
         self.shared().backup(&Dir::new(Arc::new(door), to), &Links { from: None, to: None })
     }
 
-    /// Makes a copy behind any I/O door; every file is copied.
+    /// Makes a copy through any I/O door; every file is copied.
     ///
     /// # Errors
     /// As [`Self::backup`].

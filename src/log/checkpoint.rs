@@ -130,7 +130,7 @@ impl Shared {
         led
     }
 
-    /// Carries out one sync. Answers the checkpoint that came with it, to be settled outside the
+    /// Carries out one sync. Returns the checkpoint that came with it, to be settled outside the
     /// turn so that the next sync need not wait for it. Whoever calls this calls back those whose
     /// batch is decided, when it holds no lock.
     fn lead(&self, turn: Turn<'_>, want: Option<Want>) -> Result<Option<Captured>> {

@@ -152,7 +152,7 @@ impl Log {
         Self::create_in(Arc::new(MemDirectory::new()), &options.volatile())
     }
 
-    /// Creates a log behind any I/O door.
+    /// Creates a log through any I/O door.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl Log {
         Self::start(open::create(Dir::new(directory, ""), options)?)
     }
 
-    /// Opens a log behind any I/O door.
+    /// Opens a log through any I/O door.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ impl Log {
         Self::start_reported(open::open(Dir::new(directory, ""), options)?)
     }
 
-    /// Opens or creates a log behind any I/O door.
+    /// Opens or creates a log through any I/O door.
     ///
     /// # Errors
     ///
@@ -514,7 +514,7 @@ impl Log {
     }
 
     /// Closes the log: everything written becomes durable, a checkpoint says so, the directory is
-    /// unlocked. Every handle answers [`Error::Closed`] afterwards. Closing again answers what the
+    /// unlocked. Every handle returns [`Error::Closed`] afterwards. Closing again returns what the
     /// first close did.
     ///
     /// # Errors

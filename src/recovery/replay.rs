@@ -386,7 +386,7 @@ fn follows(found: &Found<'_>, sequence: u64, open_batch: bool) -> bool {
         && (found.header.is_first() != open_batch || planted(Bug::FirstFrameNotNeeded))
 }
 
-/// Applies the frames of one segment up to its end. Answers how many entries were new.
+/// Applies the frames of one segment up to its end. Returns how many entries were new.
 fn second_pass(dir: &Dir, link: &mut Link, state: &mut State) -> Result<u64> {
     let bytes = match link.bytes.take() {
         Some(bytes) => bytes,

@@ -83,19 +83,19 @@ pub(crate) struct Facts {
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Answer `Missing`: there never was a log here.
+    /// Return `Missing`: there never was a log here.
     NoLog,
-    /// Answer `Damaged`: the metadata file is gone or unreadable.
+    /// Return `Damaged`: the metadata file is gone or unreadable.
     RefuseMetadata,
-    /// Answer `UnsupportedVersion` or `UnsupportedFeature`.
+    /// Return `UnsupportedVersion` or `UnsupportedFeature`.
     RefuseVersion,
-    /// Answer `Damaged`: a segment is gone, or is not what its name says.
+    /// Return `Damaged`: a segment is gone, or is not what its name says.
     RefuseSegment,
-    /// Answer `Damaged`: the metadata file is older than the log.
+    /// Return `Damaged`: the metadata file is older than the log.
     RefuseOlder,
-    /// Answer `Damaged`: the tail is not what was acknowledged.
+    /// Return `Damaged`: the tail is not what was acknowledged.
     RefuseTail,
-    /// Answer `Damaged`: a side file is gone.
+    /// Return `Damaged`: a side file is gone.
     RefuseSideFile,
     /// Create the first segment: nothing was ever acknowledged.
     FinishCreate,

@@ -79,7 +79,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// What an open answers, where it answers an error.
+    /// What an open returns, where it returns an error.
     pub fn error(&self) -> Option<&Error> {
         match self {
             Self::Checkpoint(error)
@@ -248,7 +248,7 @@ pub fn plan_with(path: impl AsRef<Path>, progress: &mut dyn FnMut(Progress)) -> 
     plan_of(&Dir::read_only(Arc::new(os_door(path)?), path), progress)
 }
 
-/// What a repair of a log behind any I/O door would do and lose.
+/// What a repair of a log through any I/O door would do and lose.
 ///
 /// # Errors
 /// As [`plan`].
@@ -271,7 +271,7 @@ pub fn apply(path: impl AsRef<Path>) -> Result<(Plan, Option<PathBuf>)> {
     Repair::prepare(path, &mut |_| ())?.carry_out(&mut |_| ())
 }
 
-/// Repairs a log behind any I/O door, and keeps copies behind another one, in an empty directory.
+/// Repairs a log through any I/O door, and keeps copies through another one, in an empty directory.
 ///
 /// # Errors
 /// As [`apply`].

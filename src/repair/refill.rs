@@ -107,7 +107,7 @@ pub fn refill(
     fill_all(&Dir::new(Arc::new(os_door(path)?), path), entry, &mut |_| ())
 }
 
-/// Puts missing entries back into a log behind any I/O door.
+/// Puts missing entries back into a log through any I/O door.
 ///
 /// # Errors
 /// As [`refill`].

@@ -81,7 +81,7 @@ impl Units {
         self.is_complete().then_some(&self.known)
     }
 
-    /// Takes in the offsets that were unknown, of which `found` may have more. Answers whether they
+    /// Takes in the offsets that were unknown, of which `found` may have more. Returns whether they
     /// are all there.
     pub(crate) fn learn(&mut self, found: &Self) -> bool {
         if planted(Bug::UnreadableFrameEndsTheLook) {

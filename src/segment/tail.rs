@@ -199,7 +199,7 @@ impl Tail {
         publish(&self.segment, self.handed);
     }
 
-    /// Writes the offset table and the footer. Answers the range they take. Nothing of this is
+    /// Writes the offset table and the footer. Returns the range they take. Nothing of this is
     /// durable before the sync of the batch that rolled.
     pub(crate) fn seal(&self, units: &[u32], next_sequence: u64) -> Result<Range<u64>> {
         self.space.seal();
@@ -255,7 +255,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Hands the frames over and lets readers see them, and `witness` behind them. Answers the
+    /// Hands the frames over and lets readers see them, and `witness` behind them. Returns the
     /// buffer, empty, and how it went: on an error any part of the frames may be in the file. With
     /// `through` they are durable on return, else nothing is yet.
     pub(crate) fn hand_over(

@@ -1,6 +1,6 @@
 //! What a crash may leave: the oracle.
 //!
-//! Owns: the states that a recovery may answer with: the one that was last acknowledged, and each
+//! Owns: the states that a recovery may return: the one that was last acknowledged, and each
 //! one that was submitted or set lazily since, in order. Does not own: how they come about (`run`).
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::log::Log;
 use crate::options::Options;
 use crate::recovery::{RecoveryReport, Verdict};
 
-/// What a recovery may answer with.
+/// What a recovery may return.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Expected {
     /// Whether the creation was acknowledged.

@@ -2,7 +2,7 @@
 //!
 //! Owns: which faults, and what must hold afterwards: nothing is acknowledged that is not durable;
 //! a failure poisons the log or is typed and changes nothing; what was durable stays readable; and
-//! a reopen answers with what was acknowledged, also when the page cache says more.
+//! a reopen returns what was acknowledged, also when the page cache says more.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -81,7 +81,7 @@ impl Model {
     /// How `log` differs from the model, in words; nothing if it does not.
     ///
     /// # Errors
-    /// What the log answers when it is read.
+    /// What the log returns when it is read.
     pub fn difference(&self, log: &Log) -> Result<Option<String>> {
         let (first, next) = (log.first(), log.next());
         if (first, next) != (self.first, self.next()) {

@@ -2,7 +2,7 @@
 //! disk, held against the model. For fuzzers, and for tests that draw the bytes from a seed.
 //!
 //! Owns: how bytes become a program with its mishaps. Does not own: the model and the oracle
-//! (`model`, `run`), which know at every moment what a recovery may answer with.
+//! (`model`, `run`), which know at every moment what a recovery may return.
 //!
 //! The first byte chooses the options. Then each byte chooses a step, and the bytes behind it are
 //! its numbers; where the input ends, zeros follow. Mishaps: a power cut that keeps any part of what

@@ -34,7 +34,7 @@ const READ_EVERY: usize = 3;
 pub(super) enum Stop {
     /// A promise was broken.
     Violation(String),
-    /// The log answered with an error that ends its life, as after a fault it should.
+    /// The log returned an error that ends its life, as after a fault it should.
     Failed(Error),
 }
 

@@ -8,7 +8,7 @@ use omnipaxos::storage::Entry;
 use crate::codec::CodecError;
 use crate::error::Error;
 
-/// What [`LogStorage`](super::LogStorage) answers through the trait, boxed as its host asks.
+/// What [`LogStorage`](super::LogStorage) returns through the trait, boxed as its host asks.
 ///
 /// After any of these nothing was applied, neither in memory nor on disk, with one exception: after
 /// an I/O failure the log is poisoned, and only a reopen tells how far its last write got.
@@ -88,7 +88,7 @@ pub enum StorageError {
         /// How many it gave.
         got: u64,
     },
-    /// A source of a migration answered with an error.
+    /// A source of a migration returned an error.
     #[error("the source cannot be read: {reason}")]
     Source {
         /// What it said. Upstream's errors cannot be kept: they may not leave their thread.

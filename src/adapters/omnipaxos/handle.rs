@@ -92,7 +92,7 @@ impl<S: Store> StorageHandle<S> {
     }
 
     /// Syncs and closes the log and lets its directory go; a store that others share is only
-    /// synced. Any later call of the storage answers
+    /// synced. Any later call of the storage returns
     /// [`Error::Closed`](crate::Error::Closed), and OmniPaxos panics on it: drop it first, or stop
     /// calling it.
     ///

@@ -1,5 +1,5 @@
 //! The state of OmniPaxos beside its entries: which cells hold it, how it is read at open, and the
-//! small mirror that answers the getters.
+//! small mirror that the getters read.
 //!
 //! | cell | value |
 //! |---|---|
@@ -34,7 +34,7 @@ pub(super) const SNAPSHOT: &str = "snapshot";
 
 const FORMAT_VERSION: u32 = 1;
 
-/// What the getters answer from. Entries, stop sign and snapshot are read from the log.
+/// What the getters read. Entries, stop sign and snapshot are read from the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct State {
     pub(super) promise: Option<Ballot>,

@@ -90,7 +90,7 @@ impl SimDisk {
         self.crash_with(Persistence::Mask(kept.fold(0, |mask, (at, _)| mask | 1 << at)))
     }
 
-    /// As [`Self::crash_with`], with every decision taken by `choose`, which answers with a number
+    /// As [`Self::crash_with`], with every decision taken by `choose`, which returns a number
     /// below its argument: for fuzzers and property tests. 0 is always the older state. It must
     /// not use this disk.
     #[must_use = "the disk after the crash is another one"]
@@ -385,7 +385,7 @@ impl Directory for SimDisk {
         true
     }
 
-    /// Answers even when the machine is down: nothing about it can be learnt or changed this way.
+    /// Returns even when the machine is down: nothing about it can be learnt or changed this way.
     fn random(&self) -> u64 {
         self.machine.lock().rng.next()
     }

@@ -67,7 +67,7 @@ pub enum Fault {
     /// its sectors on the medium, a directory sync some of its names; a creation, rename or
     /// removal was done although it says it was not.
     IoPartial,
-    /// As [`Fault::Io`]; from then on every call that changes anything answers `EROFS`.
+    /// As [`Fault::Io`]; from then on every call that changes anything returns `EROFS`.
     ReadOnly,
     /// `ENOSPC`: a write stored some of its bytes; a sync is as with [`Fault::Io`]. Calls that need
     /// no space are spared.
@@ -254,7 +254,7 @@ impl Fault {
     }
 }
 
-/// What every call answers once the machine has stopped.
+/// What every call returns once the machine has stopped.
 pub(super) fn down() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the simulated machine is down")
 }
