@@ -57,8 +57,7 @@ impl Shared {
         if plan.is_plain(load) {
             self.write_entries(writer, &mut writing, load)?;
         } else {
-            let touched = std::mem::take(&mut plan.touched);
-            let mut walk = Plan::start(&writer.state, self.place(writer), touched);
+            let mut walk = plan.again(&writer.state, self.place(writer), load);
             let mut nth = 0;
             while let Some((name, value)) = writer.lazy.nth(nth) {
                 nth += 1;
@@ -121,7 +120,9 @@ impl Shared {
             self.flush(writer)?;
             self.roll(writer, writing, base)?;
         }
-        let body = body.ok_or(Error::Internal { what: "a frame without a record" })?;
+        let Some(body) = body else {
+            return Err(Error::Internal { what: "a frame without a record" });
+        };
         writing.left -= 1;
         if writing.left == 0 {
             writing.flags |= Flags::LAST;

@@ -5,8 +5,8 @@
 //!
 //! A plan is gone through twice, record by record: once to see what the batch comes to, which may
 //! refuse it, and once more to write it. Both times it says the same, because nothing that it looks
-//! at changes in between. Entries alone that fit the tail, which is what a log is given most, need
-//! no such steps.
+//! at changes in between: where every record came to a frame, no cell is compared a second time.
+//! Entries alone that fit the tail, which is what a log is given most, need no such steps.
 
 use super::lazy::LazyCells;
 use crate::batch::Record;
@@ -126,6 +126,16 @@ pub(crate) struct Place {
     pub(crate) segment_bytes: u64,
 }
 
+/// Which time a plan is gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    First,
+    /// The bytes of the cells are counted already.
+    Second,
+    /// As the second, and every record came to a frame: no cell is compared again.
+    Settled,
+}
+
 /// What a batch comes to, as far as its plan was gone through.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -152,6 +162,7 @@ pub(crate) struct Plan {
     pub(crate) lowest: u64,
     /// Bytes that all cells take in a slot.
     cells_bytes: usize,
+    pass: Pass,
     /// The newest record about each cell that the batch changes, by name.
     pub(crate) touched: Vec<u32>,
 }
@@ -166,7 +177,10 @@ impl Plan {
     ) -> Result<()> {
         check_count(load.records.len())?;
         for (name, value) in lazy.iter() {
-            self.rider(state, name, value);
+            if self.rider(state, name, value).is_some() {
+                let before = state.cells.get(name).map(Value::from);
+                self.count_cell(name, before, Some(Value::Inline(value)));
+            }
         }
         self.riders = self.frames;
         if !self.add_plain(load) {
@@ -204,8 +218,21 @@ impl Plan {
             truncates: false,
             lowest: u64::MAX,
             cells_bytes: state.cells.bytes(),
+            pass: Pass::First,
             touched,
         }
+    }
+
+    /// The plan of the same batch, to be gone through once more.
+    pub(crate) fn again(&mut self, state: &State, place: Place, load: &Load<'_>) -> Self {
+        let mut touched = std::mem::take(&mut self.touched);
+        let pass = if self.frames - self.riders == load.records.len() {
+            Pass::Settled
+        } else {
+            touched.clear();
+            Pass::Second
+        };
+        Self { pass, touched, ..Self::start(state, place, Vec::new()) }
     }
 
     /// Whether the batch has to be written for its own sake. One that sets a cell to the value that
@@ -254,12 +281,11 @@ impl Plan {
     /// Takes in a cell that was set lazily. It gets a frame whatever the state says: a checkpoint
     /// may have stated another value meanwhile.
     pub(crate) fn rider(&mut self, state: &State, name: &str, value: &[u8]) -> Option<Frame> {
-        let (before, value_now) = (state.cells.get(name), Value::Inline(value));
-        if planted(Bug::LazyValueCompared) && before.map(Value::from) == Some(value_now) {
+        if planted(Bug::LazyValueCompared)
+            && state.cells.get(name).map(Value::from) == Some(Value::Inline(value))
+        {
             return None;
         }
-        self.cells_bytes -= before.map_or(0, |before| Value::from(before).slot_bytes(name));
-        self.cells_bytes += value_now.slot_bytes(name);
         let length = CellRecord::Set { name, value }.payload_bytes();
         Some(self.put(0, length, None))
     }
@@ -332,6 +358,9 @@ impl Plan {
 
     /// Takes in a change of a cell. Returns whether it is one.
     fn set(&mut self, state: &State, lazy: &LazyCells, load: &Load<'_>, at: usize) -> Result<bool> {
+        if self.pass == Pass::Settled {
+            return Ok(true);
+        }
         let Some((name, value)) = load.cell(at) else { return Ok(false) };
         let name_at = |touched: u32| load.cell(to_usize(touched.into())).map(|(name, _)| name);
         let touched = self.touched.binary_search_by(|other| name_at(*other).cmp(&Some(name)));
@@ -345,8 +374,7 @@ impl Plan {
         if before == value && !planted(Bug::UnchangedCellsWritten) {
             return Ok(false);
         }
-        self.cells_bytes -= before.map_or(0, |before| before.slot_bytes(name));
-        self.cells_bytes += value.map_or(0, |value| value.slot_bytes(name));
+        self.count_cell(name, before, value);
         match touched {
             Ok(nth) => {
                 if let Some(other) = self.touched.get_mut(nth) {
@@ -356,6 +384,16 @@ impl Plan {
             Err(nth) => self.touched.insert(nth, to_u32(at)),
         }
         Ok(true)
+    }
+
+    /// Counts the bytes of a cell that changes, once.
+    fn count_cell(&mut self, name: &str, before: Option<Value<'_>>, value: Option<Value<'_>>) {
+        if self.pass != Pass::First {
+            return;
+        }
+        let bytes = |value: Option<Value<'_>>| value.map_or(0, |value| value.slot_bytes(name));
+        self.cells_bytes -= bytes(before);
+        self.cells_bytes += bytes(value);
     }
 
     /// Finds a place for a frame, in a new segment if it does not fit, or if it must have one.
@@ -462,10 +500,20 @@ mod tests {
         let mut plan = Plan::start(&state, place, Vec::new());
         plan.go_through(&state, &LazyCells::default(), &load).unwrap();
         assert_eq!(plan.frames, 5);
-        let mut walk = Plan::start(&state, place, plan.touched);
-        let frames: Vec<bool> = (0..records.len())
-            .map(|at| walk.step(&state, &LazyCells::default(), &load, at).unwrap().is_some())
-            .collect();
-        assert_eq!(frames, [true, true, false, true, false, true, true]);
+        let walk = |mut walk: Plan, load: &Load<'_>| -> Vec<bool> {
+            let step = |at| walk.step(&state, &LazyCells::default(), load, at).unwrap().is_some();
+            (0..load.records.len()).map(step).collect()
+        };
+        let again = plan.again(&state, place, &load);
+        assert!(again.pass == Pass::Second && again.touched.is_empty());
+        assert_eq!(walk(again, &load), [true, true, false, true, false, true, true]);
+        // Without the two that change nothing there is no need to compare.
+        let changing: Vec<_> = [0, 1, 3, 5, 6].map(|at: usize| records[at].clone()).into();
+        let load = Load::new(&changing, None);
+        let mut plan = Plan::start(&state, place, Vec::new());
+        plan.go_through(&state, &LazyCells::default(), &load).unwrap();
+        let again = plan.again(&state, place, &load);
+        assert!(again.pass == Pass::Settled && again.sets_cells());
+        assert_eq!(walk(again, &load), [true; 5]);
     }
 }
