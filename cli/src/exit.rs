@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn the_operations_page_has_the_same_table() {
-        let page = include_str!("../../docs/OPERATIONS.md");
+        let page = include_str!("../docs/OPERATIONS.md");
         for exit in Exit::ALL {
             let row = format!("| {} | {} |", exit.code(), exit.meaning());
             assert!(page.contains(&row), "docs/OPERATIONS.md lacks\n{row}");

@@ -742,8 +742,7 @@ mod tests {
     fn the_schema_in_the_documents_is_that_of_the_types() {
         let schema = schemars::schema_for!(Document);
         let shown = serde_json::to_string_pretty(&schema).unwrap() + "\n";
-        let path =
-            format!("{}/../docs/schema/indelible-{VERSION}.json", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/docs/schema/indelible-{VERSION}.json", env!("CARGO_MANIFEST_DIR"));
         if std::env::var_os("INDELIBLE_BLESS").is_some() {
             std::fs::write(&path, &shown).unwrap();
         }

@@ -9,7 +9,7 @@ use super::damage::{find, flip};
 use super::{Place, build, indelible};
 
 fn schema() -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema/indelible-1.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema/indelible-1.json");
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
