@@ -72,9 +72,11 @@ impl Metadata {
         Ok(metadata)
     }
 
-    /// Opens the file and reads both slots from the medium.
+    /// Opens the file, which the directory lists with `bytes`, and reads both slots from the medium.
+    /// A file that is longer than its two slots costs no more than one that is not.
     pub(crate) fn open(dir: &Dir, bytes: u64, sync_method: SyncMethod) -> Result<(Self, Slots)> {
-        let file = dir.open(METADATA, Access::Distrust { from: 0, to: u64::MAX })?;
+        let both = Access::Distrust { from: 0, to: to_u64(METADATA_BYTES) };
+        let file = dir.open(METADATA, both)?;
         let slots = read_slots(dir, file.as_ref(), bytes)?;
         let (generation, tail_number) = (slots.newest.generation, slots.newest.tail_number);
         let (dir, sync_method) = (dir.clone(), for_slots(sync_method));

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use indelible::format::cell::{CellRecord, encode_cell};
 use indelible::format::frame::{Flags, encode_frame, encode_hole};
@@ -122,6 +123,25 @@ fn two_lost_slots_are_damage() {
     assert!(matches!(error, Error::Damaged { reason: Damage::BothSlots, .. }), "{error}");
     let error = refusal(|path| edit(path, "metadata", |bytes| bytes.truncate(5000)));
     assert!(matches!(error, Error::Damaged { reason: Damage::Length { .. }, .. }), "{error}");
+}
+
+/// The length comes from the file system, and nothing may cost in proportion to it: neither time nor
+/// memory.
+#[test]
+fn a_metadata_file_of_terabytes_is_refused_at_once() {
+    const BYTES: u64 = 8 << 40;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    closed_log(&path);
+    let file = fs::OpenOptions::new().write(true).open(path.join("metadata")).unwrap();
+    file.set_len(BYTES).unwrap();
+    let started = Instant::now();
+    let error = Log::open(&path, &options()).map(|_| ()).unwrap_err();
+    let Error::Damaged { reason: Damage::Length { got, .. }, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(got, BYTES);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 #[test]
