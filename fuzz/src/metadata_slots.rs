@@ -61,11 +61,18 @@ fn sane(checkpoint: &Checkpoint) -> bool {
         && segment_bytes.is_multiple_of(4096)
         && offsets.iter().all(|it| it.is_multiple_of(8) && (4096..=segment_bytes).contains(it))
         && checkpoint.tail_offset <= checkpoint.reach
+        && last_frame_is_sane(checkpoint)
         && checkpoint.first <= checkpoint.next
         && !(checkpoint.creating && checkpoint.first < checkpoint.next)
         && checkpoint.runs.iter().all(|(first, last)| first <= last)
         && checkpoint.runs.windows(2).all(|pair| pair[0].1 < pair[1].0)
         && checkpoint.runs.last().is_some_and(|(_, last)| *last == checkpoint.tail_number)
+}
+
+/// Nothing, or the place of a frame that ends where the next one goes at the latest.
+fn last_frame_is_sane(checkpoint: &Checkpoint) -> bool {
+    let (at, end) = (checkpoint.last_frame, checkpoint.tail_offset);
+    at == 0 || at.is_multiple_of(8) && at >= 4096 && at.checked_add(32).is_some_and(|to| to <= end)
 }
 
 fn check_slot(bytes: &mut [u8; SLOT_BYTES], spot: usize) {
@@ -148,7 +155,8 @@ pub fn seeds() -> Vec<Seed> {
     }
     // generation, sequence, first, next, number, generation, offset 4096, reach 8192, no last frame,
     // size 65536.
-    let mut fields = vec![ENCODE, 0, 0, 2, 0, 3, 0, 1, 0, 9, 0, 5, 0, 6, 200, 1, 200, 2, 0, 0, 200, 16];
+    let mut fields =
+        vec![ENCODE, 0, 0, 2, 0, 3, 0, 1, 0, 9, 0, 5, 0, 6, 200, 1, 200, 2, 0, 0, 200, 16];
     fields.extend_from_slice(&[0, 0, 1, 0, 5, 0, 5, 1, 2, b'a', b'b', 0, 3, 0, 7, 7, 7]);
     seeds.push(("fields".to_owned(), fields));
     seeds
