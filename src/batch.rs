@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::side_file::SideFile;
+use crate::directory::side_file::SideFile;
 
 /// One change, as the caller stated it.
 #[derive(Debug, Clone)]

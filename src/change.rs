@@ -4,8 +4,8 @@
 //! (`state`).
 
 use crate::batch::{Batch, Record};
+use crate::directory::side_file::SideFile;
 use crate::error::{Error, Result};
-use crate::side_file::SideFile;
 use crate::state::{Cells, State, Value};
 
 /// One change that a [`Batch`] asks for, borrowed from it.

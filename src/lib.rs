@@ -57,22 +57,17 @@ mod change;
 mod clock;
 pub mod codec;
 mod compress;
-mod dir;
+mod directory;
 #[cfg(all(doc, not(doctest)))]
 pub mod docs;
 #[cfg(all(doctest, feature = "omnipaxos"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
 pub mod error;
-mod foreign;
 pub mod format;
-mod identity;
 pub mod inspect;
 pub mod io;
 mod log;
-mod metadata;
-#[cfg(feature = "metrics")]
-mod metrics;
 pub mod options;
 mod planted;
 mod primitives;
@@ -80,17 +75,12 @@ mod process;
 mod recovery;
 pub mod repair;
 mod segment;
-mod side_file;
-mod spares;
 mod state;
-mod stats;
 pub mod store;
-mod sync;
+mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod threads;
-mod ticket;
-mod trace;
 #[cfg(feature = "serde")]
 pub mod typed;
 
@@ -98,18 +88,18 @@ pub mod typed;
 pub use adapters::omnipaxos;
 pub use batch::Batch;
 pub use change::Change;
+pub use directory::identity::Uuid;
+pub use directory::side_file::{SideFile, SideFileReader, SideFileWriter};
 pub use error::{Damage, Error, Result, Shortage};
 pub use format::CellValue;
-pub use identity::Uuid;
 pub use log::backup::Backup;
 pub use log::scrub::{ScrubReport, Scrubbed};
+pub use log::ticket::{Completion, Ticket};
 pub use log::{Iter, Log};
-#[cfg(feature = "metrics")]
-pub use metrics::Publisher;
 pub use options::{Durability, Options, Preparation, Stall, SyncMethod, Witness, WriteMode};
 pub use recovery::{RecoveryReport, Verdict};
 pub use segment::entries::{Entries, EntriesIter, OwnedEntries};
-pub use side_file::{SideFile, SideFileReader, SideFileWriter};
 pub use state::{Cells, State};
-pub use stats::{Histogram, Stats};
-pub use ticket::{Completion, Ticket};
+#[cfg(feature = "metrics")]
+pub use telemetry::metrics::Publisher;
+pub use telemetry::stats::{Histogram, Stats};

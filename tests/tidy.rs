@@ -116,8 +116,7 @@ fn only_the_door_touches_the_file_system() {
 
 #[test]
 fn every_sync_says_what_it_makes_durable() {
-    let engine =
-        ["src/log", "src/metadata.rs", "src/spares.rs", "src/side_file.rs", "src/recovery"];
+    let engine = ["src/log", "src/directory", "src/recovery"];
     let mut syncs = 0;
     let mut offenders = Vec::new();
     for (path, text) in sources() {

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use super::scene::{Part, Scene};
 use super::survey::{MISSING, Survey, read_file};
 use super::{StateSeen, is_gone, os_door};
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::{FOOTER_BYTES, FOOTER_HOLES, table_bytes, table_offset};
 use crate::format::frame::{
@@ -24,7 +25,6 @@ use crate::format::frame::{
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, Footer, SegmentHeader};
-use crate::identity::Uuid;
 use crate::io::{Access, Directory, File};
 use crate::segment::{OFFSET_UNIT, Segment, in_units};
 

@@ -11,11 +11,11 @@ use super::entries::plain;
 use super::scene::{Part, Scene};
 use super::survey::{FileBytes, Hints, Step, Steps, Survey, read_file};
 use super::{Role, is_gone, os_door};
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::FrameHeader;
 use crate::format::number::to_u64;
-use crate::identity::Uuid;
 use crate::io::Directory;
 use crate::segment::FRAMES_START;
 

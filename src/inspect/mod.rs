@@ -25,14 +25,14 @@ pub use self::frames::{FrameSeen, Frames, frames, frames_in};
 pub use self::verify::{Finding, Health, Meaning, Progress, Verification, verify, verify_in};
 
 use self::scene::Scene;
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
 use crate::format::error::StructureError;
 use crate::format::names::{LOCK, METADATA, side_file};
 use crate::format::number::{to_u64, to_usize};
 use crate::format::slot::{METADATA_BYTES, SLOT_BYTES};
 use crate::format::{CellValue, Checkpoint, FileName};
-use crate::identity::Uuid;
 use crate::io::os::OsDirectory;
 use crate::io::{Access, Directory};
 use crate::recovery::table::Decision;

@@ -7,14 +7,14 @@ use std::ops::Range;
 
 use super::survey::{Survey, read_file};
 use super::{SegmentSeen, StateSeen};
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
 use crate::format::footer::{FOOTER_BYTES, table_bytes, table_offset};
 use crate::format::frame::Salt;
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, Footer, SegmentHeader, SegmentName};
-use crate::identity::Uuid;
 use crate::io::Access;
 use crate::options::{SEGMENT_BYTES_MAX, SyncMethod};
 use crate::recovery::observe::{Observed, observe};

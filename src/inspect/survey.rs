@@ -8,7 +8,8 @@
 
 use std::ops::Range;
 
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::error::{FrameError, StructureError};
 use crate::format::footer::{FOOTER_BYTES, table_bytes, table_offset};
@@ -18,7 +19,6 @@ use crate::format::frame::{
 };
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Footer, SegmentHeader, SegmentName};
-use crate::identity::Uuid;
 use crate::io::Access;
 use crate::options::SEGMENT_BYTES_MAX;
 use crate::segment::rebuilt::Doubt;

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use super::scene::{Part, Scene};
 use super::survey::{FileBytes, Hints, Survey, read_file};
 use super::{InUse, generation, in_use, is_gone, os_door, slots};
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
 use crate::format::{CellValue, Checkpoint, SegmentName};
-use crate::identity::Uuid;
 use crate::io::Directory;
 use crate::recovery::table::{BehindFact, Decision, MetadataFact, TailFact};
 

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::number::to_u64;
 use crate::options::Durability;
 use crate::segment::space::Failed;
-use crate::stats::add;
+use crate::telemetry::stats::add;
 use crate::threads::{Desk, Work};
 
 /// How long a log is left alone when nobody asks for anything.

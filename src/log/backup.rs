@@ -26,13 +26,13 @@ use std::sync::atomic::Ordering;
 
 use super::Log;
 use super::shared::Shared;
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
 use crate::format::{CellValue, Checkpoint};
-use crate::identity::Uuid;
 use crate::inspect::scene::Scene;
 use crate::inspect::{InUse, Progress, Verification, generation, in_use, os_door, verify_in};
 use crate::io::os::OsDirectory;

@@ -22,12 +22,12 @@ use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::format::number::to_u64;
 use crate::format::{Checkpoint, SideFileRef};
+use crate::log::sync::{Next, Turn};
 use crate::options::{SyncMethod, Witness};
 use crate::planted::{Bug, planted};
 use crate::segment::Segment;
 use crate::segment::witness::Testimony;
-use crate::stats::add;
-use crate::sync::{Next, Turn};
+use crate::telemetry::stats::add;
 
 /// How many recycled spares are kept beyond those that are prepared anyway.
 const RECYCLED_SPARES: usize = 2;
@@ -110,7 +110,7 @@ impl Shared {
     /// Makes everything written so far durable and records it in both slots.
     pub(crate) fn checkpoint(&self, clean: bool, bytes: u64) -> Result<()> {
         self.dir.not_forked()?;
-        let _span = crate::trace::checkpoint(self.dir.path());
+        let _span = crate::telemetry::trace::checkpoint(self.dir.path());
         let _alarm = self.outermost_alarm();
         // Before the turn, so that whoever comes out of here knows that all of a checkpoint before
         // is done, its files included.
@@ -152,7 +152,7 @@ impl Shared {
         }
         if syncs {
             self.counters.synced(took);
-            crate::trace::synced(self.dir.path(), stock.sequence, took);
+            crate::telemetry::trace::synced(self.dir.path(), stock.sequence, took);
         }
         {
             let writer = self.writer();

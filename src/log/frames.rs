@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use super::plan::{Body, Frame, Load, Plan};
 use super::shared::{Dirty, Shared, Writer};
 use super::view::Draft;
+use crate::directory::spares::Spare;
 use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
 use crate::format::cell::{CellRecord, encode_cell};
@@ -17,8 +18,7 @@ use crate::format::frame::{
 };
 use crate::planted::{Bug, planted};
 use crate::segment::{in_units, tail};
-use crate::spares::Spare;
-use crate::stats::add_alone;
+use crate::telemetry::stats::add_alone;
 
 /// Encoded bytes of one batch that are gathered before they are handed to the file.
 const FLUSH_BYTES: usize = 256 * 1024;
@@ -187,7 +187,7 @@ impl Shared {
 
     /// Seals the tail and begins a new one with a prepared file.
     fn roll(&self, writer: &mut Writer, writing: &mut Writing<'_>, base: u64) -> Result<()> {
-        let _span = crate::trace::roll(self.dir.path());
+        let _span = crate::telemetry::trace::roll(self.dir.path());
         writer.note_tail_dirty();
         let footer = {
             let view = self.view.read();
@@ -227,7 +227,7 @@ impl Shared {
         sealed.shut();
         self.sync_oldest(writer)?;
         add_alone(&self.counters.rolls, 1);
-        crate::trace::rolled(self.dir.path(), writer.tail.segment.name);
+        crate::telemetry::trace::rolled(self.dir.path(), writer.tail.segment.name);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use super::view::Draft;
 use super::write::Written;
 use crate::error::{Error, Result};
 use crate::format::number::to_usize;
-use crate::stats::add;
+use crate::telemetry::stats::add;
 
 impl Shared {
     /// Commits a batch without entries although no segment can be had for it: the checkpoint is

@@ -23,6 +23,8 @@ mod read;
 pub(crate) mod scrub;
 pub(crate) mod shared;
 pub(crate) mod signals;
+mod sync;
+pub(crate) mod ticket;
 pub(crate) mod view;
 pub(crate) mod watch;
 pub(crate) mod write;
@@ -39,20 +41,20 @@ use self::background::Threads;
 use self::shared::Shared;
 use self::write::Written;
 use crate::batch::{Batch, Record};
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
+use crate::directory::side_file::{Owner, SideFileReader, SideFileWriter};
 use crate::error::{Error, Result};
 use crate::format::number::to_u64;
-use crate::identity::Uuid;
 use crate::io::Directory;
 use crate::io::mem::MemDirectory;
 use crate::io::os::OsDirectory;
+use crate::log::ticket::Ticket;
 use crate::options::{Durability, Options, WriteMode};
 use crate::recovery::RecoveryReport;
 use crate::segment::entries::{Entries, OwnedEntries};
-use crate::side_file::{Owner, SideFileReader, SideFileWriter};
 use crate::state::CellValue;
-use crate::stats::{Counters, Stats};
-use crate::ticket::Ticket;
+use crate::telemetry::stats::{Counters, Stats};
 
 /// An open log. Clones are handles of the same log; the last one to go closes it as well as it
 /// can, so call [`Self::close`] to hear of errors.
@@ -191,7 +193,7 @@ impl Log {
 
     fn start(shared: Arc<Shared>) -> Result<Self> {
         let threads = Threads::start(&shared)?;
-        crate::trace::opened(shared.dir.path(), &shared.report);
+        crate::telemetry::trace::opened(shared.dir.path(), &shared.report);
         Ok(Self { handle: Arc::new(Handle { shared, threads, closed: OnceLock::new() }) })
     }
 
@@ -258,7 +260,7 @@ impl Log {
     ///
     /// As [`Self::commit`].
     pub fn append(&self, entry: &[u8]) -> Result<Ticket> {
-        let _span = crate::trace::commit(self.path());
+        let _span = crate::telemetry::trace::commit(self.path());
         let written = self.shared().write(&[Record::Append(Cow::Borrowed(entry))])?;
         self.settled(Ticket::new(self.shared(), written))
     }
@@ -272,7 +274,7 @@ impl Log {
     /// and [`Error::DiskFull`]: nothing was changed. [`Error::Io`], [`Error::Poisoned`]: the
     /// outcome is unknown until the log is reopened. [`Error::Closed`].
     pub fn commit(&self, batch: &Batch<'_>) -> Result<Ticket> {
-        let _span = crate::trace::commit(self.path());
+        let _span = crate::telemetry::trace::commit(self.path());
         self.settled(self.submit(batch)?)
     }
 

@@ -22,16 +22,19 @@ use super::signals::Signals;
 use super::view::View;
 use super::watch::Watch;
 use crate::clock::Moment;
-use crate::dir::{Dir, is_full};
+use crate::directory::foreign;
+use crate::directory::identity::Uuid;
+use crate::directory::metadata::Metadata;
+use crate::directory::side_file::SideFiles;
+use crate::directory::spares::Spares;
+use crate::directory::{Dir, is_full};
 use crate::error::{Error, Result};
-use crate::foreign;
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
-use crate::identity::Uuid;
 use crate::io::{Access, Lock};
-use crate::metadata::Metadata;
+use crate::log::sync::Group;
 use crate::options::{Options, Preparation, WriteMode};
 use crate::planted::{Bug, planted};
 use crate::recovery::observe::{Files, Observed, observe};
@@ -43,11 +46,8 @@ use crate::segment::offsets::Units;
 use crate::segment::tail::{Seal, Tail, begin};
 use crate::segment::warm::Warm;
 use crate::segment::{FRAMES_START, Segment};
-use crate::side_file::SideFiles;
-use crate::spares::Spares;
 use crate::state::{CellValue, State};
-use crate::stats::Counters;
-use crate::sync::Group;
+use crate::telemetry::stats::Counters;
 
 /// What cannot be: nobody stops a preparation in line.
 pub(super) const NO_SPARE: &str = "a spare that nobody stopped is not there";
@@ -72,7 +72,7 @@ struct Parts {
 
 /// Creates a log in a directory that has none.
 pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
-    let _span = crate::trace::open(dir.path());
+    let _span = crate::telemetry::trace::open(dir.path());
     options.validate()?;
     check_direct(&dir, options)?;
     let started = Moment::now();
@@ -120,7 +120,7 @@ fn vacant(dir: &Dir, options: &Options) -> Result<Files> {
 
 /// Opens the log in a directory.
 pub(super) fn open(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
-    let _span = crate::trace::open(dir.path());
+    let _span = crate::telemetry::trace::open(dir.path());
     options.validate()?;
     check_direct(&dir, options)?;
     let started = Moment::now();

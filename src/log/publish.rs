@@ -10,7 +10,7 @@ use super::shared::{Shared, Writer};
 use super::view::Draft;
 use crate::format::SideFileRef;
 use crate::planted::{Bug, planted};
-use crate::stats::add_alone;
+use crate::telemetry::stats::add_alone;
 
 /// Offsets that are kept room for from one batch to the next.
 const UNITS_KEPT: usize = 4096;
@@ -43,7 +43,7 @@ impl Shared {
         }
         if plan.trims {
             self.bounds.first.store(writer.state.first, Ordering::Release);
-            crate::trace::trimmed(self.dir.path(), writer.state.first);
+            crate::telemetry::trace::trimmed(self.dir.path(), writer.state.first);
         }
         writer.sequence = sequence;
         writer.unstated += plan.bytes;

@@ -16,7 +16,7 @@ use crate::format::number::to_u64;
 use crate::segment::OFFSET_UNIT;
 use crate::segment::entries::{Entries, Lents, OwnedEntries};
 use crate::segment::read::{Located, Piece, Pieces, copy};
-use crate::stats::add;
+use crate::telemetry::stats::add;
 
 impl Shared {
     /// The entries of a range, lent.

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::format::number::to_u64;
 use crate::inspect::survey::{Hints, Survey, read_file};
 use crate::segment::Segment;
-use crate::stats::add;
+use crate::telemetry::stats::add;
 
 /// How long the background scrub rests between two passes.
 const REST: Duration = Duration::from_secs(3600);
@@ -92,7 +92,7 @@ impl Shared {
             add(&self.counters.scrubbed, 1);
             add(&self.counters.scrub_findings, to_u64(findings.len()));
             for error in &findings {
-                crate::trace::rotten(self.dir.path(), error);
+                crate::telemetry::trace::rotten(self.dir.path(), error);
             }
             report.findings.extend(findings.iter().cloned());
             let segment = segment.name.number;

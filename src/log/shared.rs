@@ -15,13 +15,16 @@ use super::opened::OpenSegments;
 use super::signals::Signals;
 use super::view::View;
 use super::watch::Watch;
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
+use crate::directory::metadata::Metadata;
+use crate::directory::side_file::{Owner, SideFiles};
+use crate::directory::spares::Spares;
 use crate::error::{Error, Result};
 use crate::format::number::to_u64;
 use crate::format::{SegmentName, SideFileRef};
-use crate::identity::Uuid;
 use crate::io::{File, Lock};
-use crate::metadata::Metadata;
+use crate::log::sync::Group;
 use crate::options::{Options, SyncMethod};
 use crate::planted::{Bug, planted};
 use crate::recovery::RecoveryReport;
@@ -29,11 +32,8 @@ use crate::segment::Segment;
 use crate::segment::durable_part::DurablePart;
 use crate::segment::tail::Tail;
 use crate::segment::warm::Warm;
-use crate::side_file::{Owner, SideFiles};
-use crate::spares::Spares;
 use crate::state::State;
-use crate::stats::Counters;
-use crate::sync::Group;
+use crate::telemetry::stats::Counters;
 
 /// One open log.
 #[derive(Debug)]
@@ -300,7 +300,7 @@ impl Shared {
         self.tell_of_failure();
         // Last: a subscriber that panics finds everybody told.
         if is_new {
-            crate::trace::poisoned(self.dir.path(), &error);
+            crate::telemetry::trace::poisoned(self.dir.path(), &error);
         }
         error
     }

@@ -13,7 +13,7 @@ use super::shared::Shared;
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::options::Stall;
-use crate::stats::add;
+use crate::telemetry::stats::add;
 
 /// Looks per threshold, so that a stall is seen with little delay.
 const LOOKS: u32 = 4;
@@ -70,7 +70,7 @@ pub(super) fn watch(shared: &Shared) -> Option<Duration> {
         (false, Some(age)) => {
             add(&shared.counters.stalls, 1);
             tell(shared, || {
-                crate::trace::stalled(shared.dir.path(), age);
+                crate::telemetry::trace::stalled(shared.dir.path(), age);
                 (stall.tell)(Stall::Began(age));
             });
         }

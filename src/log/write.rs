@@ -13,13 +13,13 @@ use super::plan::{Load, Place, Plan};
 use super::shared::{Shared, Writer};
 use super::view::Draft;
 use crate::batch::Record;
+use crate::directory::spares::Spare;
 use crate::error::{Error, Result};
 use crate::format::number::{to_u64, to_usize};
 use crate::options::WriteMode;
 use crate::planted::{Bug, planted};
 use crate::segment::tail::footer_space;
-use crate::spares::Spare;
-use crate::stats::add;
+use crate::telemetry::stats::add;
 
 /// A written batch.
 #[derive(Debug, Clone, Copy)]

@@ -11,14 +11,14 @@
 use std::ops::Range;
 
 use super::replay::Replayed;
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
 use crate::format::frame::{
     FRAME_HEADER_BYTES, HOLE_PAYLOAD_BYTES, Kind, Salt, decode_frame, decode_hole, peek_header,
 };
 use crate::format::number::to_usize;
 use crate::format::{Checkpoint, SegmentName};
-use crate::identity::Uuid;
 use crate::io::{Access, File};
 use crate::segment::{OFFSET_UNIT, Segment};
 

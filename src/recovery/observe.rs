@@ -16,12 +16,12 @@ use super::replay::{Later, Link, Replayed, open_link, replay};
 use super::table::{
     BehindFact, BeyondFact, Facts, MetadataFact, SegmentsFact, SideFilesFact, TailFact,
 };
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
+use crate::directory::metadata::{Metadata, Slots};
 use crate::error::{Damage, Error, Result};
 use crate::format::names::METADATA;
 use crate::format::{Checkpoint, FileName, SegmentName};
-use crate::identity::Uuid;
-use crate::metadata::{Metadata, Slots};
 use crate::options::{SEGMENTS_MAX, SyncMethod};
 use crate::planted::{Bug, planted};
 use crate::segment::Segment;

@@ -22,7 +22,8 @@
 
 use std::sync::Arc;
 
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::cell::{CellRecord, decode_cell};
 use crate::format::footer::TABLE_ENTRY_BYTES;
@@ -32,7 +33,6 @@ use crate::format::frame::{
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, FrameError, SegmentHeader, SegmentName};
-use crate::identity::Uuid;
 use crate::io::{Access, File};
 use crate::planted::{Bug, planted};
 use crate::segment::durable_part::DurablePart;

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::refill::{Refilled, allowing, fill_all, missing_in};
-use crate::dir::Dir;
+use crate::directory::Dir;
 use crate::error::{Error, Result};
 use crate::inspect::entries::{Looked, Lookup, plain};
 use crate::inspect::{Progress, decided, os_door};

@@ -30,7 +30,7 @@ pub use self::from_peer::{FromPeer, RefillError, Refusal, refill_from};
 pub use self::refill::{Refilled, missing, refill, refill_in};
 
 use self::plan::Work;
-use crate::dir::Dir;
+use crate::directory::Dir;
 use crate::error::{Error, Result};
 use crate::inspect::scene::Scene;
 use crate::inspect::{Progress, os_door};

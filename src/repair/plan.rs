@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::rebuild::{Ready, Rebuilt};
 use super::salvage::Salvaged;
 use super::{Loss, Obstacle, Plan, Step};
-use crate::dir::Dir;
+use crate::directory::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::TABLE_ENTRY_BYTES;
 use crate::format::header::{REPLACES_UNKNOWN, SEGMENT_HEADER_BYTES};

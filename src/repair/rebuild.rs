@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use crate::dir::Dir;
+use crate::directory::Dir;
 use crate::error::{Error, Result};
 use crate::format::frame::{
     Flags, FrameHeader, HOLE_PAYLOAD_BYTES, Kind, Salt, encode_frame, encode_hole, frame_bytes,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use super::plan::{header_anew, runs};
 use super::rebuild::{Ready, Rebuilt};
-use crate::dir::Dir;
+use crate::directory::Dir;
 use crate::error::{Error, Result};
 use crate::format::frame::{Flags, frame_bytes};
 use crate::format::{Checkpoint, SegmentHeader};

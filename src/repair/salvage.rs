@@ -9,14 +9,14 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
 use crate::format::cell::{CellRecord, decode_cell};
 use crate::format::error::FrameError;
 use crate::format::frame::{FRAME_HEADER_BYTES, Kind, Salt, read_header_unchecked};
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, FrameHeader, SegmentName};
-use crate::identity::Uuid;
 use crate::inspect::scene::Scene;
 use crate::inspect::survey::{Offsets, Step, Steps, joined, ranges, read_file};
 use crate::recovery::table::Decision;

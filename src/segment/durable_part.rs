@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::offsets::Offsets;
 use super::walk::Headers;
-use crate::dir::Dir;
+use crate::directory::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::SegmentName;
 use crate::format::frame::Salt;

@@ -35,14 +35,14 @@ use byteorder::{ByteOrder, LittleEndian};
 use parking_lot::Mutex;
 
 use self::rebuilt::Rebuilt;
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::{FOOTER_BYTES, FOOTER_COMPRESSED, FOOTER_HOLES, TABLE_ENTRY_BYTES};
 use crate::format::frame::{FRAME_HEADER_BYTES, Salt};
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u32, to_u64, to_usize};
 use crate::format::{Footer, SegmentHeader, SegmentName};
-use crate::identity::Uuid;
 use crate::io::{Access, File, Region};
 use crate::planted::{Bug, planted};
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::dir::is_full;
+use crate::directory::is_full;
 use crate::format::number::to_usize;
 use crate::io::aligned::Aligned;
 use crate::io::{File, Way};

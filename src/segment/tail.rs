@@ -13,7 +13,8 @@ use super::space::Space;
 use super::warm::Warm;
 use super::witness::{Testimony, place};
 use super::{FRAMES_START, Segment};
-use crate::dir::Dir;
+use crate::directory::Dir;
+use crate::directory::spares::Spare;
 use crate::error::{Error, Result};
 use crate::format::footer::{
     FOOTER_BYTES, FOOTER_COMPRESSED, FOOTER_HOLES, TABLE_ENTRY_BYTES, encode_table,
@@ -25,7 +26,6 @@ use crate::format::{Footer, SegmentHeader};
 use crate::io::File;
 use crate::options::{Options, WriteMode};
 use crate::planted::{Bug, planted};
-use crate::spares::Spare;
 
 /// Writes of this many bytes and more go through the file also where small ones are stored through
 /// the map: one call costs less than the page faults. Both meet in the page cache.
@@ -289,7 +289,7 @@ impl Pending {
 /// Writes a witness. A full disk, where space is not allocated ahead, goes without one.
 pub(crate) fn write_witness(file: &dyn File, witness: &Testimony) -> io::Result<()> {
     match file.write_at(witness.offset, &witness.bytes) {
-        Err(error) if crate::dir::is_full(&error) => Ok(()),
+        Err(error) if crate::directory::is_full(&error) => Ok(()),
         written => written,
     }
 }
@@ -354,7 +354,7 @@ pub(crate) fn begin(
     region.keep_back(SEGMENT_HEADER_BYTES);
     region.publish(SEGMENT_HEADER_BYTES);
     dir.rename(&spare.name, &name.to_string())?;
-    let uuid = crate::identity::Uuid::from_bytes(header.uuid);
+    let uuid = crate::directory::identity::Uuid::from_bytes(header.uuid);
     let mapped = (Arc::clone(file), region);
     let segment = Segment::with_region(dir, uuid, name, mapped, salt.clone());
     Tail::new(Arc::new(segment), Arc::clone(&spare.space), salt, FRAMES_START, options)

@@ -11,8 +11,8 @@ use super::model::{Model, Value, is_refusal};
 use super::program::{Change, Lazily};
 use super::run::{Runner, Stop};
 use crate::batch::Batch;
+use crate::directory::side_file::SideFile;
 use crate::error::Error;
-use crate::side_file::SideFile;
 
 /// A batch, and what is to be expected of it.
 pub(super) struct Built {

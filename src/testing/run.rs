@@ -16,15 +16,15 @@ use super::memory::{Frames, InMemory};
 use super::model::{Model, Value, is_refusal};
 use super::program::{Change, Lazily, Step};
 use super::tap::{Look, Tap};
+use crate::directory::side_file::SideFile;
 use crate::error::Error;
 use crate::format::CellValue;
 use crate::io::Directory;
 use crate::io::sim::{Persistence, SimDisk};
 use crate::log::Log;
+use crate::log::ticket::Ticket;
 use crate::options::{Durability, Options};
 use crate::recovery::Verdict;
-use crate::side_file::SideFile;
-use crate::ticket::Ticket;
 
 /// Batches in a buffer at which everything is read back.
 const READ_EVERY: usize = 3;

@@ -6,7 +6,7 @@
 //! A directory of another storage in which a log is created beside it is how a node forgets: the log
 //! begins with nothing, where the other storage holds promises.
 
-use crate::dir::Dir;
+use crate::directory::Dir;
 use crate::error::Error;
 
 /// Most names that a refusal states.

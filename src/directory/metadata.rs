@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use crate::dir::Dir;
+use crate::directory::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::error::StructureError;
 use crate::format::names::METADATA;

@@ -8,7 +8,7 @@ use metrics::Unit;
 
 use crate::log::Log;
 use crate::recovery::Verdict;
-use crate::stats::{Histogram, Stats};
+use crate::telemetry::stats::{Histogram, Stats};
 
 /// Publishes the figures of one log to the recorder that the host has installed, each labelled with
 /// the name of the log.
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn the_table_in_operations_lists_every_name_and_no_other() {
-        let page = include_str!("../docs/OPERATIONS.md");
+        let page = include_str!("../../docs/OPERATIONS.md");
         let rows = page.lines().filter_map(|line| line.strip_prefix("| `indelible_"));
         let listed: Vec<String> = rows
             .filter_map(|row| row.split_once("` |"))
@@ -323,8 +323,8 @@ mod tests {
     #[test]
     fn dashboard_and_rules_name_only_what_is_published() {
         let texts = [
-            include_str!("../docs/monitoring/dashboard.json"),
-            include_str!("../docs/monitoring/rules.yml"),
+            include_str!("../../docs/monitoring/dashboard.json"),
+            include_str!("../../docs/monitoring/rules.yml"),
         ];
         for text in texts {
             let mut found = 0;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::dir::Dir;
+use crate::directory::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::SideFileRef;
 use crate::io::{Access, File};

@@ -1,6 +1,14 @@
 //! The directory of one log: the door, and the path that error messages name.
 //!
-//! Owns: turning the door's errors into ours. Does not own: what is done with the files.
+//! Owns: turning the door's errors into ours, and what stands in the directory beside the segments: the
+//! file of the slots (`metadata`), spares, side files, the identity, what is not ours (`foreign`). Does
+//! not own: the segments (`segment`), nor when something is written.
+
+pub(crate) mod foreign;
+pub(crate) mod identity;
+pub(crate) mod metadata;
+pub(crate) mod side_file;
+pub(crate) mod spares;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -93,7 +101,7 @@ impl Dir {
     pub(crate) fn remove_junk(&self, names: impl IntoIterator<Item = String>) -> Vec<String> {
         let stays = |name: &String| match self.remove(name) {
             Err(error) if !error.is_not_found() => {
-                crate::trace::not_removed(&error);
+                crate::telemetry::trace::not_removed(&error);
                 true
             }
             _ => false,
@@ -137,7 +145,9 @@ impl Dir {
         self.door.remove(name).map_err(|source| Error::io("remove", self.join(name), source))
     }
 
-    /// Whatever a sync fails with is no refusal: it may have lost names that others count on.
+    /// Makes the names durable that were created, renamed or removed before: a crash just before it
+    /// may lose any of these. Whatever it fails with is no refusal: it may have lost names that others
+    /// count on.
     pub(crate) fn sync(&self) -> Result<()> {
         let failed = |source| Error::io("sync", &*self.path, source).with_unknown_outcome();
         self.door.sync().map_err(failed)

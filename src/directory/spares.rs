@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use crate::dir::Dir;
+use crate::directory::Dir;
 use crate::error::{Error, Result};
 use crate::format::names;
 use crate::io::{Access, File, Region};
