@@ -546,8 +546,9 @@ pub unsafe fn os_directory(
     create: bool,
 ) -> io::Result<Arc<dyn super::Directory>> {
     use super::os::OsDirectory;
-    let open = if create { OsDirectory::create } else { OsDirectory::open };
-    Ok(Arc::new(open(path)?))
+    let made = || OsDirectory::create(path).map_err(io::Error::other);
+    let door = if create { made() } else { OsDirectory::open(path) };
+    Ok(Arc::new(door?))
 }
 
 /// The size of a memory page, in bytes.

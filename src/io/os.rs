@@ -32,6 +32,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::map::{Region, WeakRegion};
 use super::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, Way, check_name};
+use crate::error::Error;
 use crate::format::names;
 use crate::options::{FILE_MODE_DEFAULT, SyncMethod};
 
@@ -77,11 +78,15 @@ impl OsDirectory {
     /// durable on return. A new directory on btrfs is exempted from copy-on-write where possible.
     ///
     /// # Errors
-    /// A directory cannot be made, opened or synced.
-    pub(crate) fn create(path: impl AsRef<Path>) -> io::Result<Self> {
+    /// A directory cannot be made, opened or synced: the error names the one that is in the way.
+    pub(crate) fn create(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let made = make_directories(path)?;
-        let directory = Self::open(path)?;
+        let directory = Self::open(path).map_err(|source| match source.kind() {
+            // Its name is taken, and there is nothing to open.
+            io::ErrorKind::NotFound => Error::io("follow the link", path, source),
+            _ => Error::io("open directory", path, source),
+        })?;
         if made {
             kind::forgo_copy_on_write(&directory.handle);
         }
@@ -414,30 +419,37 @@ impl File for OsFile {
 }
 
 /// Makes a directory and its missing parents, durably; whether the last one was made.
-fn make_directories(path: &Path) -> io::Result<bool> {
-    let parent = parent(path);
-    let made = match fs::create_dir(path) {
-        Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_directories(parent.ok_or(error)?)?;
-            match fs::create_dir(path) {
-                Ok(()) => true,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-                Err(error) => return Err(error),
-            }
+fn make_directories(path: &Path) -> Result<bool, Error> {
+    if path.as_os_str().is_empty() {
+        let reason = "is empty; `.` is the working directory";
+        return Err(Error::InvalidArgument { what: "path of the directory", reason });
+    }
+    let parent = parent(path).unwrap_or(Path::new("/"));
+    let made = match make_directory(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && parent != path => {
+            make_directories(parent)?;
+            make_directory(path)
         }
-        Err(error) => return Err(error),
+        made => made,
     };
+    // What is in the way is where the directory was to be made.
+    let made = made.map_err(|source| Error::io("create a directory in", parent, source))?;
     // Makes durable: the name of the directory, also one that a former process made and had no
     // time to sync. A crash just before loses the directory with all that is in it.
-    match OsHandle::open(parent.unwrap_or(Path::new("/"))) {
-        Ok(parent) => parent.sync_all()?,
+    match OsHandle::open(parent).and_then(|parent| parent.sync_all()) {
         // It was there before, and its parent is none of our business.
         Err(error) if !made && error.kind() == io::ErrorKind::PermissionDenied => {}
-        Err(error) => return Err(error),
+        synced => synced.map_err(|source| Error::io("sync", parent, source))?,
     }
     Ok(made)
+}
+
+/// Makes a directory; whether there was none.
+fn make_directory(path: &Path) -> io::Result<bool> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        made => made.map(|()| true),
+    }
 }
 
 /// The parent of a path; the working directory for a bare name.
@@ -622,7 +634,26 @@ mod tests {
         OsDirectory::create(&path).unwrap();
         OsDirectory::open(&path).unwrap();
         fs::write(place.path().join("file"), b"").unwrap();
-        assert!(OsDirectory::create(place.path().join("file")).is_err());
-        assert!(OsDirectory::create(place.path().join("file/below")).is_err());
+    }
+
+    #[test]
+    fn directory_that_cannot_be_made_names_what_is_in_the_way() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        fs::write(path("file"), b"").unwrap();
+        std::os::unix::fs::symlink("nowhere", path("link")).unwrap();
+        let said = |path: &Path| {
+            let said = OsDirectory::create(path).unwrap_err().to_string();
+            said.replace(&format!("{}/", place.path().display()), "")
+        };
+        for (tried, expected) in [
+            ("file", "cannot open directory file: Not a directory"),
+            ("file/below", "cannot create a directory in file: Not a directory"),
+            ("link", "cannot follow the link link: No such file"),
+            ("link/below", "cannot create a directory in link: No such file"),
+        ] {
+            assert!(said(&path(tried)).starts_with(expected), "{tried}: {}", said(&path(tried)));
+        }
+        assert!(said(Path::new("")).starts_with("path of the directory: is empty"));
     }
 }

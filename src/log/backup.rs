@@ -79,9 +79,7 @@ impl Log {
     /// and so perhaps the log, has unreadable entries; [`Error::Poisoned`], [`Error::Closed`].
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<Backup> {
         let to = to.as_ref();
-        let door =
-            OsDirectory::create(to).map_err(|source| Error::io("create directory", to, source))?;
-        let door = Arc::new(door);
+        let door = Arc::new(OsDirectory::create(to)?);
         let links =
             Links { from: OsDirectory::open(self.path()).ok(), to: Some(Arc::clone(&door)) };
         self.shared().backup(&Dir::new(door, to), &links)
@@ -94,9 +92,8 @@ impl Log {
     /// As [`Self::backup`].
     pub fn backup_unlinked(&self, to: impl AsRef<Path>) -> Result<Backup> {
         let to = to.as_ref();
-        let door =
-            OsDirectory::create(to).map_err(|source| Error::io("create directory", to, source))?;
-        self.shared().backup(&Dir::new(Arc::new(door), to), &Links { from: None, to: None })
+        let door = Arc::new(OsDirectory::create(to)?);
+        self.shared().backup(&Dir::new(door, to), &Links { from: None, to: None })
     }
 
     /// Makes a copy through any I/O door; every file is copied.
@@ -340,9 +337,7 @@ impl Backup {
         if let Some(error) = scene.refusal() {
             return Err(error);
         }
-        let door =
-            OsDirectory::create(to).map_err(|source| Error::io("create directory", to, source))?;
-        let door = Arc::new(door);
+        let door = Arc::new(OsDirectory::create(to)?);
         let links = Links { from: link.then_some(source), to: link.then(|| Arc::clone(&door)) };
         let to = &Dir::new(door, to);
         let _lock = to.lock()?;

@@ -101,9 +101,7 @@ impl Log {
     pub fn create(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         options.validate()?;
         let path = path.as_ref();
-        let door = OsDirectory::create(path)
-            .map_err(|source| Error::io("create directory", path, source))?
-            .file_mode(options.file_mode);
+        let door = OsDirectory::create(path)?.file_mode(options.file_mode);
         let options = for_system(&door, options);
         Self::start(open::create(Dir::new(Arc::new(door), path), &options)?)
     }

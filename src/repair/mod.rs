@@ -349,8 +349,7 @@ fn kept_in(path: &Path) -> Result<Dir> {
     for number in 1..KEPT_MAX {
         let kept = path.join(format!("repair-{number}"));
         if OsDirectory::open(&kept).is_err() {
-            let door = OsDirectory::create(&kept)
-                .map_err(|source| Error::io("create directory", &kept, source))?;
+            let door = OsDirectory::create(&kept)?;
             return Ok(Dir::new(Arc::new(door), kept));
         }
     }
