@@ -25,7 +25,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
-    let mut meter = Meter::new("backup", Unit::Bytes, how.quiet);
+    let mut meter = Meter::new("backup", Unit::Bytes, how);
     let copy = Backup::of_stopped(&args.dir.dir, &args.dest, !args.copy, &mut |it| meter.at(it));
     drop(meter);
     let copy = copy.map_err(|error| match error {

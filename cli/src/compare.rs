@@ -37,7 +37,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
     crate::text::check_range(args.from, args.to)?;
-    let mut meter = Meter::new("compare", Unit::Entries, how.quiet);
+    let mut meter = Meter::new("compare", Unit::Entries, how);
     let range = (args.from, args.to);
     let seen = compare(&args.a, &args.b, range, args.step, &mut |it| meter.at(it))?;
     drop(meter);

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
 
 /// What is found by reading everything is part of the page, and of its verdict.
 fn write_page(args: &Args, how: How, seen: &Inspection, exit: Exit, file: &Path) -> crate::Outcome {
-    let mut meter = Meter::new("verify", Unit::Bytes, how.quiet);
+    let mut meter = Meter::new("verify", Unit::Bytes, how);
     let checked = verify(&args.dir.dir, &mut |progress| meter.at(progress));
     drop(meter);
     let (checked, exit) = match checked {

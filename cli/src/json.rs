@@ -15,7 +15,9 @@ use indelible::repair::{Loss, Plan, Refilled, Step};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::bench::Report;
 use crate::exit::Exit;
+use crate::progress::Unit;
 use crate::text::hex;
 
 /// The version of the documents. A field may be added without another one; none changes or goes.
@@ -61,7 +63,13 @@ pub(crate) enum Body {
     Gap(Gap),
     /// Of `dump --state`: one cell.
     Cell(Cell),
-    /// A command that failed, on standard error.
+    /// Of `bench`.
+    Bench(Box<Report>),
+    /// Of `bench --remove-leftovers`: the directories that were removed.
+    Removed(Vec<String>),
+    /// How far long work has come, on standard error where that is no terminal.
+    Progress(Advance),
+    /// A command that failed, or a note beside its output, on standard error.
     Error(Failed),
 }
 
@@ -724,6 +732,17 @@ pub(crate) struct Gap {
     /// The bytes; null for the whole file.
     pub(crate) bytes: Option<Span>,
     pub(crate) reason: String,
+}
+
+/// How far a piece of work has come.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Advance {
+    pub(crate) what: String,
+    pub(crate) unit: Unit,
+    pub(crate) done: u64,
+    pub(crate) total: u64,
+    /// At the pace so far.
+    pub(crate) seconds_left: u64,
 }
 
 /// Writes one document, on a line of its own.

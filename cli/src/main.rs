@@ -171,7 +171,7 @@ fn run(command: &Command, how: How, out: &mut dyn Write) -> Outcome {
         Command::Verify(args) => verify::run(args, how, out),
         Command::Compare(args) => compare::run(args, how, out),
         Command::Backup(args) => backup::run(args, how, out),
-        Command::Bench(args) => bench::run(args, out),
+        Command::Bench(args) => bench::run(args, how, out),
         Command::Repair(args) => repair::run(args, how, out),
         Command::Refill(args) => refill::run(args, how, out),
         Command::Completions { shell } => manual::completions(*shell, out),

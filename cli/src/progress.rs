@@ -5,77 +5,99 @@ use std::time::{Duration, Instant};
 
 use indelible::inspect::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use schemars::JsonSchema;
+use serde::Serialize;
 
+use crate::How;
+use crate::json::{Advance, Body, print};
 use crate::text::size;
 
 /// Between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
 /// What is counted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Unit {
     Bytes,
     Entries,
+    /// Of time, of which the work takes no more.
+    Milliseconds,
 }
 
 /// Progress of one piece of work.
 pub(crate) struct Meter {
-    what: &'static str,
+    what: String,
     unit: Unit,
-    quiet: bool,
+    how: How,
     bar: Option<ProgressBar>,
     started: Instant,
     said: Instant,
 }
 
 impl Meter {
-    pub(crate) fn new(what: &'static str, unit: Unit, quiet: bool) -> Self {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+    pub(crate) fn new(what: &str, unit: Unit, how: How) -> Self {
+        let bar = (!how.quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
             let counted = match unit {
                 Unit::Bytes => "{binary_bytes} of {binary_total_bytes}",
                 Unit::Entries => "{human_pos} of {human_len} entries",
+                Unit::Milliseconds => "{percent} %",
             };
-            let style = format!("{what} {{bar:30}} {counted}, {{eta}} left");
+            let style = format!("{{msg}} {{bar:30}} {counted}, {{eta}} left");
             let plain = |_| ProgressStyle::default_bar();
             bar.with_style(ProgressStyle::with_template(&style).unwrap_or_else(plain))
+                .with_message(what.to_owned())
         });
         let now = now();
-        Self { what, unit, quiet, bar, started: now, said: now }
+        Self { what: what.to_owned(), unit, how, bar, started: now, said: now }
     }
 
     /// Takes note of how far the work has come.
     pub(crate) fn at(&mut self, progress: Progress) {
+        self.to(progress.done, progress.total);
+    }
+
+    /// Takes note of how much of the time for it is over.
+    pub(crate) fn at_time(&mut self, over: Duration, all: Duration) {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.to(milliseconds(over.min(all)), milliseconds(all));
+    }
+
+    fn to(&mut self, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
-            bar.set_length(progress.total);
-            bar.set_position(progress.done);
+            bar.set_length(total);
+            bar.set_position(done);
             return;
         }
-        if self.quiet || self.said.elapsed() < LINE_EVERY {
+        if self.how.quiet || self.said.elapsed() < LINE_EVERY {
             return;
         }
         self.said = now();
-        let counted = |number| match self.unit {
-            Unit::Bytes => size(number),
-            Unit::Entries => number.to_string(),
-        };
-        let unit = if matches!(self.unit, Unit::Entries) { " entries" } else { "" };
-        let line = format!(
-            "{}: {} of {}{unit} ({} %), about {} s left\n",
-            self.what,
-            counted(progress.done),
-            counted(progress.total),
-            u128::from(progress.done) * 100 / u128::from(progress.total.max(1)),
-            self.left(progress),
-        );
+        let left = self.left(done, total);
+        let mut out = std::io::stderr();
         // Nobody may be listening.
-        let _unheard = std::io::stderr().write_all(line.as_bytes());
+        if self.how.json {
+            let (what, unit) = (self.what.clone(), self.unit);
+            let advance = Advance { what, unit, done, total, seconds_left: left };
+            let _unheard = print(&mut out, Body::Progress(advance));
+            return;
+        }
+        let percent = u128::from(done) * 100 / u128::from(total.max(1));
+        let counted = match self.unit {
+            Unit::Bytes => format!("{} of {} ({percent} %)", size(done), size(total)),
+            Unit::Entries => format!("{done} of {total} entries ({percent} %)"),
+            Unit::Milliseconds => format!("{percent} %"),
+        };
+        let line = format!("{}: {counted}, about {left} s left\n", self.what);
+        let _unheard = out.write_all(line.as_bytes());
     }
 
     /// Seconds until the end, at the pace so far.
-    fn left(&self, progress: Progress) -> u128 {
-        let rest = u128::from(progress.total.saturating_sub(progress.done));
-        self.started.elapsed().as_millis() * rest / u128::from(progress.done.max(1)) / 1000
+    fn left(&self, done: u64, total: u64) -> u64 {
+        let rest = u128::from(total.saturating_sub(done));
+        let left = self.started.elapsed().as_millis() * rest / u128::from(done.max(1)) / 1000;
+        u64::try_from(left).unwrap_or(u64::MAX)
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
     let peer = FromPeer::new().to(args.to).force(args.force);
-    let mut meter = Meter::new("refill", Unit::Entries, how.quiet);
+    let mut meter = Meter::new("refill", Unit::Entries, how);
     let done = refill_from(&args.dir.dir, &args.from, &peer, &mut |it| meter.at(it));
     drop(meter);
     let done = done.map_err(|error| match error {

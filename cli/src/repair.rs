@@ -24,7 +24,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
-    let mut meter = Meter::new("reading", Unit::Bytes, how.quiet);
+    let mut meter = Meter::new("reading", Unit::Bytes, how);
     if args.plan {
         let plan = plan_with(&args.dir.dir, &mut |it| meter.at(it))?;
         drop(meter);
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
         }
         return Ok(exit);
     }
-    let mut meter = Meter::new("writing", Unit::Bytes, how.quiet);
+    let mut meter = Meter::new("writing", Unit::Bytes, how);
     let (done, kept) = repair.carry_out(&mut |it| meter.at(it))?;
     drop(meter);
     let kept = kept.map(|kept| kept.display().to_string());

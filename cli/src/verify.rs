@@ -18,7 +18,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
-    let mut meter = Meter::new("verify", Unit::Bytes, how.quiet);
+    let mut meter = Meter::new("verify", Unit::Bytes, how);
     let seen = indelible::inspect::verify(&args.dir.dir, &mut |progress| meter.at(progress))?;
     drop(meter);
     if how.json {

@@ -4,6 +4,7 @@
 //! share that matters. The interval of each strategy is as wide as the number of strategies calls
 //! for: whoever compares twenty of them finds one that was lucky.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contenders::Role;
@@ -20,7 +21,7 @@ const MATTERS: f64 = 0.95;
 const CHANCE: f64 = 0.05;
 
 /// What to set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Verdict {
     /// Nothing that was measured here is known to be faster by a share that matters.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use indelible::{
     Batch, Durability, Error, Log, Options, Preparation, Result, SyncMethod, WriteMode,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::floor::Floor;
@@ -30,7 +31,7 @@ const LARGE_BATCH_BYTES: usize = 1024 * 1024;
 const THREADS: [usize; 3] = [4, 16, 64];
 
 /// Which table a contender stands in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Group {
     /// One append, durable on return.
@@ -44,7 +45,7 @@ pub(super) enum Group {
 }
 
 /// What a contender stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Role {
     /// The least that durable bytes can cost here, without a log.

@@ -5,12 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The facts of one directory.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Ground {
-    pub(super) directory: PathBuf,
+    pub(super) directory: String,
     /// Type of the file system, as `mount` names it.
     pub(super) file_system: Option<String>,
     /// Options of the mount and of its file system, comma separated.
@@ -23,7 +24,7 @@ pub(super) struct Ground {
 }
 
 /// The facts of a block device, from its `queue` directory in `/sys`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Device {
     pub(super) name: String,
     pub(super) model: Option<String>,
@@ -44,15 +45,16 @@ pub(super) fn look(directory: &Path) -> Ground {
 
 fn look_in(directory: &Path, mounts: &Path, sys: &Path) -> Ground {
     let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf());
+    let shown = directory.display().to_string();
     let text = std::fs::read_to_string(mounts).unwrap_or_default();
     let mount = text.lines().filter_map(Mount::parse).filter(|it| directory.starts_with(&it.point));
     // Of two mounts on one point the later one is on top.
     let Some(mount) = mount.max_by_key(|it| it.point.components().count()) else {
-        return Ground { directory, ..Ground::default() };
+        return Ground { directory: shown, ..Ground::default() };
     };
     let device = device(&mount, sys);
     let mut ground = Ground {
-        directory,
+        directory: shown,
         file_system: Some(mount.file_system),
         mount_options: Some(mount.options),
         source: Some(mount.source),

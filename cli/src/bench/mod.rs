@@ -18,7 +18,7 @@ mod statistics;
 mod table;
 mod turns;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,13 +26,15 @@ use std::time::Duration;
 
 use self::contenders::io_at;
 use self::leftover::Workplace;
-use self::report::{Place, Report, VERSION, rows};
+pub(crate) use self::report::Report;
+use self::report::{Place, rows};
 use self::turns::Run;
-use crate::Failure;
 use crate::exit::Exit;
+use crate::json::{self, Body};
+use crate::progress::{Meter, Unit};
+use crate::{Failure, How};
 
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Args {
     /// Directories on the disks to be measured. They are created if need be, and left as they were.
     /// The files in between take about 200 MB.
@@ -48,11 +50,8 @@ pub(crate) struct Args {
     /// Measures as well how long a burst of 64 MiB by another program hurts.
     #[arg(long)]
     neighbour: bool,
-    /// Prints one JSON object instead.
-    #[arg(long, conflicts_with = "report")]
-    json: bool,
     /// Prints a block of Markdown instead, made to be published.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     report: bool,
     /// Compares with the JSON of an older run.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "report"])]
@@ -64,30 +63,28 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Removes what killed runs left in these directories, and measures nothing.
-    #[arg(long, conflicts_with_all = ["json", "report", "compare", "html", "svg"])]
+    #[arg(long, conflicts_with_all = ["report", "compare", "html", "svg", "neighbour"])]
     remove_leftovers: bool,
 }
 
-pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
+pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
     if args.remove_leftovers {
-        return remove_leftovers(&args.dirs, out);
+        return remove_leftovers(&args.dirs, how, out);
     }
     // Not after all that measuring.
     for file in args.html.iter().chain(&args.svg) {
         picture::can_be_written(file)?;
     }
     let old = args.compare.as_deref().map(read_report).transpose()?;
-    let report = measure_all(args)?;
+    let report = measure_all(args, how)?;
     if let (Some(file), Some(place)) = (&args.svg, report.places.first()) {
         save(file, &picture::svg(place, report.entry_bytes)?)?;
     }
     if let Some(file) = &args.html {
         save(file, &page::page(&report)?)?;
     }
-    if args.json {
-        let text = serde_json::to_string_pretty(&report).map_err(std::io::Error::from)?;
-        writeln!(out, "{text}")?;
-        return Ok(Exit::Sound);
+    if how.json {
+        return json::print(out, Body::Bench(Box::new(report)));
     }
     if args.report {
         table::markdown(&report, out)?;
@@ -105,11 +102,10 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> crate::Outcome {
     Ok(Exit::Sound)
 }
 
-fn measure_all(args: &Args) -> Result<Report, Failure> {
+fn measure_all(args: &Args, how: How) -> Result<Report, Failure> {
     let stop = interruption()?;
     let (host, kernel) = system();
     let mut report = Report {
-        version: VERSION,
         program: concat!("indelible ", env!("CARGO_PKG_VERSION")).to_owned(),
         date: today(),
         host,
@@ -119,13 +115,13 @@ fn measure_all(args: &Args) -> Result<Report, Failure> {
         places: Vec::new(),
     };
     for dir in &args.dirs {
-        report.places.push(measure(dir, args, &stop)?);
+        report.places.push(measure(dir, args, how, &stop)?);
     }
     Ok(report)
 }
 
 /// Measures in a directory of its own inside `dir`, which it leaves as it was, whatever happens.
-fn measure(dir: &Path, args: &Args, stop: &AtomicBool) -> Result<Place, Failure> {
+fn measure(dir: &Path, args: &Args, how: How, stop: &AtomicBool) -> Result<Place, Failure> {
     let existed = dir.exists();
     if existed && !dir.is_dir() {
         let source = std::io::ErrorKind::NotADirectory.into();
@@ -134,14 +130,13 @@ fn measure(dir: &Path, args: &Args, stop: &AtomicBool) -> Result<Place, Failure>
     std::fs::create_dir_all(dir).map_err(|source| io_failure("create directory", dir, source))?;
     let left = leftover::find(dir).map_err(|source| io_failure("list", dir, source))?;
     for path in left {
-        warn(&format!(
-            "{} is what a killed run left: --remove-leftovers removes it",
-            path.display()
-        ));
+        let said =
+            format!("{} is what a killed run left: --remove-leftovers removes it", path.display());
+        crate::note(how, &said, Exit::Sound);
     }
     let place = Workplace::create(dir)
         .map_err(|source| io_failure("create a directory in", dir, source))?;
-    let measured = measure_in(place.path(), dir, args, stop);
+    let measured = measure_in(place.path(), dir, args, how, stop);
     drop(place);
     if !existed {
         // Ours, and empty again; if something else is in it by now, it stays.
@@ -151,14 +146,22 @@ fn measure(dir: &Path, args: &Args, stop: &AtomicBool) -> Result<Place, Failure>
     if stop.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { measured }
 }
 
-fn measure_in(place: &Path, dir: &Path, args: &Args, stop: &AtomicBool) -> Result<Place, Failure> {
+fn measure_in(
+    place: &Path,
+    dir: &Path,
+    args: &Args,
+    how: How,
+    stop: &AtomicBool,
+) -> Result<Place, Failure> {
     let mut ground = ground::look(dir);
     let busy = ground::busy();
     for line in &busy {
-        warn(&format!("the machine is busy, and the figures may mislead: {line}"));
+        let said = format!("the machine is busy, and the figures may mislead: {line}");
+        crate::note(how, &said, Exit::Sound);
     }
-    let mut bar = Bar::new(dir);
-    let mut progress = |percent| bar.show(percent);
+    let what = format!("measuring {}", dir.display());
+    let mut meter = Meter::new(&what, Unit::Milliseconds, how);
+    let mut progress = |done: Duration, total: Duration| meter.at_time(done, total);
     let mut run = Run {
         bytes: usize::try_from(args.bytes).unwrap_or(usize::MAX),
         time: Duration::from_secs(args.seconds),
@@ -171,7 +174,7 @@ fn measure_in(place: &Path, dir: &Path, args: &Args, stop: &AtomicBool) -> Resul
     }
     let roll = turns::roll(place, &run)?;
     let neighbour = if args.neighbour { Some(turns::neighbour(place, &run)?) } else { None };
-    bar.clear();
+    drop(meter);
     let rows = rows(&rounds.labels, &rounds.samples);
     let floor = rows.first().map_or(0, |row| row.p50_ns);
     ground.warnings.extend(ground::too_fast(&ground, floor));
@@ -179,26 +182,45 @@ fn measure_in(place: &Path, dir: &Path, args: &Args, stop: &AtomicBool) -> Resul
     Ok(Place { rounds: count, settled, roll, neighbour, ..Place::new(ground, busy, rows) })
 }
 
-fn remove_leftovers(dirs: &[PathBuf], out: &mut dyn Write) -> crate::Outcome {
+fn remove_leftovers(dirs: &[PathBuf], how: How, out: &mut dyn Write) -> crate::Outcome {
+    let mut removed = Vec::new();
     for dir in dirs {
         for path in leftover::find(dir).map_err(|source| io_failure("list", dir, source))? {
             std::fs::remove_dir_all(&path).map_err(|source| io_failure("remove", &path, source))?;
-            writeln!(out, "removed {}", path.display())?;
+            removed.push(path.display().to_string());
         }
+    }
+    if how.json {
+        return json::print(out, Body::Removed(removed));
+    }
+    for path in &removed {
+        writeln!(out, "removed {path}")?;
+    }
+    if removed.is_empty() {
+        writeln!(out, "no killed run left anything")?;
     }
     Ok(Exit::Sound)
 }
 
+/// A run as `--json` printed it.
 fn read_report(file: &Path) -> Result<Report, Failure> {
-    let text = std::fs::read_to_string(file).map_err(|source| io_failure("read", file, source))?;
-    let report: Report = serde_json::from_str(&text)
-        .map_err(|source| io_failure("read a run from", file, source.into()))?;
-    if report.version != VERSION {
-        let source =
-            format!("version {} of the report; this build reads {VERSION}", report.version);
-        return Err(io_failure("read a run from", file, std::io::Error::other(source)));
+    /// A document, of which this is all that counts.
+    #[derive(serde::Deserialize)]
+    struct Kept {
+        version: u32,
+        bench: Option<Report>,
     }
-    Ok(report)
+    let text = std::fs::read_to_string(file).map_err(|source| io_failure("read", file, source))?;
+    let wrong = |why: &str| {
+        let said = format!("cannot compare with {}: {why}", file.display());
+        Failure::Refused(said, Some("give what `indelible bench --json` printed"), Exit::Usage)
+    };
+    let kept: Kept = serde_json::from_str(&text).map_err(|error| wrong(&error.to_string()))?;
+    if kept.version != json::VERSION {
+        let (version, known) = (kept.version, json::VERSION);
+        return Err(wrong(&format!("it is of version {version}; this build reads {known}")));
+    }
+    kept.bench.ok_or_else(|| wrong("it is no run of `bench`"))
 }
 
 fn save(file: &Path, text: &str) -> Result<(), Failure> {
@@ -208,11 +230,6 @@ fn save(file: &Path, text: &str) -> Result<(), Failure> {
 /// A failure at a path that need not be one of a log.
 fn io_failure(op: &'static str, path: &Path, source: std::io::Error) -> Failure {
     Failure::Log(io_at(op, path, source))
-}
-
-/// A line on standard error.
-fn warn(line: &str) {
-    let _unheard = writeln!(std::io::stderr(), "indelible: {line}");
 }
 
 /// Name of the machine, and version of its kernel.
@@ -237,33 +254,4 @@ fn interruption() -> std::io::Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     Ok(stop)
-}
-
-/// How far the measuring is, on one line that is written over; nothing where nobody looks.
-struct Bar {
-    shown: bool,
-    percent: u64,
-    directory: String,
-}
-
-impl Bar {
-    fn new(dir: &Path) -> Self {
-        let shown = std::io::stderr().is_terminal();
-        Self { shown, percent: u64::MAX, directory: dir.display().to_string() }
-    }
-
-    fn show(&mut self, percent: u64) {
-        if self.shown && percent != self.percent {
-            self.percent = percent;
-            let line = format!("\r{:.40}: {percent} %", self.directory);
-            let _unheard = std::io::stderr().write_all(line.as_bytes());
-        }
-    }
-
-    /// A clean line for what follows; the terminal may be gone.
-    fn clear(&mut self) {
-        if self.shown {
-            let _unheard = std::io::stderr().write_all(b"\r\x1b[K");
-        }
-    }
 }

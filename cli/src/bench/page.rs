@@ -54,7 +54,7 @@ pub(super) fn page(report: &Report) -> Result<String, Failure> {
 fn section(report: &Report, place: &Place) -> Result<Markup, Failure> {
     let picture = svg(place, report.entry_bytes)?;
     Ok(html! {
-        h2 { (place.ground.directory.display()) }
+        h2 { (place.ground.directory) }
         @for fact in facts(&place.ground) { p.facts { (fact) } }
         @for warning in place.ground.warnings.iter().chain(&place.busy) { div.warn { (warning) } }
         div.advice { @for line in &place.advice { p { (line) } } }

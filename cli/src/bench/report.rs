@@ -1,7 +1,8 @@
 //! What was measured, as it is printed as JSON, compared with an older run, and drawn.
 //!
-//! docs/schema/bench.json describes it; the version goes up when a field changes its meaning.
+//! Part of the documents that `json` describes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::advice::{Verdict, confidence, lines, verdict};
@@ -9,16 +10,12 @@ use super::contenders::{Group, Role};
 use super::ground::Ground;
 use super::statistics::{Interval, Samples, ratio};
 
-/// Version of the JSON.
-pub(super) const VERSION: u32 = 1;
 /// Confidence of the intervals that are shown.
 const SHOWN: f64 = 0.95;
 
 /// One run over one or more directories.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Report {
-    /// [`VERSION`].
-    pub(super) version: u32,
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Report {
     /// Name and version of the program.
     pub(super) program: String,
     /// When the run began: UTC, RFC 3339.
@@ -32,7 +29,7 @@ pub(super) struct Report {
 }
 
 /// What was measured in one directory.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Place {
     pub(super) ground: Ground,
     /// What kept the machine busy when the run began.
@@ -49,7 +46,7 @@ pub(super) struct Place {
 }
 
 /// One contender. Times are in nanoseconds per append.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Row {
     pub(super) group: Group,
     pub(super) role: Role,
@@ -75,7 +72,7 @@ pub(super) struct Row {
 }
 
 /// What an append that begins a segment costs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Roll {
     pub(super) rolls: usize,
     /// Median of appends that rolled, in nanoseconds.
@@ -85,7 +82,7 @@ pub(super) struct Roll {
 }
 
 /// What a neighbour's burst of dirty pages does to durable appends.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Neighbour {
     /// Bytes that the neighbour wrote without a sync.
     pub(super) burst_bytes: u64,

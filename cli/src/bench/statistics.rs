@@ -5,6 +5,7 @@
 //! is a bootstrap over blocks of neighbouring rounds, which are not independent of each other.
 
 use hdrhistogram::Histogram;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Blocks that the rounds are summed up in: a bootstrap costs the same after ten minutes.
@@ -17,7 +18,7 @@ const STRIP_MAX: usize = 1_000;
 const SEED: u64 = 0x5eed;
 
 /// A ratio, and the bounds it lies between with the confidence that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Interval {
     /// Lower bound.
     pub(super) low: f64,

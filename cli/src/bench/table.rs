@@ -58,7 +58,7 @@ pub(super) fn place(report: &Report, place: &Place, out: &mut dyn Write) -> Resu
 }
 
 fn ground(ground: &Ground, out: &mut dyn Write) -> Result<()> {
-    writeln!(out, "{}", ground.directory.display())?;
+    writeln!(out, "{}", ground.directory)?;
     for fact in facts(ground) {
         writeln!(out, "  {fact}")?;
     }
@@ -152,10 +152,10 @@ pub(super) fn comparison(new: &Report, old: &Report, out: &mut dyn Write) -> Res
     for place in &new.places {
         let same = |it: &&Place| it.ground.directory == place.ground.directory;
         let Some(before) = old.places.iter().find(same) else {
-            writeln!(out, "  {}: not in that run", place.ground.directory.display())?;
+            writeln!(out, "  {}: not in that run", place.ground.directory)?;
             continue;
         };
-        writeln!(out, "  {}", place.ground.directory.display())?;
+        writeln!(out, "  {}", place.ground.directory)?;
         for (now, then, ratio) in compared(place, before) {
             let (Some(now_floor), Some(then_floor)) = (now.to_floor, then.to_floor) else {
                 continue;
@@ -183,7 +183,7 @@ pub(super) fn fastest(report: &Report, out: &mut dyn Write) -> Result<()> {
     let mut all: Vec<_> = report.places.iter().filter_map(default).collect();
     all.sort();
     for (p50, p99, directory) in all {
-        writeln!(out, "  {:>10} {:>10}  {}", time(p50), time(p99), directory.display())?;
+        writeln!(out, "  {:>10} {:>10}  {}", time(p50), time(p99), directory)?;
     }
     Ok(())
 }

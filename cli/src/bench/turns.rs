@@ -34,8 +34,8 @@ pub(super) struct Run<'a> {
     pub(super) time: Duration,
     /// Set when it is to stop.
     pub(super) stop: &'a AtomicBool,
-    /// Hears how far it is, in percent.
-    pub(super) progress: &'a mut dyn FnMut(u64),
+    /// Hears how much of the time is over, and all of it.
+    pub(super) progress: &'a mut dyn FnMut(Duration, Duration),
 }
 
 impl Run<'_> {
@@ -68,7 +68,7 @@ pub(super) fn rounds(place: &Path, run: &mut Run<'_>) -> Result<Rounds> {
         settled = count >= ROUNDS_MIN
             && count.is_multiple_of(ROUNDS_PER_LOOK)
             && narrow(&labels, &samples);
-        (run.progress)(share(started.elapsed(), run.time));
+        (run.progress)(started.elapsed(), run.time);
     }
     Ok(Rounds { labels, samples, count, settled })
 }
@@ -215,9 +215,4 @@ pub(super) fn has_figures(rounds: &Rounds) -> bool {
     let default = rounds.labels.iter().position(|label| label.role == Role::Default);
     let pair = default.and_then(|at| rounds.samples.get(at)).zip(rounds.samples.first());
     pair.is_some_and(|(own, floor)| ratio(own.rounds(), floor.rounds(), 0.95).is_some())
-}
-
-fn share(elapsed: Duration, time: Duration) -> u64 {
-    let percent = elapsed.as_millis() * 100 / time.as_millis().max(1);
-    u64::try_from(percent).unwrap_or(100).min(99)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Place, check_untouched, indelible};
+use super::{Place, check_untouched, indelible, schema};
 
 fn is_empty(directory: &Path) -> bool {
     fs::read_dir(directory).unwrap().next().is_none()
@@ -44,9 +44,13 @@ fn a_bench_names_what_to_set_and_leaves_nothing_behind() {
 #[test]
 fn a_bench_is_one_json_object() {
     let place = Place::new();
+    let arguments = ["bench", "--seconds", "1", "--json", "--quiet", "--neighbour"];
+    let names = schema::checked(&arguments, &[place.directory.path()]);
+    assert_eq!(names.iter().filter(|name| *name == "bench").count(), 1, "{names:?}");
     let output = indelible(&["bench", "--seconds", "1", "--json"], &[place.directory.path()]);
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(value["version"], 1);
+    let value = &value["bench"];
     for field in ["program", "date", "host", "kernel"] {
         assert!(value[field].as_str().is_some_and(|text| !text.is_empty()), "{field}");
     }
@@ -61,6 +65,24 @@ fn a_bench_is_one_json_object() {
     assert!(measured["advice"].as_array().is_some_and(|lines| !lines.is_empty()));
     assert!(measured["ground"]["file_system"].is_string());
     assert!(is_empty(place.directory.path()));
+}
+
+#[test]
+fn a_bench_says_how_far_it_is_unless_it_is_to_be_quiet() {
+    let place = Place::new();
+    let said = |more: &[&str]| {
+        let arguments = [&["bench", "--seconds", "5"], more].concat();
+        let started = Instant::now();
+        let output = indelible(&arguments, &[place.directory.path()]);
+        assert!(output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        let about = |line: &&str| line.starts_with("measuring ") && line.contains(" %, about ");
+        (said.lines().filter(about).count(), started.elapsed())
+    };
+    let (lines, took) = said(&[]);
+    // On a disk that is fast and steady it ends before there is anything to say.
+    assert!(lines > 0 || took < Duration::from_secs(4), "{took:?}");
+    assert_eq!(said(&["--quiet"]).0, 0);
 }
 
 #[test]
@@ -85,14 +107,14 @@ fn an_older_run_is_compared_with_and_a_page_is_written() {
 fn a_run_that_is_no_report_is_not_compared_with() {
     let place = Place::new();
     let old = place.path("old.json");
-    for text in ["", "{}", "{\"version\": 9}", "[1, 2"] {
+    for text in ["", "{}", "{\"version\": 9}", "{\"version\": 1}", "[1, 2"] {
         fs::write(&old, text).unwrap();
         let arguments = ["bench", "--compare", old.to_str().unwrap()];
         let started = Instant::now();
         let output = indelible(&arguments, &[place.directory.path()]);
-        assert!(!output.status.success());
+        assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains("read a run from"), "{said}");
+        assert!(said.contains("cannot compare with"), "{said}");
         // Said at once, not after half a minute of measuring.
         assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     }

@@ -77,7 +77,7 @@ fn wrong(root: &Value, schema: &Value, value: &Value, at: &str) -> Option<String
 }
 
 /// Runs a command, checks each line it prints, and returns the names of the documents.
-fn checked(arguments: &[&str], paths: &[&Path]) -> Vec<String> {
+pub(super) fn checked(arguments: &[&str], paths: &[&Path]) -> Vec<String> {
     let schema = schema();
     let output = indelible(arguments, paths);
     let mut names = Vec::new();
