@@ -3,11 +3,10 @@
 //! notices. The printed table says which did; docs/TESTING.md has it.
 //!
 //! A story that only looks for one bug would prove nothing: those driven here stand in
-//! `tests/promises.rs`, `tests/reads.rs`, `tests/meetings.rs`, `tests/lazily.rs`,
-//! `tests/regressions.rs`, `tests/durability.rs`, `tests/evidence.rs` and `tests/directory.rs` for
-//! promises of their own.
+//! `tests/directory`, `tests/durability`, `tests/reads` and `tests/recovery` for promises of their own.
 #![cfg(feature = "sabotage")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails, and prints its table")]
+#![expect(clippy::duplicate_mod, reason = "the binaries that it holds have helpers in common")]
 
 use std::panic::catch_unwind;
 use std::sync::Mutex;
@@ -20,22 +19,17 @@ use indelible::testing::program::{WORDS, count_of};
 use indelible::testing::rot::{self, SHAPES};
 use indelible::testing::sabotage::{BUGS, Bug, enable};
 
-#[path = "directory.rs"]
+#[path = "directory/main.rs"]
 mod directory;
-#[path = "durability.rs"]
+#[path = "durability/main.rs"]
 mod durability;
-#[path = "evidence.rs"]
-mod evidence;
-#[path = "lazily.rs"]
-mod lazily;
-#[path = "meetings.rs"]
-mod meetings;
-#[path = "promises.rs"]
-mod promises;
-#[path = "reads.rs"]
+#[path = "reads/main.rs"]
 mod reads;
-#[path = "regressions.rs"]
-mod regressions;
+#[path = "recovery/main.rs"]
+mod recovery;
+
+use durability::{lazily, promises};
+use recovery::{evidence, meetings, regressions};
 
 macro_rules! stories {
     ($($file:ident: $($story:ident)*;)*) => {

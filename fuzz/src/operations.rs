@@ -1,5 +1,5 @@
 //! `operations`: programs of mutations, crashes and faults on the simulated disk, held against the
-//! model. `indelible::testing::operations` says how bytes become a program, and `tests/operations.rs`
+//! model. `indelible::testing::operations` says how bytes become a program, and `tests/model/operations.rs`
 //! runs the same without a fuzzer.
 //!
 //! Invariants:

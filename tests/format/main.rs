@@ -26,6 +26,8 @@ use indelible::format::{
 use indelible::options::{CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX, SEGMENT_BYTES_MAX};
 
 mod example;
+mod golden;
+mod reader;
 
 const PAGE: &str = include_str!("../../docs/FORMAT.md");
 const GLOSSARY: &str = include_str!("../../docs/GLOSSARY.md");

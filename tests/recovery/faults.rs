@@ -1,6 +1,5 @@
 //! Bounded fault sweeps: every call of some programs fails, once and for good, in every way; disks
 //! of every size. The whole sweeps are `explore --sweep faults` and `--sweep disks`.
-#![cfg(feature = "testing")]
 #![expect(clippy::panic, clippy::print_stdout, reason = "a test fails, and says how far it went")]
 
 use indelible::WriteMode;

@@ -1,5 +1,4 @@
 //! A bounded crash exploration. The unbounded one is the program `explore`; docs/TESTING.md.
-#![cfg(feature = "testing")]
 #![expect(
     clippy::panic,
     clippy::print_stdout,

@@ -18,6 +18,9 @@ use indelible::testing::slow::SlowDirectory;
 use indelible::testing::tap::Tap;
 use indelible::{Batch, Durability, Error, Log, Options, WriteMode};
 
+pub(crate) mod lazily;
+pub(crate) mod promises;
+
 fn options(durability: Durability) -> Options {
     Options::new().tiny_segments(8192).durability(durability).background(false)
 }

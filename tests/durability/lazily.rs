@@ -1,7 +1,6 @@
 //! Cells that are set lazily: what they cost, what is refused, what takes them along.
 //!
-//! What a crash may leave of them is the exploration's to find (`tests/crash.rs`).
-#![cfg(feature = "testing")]
+//! What a crash may leave of them is the exploration's to find (`tests/recovery/crash.rs`).
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::io::Write;

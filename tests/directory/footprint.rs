@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use super::process::itself;
 use indelible::{Batch, Durability, Error, Log, Options, WriteMode};
 
 /// Bytes that the files of a directory take on the disk.
@@ -109,14 +110,13 @@ fn counted(what: &str) -> usize {
     std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count()
 }
 
-/// In a process of its own: the other tests of this file have threads as well.
+/// In a process of its own: the other tests have threads as well.
 #[cfg(target_os = "linux")]
 #[test]
 fn many_logs_share_a_few_threads() {
     const LOGS: usize = 60;
     if std::env::var_os("INDELIBLE_COUNTS").is_none() {
-        let child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["many_logs_share_a_few_threads", "--exact", "--nocapture"])
+        let child = itself(module_path!(), "many_logs_share_a_few_threads")
             .env("INDELIBLE_COUNTS", "1")
             .status()
             .unwrap();

@@ -1,6 +1,5 @@
 //! A bounded rot sweep: some bits, every sector, some lengths, every file of logs of every shape.
 //! The whole sweep is `explore --sweep rot`.
-#![cfg(feature = "testing")]
 #![expect(clippy::panic, clippy::print_stdout, reason = "a test fails, and says how far it went")]
 
 use indelible::testing::explore::Tally;

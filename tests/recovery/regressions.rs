@@ -1,5 +1,4 @@
 //! Bugs that the exploration found, each with its story and the seed that showed it.
-#![cfg(feature = "testing")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 #![expect(
     clippy::case_sensitive_file_extension_comparisons,
@@ -20,7 +19,7 @@ use indelible::{
 };
 use parking_lot::Mutex;
 
-#[path = "support/os_door.rs"]
+#[path = "../support/os_door.rs"]
 mod os_door;
 
 fn options() -> Options {

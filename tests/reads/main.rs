@@ -1,5 +1,4 @@
 //! What a read touches, what it believes, and how much of the machine it takes.
-#![cfg(feature = "testing")]
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,

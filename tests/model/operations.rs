@@ -1,6 +1,5 @@
 //! The programs of the fuzz target `operations` without a fuzzer: its committed seeds, and bytes
 //! drawn from a seed. `INDELIBLE_OPERATIONS=100000 INDELIBLE_SEED=7` runs more, others.
-#![cfg(feature = "testing")]
 #![expect(clippy::print_stdout, reason = "what was done shows that something was")]
 
 use std::path::Path;

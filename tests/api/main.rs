@@ -2,6 +2,12 @@
 
 use indelible::{Batch, Error, Log, Options, Verdict};
 
+mod concurrency;
+mod limits;
+#[path = "../support/process.rs"]
+mod process;
+mod refusals;
+
 fn options() -> Options {
     Options::new().segment_bytes(64 * 1024)
 }

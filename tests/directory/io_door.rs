@@ -1,6 +1,5 @@
 //! One behaviour suite for the three doors (operating system, memory, simulation), and for each
 //! fault of the simulated disk a test that shows it.
-#![cfg(feature = "testing")]
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -19,7 +18,7 @@ use indelible::io::sim::{
 };
 use indelible::io::{Access, Directory, DirectoryEntry, File, LockRefused};
 
-#[path = "support/os_door.rs"]
+#[path = "../support/os_door.rs"]
 mod os_door;
 
 /// Runs a behaviour against every door.

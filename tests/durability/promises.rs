@@ -3,7 +3,6 @@
 //!
 //! Each runs on the simulated disk without threads, so that `tests/planted.rs` can ask which of
 //! them notices a bug.
-#![cfg(feature = "testing")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 #![expect(
     clippy::case_sensitive_file_extension_comparisons,

@@ -2,7 +2,6 @@
 //! a call of the disk, and the other does what must wait for it, or must not.
 //!
 //! Every order in which threads can meet is loom's to try (docs/TESTING.md).
-#![cfg(feature = "testing")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::collections::VecDeque;

@@ -1,6 +1,5 @@
 //! Sequences of operations against a plain model, in memory and on the simulated disk. proptest
 //! shrinks what fails.
-#![cfg(feature = "testing")]
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::collections::BTreeMap;
@@ -12,6 +11,9 @@ use indelible::io::mem::MemDirectory;
 use indelible::io::sim::SimDisk;
 use indelible::{Batch, Durability, Error, Log, Options, SyncMethod, WriteMode};
 use proptest::prelude::*;
+
+mod operations;
+mod strategies;
 
 #[derive(Debug, Clone)]
 enum Operation {

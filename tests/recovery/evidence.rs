@@ -1,6 +1,5 @@
 //! What stands in the files says which batches were acknowledged, and an open believes it: headers
 //! without their payload, witnesses, older copies of single files, names that are not true.
-#![cfg(feature = "testing")]
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

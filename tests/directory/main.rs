@@ -22,9 +22,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use indelible::inspect::InUse;
-#[cfg(feature = "testing")]
 use indelible::io::sim::{Fault, Op, Repeat, SimDisk};
 use indelible::{Batch, Error, Log, Options, Shortage, SideFile, Verdict};
+
+mod footprint;
+mod io_door;
+#[path = "../support/process.rs"]
+mod process;
+
+use process::itself;
 
 fn options() -> Options {
     Options::new().segment_bytes(64 * 1024).background(false)
@@ -33,22 +39,13 @@ fn options() -> Options {
 /// Set in the process that a test runs itself in.
 const ALONE: &str = "INDELIBLE_TEST_ALONE";
 
-/// Runs a test by itself in a process of its own, and answers whether this is that process.
+/// Runs a test by itself in a process of its own, and returns whether this is that process.
 fn alone(test: &str) -> bool {
     if std::env::var_os(ALONE).is_some_and(|name| name == test) {
         return true;
     }
-    // Where this file is a part of another one, the test is as well.
-    let test_of_file = match module_path!().split_once("::") {
-        Some((_, module)) => format!("{module}::{test}"),
-        None => test.to_owned(),
-    };
-    let ended = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &test_of_file, "--nocapture"])
-        .env(ALONE, test)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let ended =
+        itself(module_path!(), test).env(ALONE, test).stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stdout);
     let complained = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{:?}\n{said}\n{complained}", ended.status);
@@ -270,9 +267,7 @@ fn processes_that_race_to_create_a_log_get_true_answers() {
         let path = place.path().join("log");
         let racers: Vec<_> = (0..4)
             .map(|_| {
-                Command::new(std::env::current_exe().unwrap())
-                    .args(["--exact", "processes_that_race_to_create_a_log_get_true_answers"])
-                    .arg("--nocapture")
+                itself(module_path!(), "processes_that_race_to_create_a_log_get_true_answers")
                     .env(RACE, &path)
                     .stdout(Stdio::piped())
                     .stderr(Stdio::null())
@@ -697,7 +692,6 @@ fn second_name_of_a_file_is_refused_with_the_way_out() {
 }
 
 /// A log on a simulated disk, with segments of 8 KiB, that nothing has been synced of since it began.
-#[cfg(feature = "testing")]
 fn unsynced(disk: &SimDisk) -> Log {
     let options = options().tiny_segments(8 * 1024).durability(indelible::Durability::Os);
     let options = options.write_mode(indelible::WriteMode::Pwrite);
@@ -711,7 +705,6 @@ fn unsynced(disk: &SimDisk) -> Log {
 /// Found by reading. A segment behind the tail that could not be opened for a moment counted as one
 /// that is not there, and whatever a killed process had written to it was dropped without a word.
 #[test]
-#[cfg(feature = "testing")]
 pub(crate) fn shortage_while_opening_drops_nothing_that_a_killed_process_left() {
     let options = options().tiny_segments(8 * 1024);
     for fault in [Fault::Shortage, Fault::Io] {
@@ -742,7 +735,6 @@ pub(crate) fn shortage_while_opening_drops_nothing_that_a_killed_process_left() 
 }
 
 #[test]
-#[cfg(feature = "testing")]
 pub(crate) fn shortage_is_refused_and_never_poisons() {
     let disk = SimDisk::new(1);
     let options = options().tiny_segments(8 * 1024);
@@ -759,7 +751,6 @@ pub(crate) fn shortage_is_refused_and_never_poisons() {
 }
 
 #[test]
-#[cfg(feature = "testing")]
 pub(crate) fn file_that_cannot_be_removed_is_counted_and_never_poisons() {
     let disk = SimDisk::new(1);
     let options = options().tiny_segments(8 * 1024).recycle(false);

@@ -12,9 +12,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use super::process::itself;
 use indelible::format::cell::{CellRecord, encode_cell};
 use indelible::format::frame::{Flags, encode_frame, encode_hole};
 use indelible::format::{Checkpoint, FrameHeader, Kind, Salt, SegmentHeader, SegmentName};
@@ -276,13 +277,12 @@ fn second_process_is_refused_and_told_which_one_holds_the_log() {
     }
     let directory = tempfile::tempdir().unwrap();
     let log = Log::create(directory.path(), &options()).unwrap();
-    let other = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "second_process_is_refused_and_told_which_one_holds_the_log"])
-        .arg("--nocapture")
-        .env(LOCKED, directory.path())
-        .stderr(Stdio::null())
-        .output()
-        .unwrap();
+    let other =
+        itself(module_path!(), "second_process_is_refused_and_told_which_one_holds_the_log")
+            .env(LOCKED, directory.path())
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
     let said = String::from_utf8_lossy(&other.stdout).into_owned();
     let expected = format!("is in use by process {}", std::process::id());
     assert!(said.contains(&expected), "{said}");

@@ -1,0 +1,9 @@
+//! What stands after a crash, a failure of the disk, a full disk, or rot: each where it happens.
+
+mod crash;
+pub(crate) mod evidence;
+mod faults;
+mod full_disk;
+pub(crate) mod meetings;
+pub(crate) mod regressions;
+mod rot;
