@@ -1,7 +1,7 @@
 //! Batches: what a caller asks the log to do as one atomic unit.
 //!
 //! Owns: the records a batch is made of. Does not own: whether they make sense for a given log
-//! (`log::plan`), nor how they are written (`log::write`).
+//! (`log::writer::plan`), nor how they are written (`log::writer`).
 
 use std::borrow::Cow;
 

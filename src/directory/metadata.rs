@@ -1,7 +1,7 @@
 //! The metadata file: two slots, each in a block of its own, that hold the newest checkpoint.
 //!
 //! Owns: the order in which slots are written and believed. Does not own: what a checkpoint says
-//! (`format::slot`) or when one is due (`log::checkpoint`).
+//! (`format::slot`) or when one is due (`log::syncer`).
 //!
 //! INV-4: a checkpoint is in both slots, durably, before anything relies on it: before an
 //! acknowledgement from a segment it names for the first time, and before a file goes that only
@@ -120,7 +120,12 @@ impl Metadata {
     /// The next slot to be written, and where: consecutive generations alternate.
     fn next_slot(&mut self, checkpoint: &Checkpoint) -> Result<(u64, Box<[u8; SLOT_BYTES]>)> {
         self.generation += 1;
-        let numbered = Checkpoint { generation: self.generation, ..checkpoint.clone() };
+        let clean = match () {
+            () if planted(Bug::AlwaysClean) => true,
+            () if planted(Bug::NeverClean) => false,
+            () => checkpoint.clean,
+        };
+        let numbered = Checkpoint { generation: self.generation, clean, ..checkpoint.clone() };
         Ok(((self.generation % 2) * to_u64(SLOT_BYTES), numbered.encode()?))
     }
 

@@ -1,7 +1,7 @@
 //! Spare segment files: prepared ahead of need, so that a roll never waits for it.
 //!
 //! Owns: making a file ready and keeping a few. Does not own: when (`log::background`), or whether
-//! a used segment may become a spare (`log::checkpoint`).
+//! a used segment may become a spare (`log::syncer`).
 //!
 //! A crash in any step leaves a temporary file, which the next open removes, or a spare, which it
 //! takes over without believing anything of it but its length.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::shared::{Shared, Writer};
+use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::format::number::to_u64;
 use crate::options::Durability;
@@ -105,23 +105,6 @@ impl Work for Shared {
 }
 
 impl Shared {
-    /// Notes, with the writer's lock held, what a batch leaves to be done.
-    pub(crate) fn ask_for_maintenance(&self, writer: &mut Writer) {
-        let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
-        // A tail that is near its end is stated with the roll; but if it was begun since the newest
-        // checkpoint, perhaps no sync comes.
-        let comes_anyway = writer.reach == self.segment_bytes && writer.begun == 0;
-        let due = writer.unstated > step && !comes_anyway && !self.options.volatile;
-        let leftover = !writer.dead.is_empty() || !writer.dead_files.is_empty();
-        if due || leftover || self.side_files.any_unused() {
-            self.signals.want_checkpoint();
-        }
-        let short = writer.tail.space.is_short(writer.tail.position());
-        if (writer.tail.comes_near_a_roll() || short) && self.options.background {
-            self.signals.want_space();
-        }
-    }
-
     /// Has the rest done: by the thread, or here.
     pub(crate) fn after_write(&self) -> Result<()> {
         if !self.signals.wants_checkpoint() {
@@ -160,7 +143,8 @@ impl Shared {
         add(&self.counters.not_removed, to_u64(self.spares.remove_leftovers().len()));
         self.signals.take_space();
         let (name, space, position, near) = {
-            let tail = &self.writer().tail;
+            let writer = self.writer();
+            let tail = writer.tail();
             let space = Arc::clone(&tail.space);
             (tail.segment.name, space, tail.position(), tail.is_near_a_roll())
         };
@@ -192,9 +176,7 @@ impl Shared {
         if self.side_files.any_unused() {
             return true;
         }
-        let metadata = self.metadata.lock();
-        self.group.newest_written() > metadata.sequence
-            || self.lazy_version.load(Ordering::Acquire) > metadata.lazy_version
+        self.syncer.is_ahead_of_its_checkpoint(self.writer.lazy_version())
     }
 
     fn prepare_spares(&self, stop: &dyn Fn() -> bool) -> Result<()> {
@@ -263,8 +245,8 @@ impl Shared {
             _ => None,
         };
         let sequence = match interval {
-            Some(_) => Some(self.group.newest_written()),
-            None => self.group.wanted(),
+            Some(_) => Some(self.syncer.newest_written()),
+            None => self.syncer.wanted(),
         };
         if let Some(sequence) = sequence {
             self.wait_durable(sequence)?;

@@ -126,7 +126,7 @@ impl Links {
 const OPEN_FILES_MAX: usize = 256;
 
 /// The log at one moment.
-struct Stock {
+struct Frozen {
     checkpoint: Checkpoint,
     /// Its segments, the tail last. As long as they are held here no file of theirs is used again.
     segments: Vec<Arc<Segment>>,
@@ -150,24 +150,24 @@ impl Shared {
 
     fn copy(&self, to: &Dir, links: &Links) -> Result<Backup> {
         let mut copy = Copy::new(&self.dir, to, links);
-        let stock = self.fill(&mut copy).inspect_err(|_| copy.undo())?;
-        let Checkpoint { first, next, sequence, .. } = stock.checkpoint;
-        let checked = slots_of(stock.checkpoint)
+        let frozen = self.fill(&mut copy).inspect_err(|_| copy.undo())?;
+        let Checkpoint { first, next, sequence, .. } = frozen.checkpoint;
+        let checked = slots_of(frozen.checkpoint)
             .and_then(|slots| copy.conclude(&slots, &mut |_| ()))
             .inspect_err(|_| copy.undo())?;
         Ok(copy.report(self.uuid, first..next, sequence, &checked))
     }
 
     /// Every file but the one that says what they are.
-    fn fill(&self, copy: &mut Copy<'_>) -> Result<Stock> {
-        let stock = {
-            let _nothing_goes = self.settling.lock();
-            // Before the stock: a later checkpoint only names a later one.
-            let tail = self.metadata.lock().file.tail_number();
-            let stock = self.take_stock()?;
-            copy.segments(&stock, tail)?;
-            copy.side_files(&stock.checkpoint.cells)?;
-            stock
+    fn fill(&self, copy: &mut Copy<'_>) -> Result<Frozen> {
+        let frozen = {
+            let _nothing_goes = self.syncer.nothing_goes();
+            // Before that moment: a later checkpoint only names a later one.
+            let tail = self.syncer.tail_number();
+            let frozen = self.freeze()?;
+            copy.segments(&frozen, tail)?;
+            copy.side_files(&frozen.checkpoint.cells)?;
+            frozen
         };
         copy.finish()?;
         if self.closed.load(Ordering::Acquire) {
@@ -176,44 +176,15 @@ impl Shared {
         }
         // Makes the names durable before the metadata file says that they are there.
         copy.to.sync()?;
-        Ok(stock)
+        Ok(frozen)
     }
 
     /// Everything written so far, be it durable or not: the copy is.
-    fn take_stock(&self) -> Result<Stock> {
+    fn freeze(&self) -> Result<Frozen> {
         let mut writer = self.writer();
         self.usable()?;
-        // On a failure frames are gone that others count on.
-        self.flush(&mut writer).map_err(|error| self.poisoned_by(error))?;
-        // Named as a checkpoint would name them; with too many gaps that includes dead ones, whose
-        // files are there.
-        let view = self.view.read();
-        let mut dead = [writer.dead.as_slice(), &writer.kept].concat();
-        let (runs, mut segments) = view.runs(&mut dead);
-        segments.extend(view.segments().cloned());
-        drop(view);
-        let state = &writer.state;
-        let cells = writer.cells().to_map();
-        let position = writer.tail.position();
-        let checkpoint = Checkpoint {
-            uuid: *self.uuid.as_bytes(),
-            generation: 0,
-            sequence: writer.sequence,
-            first: state.first,
-            next: state.next,
-            tail_number: writer.tail.segment.name.number,
-            tail_generation: writer.tail.salt.generation(),
-            tail_offset: position,
-            reach: position,
-            last_frame: writer.tail.last_frame(),
-            segment_bytes: self.segment_bytes,
-            clean: true,
-            creating: false,
-            holes: state.holes,
-            runs,
-            cells,
-        };
-        Ok(Stock { checkpoint, segments })
+        let (checkpoint, segments) = self.stock_for_a_copy(&mut writer)?;
+        Ok(Frozen { checkpoint, segments })
     }
 }
 
@@ -454,9 +425,9 @@ impl<'a> Copy<'a> {
     }
 
     /// Links or opens the segments. In those before `tail` no log goes on, whatever crashes.
-    fn segments(&mut self, stock: &Stock, tail: u64) -> Result<()> {
-        let Checkpoint { tail_number, tail_offset, segment_bytes: length, .. } = stock.checkpoint;
-        for segment in &stock.segments {
+    fn segments(&mut self, frozen: &Frozen, tail: u64) -> Result<()> {
+        let Checkpoint { tail_number, tail_offset, segment_bytes: length, .. } = frozen.checkpoint;
+        for segment in &frozen.segments {
             let number = segment.name.number;
             let used = if number == tail_number { tail_offset } else { length };
             self.take(segment.name.to_string(), length, used, number < tail)?;

@@ -5,12 +5,10 @@
 //! checkpoint, the explorer after every step. Does not own: INV-4 and INV-8, which are about what
 //! a crash leaves on the medium: the explorer opens that.
 
-use std::sync::atomic::Ordering;
-
-use super::shared::{Shared, Writer};
+use super::shared::Shared;
+use super::writer::Writer;
 use crate::error::{Error, Result};
 use crate::format::number::to_u64;
-use crate::options::CELLS_BYTES_MAX;
 
 impl Shared {
     /// What must hold between two batches. What does not is the log's own fault, and poisons it.
@@ -29,58 +27,30 @@ impl Shared {
     }
 
     fn broken_invariant(&self, writer: &Writer) -> Option<&'static str> {
-        let (state, tail) = (&writer.state, &writer.tail);
-        let view = self.view.read();
+        let (state, tail) = (writer.state(), writer.tail());
         let broken = |holds: bool, what| (!holds).then_some(what);
-        let in_tail = state.next.checked_sub(tail.base());
         let opened = tail.segment.opened();
         let map = opened.as_ref().and_then(|opened| opened.map());
         let published = map.map_or(0, |map| to_u64(map.published()));
-        let durable = self.bounds.durable.load(Ordering::Acquire);
-        broken(
-            in_tail == Some(to_u64(view.tail_units.len())),
-            "INV-1: the tail does not hold the entries from its base on",
-        )
-        .or_else(|| {
-            let what = "INV-1: readers and the writer differ in their bounds";
-            let bounds = (self.bounds.first.load(Ordering::Acquire), view.first);
-            let next = (self.bounds.next.load(Ordering::Acquire), view.next);
-            broken(bounds == (state.first, state.first) && next == (state.next, state.next), what)
-        })
-        .or_else(|| {
-            let what = "INV-2: bytes are published that may still change";
-            broken(published <= tail.position(), what)
-        })
-        .or_else(|| {
-            let ends_with_it = view.tail().is_some_and(|last| last.name == tail.segment.name);
-            broken(ends_with_it && view.ascends(), "INV-3: the bases in the view do not ascend")
-        })
-        .or_else(|| {
-            let what = "INV-5: a frame is past the reach of the checkpoint";
-            broken(tail.position() <= writer.reach, what)
-        })
-        .or_else(|| {
-            let acknowledged = self.group.durable() <= writer.sequence && durable <= state.next;
-            broken(acknowledged, "INV-6: more is durable than was written")
-        })
-        .or_else(|| {
-            let what = "INV-7: the runs are not those of the segments";
-            broken(view.runs_are_right(), what)
-        })
-        .or_else(|| {
-            let what = "INV-9: a frame is where the file has no space";
-            broken(tail.position() <= tail.space.ready(), what)
-        })
-        .or_else(|| {
-            let what = "the cells are larger than a slot has room for";
-            broken(state.cells.bytes() <= CELLS_BYTES_MAX, what)
-        })
+        let durable = self.reader.durable() <= state.next;
+        self.reader
+            .broken_invariant(state, &tail.segment)
+            .or_else(|| {
+                let what = "INV-2: bytes are published that may still change";
+                broken(published <= tail.position(), what)
+            })
+            .or_else(|| writer.broken_invariant())
+            .or_else(|| {
+                let acknowledged = self.syncer.durable() <= writer.sequence() && durable;
+                broken(acknowledged, "INV-6: more is durable than was written")
+            })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::reader::View;
     use crate::{Log, Options};
 
     fn log() -> Log {
@@ -107,31 +77,29 @@ mod tests {
 
     #[test]
     fn inv_1_tail_holds_the_entries_from_its_base_on() {
-        breaks("INV-1", |shared, _| shared.view.write().tail_units.push(1));
-        breaks("INV-1", |shared, _| shared.view.write().next += 1);
+        breaks("INV-1", |shared, _| shared.reader.break_view(View::forget_an_offset));
+        breaks("INV-1", |shared, _| shared.reader.break_view(View::invent_an_entry));
     }
 
     #[test]
     fn inv_3_bases_ascend() {
         breaks("INV-3", |shared, _| {
-            let mut view = shared.view.write();
-            let first = std::sync::Arc::clone(view.segments().next().unwrap());
-            view.push_unchecked(first);
+            shared.reader.break_view(View::repeat_the_first_segment);
         });
     }
 
     #[test]
     fn inv_5_frames_end_before_the_reach() {
-        breaks("INV-5", |_, writer| writer.reach = writer.tail.position() - 1);
+        breaks("INV-5", |_, writer| writer.lower_reach(writer.tail().position() - 1));
     }
 
     #[test]
     fn inv_6_nothing_is_durable_before_it_is_written() {
-        breaks("INV-6", |shared, writer| shared.group.is_durable(writer.sequence + 1));
+        breaks("INV-6", |shared, writer| shared.syncer.is_durable(writer.sequence() + 1));
     }
 
     #[test]
     fn inv_7_runs_are_those_of_the_segments() {
-        breaks("INV-7", |shared, _| shared.view.write().forget_a_run());
+        breaks("INV-7", |shared, _| shared.reader.break_view(View::forget_a_run));
     }
 }

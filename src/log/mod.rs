@@ -1,33 +1,20 @@
 //! The public engine: one log, its handles, its reads.
 //!
-//! Owns: the API. Does not own: any step of it; see `write` (a batch), `checkpoint` (syncs and
-//! checkpoints), `open` (create and recover), `background` (threads), `view` (what readers see).
+//! Owns: the API. Does not own: any step of it; see `writer` (a batch), `syncer` (syncs and
+//! checkpoints), `reader` (what readers see), `open` (create and recover), `background` (threads).
 
 pub(crate) mod background;
 pub(crate) mod backup;
-pub(crate) mod checkpoint;
-mod frames;
-mod hand_over;
-mod in_slots;
-mod index;
 mod invariants;
-mod iter;
-pub(crate) mod lazy;
-#[cfg(all(test, loom))]
-mod model;
 mod open;
-pub(crate) mod opened;
-pub(crate) mod plan;
-mod publish;
-mod read;
+mod reader;
 pub(crate) mod scrub;
 pub(crate) mod shared;
 pub(crate) mod signals;
-mod sync;
+mod syncer;
 pub(crate) mod ticket;
-pub(crate) mod view;
 pub(crate) mod watch;
-pub(crate) mod write;
+mod writer;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -35,11 +22,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
 
-pub use self::iter::Iter;
+pub use self::reader::Iter;
 
 use self::background::Threads;
 use self::shared::Shared;
-use self::write::Written;
+use self::writer::{Writer, Written};
 use crate::batch::{Batch, Record};
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
@@ -219,14 +206,14 @@ impl Log {
         &self.shared().options
     }
 
-    /// Size of each segment file in bytes, settled when the log was created.
+    /// Size of each segment file in bytes, fixed when the log was created.
     pub fn segment_bytes(&self) -> u64 {
         self.shared().segment_bytes
     }
 
     /// Largest entry this log takes, in bytes.
     pub fn entry_bytes_max(&self) -> u64 {
-        plan::entry_bytes_max(self.shared().segment_bytes)
+        writer::entry_bytes_max(self.shared().segment_bytes)
     }
 
     /// How the log was found when it was opened.
@@ -237,19 +224,19 @@ impl Log {
     /// Index of the first entry. An atomic load.
     #[inline]
     pub fn first(&self) -> u64 {
-        self.shared().bounds.first.load(Ordering::Acquire)
+        self.shared().reader.first()
     }
 
     /// Index the next entry will get. An atomic load.
     #[inline]
     pub fn next(&self) -> u64 {
-        self.shared().bounds.next.load(Ordering::Acquire)
+        self.shared().reader.next()
     }
 
     /// Exclusive end of the entries that are on media. An atomic load.
     #[inline]
     pub fn durable(&self) -> u64 {
-        self.shared().bounds.durable.load(Ordering::Acquire)
+        self.shared().reader.durable()
     }
 
     /// Appends one entry, as a batch of its own.
@@ -260,7 +247,7 @@ impl Log {
     pub fn append(&self, entry: &[u8]) -> Result<Ticket> {
         let _span = crate::telemetry::trace::commit(self.path());
         let written = self.shared().write(&[Record::Append(Cow::Borrowed(entry))])?;
-        self.settled(Ticket::new(self.shared(), written))
+        self.as_durable_as_asked(Ticket::new(self.shared(), written))
     }
 
     /// Commits a batch. Under [`Durability::Always`] it is durable on return; under the other
@@ -273,11 +260,11 @@ impl Log {
     /// outcome is unknown until the log is reopened. [`Error::Closed`].
     pub fn commit(&self, batch: &Batch<'_>) -> Result<Ticket> {
         let _span = crate::telemetry::trace::commit(self.path());
-        self.settled(self.submit(batch)?)
+        self.as_durable_as_asked(self.submit(batch)?)
     }
 
     /// The ticket of a commit, when it is as durable as the policy wants it to be on return.
-    fn settled(&self, ticket: Ticket) -> Result<Ticket> {
+    fn as_durable_as_asked(&self, ticket: Ticket) -> Result<Ticket> {
         if self.shared().options.durability == Durability::Always {
             ticket.wait()?;
         }
@@ -333,7 +320,7 @@ impl Log {
     pub fn sync(&self) -> Result<()> {
         self.shared().usable()?;
         self.shared().write_lazies()?;
-        self.shared().wait_durable(self.shared().group.newest_written())
+        self.shared().wait_durable(self.shared().syncer.newest_written())
     }
 
     /// Hands everything written so far, and what was set lazily, to the operating system: it survives
@@ -351,7 +338,7 @@ impl Log {
 
     /// The newest ticket: that of the last batch written.
     pub fn newest_ticket(&self) -> Ticket {
-        let sequence = self.shared().group.newest_written();
+        let sequence = self.shared().syncer.newest_written();
         Ticket::new(self.shared(), Written { sequence, next: self.next() })
     }
 
@@ -475,7 +462,7 @@ impl Log {
         }
         // The writer's lock keeps the file from being replaced and removed before it is open.
         let writer = shared.writer();
-        match writer.state.cells.get(cell) {
+        match writer.state().cells.get(cell) {
             Some(CellValue::SideFile(file)) => SideFileReader::open(&shared.dir, *file).map(Some),
             _ => Ok(None),
         }
@@ -488,17 +475,18 @@ impl Log {
             return Counters::new().read();
         }
         let mut stats = shared.counters.read();
-        stats.segments = to_u64(shared.view.read().segment_count());
+        stats.segments = to_u64(shared.reader.segment_count());
         stats.spares = to_u64(shared.spares.count());
-        stats.written_sequence = shared.group.newest_written();
-        stats.durable_sequence = shared.group.durable();
+        stats.written_sequence = shared.syncer.newest_written();
+        stats.durable_sequence = shared.syncer.durable();
         stats.poisoned = shared.poison.get().is_some();
         stats.sync_running = shared.watch.oldest();
         (stats.first, stats.next, stats.durable) = (self.first(), self.next(), self.durable());
-        let writer = shared.writer.lock();
-        stats.holes = writer.state.holes;
+        let looked = |writer: &Writer| (writer.state().holes, writer.tail().space.ready());
+        let (holes, ready) = shared.writer.look(looked);
+        stats.holes = holes;
         let sealed = stats.segments.saturating_sub(1).saturating_mul(shared.segment_bytes);
-        let ready = writer.tail.space.ready().saturating_add(shared.spares.ready_bytes());
+        let ready = ready.saturating_add(shared.spares.ready_bytes());
         stats.disk_bytes = sealed.saturating_add(ready);
         stats
     }

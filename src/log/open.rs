@@ -11,16 +11,17 @@
 //! point is (4); a crash before it leaves all as it was, a crash after it leaves junk.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
-use super::opened::OpenSegments;
-use super::shared::{Bounds, MetadataState, Shared, Writer};
+use super::reader::{Reader, View};
+use super::shared::Shared;
 use super::signals::Signals;
-use super::view::View;
+use super::syncer::Syncer;
 use super::watch::Watch;
+use super::writer::{Writer, WriterLock};
 use crate::clock::Moment;
 use crate::directory::foreign;
 use crate::directory::identity::Uuid;
@@ -34,7 +35,6 @@ use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::io::{Access, Lock};
-use crate::log::sync::Group;
 use crate::options::{Options, Preparation, WriteMode};
 use crate::planted::{Bug, planted};
 use crate::recovery::observe::{Files, Observed, observe};
@@ -44,7 +44,6 @@ use crate::recovery::{RecoveryReport, Verdict};
 use crate::segment::durable_part::DurablePart;
 use crate::segment::offsets::Units;
 use crate::segment::tail::{Seal, Tail, begin};
-use crate::segment::warm::Warm;
 use crate::segment::{FRAMES_START, Segment};
 use crate::state::{CellValue, State};
 use crate::telemetry::stats::Counters;
@@ -399,7 +398,7 @@ fn view_of(
         view.begin(segment, Units::default(), &mut dead);
     }
     view.trim(first, &mut dead);
-    view.tail_units = units;
+    view.set_tail_units(units);
     (view, dead)
 }
 
@@ -511,7 +510,6 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         report,
     } = parts;
     let attached = SideFiles::new(side_files(&checkpoint));
-    let bounds = Bounds::new(state.first, state.next);
     let tail_at_open = tail.segment.name.number;
     let writer = Writer::new(state, tail, sequence, checkpoint.reach, dead);
     Arc::new(Shared {
@@ -520,22 +518,9 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         options: options.clone(),
         segment_bytes: checkpoint.segment_bytes,
         report,
-        writer: Mutex::new(writer),
-        handing_over: Mutex::new(Vec::new()),
-        view: RwLock::new(view),
-        unindexed: Mutex::new(unindexed),
-        warm: Warm::new(options.warm_bytes),
-        opened: OpenSegments::default(),
-        bounds,
-        lazy_version: AtomicU64::new(0),
-        group: Group::new(sequence),
-        metadata: Mutex::new(MetadataState {
-            file: metadata,
-            capture: 0,
-            sequence,
-            lazy_version: 0,
-        }),
-        settling: Mutex::new(()),
+        writer: WriterLock::new(writer),
+        syncer: Syncer::new(metadata, sequence),
+        reader: Reader::new(view, unindexed, options.warm_bytes),
         spares,
         side_files: Arc::new(attached),
         tail_at_open,
@@ -544,7 +529,6 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         watch: Watch::default(),
         poison: OnceLock::new(),
         closed: AtomicBool::new(false),
-        ended: AtomicBool::new(false),
         lock: Mutex::new(Some(lock)),
     })
 }

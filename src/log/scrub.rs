@@ -79,7 +79,7 @@ impl Shared {
                 return Err(Error::Closed);
             }
             // One at a time: a segment that is held here is not used again when it is trimmed.
-            let Some((segment, live, left)) = self.view.read().sealed_from(from) else {
+            let Some((segment, live, left)) = self.reader.sealed_from(from) else {
                 return Ok(report);
             };
             from = segment.name.number.saturating_add(1);

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::log::shared::Shared;
-use crate::log::write::Written;
+use crate::log::writer::Written;
 use crate::options::Durability;
 
 /// Stands for a written batch. Dropping it changes nothing and causes no sync.
@@ -40,7 +40,7 @@ impl Ticket {
 
     /// Whether the batch is durable. Costs no I/O.
     pub fn is_durable(&self) -> bool {
-        self.shared.group.durable() >= self.written.sequence
+        self.shared.syncer.durable() >= self.written.sequence
     }
 
     /// Waits until the batch is durable, syncing if nobody else does.
@@ -65,8 +65,8 @@ impl Ticket {
             // Nobody else is there to call it.
             return callback(Err(forked));
         }
-        if !shared.group.register(sequence, Box::new(callback), || shared.not_poisoned()) {
-            shared.group.call_back();
+        if !shared.syncer.register(sequence, Box::new(callback), || shared.not_poisoned()) {
+            shared.syncer.call_back();
         } else if shared.poison.get().is_some() {
             // Since it was registered, so perhaps after everybody else was told.
             shared.call_back();

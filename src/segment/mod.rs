@@ -2,7 +2,7 @@
 //! table with a footer.
 //!
 //! Owns: what is known of one file while it is open, and finding an entry inside it. Does not own:
-//! which segments a log has (`log::view`), which are open (`log::opened`), writing (`tail`), or what a
+//! which segments a log has (`log::reader`), which are open (`log::reader::opened`), writing (`tail`), or what a
 //! bad frame says about a crash (`recovery`).
 //!
 //! Header, footer and table are read by position into memory, and checked there; so are entries that

@@ -1,7 +1,7 @@
 //! The offsets of the entries of one segment, as its frames build them up.
 //!
 //! Owns: the table in memory, and which of its first entries nobody has looked up yet. Does not own:
-//! where frames come from (`walk`, `durable_part`, `log::write`).
+//! where frames come from (`walk`, `durable_part`, `log::writer`).
 
 use std::ops::Range;
 

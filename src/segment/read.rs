@@ -1,7 +1,7 @@
 //! Reading entries out of a segment: lent through the map, or copied by position.
 //!
 //! Owns: that what is handed out is the entry that was asked for, and that its bytes were checked
-//! since they came from the medium. Does not own: which segment an index is in (`log::view`).
+//! since they came from the medium. Does not own: which segment an index is in (`log::reader`).
 //!
 //! What is copied is read by one call for each run of entries that lie close together, into the memory
 //! it is handed out in, and always checked there. What is lent is brought in first, so that a failing

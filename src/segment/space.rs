@@ -1,7 +1,7 @@
 //! The space of one segment file: made ready a little ahead of what is written to it.
 //!
 //! Owns: which part of a file a frame or a footer may be put into, and making more of it ready. Does
-//! not own: when (`log::background` ahead of need, `log::write` in line), nor the file's length,
+//! not own: when (`log::background` ahead of need, `log::writer` in line), nor the file's length,
 //! which is that of a segment from the start; what was never made ready reads as zeros.
 //!
 //! INV-9: nothing is stored or written past what is ready, so neither can meet a full disk. A full

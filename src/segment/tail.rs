@@ -1,8 +1,8 @@
 //! The tail: the one segment that is being written.
 //!
 //! Owns: putting encoded frames behind each other, in memory first and then in the file, and the
-//! seal. Does not own: when pending frames are handed to the file (`log::hand_over`) and what is
-//! durable (`sync`); nothing here survives a crash until a sync says so.
+//! seal. Does not own: when pending frames are handed to the file (`log::writer::hand_over`) and what is
+//! durable (`log::syncer`); nothing here survives a crash until a sync says so.
 
 use std::io;
 use std::ops::Range;

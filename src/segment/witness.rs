@@ -1,7 +1,7 @@
 //! The witness: what the sync before made durable, written with every sync in another block than
 //! the frames that it speaks of.
 //!
-//! Owns: where a witness stands, and its bytes. Does not own: when one is written (`log::hand_over`)
+//! Owns: where a witness stands, and its bytes. Does not own: when one is written (`log::writer::hand_over`)
 //! or what it proves (`recovery`).
 //!
 //! The newest acknowledged batches of a tail stand in the same block, and each says that those

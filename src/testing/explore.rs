@@ -248,7 +248,7 @@ impl Explorer {
             let mut expected = expected.lock().clone();
             if depth == 0 {
                 let watched = explorer.watched.lock();
-                let durable = |log: &Arc<Shared>| log.bounds.durable.load(Ordering::Acquire);
+                let durable = |log: &Arc<Shared>| log.durable_end();
                 expected.heard(watched.as_ref().map_or(0, durable));
             }
             explorer.crash(disk, Some(op), &expected, depth);

@@ -1,7 +1,7 @@
 //! Frames that wait in memory, under [`WriteMode::Buffered`](crate::WriteMode): how they leave it.
 //!
 //! Owns: telling apart who had them handed to the file, and counting it, so that a run can show that
-//! it met every way. Does not own: the handing over (`log::hand_over`).
+//! it met every way. Does not own: the handing over (`log::writer::hand_over`).
 
 use std::collections::BTreeMap;
 
@@ -22,10 +22,10 @@ impl Frames {
     /// Of a log that nobody else uses now.
     pub(super) fn of(log: &Log) -> Self {
         let writer = log.shared().writer();
-        let pending = to_u64(writer.tail.pending.len());
-        let handed = writer.tail.position().saturating_sub(pending);
-        let durable = log.shared().group.durable();
-        Self { segment: writer.tail.segment.name.number, pending, handed, durable }
+        let pending = to_u64(writer.tail().pending.len());
+        let handed = writer.tail().position().saturating_sub(pending);
+        let durable = log.shared().syncer.durable();
+        Self { segment: writer.tail().segment.name.number, pending, handed, durable }
     }
 }
 

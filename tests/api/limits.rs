@@ -1,5 +1,5 @@
 //! Every named limit, one below it, at it, and one above it. Those of a batch, which would take
-//! gigabytes, are asked of its plan (`src/log/plan.rs`).
+//! gigabytes, are asked of its plan (`src/log/writer/plan.rs`).
 
 #![expect(
     clippy::unwrap_used,

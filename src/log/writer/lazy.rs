@@ -10,8 +10,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::shared::{Shared, Writer};
+use super::Writer;
 use crate::error::{Error, Result};
+use crate::log::shared::Shared;
 use crate::state::{CellValue, Cells, Value, check_cell, check_cells_bytes, overwrite};
 
 /// The lazily set cells of a log. Few: a host has one or two of them.
@@ -107,7 +108,7 @@ impl Shared {
         }
         writer.lazy.set(name, value);
         // The next idle checkpoint takes it along if no batch does.
-        self.lazy_version.store(writer.lazy.version, Ordering::Release);
+        self.writer.lazy_version.store(writer.lazy.version, Ordering::Release);
         Ok(())
     }
 

@@ -3,37 +3,36 @@
 //! Owns: that way of a batch, which writes no frame. Does not own: which batch goes this way
 //! (`write`), the slots (`metadata`).
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::checkpoint::{Captured, Want};
 use super::plan::{Load, Plan};
-use super::shared::Shared;
-use super::view::Draft;
+use super::stock::{NextCheckpoint, Want};
 use super::write::Written;
 use crate::error::{Error, Result};
 use crate::format::number::to_usize;
+use crate::log::reader::Draft;
+use crate::log::shared::Shared;
 use crate::telemetry::stats::add;
 
 impl Shared {
     /// Commits a batch without entries although no segment can be had for it: the checkpoint is
     /// its commit point, and the metadata file has had its space since the log was created.
     pub(super) fn commit_in_slots(&self, load: &Load<'_>) -> Result<Written> {
-        let turn = self.group.turn();
+        let turn = self.syncer.turn();
         let written = self.commit_in_slots_in_turn(load);
         match &written {
             Ok((written, _)) => turn.finish(written.sequence, Duration::ZERO),
             Err(_) => drop(turn),
         }
-        let settled = written.and_then(|(written, captured)| {
-            self.settle(captured)?;
+        let committed = written.and_then(|(written, next)| {
+            self.finish_checkpoint(next)?;
             Ok(written)
         });
         self.call_back();
-        settled
+        committed
     }
 
-    fn commit_in_slots_in_turn(&self, load: &Load<'_>) -> Result<(Written, Captured)> {
+    fn commit_in_slots_in_turn(&self, load: &Load<'_>) -> Result<(Written, NextCheckpoint)> {
         let mut writer = self.writer();
         let writer = &mut *writer;
         self.usable()?;
@@ -45,7 +44,7 @@ impl Shared {
             return Err(self.full());
         }
         // Everything before it first: a checkpoint states what is durable.
-        let before = self.capture(writer, None);
+        let before = self.take_stock(writer, None);
         self.flush(writer)
             .and_then(|()| self.put_on_media(&before))
             .map_err(|error| self.poisoned_by(error))?;
@@ -55,14 +54,14 @@ impl Shared {
         let mut draft = Draft::new(to_usize(kept), std::mem::take(&mut writer.units));
         self.publish(writer, load, &plan, &mut draft, sequence);
         before.give_back(writer);
-        let mut captured = self.put_together(writer, Want::default());
+        let mut next = self.next_checkpoint(writer, Want::default());
         // This is the checkpoint that the batch asks for.
         self.signals.take_checkpoint();
-        self.write_slots(&mut captured).map_err(|error| self.poisoned_by(error))?;
-        self.bounds.durable.store(writer.state.next, Ordering::Release);
+        self.write_slots(&mut next).map_err(|error| self.poisoned_by(error))?;
+        self.reader.durable_is(writer.state.next);
         self.check_invariants_in_debug(writer)?;
         add(&self.counters.slot_commits, 1);
-        Ok((Written { sequence, next: writer.state.next }, captured))
+        Ok((Written { sequence, next: writer.state.next }, next))
     }
 
     /// There is no space for another segment.

@@ -1,7 +1,7 @@
 //! Walking over the entries of a log.
 
-use super::Log;
 use crate::error::{Error, Result};
+use crate::log::Log;
 use crate::segment::entries::OwnedEntries;
 
 /// Bytes that [`Iter`] reads at a time, if no entry is longer.
@@ -18,7 +18,7 @@ pub struct Iter {
 }
 
 impl Iter {
-    pub(super) fn new(log: Log, from: u64) -> Self {
+    pub(in crate::log) fn new(log: Log, from: u64) -> Self {
         Self { log, next: from, chunk: OwnedEntries::default(), at: 0, failed: false }
     }
 

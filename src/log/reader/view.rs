@@ -22,13 +22,13 @@ const LOOKED_AT: usize = 64;
 /// that a batch changes in it was put together beside it.
 #[derive(Debug)]
 pub(crate) struct View {
-    pub(crate) first: u64,
-    pub(crate) next: u64,
+    first: u64,
+    next: u64,
     segments: VecDeque<Arc<Segment>>,
     /// Runs of consecutive numbers among the segments, kept along with them.
     runs: VecDeque<(u64, u64)>,
     /// Offsets of the tail's entries.
-    pub(crate) tail_units: Units,
+    tail_units: Units,
     /// The same for segments whose footer is not known to be durable, by number: if its sync fails,
     /// the page cache may drop the footer while the entries before it are on the medium.
     sealed_units: Vec<(u64, Units)>,
@@ -101,6 +101,34 @@ impl View {
         Self { first, next, segments, runs, tail_units: Units::default(), sealed_units }
     }
 
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// How many entries the tail holds.
+    pub(crate) fn tail_units_len(&self) -> usize {
+        self.tail_units.len()
+    }
+
+    /// How many of their offsets are still to be looked up.
+    pub(crate) fn count_unknown(&self) -> usize {
+        self.tail_units.count_unknown()
+    }
+
+    /// Takes in those. Returns whether there are as many as were unknown.
+    pub(crate) fn learn(&mut self, units: &Units) -> bool {
+        self.tail_units.learn(units)
+    }
+
+    /// The offsets of the tail's entries, as an open found them.
+    pub(crate) fn set_tail_units(&mut self, units: Units) {
+        self.tail_units = units;
+    }
+
     pub(crate) fn segment_count(&self) -> usize {
         self.segments.len()
     }
@@ -170,8 +198,18 @@ impl View {
     }
 
     #[cfg(test)]
-    pub(crate) fn push_unchecked(&mut self, segment: Arc<Segment>) {
-        self.segments.push_back(segment);
+    pub(crate) fn repeat_the_first_segment(&mut self) {
+        self.segments.extend(self.segments.front().cloned());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn forget_an_offset(&mut self) {
+        self.tail_units.truncate(self.tail_units.len() - 1);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn invent_an_entry(&mut self) {
+        self.next += 1;
     }
 
     #[cfg(test)]

@@ -34,7 +34,7 @@ impl Disk {
     fn write(&self) -> u64 {
         let mut writer = self.writer.lock();
         *writer += 1;
-        self.group.written(*writer);
+        self.group.note_written(*writer);
         *writer
     }
 
@@ -132,7 +132,7 @@ fn callbacks_run_once_each_in_order() {
                 let mut writer = disk.writer.lock();
                 *writer += 1;
                 let sequence = *writer;
-                disk.group.written(sequence);
+                disk.group.note_written(sequence);
                 let called = Arc::clone(called);
                 let note = Box::new(move |result: Result<()>| {
                     result.unwrap();

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::plan::{Body, Frame, Load, Plan};
-use super::shared::{Dirty, Shared, Writer};
-use super::view::Draft;
+use super::{Unsynced, Writer};
 use crate::directory::spares::Spare;
 use crate::error::{Error, Result};
 use crate::format::SegmentHeader;
@@ -16,6 +15,8 @@ use crate::format::cell::{CellRecord, encode_cell};
 use crate::format::frame::{
     Flags, FrameHeader, Kind, LAG_UNSTATED, encode_frame, lag, payload_length,
 };
+use crate::log::reader::Draft;
+use crate::log::shared::Shared;
 use crate::planted::{Bug, planted};
 use crate::segment::{in_units, tail};
 use crate::telemetry::stats::add_alone;
@@ -51,7 +52,7 @@ impl Shared {
         draft: &mut Draft,
     ) -> Result<u64> {
         let (sequence, lag) = self.next_number(writer);
-        writer.dirty_from.get_or_insert(writer.tail.position());
+        writer.unsynced_from.get_or_insert(writer.tail.position());
         let (left, flags) = (plan.frames, Flags::FIRST);
         let mut writing = Writing { sequence, lag, left, flags, spares, draft };
         if plan.is_plain(load) {
@@ -172,7 +173,7 @@ impl Shared {
         match () {
             () if planted(Bug::WatermarkNeverWritten) => LAG_UNSTATED,
             () if planted(Bug::WatermarkAhead) => 0,
-            () => lag(sequence, self.group.durable()),
+            () => lag(sequence, self.syncer.durable()),
         }
     }
 
@@ -188,15 +189,12 @@ impl Shared {
     /// Seals the tail and begins a new one with a prepared file.
     fn roll(&self, writer: &mut Writer, writing: &mut Writing<'_>, base: u64) -> Result<()> {
         let _span = crate::telemetry::trace::roll(self.dir.path());
-        writer.note_tail_dirty();
-        let footer = {
-            let view = self.view.read();
-            // Known since the batch was planned.
-            let unknown = Error::Internal { what: "a tail with entries of unknown offset" };
-            let units = writing.draft.tail_units(&view).ok_or(unknown)?;
-            writer.tail.seal(&units, writing.sequence)?
-        };
-        writer.dirty.push(Dirty {
+        writer.note_unsynced_tail();
+        // Known since the batch was planned.
+        let unknown = Error::Internal { what: "a tail with entries of unknown offset" };
+        let units = self.reader.tail_units(writing.draft).ok_or(unknown)?;
+        let footer = writer.tail.seal(&units, writing.sequence)?;
+        writer.unsynced.push(Unsynced {
             file: Arc::clone(&writer.tail.file),
             name: writer.tail.segment.name,
             range: footer,
@@ -218,9 +216,9 @@ impl Shared {
         let spare = writing.spares.pop().ok_or(none)?;
         let sealed = Arc::clone(&writer.tail.segment);
         writer.tail = tail::begin(&self.dir, &spare, &header, &self.options)?;
-        writer.dirty_from = Some(if planted(Bug::HeaderNotSynced) { 4096 } else { 0 });
+        writer.unsynced_from = Some(if planted(Bug::HeaderNotSynced) { 4096 } else { 0 });
         writer.begun += 1;
-        // No checkpoint names this segment yet, so none limits it: see `Shared::capture`.
+        // No checkpoint names this segment yet, so none limits it: see `Shared::take_stock`.
         writer.reach = self.segment_bytes;
         writing.draft.begin(Arc::clone(&writer.tail.segment));
         // Who reads from it opens it again; who has its map keeps it.
@@ -234,13 +232,13 @@ impl Shared {
     /// Sees that few files stay open for a sync to come, whatever the batch and the policy: the oldest
     /// are synced here and now.
     fn sync_oldest(&self, writer: &mut Writer) -> Result<()> {
-        while let Some(oldest) = writer.dirty.first().map(|dirty| dirty.name)
+        while let Some(oldest) = writer.unsynced.first().map(|dirty| dirty.name)
             && writer.tail.segment.name.number - oldest.number > UNSYNCED_SEGMENTS_MAX
             && !planted(Bug::SegmentsStayOpen)
         {
             let _watched = self.watch.enter();
-            let of_oldest = writer.dirty.partition_point(|dirty| dirty.name == oldest);
-            for dirty in writer.dirty.drain(..of_oldest) {
+            let of_oldest = writer.unsynced.partition_point(|dirty| dirty.name == oldest);
+            for dirty in writer.unsynced.drain(..of_oldest) {
                 // Makes frames and a footer durable that the next sync would. A crash before it loses
                 // batches that are not acknowledged yet.
                 dirty.sync(&self.dir, self.options.tail_sync_method())?;

@@ -7,9 +7,10 @@
 //! `handing_over` before it lets the writer's lock go. Whoever gets that lock afterwards knows that
 //! everything taken before is in the file, or that the log is poisoned.
 
-use super::shared::{Shared, Writer, WriterGuard};
+use super::{Writer, WriterGuard};
 use crate::error::{Error, Result};
 use crate::format::number::{to_u64, to_usize};
+use crate::log::shared::Shared;
 use crate::options::Durability;
 use crate::planted::{Bug, planted};
 use crate::segment::tail::write_witness;
@@ -30,7 +31,7 @@ impl Shared {
     /// As [`Self::hand_over`]; lets the writer's lock go as soon as the frames are taken. A witness
     /// is written behind them while nobody else can write there: what comes next may go over it.
     /// With `through` all of that is durable on return.
-    pub(super) fn hand_over_from(
+    pub(in crate::log) fn hand_over_from(
         &self,
         mut writer: WriterGuard<'_>,
         witness: Option<&Testimony>,
@@ -43,16 +44,16 @@ impl Shared {
                 self.poisoned_by(Error::io("write", writer.tail.segment.path(), source))
             });
         }
-        let mut buffer = self.handing_over.lock();
+        let mut buffer = self.writer.handing_over.lock();
         let _alarm = self.alarm();
         let pending = writer.tail.take_pending(std::mem::take(&mut buffer));
         drop(writer);
         self.not_poisoned()?;
         if planted(Bug::HandedOverOutOfOrder) {
             drop(buffer);
-            return pending.hand_over(&self.warm, witness, through).1;
+            return pending.hand_over(self.reader.warm(), witness, through).1;
         }
-        let (empty, handed) = pending.hand_over(&self.warm, witness, through);
+        let (empty, handed) = pending.hand_over(self.reader.warm(), witness, through);
         *buffer = empty;
         if planted(Bug::HandOverFailureForgotten) {
             return Ok(());
@@ -65,12 +66,12 @@ impl Shared {
     pub(super) fn flush(&self, writer: &mut Writer) -> Result<()> {
         let bytes = to_u64(writer.tail.pending.len());
         let in_order = self.is_buffered() && !planted(Bug::RollOvertakesHandOver);
-        let in_order = in_order.then(|| self.handing_over.lock());
+        let in_order = in_order.then(|| self.writer.handing_over.lock());
         if in_order.is_some() {
             // Frames that failed to be handed over meanwhile are missing in front of these.
             self.not_poisoned()?;
         }
-        writer.tail.flush(&self.warm).map_err(|source| {
+        writer.tail.flush(self.reader.warm()).map_err(|source| {
             self.dir.full_or_io("write", &writer.tail.segment.name.to_string(), bytes, source)
         })
     }

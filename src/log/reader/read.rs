@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
-use super::shared::Shared;
 use crate::compress::decompress;
 use crate::error::{Error, Result};
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::number::to_u64;
+use crate::log::shared::Shared;
 use crate::segment::OFFSET_UNIT;
 use crate::segment::entries::{Entries, Lents, OwnedEntries};
 use crate::segment::read::{Located, Piece, Pieces, copy};
@@ -33,7 +33,7 @@ impl Shared {
     /// frames and what lies between them, and at least one.
     pub(crate) fn read_within(&self, range: &Range<u64>, bytes: u64) -> Result<Entries> {
         self.dir.not_forked()?;
-        self.view.read().check(range)?;
+        self.reader.view.read().check(range)?;
         let part = at_most(range, bytes);
         self.with_pieces(&part, |pieces| self.lend_pieces(pieces, part.start, bytes))
     }
@@ -55,7 +55,7 @@ impl Shared {
     }
 
     fn beyond_end(&self, wanted: u64) -> Error {
-        Error::BeyondEnd { wanted, next: self.bounds.next.load(Ordering::Acquire) }
+        Error::BeyondEnd { wanted, next: self.reader.next() }
     }
 
     /// An entry that is still in memory as it was written; nothing if it is not, or is not to be read.
@@ -64,20 +64,21 @@ impl Shared {
             return None;
         }
         let (segment, unit) = {
-            let view = self.view.read();
-            if index < view.first {
+            let view = self.reader.view.read();
+            if index < view.first() {
                 return None;
             }
             view.in_tail(index)?
         };
-        if index >= self.bounds.durable.load(Ordering::Acquire) && self.not_poisoned().is_err() {
+        if index >= self.reader.durable() && self.not_poisoned().is_err() {
             return None;
         }
         let offset = u64::from(unit) * OFFSET_UNIT;
         let (header, payload) = self
+            .reader
             .warm
             .frame(segment, offset)
-            .or_else(|| self.writer.lock().tail.pending_frame(segment, offset))?;
+            .or_else(|| self.writer.pending_frame(segment, offset))?;
         debug_assert!(header.index == index, "a frame stays where it was written");
         plain(&header, payload)
     }
@@ -110,7 +111,7 @@ impl Shared {
 
     fn find(&self, range: &Range<u64>) -> Result<Pieces> {
         let look = || {
-            let view = self.view.read();
+            let view = self.reader.view.read();
             view.check(range)?;
             Ok(view.pieces(range))
         };
@@ -123,7 +124,7 @@ impl Shared {
 
     /// Sees that the pieces are in the file, and may be read.
     fn readable(&self, range: &Range<u64>, pieces: &[Piece]) -> Result<()> {
-        if range.end > self.bounds.durable.load(Ordering::Acquire) {
+        if range.end > self.reader.durable() {
             self.not_poisoned()?;
         }
         if pieces.iter().any(Piece::is_pending) {
@@ -165,7 +166,7 @@ impl Shared {
             }
             let mut piece = piece.locate()?;
             if piece.is_new {
-                self.opened.note(piece.segment());
+                self.reader.opened.note(piece.segment());
                 add(&self.counters.footers_rebuilt, u64::from(piece.has_rebuilt_table()));
             }
             let wanted = piece.len();

@@ -9,13 +9,14 @@
 //! here: it is the sync that covers the last frame, and, if the batch rolled, the checkpoint that
 //! follows that sync.
 
+use super::Writer;
 use super::plan::{Load, Place, Plan};
-use super::shared::{Shared, Writer};
-use super::view::Draft;
 use crate::batch::Record;
 use crate::directory::spares::Spare;
 use crate::error::{Error, Result};
 use crate::format::number::{to_u64, to_usize};
+use crate::log::reader::Draft;
+use crate::log::shared::Shared;
 use crate::options::WriteMode;
 use crate::planted::{Bug, planted};
 use crate::segment::tail::footer_space;
@@ -122,7 +123,7 @@ impl Shared {
         let spares = if is_there {
             Ok(Vec::new())
         } else {
-            self.cover_tail(writer, plan).and_then(|()| self.gather_spares(plan))
+            self.cover_tail(writer, plan).and_then(|()| self.take_spares(plan))
         };
         let mut spares = match spares {
             // No space or no descriptor for one, or as many segments as there may be.
@@ -150,10 +151,10 @@ impl Shared {
                 // again, and a checkpoint must say so before anybody hears of the refusal.
                 writer.tail.rewind(position, last_frame);
                 writer.sequence += 1;
-                self.group.written(writer.sequence);
+                self.syncer.note_written(writer.sequence);
                 writer.reach = writer.reach.min(position);
                 // A checkpoint that was put together before does not say so, and frees nothing.
-                writer.captures += 1;
+                writer.checkpoints += 1;
                 Ok(if load.appends() { Attempt::Refused(error) } else { Attempt::NeedsSlots })
             }
             Err(error) => Err(self.poisoned_by(error)),
@@ -217,12 +218,12 @@ impl Shared {
 
     /// As many spares as the batch rolls, prepared here if too few are ready, each with the space
     /// that the batch takes in it. The last one to be used comes first.
-    fn gather_spares(&self, plan: &Plan) -> Result<Vec<Spare>> {
+    fn take_spares(&self, plan: &Plan) -> Result<Vec<Spare>> {
         let mut spares = Vec::new();
         if plan.rolls == 0 {
             return Ok(spares);
         }
-        let segments = to_u64(self.view.read().segment_count()) + plan.rolls;
+        let segments = to_u64(self.reader.segment_count()) + plan.rolls;
         if segments > self.options.segments_max {
             let limit = self.options.segments_max;
             return Err(Error::TooLarge { what: "segments", got: segments, limit });
@@ -263,7 +264,7 @@ impl Shared {
         let prepared = self.spares.prepare_in_line();
         let spare = prepared.map_err(|error| self.unless_shortage(error))?;
         add(&self.counters.prepared, 1);
-        spare.ok_or(Error::Internal { what: super::open::NO_SPARE })
+        spare.ok_or(Error::Internal { what: crate::log::open::NO_SPARE })
     }
 
     /// Poisons the log for any failure that cannot simply be tried again, and counts those that can.
@@ -292,7 +293,7 @@ mod tests {
         }
         let shared = log.shared();
         assert!(log.stats().rolls >= 90);
-        assert!(shared.writer().dirty.len() <= 1);
-        assert_eq!(shared.view.read().footers_awaited(), 0);
+        assert!(shared.writer().unsynced.len() <= 1);
+        assert_eq!(shared.reader.footers_awaited(), 0);
     }
 }

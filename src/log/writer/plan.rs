@@ -133,7 +133,7 @@ enum Pass {
     /// The bytes of the cells are counted already.
     Second,
     /// As the second, and every record came to a frame: no cell is compared again.
-    Settled,
+    Known,
 }
 
 /// What a batch comes to, as far as its plan was gone through.
@@ -227,7 +227,7 @@ impl Plan {
     pub(crate) fn again(&mut self, state: &State, place: Place, load: &Load<'_>) -> Self {
         let mut touched = std::mem::take(&mut self.touched);
         let pass = if self.frames - self.riders == load.records.len() {
-            Pass::Settled
+            Pass::Known
         } else {
             touched.clear();
             Pass::Second
@@ -358,7 +358,7 @@ impl Plan {
 
     /// Takes in a change of a cell. Returns whether it is one.
     fn set(&mut self, state: &State, lazy: &LazyCells, load: &Load<'_>, at: usize) -> Result<bool> {
-        if self.pass == Pass::Settled {
+        if self.pass == Pass::Known {
             return Ok(true);
         }
         let Some((name, value)) = load.cell(at) else { return Ok(false) };
@@ -513,7 +513,7 @@ mod tests {
         let mut plan = Plan::start(&state, place, Vec::new());
         plan.go_through(&state, &LazyCells::default(), &load).unwrap();
         let again = plan.again(&state, place, &load);
-        assert!(again.pass == Pass::Settled && again.sets_cells());
+        assert!(again.pass == Pass::Known && again.sets_cells());
         assert_eq!(walk(again, &load), [true; 5]);
     }
 }

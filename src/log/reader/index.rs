@@ -5,9 +5,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::shared::Shared;
 use crate::error::Result;
 use crate::format::number::to_u64;
+use crate::log::shared::Shared;
 use crate::segment::with_indexes;
 
 impl Shared {
@@ -17,18 +17,18 @@ impl Shared {
     /// have been dropped and written again behind it. Called without the view's lock, which it takes
     /// last.
     pub(crate) fn index_tail(&self) -> Result<()> {
-        let mut unindexed = self.unindexed.lock();
+        let mut unindexed = self.reader.unindexed.lock();
         let Some(part) = unindexed.as_ref() else { return Ok(()) };
         let looked = part.offsets();
-        let mut view = self.view.write();
+        let mut view = self.reader.view.write();
         let base = part.name.base;
-        let indexes = base..base.saturating_add(to_u64(view.tail_units.count_unknown()));
+        let indexes = base..base.saturating_add(to_u64(view.count_unknown()));
         let found = looked.map_err(|error| with_indexes(error, &indexes))?;
         if let Some(tail) = view.tail() {
             tail.compressed.fetch_or(found.compressed, Ordering::Relaxed);
             tail.holes.fetch_or(found.holes, Ordering::Relaxed);
         }
-        if !view.tail_units.learn(&found.units) {
+        if !view.learn(&found.units) {
             let (expected, got) = (indexes.end - base, to_u64(found.units.len()));
             return Err(with_indexes(part.too_few(expected, got), &indexes));
         }

@@ -3,12 +3,11 @@
 //! Owns: every effect of a batch outside its frames, each once, whichever way it was committed. Does
 //! not own: those ways (`write`, `in_slots`). Nothing here can fail.
 
-use std::sync::atomic::Ordering;
-
+use super::Writer;
 use super::plan::{Load, Plan};
-use super::shared::{Shared, Writer};
-use super::view::Draft;
 use crate::format::SideFileRef;
+use crate::log::reader::Draft;
+use crate::log::shared::Shared;
 use crate::planted::{Bug, planted};
 use crate::telemetry::stats::add_alone;
 
@@ -26,32 +25,29 @@ impl Shared {
         sequence: u64,
     ) {
         writer.state.set_bounds(plan.bounds);
-        {
-            let mut view = self.view.write();
-            view.swap_in(draft, plan.bounds, &mut writer.dead);
-            if self.options.volatile && plan.rolls > 0 {
-                // There is no medium: nothing waits for a sync, which might never come.
-                view.footers_durable(u64::MAX);
-                writer.dirty.clear();
-            }
+        self.reader.show(draft, plan.bounds, &mut writer.dead);
+        if self.options.volatile && plan.rolls > 0 {
+            // There is no medium: nothing waits for a sync, which might never come.
+            self.reader.footers_durable(u64::MAX);
+            writer.unsynced.clear();
         }
         writer.units = draft.take_space(UNITS_KEPT);
         self.publish_cells(writer, load, plan);
         if plan.lowest < u64::MAX && !planted(Bug::DurableEndNotLowered) {
             writer.lowest = writer.lowest.min(plan.lowest);
-            self.bounds.durable.fetch_min(plan.lowest, Ordering::AcqRel);
+            self.reader.durable_ends_at(plan.lowest);
         }
         if plan.trims {
-            self.bounds.first.store(writer.state.first, Ordering::Release);
+            self.reader.first_is(writer.state.first);
             crate::telemetry::trace::trimmed(self.dir.path(), writer.state.first);
         }
         writer.sequence = sequence;
         writer.unstated += plan.bytes;
-        self.group.written(sequence);
-        self.bounds.next.store(writer.state.next, Ordering::Release);
+        self.syncer.note_written(sequence);
+        self.reader.next_is(writer.state.next);
         if self.options.volatile {
-            self.group.is_durable(sequence);
-            self.bounds.durable.store(writer.state.next, Ordering::Release);
+            self.syncer.is_durable(sequence);
+            self.reader.durable_is(writer.state.next);
         }
         self.ask_for_maintenance(writer);
         add_alone(&self.counters.trims, u64::from(plan.trims));
@@ -92,6 +88,23 @@ impl Shared {
             } else if known {
                 writer.dead_files.push(file);
             }
+        }
+    }
+
+    /// Notes, with the writer's lock held, what a batch leaves to be done.
+    fn ask_for_maintenance(&self, writer: &mut Writer) {
+        let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
+        // A tail that is near its end is stated with the roll; but if it was begun since the newest
+        // checkpoint, perhaps no sync comes.
+        let comes_anyway = writer.reach == self.segment_bytes && writer.begun == 0;
+        let due = writer.unstated > step && !comes_anyway && !self.options.volatile;
+        let leftover = !writer.dead.is_empty() || !writer.dead_files.is_empty();
+        if due || leftover || self.side_files.any_unused() {
+            self.signals.want_checkpoint();
+        }
+        let short = writer.tail.space.is_short(writer.tail.position());
+        if (writer.tail.comes_near_a_roll() || short) && self.options.background {
+            self.signals.want_space();
         }
     }
 }

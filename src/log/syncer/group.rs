@@ -1,7 +1,7 @@
 //! Group commit: who syncs, who waits, and what is durable.
 //!
 //! Owns: the durable watermark, the election of one syncing thread among those that wait, and the
-//! completion of the others. Does not own: what a sync does (`log::checkpoint`).
+//! completion of the others. Does not own: what a sync does (`sync`).
 //!
 //! INV-6: `durable` moves only after a sync that took stock at or after the batch's write, and, if
 //! a segment was begun, after the checkpoint that names it.
@@ -30,7 +30,7 @@ const PATIENCE_MAX: Duration = Duration::from_micros(500);
 
 /// The waiting room of one log.
 pub(crate) struct Group {
-    state: Mutex<GroupState>,
+    state: Mutex<Queue>,
     /// Those the sync in flight covers wait at the gate of its number's parity, the others at the
     /// other one.
     gates: [Gate; 2],
@@ -40,7 +40,7 @@ pub(crate) struct Group {
 }
 
 #[derive(Default)]
-struct GroupState {
+struct Queue {
     syncing: bool,
     /// Number of the sync in flight, or of the next one.
     number: u64,
@@ -81,7 +81,7 @@ pub(crate) enum Next<'a> {
 impl Group {
     pub(crate) fn new(sequence: u64) -> Self {
         Self {
-            state: Mutex::new(GroupState::default()),
+            state: Mutex::new(Queue::default()),
             gates: [Gate::new(), Gate::new()],
             written: AtomicU64::new(sequence),
             durable: AtomicU64::new(sequence),
@@ -100,7 +100,7 @@ impl Group {
     }
 
     /// Notes that a batch was written.
-    pub(crate) fn written(&self, sequence: u64) {
+    pub(crate) fn note_written(&self, sequence: u64) {
         self.written.store(sequence, Ordering::Release);
     }
 
@@ -160,7 +160,7 @@ impl Group {
 
     /// Counts a thread at the gate of the sync in flight, or of the next one, and returns where it
     /// has to wait.
-    fn queue(&self, state: &mut GroupState, covered: bool) -> (&Gate, u32) {
+    fn queue(&self, state: &mut Queue, covered: bool) -> (&Gate, u32) {
         let [even, odd] = &self.gates;
         let [at_even, at_odd] = &mut state.waiting;
         let even_number = state.number.is_multiple_of(2);
@@ -169,7 +169,7 @@ impl Group {
         (gate, gate.look())
     }
 
-    fn begin(&self, state: &mut GroupState) -> Turn<'_> {
+    fn begin(&self, state: &mut Queue) -> Turn<'_> {
         state.syncing = true;
         state.target = None;
         Turn { group: self, over: false }
@@ -293,7 +293,7 @@ impl Group {
         state.due.extend(callbacks.into_iter().map(|(_, it)| (it, Err(error.clone()))));
     }
 
-    fn note_due(&self, state: &mut GroupState) {
+    fn note_due(&self, state: &mut Queue) {
         if state.callbacks.is_empty() {
             return;
         }

@@ -1,0 +1,130 @@
+//! A checkpoint: both slots record what is durable, and what only the one before needed goes.
+//!
+//! Owns: the order of its steps. Does not own: what it says (`writer::stock`), the slots
+//! (`directory::metadata`).
+//!
+//! Steps: a sync (`sync`), then (5) both slots, unless the sync wrote them, (6) the files that only the
+//! checkpoint before needed are recycled or removed. A crash after (5) leaves junk that the next open
+//! removes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use crate::error::{Error, Result};
+use crate::format::SideFileRef;
+use crate::format::number::to_u64;
+use crate::log::shared::Shared;
+use crate::log::writer::{NextCheckpoint, Want};
+use crate::planted::{Bug, planted};
+use crate::segment::Segment;
+use crate::telemetry::stats::add;
+
+/// How many recycled spares are kept beyond those that are prepared anyway.
+const RECYCLED_SPARES: usize = 2;
+
+impl Shared {
+    /// Makes everything written so far durable and records it in both slots.
+    pub(crate) fn checkpoint(&self, clean: bool, bytes: u64) -> Result<()> {
+        self.dir.not_forked()?;
+        let _span = crate::telemetry::trace::checkpoint(self.dir.path());
+        let _alarm = self.outermost_alarm();
+        // Before the turn, so that whoever comes out of here knows that all of a checkpoint before
+        // is done, its files included.
+        let checkpointing = self.syncer.checkpointing.lock();
+        if !clean && self.closed.load(Ordering::Acquire) && !planted(Bug::CloseOvertaken) {
+            // The last checkpoint of a log that is closed says so, and none comes after it.
+            return Err(Error::Closed);
+        }
+        let turn = self.syncer.turn();
+        let led = self.lead(turn, Some(Want { clean, bytes })).and_then(|next| match next {
+            Some(next) => self.finish_locked(next, &checkpointing),
+            None => Ok(()),
+        });
+        drop(checkpointing);
+        self.call_back();
+        led
+    }
+
+    /// Writes a checkpoint to both slots, unless a newer one is there already.
+    pub(in crate::log) fn write_slots(&self, next: &mut NextCheckpoint) -> Result<()> {
+        let _watched = self.watch.enter();
+        let mut newest = self.syncer.newest.lock();
+        let _alarm = self.alarm();
+        if newest.number < next.number {
+            newest.file.write(&next.checkpoint)?;
+            newest.number = next.number;
+            newest.sequence = next.checkpoint.sequence;
+            newest.lazy_version = next.lazy_version;
+            self.counters.wrote_checkpoint();
+        }
+        next.in_slots = true;
+        Ok(())
+    }
+
+    /// Writes a checkpoint if that was not done yet, and lets go of what it made superfluous.
+    pub(in crate::log) fn finish_checkpoint(&self, next: NextCheckpoint) -> Result<()> {
+        let checkpointing = self.syncer.checkpointing.lock();
+        if self.syncer.has_ended() {
+            // The directory may be somebody else's by now. What is left in it goes with the next open.
+            return Ok(());
+        }
+        self.finish_locked(next, &checkpointing)
+    }
+
+    fn finish_locked(&self, mut next: NextCheckpoint, _one: &MutexGuard<'_, ()>) -> Result<()> {
+        let _alarm = self.alarm();
+        if planted(Bug::ReclaimBeforeCheckpoint) {
+            let dead = std::mem::take(&mut next.dead);
+            let dead_files = std::mem::take(&mut next.dead_files);
+            self.reclaim(dead, &dead_files);
+        }
+        if !next.in_slots {
+            self.write_slots(&mut next).map_err(|error| self.poisoned_by(error))?;
+        }
+        {
+            let mut writer = self.writer();
+            writer.is_stated_by(&next);
+            self.check_invariants_in_debug(&writer)?;
+        }
+        self.reclaim(next.dead, &next.dead_files);
+        Ok(())
+    }
+
+    /// Recycles or removes files that no durable checkpoint and no frame after it refers to. One that
+    /// cannot be removed stays, and is counted: the next open tries again.
+    fn reclaim(&self, dead: Vec<Arc<Segment>>, dead_files: &[SideFileRef]) {
+        for segment in dead {
+            let name = segment.name.to_string();
+            let wanted = self.spares.count() < self.options.spares + RECYCLED_SPARES;
+            // A segment that a borrowed read still holds must keep its bytes: its name goes, its
+            // map stays. What was there when the log was opened may be held by reads of the life
+            // before, in this process.
+            let known = segment.name.number > self.tail_at_open || planted(Bug::OldSegmentRecycled);
+            let ready = segment.ready();
+            let unused = Arc::into_inner(segment).is_some() && known;
+            // Neither is one that cannot be opened or renamed now of any use as a spare.
+            let may_recycle = self.options.recycle && wanted && unused;
+            if may_recycle && self.spares.recycle(&name, ready).unwrap_or(false) {
+                add(&self.counters.recycled, 1);
+            } else if self.remove(name) {
+                add(&self.counters.removed, 1);
+            }
+        }
+        for file in dead_files {
+            self.side_files.forget(file.id);
+            self.remove(file.file_name());
+        }
+    }
+
+    /// Removes a file that nothing refers to. Returns whether it is gone.
+    fn remove(&self, name: String) -> bool {
+        let stays = self.dir.remove_junk([name]);
+        add(&self.counters.not_removed, to_u64(stays.len()));
+        if !stays.is_empty() && planted(Bug::JunkIsFatal) {
+            self.poisoned_by(Error::Closed);
+        }
+        stays.is_empty()
+    }
+}

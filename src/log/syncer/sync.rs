@@ -1,0 +1,145 @@
+//! A sync: what was written is put on media, and everybody learns of it.
+//!
+//! Owns: the order of its steps, and waiting for one. Does not own: who leads (`group`), what there is
+//! to sync (`writer::stock`), how a checkpoint is written (`checkpoint`).
+//!
+//! Steps: (1) take stock under the writer's lock, and hand pending frames to the file, and a witness of
+//! what is durable so far after them, (2) sync every unsynced range, oldest first, (3) if a segment was
+//! begun: sync the directory and write a checkpoint that names it, (4) move the watermark. Step 2 is the
+//! commit point of a batch, or step 3 if it rolled. A crash before it loses batches that nobody was told
+//! of.
+
+use super::group::{Next, Turn};
+use crate::clock::Moment;
+use crate::error::{Error, Result};
+use crate::log::shared::Shared;
+use crate::log::writer::{NextCheckpoint, Stock, Want, WriterGuard};
+use crate::options::SyncMethod;
+use crate::planted::{Bug, planted};
+
+impl Shared {
+    /// Waits until a batch is durable, syncing if nobody else does.
+    pub(crate) fn wait_durable(&self, sequence: u64) -> Result<()> {
+        if self.syncer.group.durable() >= sequence {
+            return Ok(());
+        }
+        self.dir.not_forked()?;
+        let _alarm = self.outermost_alarm();
+        let started = Moment::now();
+        loop {
+            if let Err(poisoned) = self.not_poisoned() {
+                self.call_back();
+                return Err(poisoned);
+            }
+            match self.syncer.group.wait(sequence) {
+                Next::Durable => {
+                    self.counters.waited(started.elapsed());
+                    return Ok(());
+                }
+                Next::LookAgain => {}
+                Next::Lead(turn) => {
+                    let led = self.lead(turn, None);
+                    self.call_back();
+                    if let Some(next) = led? {
+                        self.finish_checkpoint(next).inspect_err(|_| self.call_back())?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Carries out one sync. Returns the checkpoint that came with it, to be finished outside the
+    /// turn so that the next sync need not wait for it. Whoever calls this calls back those whose
+    /// batch is decided, when it holds no lock.
+    pub(super) fn lead(
+        &self,
+        turn: Turn<'_>,
+        want: Option<Want>,
+    ) -> Result<Option<NextCheckpoint>> {
+        if self.syncer.has_ended() {
+            return Err(Error::Closed);
+        }
+        let _alarm = self.alarm();
+        turn.gather(self.options.gather);
+        let _watched = self.watch.enter();
+        let started = Moment::now();
+        let mut writer = self.writer();
+        let mut stock = self.take_stock(&mut writer, want);
+        turn.took_stock(stock.sequence);
+        let syncs = !stock.unsynced.is_empty();
+        let result = self.put_stock_on_media(writer, &mut stock);
+        let took = started.elapsed();
+        if let Err(error) = result {
+            return Err(self.poisoned_by(error));
+        }
+        if syncs {
+            self.counters.synced(took);
+            crate::telemetry::trace::synced(self.dir.path(), stock.sequence, took);
+        }
+        {
+            let writer = self.writer();
+            if planted(Bug::StockTakenLate) {
+                (stock.sequence, stock.next) = (writer.sequence(), writer.state().next);
+            }
+            // In memory everything that was written is durable, also since.
+            if !self.options.volatile {
+                self.reader.durable_is(stock.next.min(writer.lowest()));
+            }
+        }
+        if stock.rolled
+            && let Some(next) = &stock.checkpoint
+        {
+            self.reader.footers_durable(next.checkpoint.tail_number);
+        }
+        turn.finish(stock.sequence, took);
+        self.signals.synced();
+        Ok(stock.checkpoint)
+    }
+
+    /// Hands over what is pending, while others go on behind it, syncs everything in stock, and
+    /// writes the checkpoint that has to come with it.
+    fn put_stock_on_media(&self, writer: WriterGuard<'_>, stock: &mut Stock) -> Result<()> {
+        if planted(Bug::SyncBeforeHandOver) {
+            drop(writer);
+            self.put_on_media(stock)?;
+            self.hand_over()?;
+        } else {
+            self.hand_over_from(writer, stock.witness.as_ref(), stock.through)?;
+            if stock.through {
+                // All of it is on the medium.
+                stock.unsynced.clear();
+            }
+            self.put_on_media(stock)?;
+        }
+        match stock.checkpoint.as_mut() {
+            Some(next) if stock.rolled && !planted(Bug::NoCheckpointOnRoll) => {
+                self.write_slots(next)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Syncs everything in stock.
+    pub(in crate::log) fn put_on_media(&self, stock: &Stock) -> Result<()> {
+        let count = if planted(Bug::SyncNewestRangeOnly) { 1 } else { usize::MAX };
+        let count = if planted(Bug::AcknowledgeBeforeSync) { 0 } else { count };
+        let method = self.options.tail_sync_method();
+        // One sync of a file covers all of it, unless the method goes by ranges.
+        let by_range = matches!(method, SyncMethod::Msync | SyncMethod::Dsync);
+        for (at, range) in stock.unsynced.iter().enumerate().rev().take(count).rev() {
+            let covered =
+                stock.unsynced.get(at + 1).is_some_and(|next| next.shares_its_file_with(range));
+            if covered && !by_range {
+                continue;
+            }
+            // Makes the range durable. A crash before it loses batches that are not acknowledged yet.
+            range.sync(&self.dir, method)?;
+        }
+        if stock.rolled && !planted(Bug::NoDirectorySyncOnRoll) {
+            // Makes the names of new segments durable. A crash before it loses the whole file,
+            // in which nothing is acknowledged yet.
+            self.dir.sync()?;
+        }
+        Ok(())
+    }
+}
