@@ -349,6 +349,9 @@ pub enum Damage {
     /// Where a frame has to be there is none.
     #[error("{0}")]
     Frame(crate::format::FrameError),
+    /// The frame of a state cell is sound, and what it holds is no change of one.
+    #[error("the state cell in the frame here is malformed: {0}")]
+    Cell(crate::format::StructureError),
     /// A field has a value it cannot have.
     #[error("{field} is {got}, expected {expected}")]
     Field {

@@ -1,17 +1,21 @@
 //! What the frames of a log add up to: its bounds and its state cells.
 //!
-//! Owns: the effect of each record. Used alike by a commit, before anything is written, and by
-//! recovery, so that both agree. Does not own: where entries are stored.
+//! Owns: carrying out effects on bounds and cells. Used alike by a commit, before anything is written,
+//! and by recovery, so that both agree. Does not own: which effect a frame has (`format::kind`),
+//! where entries are stored (`segment::offsets`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 pub(crate) use crate::format::CellValue;
-use crate::format::SideFileRef;
-use crate::format::cell::SIDE_FILE_REF_BYTES;
+use crate::format::cell::{CellRecord, SIDE_FILE_REF_BYTES};
+use crate::format::kind::{Effect, RawCell};
+use crate::format::number::to_u64;
 use crate::format::slot::{CELL_FIXED_BYTES, CELLS_BYTES_MAX, cell_bytes};
+use crate::format::{Checkpoint, SideFileRef, StructureError};
 use crate::options::{CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX};
+use crate::planted::{Bug, planted};
 
 /// The value of a cell, borrowed from whoever has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,6 +277,63 @@ impl State {
     /// Refuses more cells than a metadata slot can hold.
     pub(crate) fn check_cells(&self) -> Result<()> {
         check_cells_bytes(self.cells.bytes())
+    }
+
+    /// Carries out what a frame does. What no log writes is refused, and changes nothing.
+    pub(crate) fn carry_out(&mut self, effect: &Effect<'_>) -> std::result::Result<(), Damage> {
+        let expected = self.next;
+        let wrong = |field, got| Damage::Field { field, expected, got };
+        match effect {
+            Effect::Entries(span) if span.range.start != expected => {
+                return Err(wrong("entry index", span.range.start));
+            }
+            Effect::Entries(span) => {
+                self.next = span.range.end;
+                if span.missing {
+                    // Counted anew where it matters (`recovery::holes`).
+                    self.holes = self.holes.saturating_add(self.next - expected);
+                }
+            }
+            Effect::Truncate(_) if planted(Bug::TruncationNotReplayed) => {}
+            Effect::Trim(_) if planted(Bug::TrimNotReplayed) => {}
+            Effect::Truncate(to) => {
+                self.truncate(*to).map_err(|_| wrong("truncation", *to))?;
+            }
+            Effect::Trim(to) => {
+                self.trim(*to).map_err(|_| wrong("trim", *to))?;
+            }
+            Effect::Reset(base) => {
+                self.reset(*base);
+            }
+            Effect::Cell(cell) => self.change_cell(cell).map_err(Damage::Cell)?,
+        }
+        Ok(())
+    }
+
+    fn change_cell(&mut self, cell: &RawCell<'_>) -> std::result::Result<(), StructureError> {
+        let (name, value) = match cell.record()? {
+            CellRecord::Set { .. } if planted(Bug::SetNotReplayed) => return Ok(()),
+            CellRecord::Clear { .. } if planted(Bug::ClearNotReplayed) => return Ok(()),
+            CellRecord::Set { name, value } => (name, Some(Value::Inline(value))),
+            CellRecord::Clear { name } => (name, None),
+            CellRecord::Attach { name, file } => (name, Some(Value::SideFile(file))),
+        };
+        let before = self.cells.get(name).map_or(0, |there| Value::from(there).slot_bytes(name));
+        let bytes = self.cells.bytes() - before + value.map_or(0, |value| value.slot_bytes(name));
+        if bytes > CELLS_BYTES_MAX {
+            let (expected, got) = (to_u64(CELLS_BYTES_MAX), to_u64(bytes));
+            return Err(StructureError::Field { field: "bytes of all state cells", expected, got });
+        }
+        self.cells.put(name, value);
+        Ok(())
+    }
+}
+
+/// What a checkpoint says that the frames before its place added up to.
+impl From<&Checkpoint> for State {
+    fn from(checkpoint: &Checkpoint) -> Self {
+        let Checkpoint { first, next, holes, ref cells, .. } = *checkpoint;
+        Self { first, next, holes, cells: cells.into() }
     }
 }
 

@@ -140,6 +140,42 @@ fn every_sync_says_what_it_makes_durable() {
     assert_none(&offenders, "say what it makes durable and what a crash before it would lose");
 }
 
+/// What a kind of frame means stands in one place; who else names one writes it.
+#[test]
+fn only_one_file_tells_what_a_frame_means() {
+    const MEANING: &str = "src/format/kind.rs";
+    /// The payload of cells, and the encoders.
+    const OTHERS: [&str; 4] = [
+        "src/format/cell.rs",
+        "src/log/writer/frames.rs",
+        "src/repair/rebuild.rs",
+        "src/segment/witness.rs",
+    ];
+    let kinds = ["Entry", "Set", "Clear", "Attach", "Truncate", "Trim", "Reset", "Hole", "Witness"];
+    let named = |line: &str| {
+        let code = line.trim_start();
+        !code.starts_with("//") && kinds.iter().any(|kind| code.contains(&format!("Kind::{kind}")))
+    };
+    let mut meant = 0;
+    let mut offenders = Vec::new();
+    for (path, text) in sources() {
+        let Ok(place) = path.strip_prefix(root()) else { continue };
+        if !place.starts_with("src") || place.starts_with("src/format/tests") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (at, line) in code.lines().enumerate().filter(|(_, line)| named(line)) {
+            if place == Path::new(MEANING) {
+                meant += 1;
+            } else if !OTHERS.iter().any(|other| place == Path::new(other)) {
+                offenders.push(format!("{}:{}: {}", place.display(), at + 1, line.trim()));
+            }
+        }
+    }
+    assert!(meant >= kinds.len(), "only {meant} kinds have a meaning: has the check gone blind?");
+    assert_none(&offenders, "ask for the effect of the frame (src/format/kind.rs)");
+}
+
 #[test]
 fn nothing_is_left_to_be_done() {
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use byteorder::{ByteOrder, LittleEndian};
 
 use super::error::StructureError;
-use super::frame::{FrameHeader, Kind, Salt, encode_frame};
+use super::frame::{FrameHeader, Salt, encode_frame};
+use super::kind::Kind;
 use super::number::{to_u32, to_u64};
 use crate::options::{CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX};
 

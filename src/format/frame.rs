@@ -15,8 +15,8 @@
 
 use byteorder::{ByteOrder, LittleEndian};
 
-use super::cell;
 use super::error::FrameError;
+use super::kind::Kind;
 use super::number::{to_u32, u32_to_usize};
 use crate::options::SEGMENT_BYTES_MAX;
 use crate::planted::{Bug, planted};
@@ -40,85 +40,6 @@ pub const LZ4_PAYLOAD_BYTES_MIN: u32 = 5;
 
 const _: () = assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
 const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX as u64 + 8192 == SEGMENT_BYTES_MAX);
-
-/// What a frame records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    /// An entry; `index` is its index.
-    Entry = 1,
-    /// A state cell gets an inline value.
-    Set = 2,
-    /// A state cell is removed.
-    Clear = 3,
-    /// A state cell gets a side file as its value.
-    Attach = 4,
-    /// The entries from `index` on are dropped.
-    Truncate = 5,
-    /// The entries before `index` are dropped.
-    Trim = 6,
-    /// Every entry is dropped; the next one gets `index`.
-    Reset = 7,
-    /// The entries from `index` to the index in the payload are missing since a repair.
-    Hole = 8,
-    /// Nothing but what every frame states: what was durable. It stands apart from the batches and
-    /// belongs to none.
-    Witness = 9,
-}
-
-impl Kind {
-    /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
-        Self::Entry,
-        Self::Set,
-        Self::Clear,
-        Self::Attach,
-        Self::Truncate,
-        Self::Trim,
-        Self::Reset,
-        Self::Hole,
-        Self::Witness,
-    ];
-
-    /// The kind with this number.
-    #[inline]
-    pub fn from_number(number: u8) -> Option<Self> {
-        Some(match number {
-            1 => Self::Entry,
-            2 => Self::Set,
-            3 => Self::Clear,
-            4 => Self::Attach,
-            5 => Self::Truncate,
-            6 => Self::Trim,
-            7 => Self::Reset,
-            8 => Self::Hole,
-            9 => Self::Witness,
-            _ => return None,
-        })
-    }
-
-    /// The number that is stored.
-    #[inline]
-    pub fn number(self) -> u8 {
-        self as u8
-    }
-
-    /// Whether a frame of this kind can have `length` bytes of payload.
-    #[inline]
-    fn allows(self, length: u32, flags: u8) -> bool {
-        match self {
-            Self::Entry if flags & Flags::LZ4 != 0 => {
-                (LZ4_PAYLOAD_BYTES_MIN..=FRAME_PAYLOAD_BYTES_MAX).contains(&length)
-            }
-            Self::Entry => length <= FRAME_PAYLOAD_BYTES_MAX,
-            Self::Set => (cell::SET_BYTES_MIN..=cell::SET_BYTES_MAX).contains(&length),
-            Self::Clear => (cell::CLEAR_BYTES_MIN..=cell::CLEAR_BYTES_MAX).contains(&length),
-            Self::Attach => (cell::ATTACH_BYTES_MIN..=cell::ATTACH_BYTES_MAX).contains(&length),
-            Self::Truncate | Self::Trim | Self::Reset | Self::Witness => length == 0,
-            Self::Hole => u32_to_usize(length) == HOLE_PAYLOAD_BYTES,
-        }
-    }
-}
 
 /// The bits of [`FrameHeader::flags`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,7 +173,7 @@ pub fn encode_frame(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, payloa
         payload.iter().map(|part| part.len()).sum::<usize>()
     );
     debug_assert!(
-        header.flags & !Flags::ALL == 0 && header.kind.allows(header.length, header.flags)
+        header.flags & !header.kind.flags() == 0 && header.kind.allows(header.length, header.flags)
     );
     let start = out.len();
     let mut bytes = [0; FRAME_HEADER_BYTES];
@@ -318,8 +239,7 @@ fn start_frame(bytes: &[u8], salt: &Salt) -> Result<(FrameHeader, crc32fast::Has
         return Err(if blank { FrameError::End } else { FrameError::Kind(number) });
     };
     let header = fields(raw, kind);
-    let compressed = header.is_compressed() && kind != Kind::Entry;
-    if header.flags & !Flags::ALL != 0 || compressed {
+    if header.flags & !kind.flags() != 0 {
         return Err(FrameError::Flags(header.flags));
     }
     if !kind.allows(header.length, header.flags) {

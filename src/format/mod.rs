@@ -18,6 +18,7 @@ pub mod error;
 pub mod footer;
 pub mod frame;
 pub mod header;
+pub(crate) mod kind;
 pub mod names;
 pub mod number;
 pub mod slot;
@@ -25,8 +26,9 @@ pub mod slot;
 pub use cell::{CellRecord, CellValue, SideFileRef};
 pub use error::{FrameError, StructureError};
 pub use footer::Footer;
-pub use frame::{Flags, FrameHeader, Kind, Salt};
+pub use frame::{Flags, FrameHeader, Salt};
 pub use header::SegmentHeader;
+pub use kind::Kind;
 pub use names::{FileName, SegmentName};
 pub use slot::Checkpoint;
 

@@ -19,10 +19,9 @@ use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::{FOOTER_BYTES, FOOTER_HOLES, table_bytes, table_offset};
-use crate::format::frame::{
-    FRAME_HEADER_BYTES, FrameHeader, Kind, Salt, decode_frame, decode_hole, peek_header,
-};
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, decode_frame, peek_header};
 use crate::format::header::SEGMENT_HEADER_BYTES;
+use crate::format::kind::Span;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, Footer, SegmentHeader};
 use crate::io::{Access, Directory, File};
@@ -159,7 +158,7 @@ impl Iterator for Entries {
 
 /// The payload as it was appended, and whether that could not be told.
 pub(crate) fn plain(header: &FrameHeader, payload: Vec<u8>) -> (Vec<u8>, bool) {
-    if header.kind == Kind::Entry && header.is_compressed() {
+    if header.is_compressed() {
         let plain = crate::compress::decompress(&payload);
         return plain.map_or_else(|_| (payload, true), |plain| (plain, false));
     }
@@ -469,13 +468,9 @@ impl Reader {
 
 /// A sound frame, if it stands for the entry; else nothing of the kind is here.
 fn looked(index: u64, end: u64, header: FrameHeader, payload: &[u8]) -> Looked {
-    if header.kind == Kind::Entry && header.index == index {
-        return Looked::Entry(header, payload.to_vec());
-    }
-    match decode_hole(payload).filter(|_| header.kind == Kind::Hole) {
-        Some(to) if (header.index..to).contains(&index) => {
-            Looked::Hole(index..to.min(end).max(index + 1))
-        }
-        _ => Looked::Trimmed(index),
+    match Span::of(&header, payload).filter(|span| span.range.contains(&index)) {
+        Some(span) if span.missing => Looked::Hole(index..span.range.end.min(end).max(index + 1)),
+        Some(_) => Looked::Entry(header, payload.to_vec()),
+        None => Looked::Trimmed(index),
     }
 }

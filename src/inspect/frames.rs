@@ -9,7 +9,7 @@ use std::vec::IntoIter;
 
 use super::entries::plain;
 use super::scene::{Part, Scene};
-use super::survey::{FileBytes, Hints, Step, Steps, Survey, read_file};
+use super::survey::{FileBytes, Hints, Survey, read_file};
 use super::{Role, is_gone, os_door};
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
@@ -18,6 +18,7 @@ use crate::format::FrameHeader;
 use crate::format::number::to_u64;
 use crate::io::Directory;
 use crate::segment::FRAMES_START;
+use crate::segment::walk::{Found, Step, past_gaps};
 
 /// What stands at one place of a segment.
 #[derive(Debug, Clone)]
@@ -161,9 +162,9 @@ impl Frames {
             (_, Some(end)) => (end, false),
         };
         let mut seen = Vec::new();
-        for step in Steps::new(&survey.bytes, salt, FRAMES_START, limit, exact) {
+        for step in past_gaps(&survey.bytes, salt, FRAMES_START..limit, exact) {
             seen.push(match step {
-                Step::Frame { offset, header, payload } => {
+                Step::Frame(Found { offset, header, payload }) => {
                     let here = |index| survey.frame(index).is_some_and(|(at, _, _)| at == offset);
                     let live = part.believed().contains(&header.index) && here(header.index);
                     let (payload, packed) = plain(&header, payload.to_vec());

@@ -13,15 +13,15 @@ use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::error::{FrameError, StructureError};
 use crate::format::footer::{FOOTER_BYTES, table_bytes, table_offset};
-use crate::format::frame::{
-    FRAME_ALIGN, FRAME_HEADER_BYTES, FrameHeader, Kind, Salt, decode_frame, decode_hole,
-    peek_header,
-};
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, decode_frame};
+use crate::format::kind::{Effect, Span};
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Footer, SegmentHeader, SegmentName};
 use crate::io::Access;
 use crate::options::SEGMENT_BYTES_MAX;
+use crate::segment::offsets::{Offsets as Table, SPAN_MAX};
 use crate::segment::rebuilt::Doubt;
+use crate::segment::walk::{Step, past_gaps};
 use crate::segment::{FRAMES_START, OFFSET_UNIT, Segment, in_units};
 
 /// Bytes read at a time; progress is reported as often.
@@ -30,11 +30,6 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 const PIECE_BYTES: usize = 4096;
 /// The unit that stands for an entry which is not readable: no frame starts at offset zero.
 pub(super) const MISSING: u32 = 0;
-
-/// Most entries one segment can hold.
-pub(crate) const SPAN_MAX: u64 = SEGMENT_BYTES_MAX / 32;
-
-const _: () = assert!(FRAME_HEADER_BYTES == 32);
 
 /// The bytes of a file, as far as the device gives them.
 #[derive(Debug)]
@@ -70,76 +65,6 @@ pub(crate) fn read_file(
         progress(to_u64(chunk.len()));
     }
     Ok(FileBytes { bytes, failures })
-}
-
-/// What stands at a place where a frame may be.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Step<'a> {
-    /// A sound frame.
-    Frame { offset: u64, header: FrameHeader, payload: &'a [u8] },
-    /// Bytes that are no sound frame, up to the next one; `header` if at least that is sound.
-    Gap { offset: u64, end: u64, header: Option<FrameHeader>, reason: FrameError },
-}
-
-/// Walks over frames and past damage. Ends where no sound frame follows.
-#[derive(Debug)]
-pub(crate) struct Steps<'a> {
-    bytes: &'a [u8],
-    salt: &'a Salt,
-    at: usize,
-    /// Up to here everything is known to be frames: a gap at the very end counts.
-    frames_to: usize,
-}
-
-impl<'a> Steps<'a> {
-    /// Over the frames from `from` on. `limit` is where they end at the latest; with `exact` they
-    /// reach up to it.
-    pub(crate) fn new(bytes: &'a [u8], salt: &'a Salt, from: u64, limit: u64, exact: bool) -> Self {
-        let bytes = bytes.get(..to_usize(limit)).unwrap_or(bytes);
-        let frames_to = if exact { bytes.len() } else { 0 };
-        Self { bytes, salt, at: to_usize(from), frames_to }
-    }
-
-    /// Whether the header of a frame that fits stands here. Each frame is looked at once, and none
-    /// twice, whatever lengths hostile bytes claim.
-    fn begins_at(&self, at: usize) -> bool {
-        let rest = self.bytes.get(at..).unwrap_or(&[]);
-        peek_header(rest, self.salt)
-            .is_ok_and(|header| header.kind != Kind::Witness && header.frame_bytes() <= rest.len())
-    }
-}
-
-impl<'a> Iterator for Steps<'a> {
-    type Item = Step<'a>;
-
-    fn next(&mut self) -> Option<Step<'a>> {
-        let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
-        let offset = to_u64(self.at);
-        let reason = match decode_frame(rest, self.salt) {
-            Ok((header, payload, length)) => {
-                self.at += length;
-                return Some(Step::Frame { offset, header, payload });
-            }
-            Err(reason) => reason,
-        };
-        if let Ok(header) = peek_header(rest, self.salt) {
-            let end = self.at.saturating_add(header.frame_bytes());
-            if end <= self.bytes.len() && (end == self.frames_to || self.begins_at(end)) {
-                self.at = end;
-                return Some(Step::Gap { offset, end: to_u64(end), header: Some(header), reason });
-            }
-        }
-        let mut end = (self.at + 1).next_multiple_of(FRAME_ALIGN);
-        while end < self.bytes.len() && !self.begins_at(end) {
-            end += FRAME_ALIGN;
-        }
-        if end >= self.bytes.len() && self.frames_to == 0 {
-            self.at = self.bytes.len();
-            return None;
-        }
-        self.at = end.min(self.bytes.len());
-        Some(Step::Gap { offset, end: to_u64(self.at), header: None, reason })
-    }
 }
 
 /// A stretch of a segment that should be frames and is not.
@@ -239,23 +164,24 @@ impl Survey {
         let mut newest = 0;
         let settled = hints.settled.filter(|(place, _)| *place < limit);
         let before = settled.map(|(place, _)| {
-            Steps::new(&bytes, &salt, FRAMES_START, place, true).map(Some).chain([None])
+            past_gaps(&bytes, &salt, FRAMES_START..place, true).map(Some).chain([None])
         });
         let from = settled.map_or(FRAMES_START, |(place, _)| place);
-        let after = Steps::new(&bytes, &salt, from, limit, stated.is_some()).map(Some);
+        let after = past_gaps(&bytes, &salt, from..limit, stated.is_some()).map(Some);
         for step in before.into_iter().flatten().chain(after) {
             match step {
                 // The checkpoint counts the entries before its place, whatever can be read there.
                 None => offsets.is_at(settled.map_or(0, |(_, next)| next)),
                 // Of a batch that was dropped before, as what the last one did not overwrite.
-                Some(Step::Frame { header, .. }) if header.sequence < newest => break,
-                Some(Step::Frame { offset, header, payload }) => {
-                    newest = header.sequence;
-                    offsets.frame(offset, &header, payload);
-                }
-                Some(Step::Gap { offset, end, header, reason }) => {
-                    offsets.gap(end - offset, header.as_ref());
-                    self.gaps.push(Gap { range: offset..end, reason });
+                Some(Step::Frame(found)) if found.header.sequence < newest => break,
+                Some(step) => {
+                    offsets.note(&step);
+                    match step {
+                        Step::Frame(found) => newest = found.header.sequence,
+                        Step::Gap { offset, end, reason, .. } => {
+                            self.gaps.push(Gap { range: offset..end, reason });
+                        }
+                    }
                 }
             }
         }
@@ -297,18 +223,20 @@ impl Survey {
 
     /// The parts of `live` that are marked as missing.
     pub(crate) fn holes(&self, live: &Range<u64>) -> Vec<Range<u64>> {
-        ranges(self.frames_of(live, Kind::Hole))
+        ranges(self.entries_of(live, true))
     }
 
     /// How many entries of `live` can be read.
     pub(crate) fn readable(&self, live: &Range<u64>) -> u64 {
-        to_u64(self.frames_of(live, Kind::Entry).count())
+        to_u64(self.entries_of(live, false).count())
     }
 
-    fn frames_of(&self, live: &Range<u64>, kind: Kind) -> impl Iterator<Item = u64> + '_ {
+    fn entries_of(&self, live: &Range<u64>, missing: bool) -> impl Iterator<Item = u64> + '_ {
         let known = live.start..live.end.min(self.entries_end());
         known.filter(move |&index| {
-            self.frame(index).is_some_and(|(_, header, _)| header.kind == kind)
+            let span =
+                self.frame(index).and_then(|(_, header, payload)| Span::of(&header, payload));
+            span.is_some_and(|span| span.missing == missing)
         })
     }
 
@@ -369,9 +297,9 @@ fn table_units(bytes: &[u8], footer: &Footer, salt: &Salt, segment_bytes: u64) -
         let sound = hole.contains(&index)
             || match decode_frame(data.get(to_usize(offset)..).unwrap_or(&[]), salt) {
                 Ok((header, payload, _)) => {
-                    let end = decode_hole(payload).filter(|_| header.kind == Kind::Hole);
-                    hole = header.index..end.unwrap_or(header.index);
-                    hole.contains(&index) || header.kind == Kind::Entry && header.index == index
+                    let span = Span::of(&header, payload);
+                    hole = span.map_or(0..0, |span| span.range);
+                    hole.contains(&index)
                 }
                 Err(_) => false,
             };
@@ -380,11 +308,12 @@ fn table_units(bytes: &[u8], footer: &Footer, salt: &Salt, segment_bytes: u64) -
     units
 }
 
-/// Places of entries, from frames alone.
+/// Places of entries, from frames alone, some of which are lost.
 #[derive(Debug)]
 pub(crate) struct Offsets {
     base: u64,
-    units: Vec<u32>,
+    /// `MISSING` for those that cannot be read.
+    table: Table,
     /// How many lost records there may be since the last sound frame.
     doubt: u64,
     /// What frames that may not count would replace.
@@ -393,7 +322,7 @@ pub(crate) struct Offsets {
 
 impl Offsets {
     pub(crate) fn new(base: u64) -> Self {
-        Self { base, units: Vec::new(), doubt: 0, end: Doubt::new(base, u64::MAX) }
+        Self { base, table: Table::default(), doubt: 0, end: Doubt::new(base, u64::MAX) }
     }
 
     /// Nothing states where the frames end; they had the entries up to `live_end`.
@@ -403,7 +332,7 @@ impl Offsets {
 
     /// Where the entry with an index is, if that is certain.
     pub(crate) fn place(&self, index: u64) -> Option<u64> {
-        let unit = *self.units.get(to_usize(index.checked_sub(self.base)?))?;
+        let unit = *self.units().get(to_usize(index.checked_sub(self.base)?))?;
         (unit != MISSING).then(|| u64::from(unit) * OFFSET_UNIT)
     }
 
@@ -413,30 +342,56 @@ impl Offsets {
             self.settle(next);
         }
         self.cut(next);
-        if next.saturating_sub(self.base) <= SPAN_MAX {
-            self.units.resize(to_usize(next.saturating_sub(self.base)), MISSING);
-        }
+        self.fill(next);
     }
 
     pub(crate) fn next(&self) -> u64 {
-        self.base + to_u64(self.units.len())
+        self.base + to_u64(self.units().len())
     }
 
-    /// Takes note of bytes that could not be read.
-    pub(crate) fn gap(&mut self, bytes: u64, header: Option<&FrameHeader>) {
-        match header {
-            Some(header) if header.kind == Kind::Entry && header.index == self.next() => {
-                self.units.push(MISSING);
+    /// Takes note of what a walk came by. A frame that makes no sense is left out. Of a lost one whose
+    /// header is sound the effect may be known all the same.
+    pub(crate) fn note(&mut self, step: &Step<'_>) {
+        match step {
+            Step::Frame(found) => {
+                let Ok(effect) = found.effect() else { return };
+                self.end.frame(found.offset, &effect, self.next());
+                if let Some(index) = effect.cut().filter(|_| self.doubt > 0) {
+                    self.settle(index);
+                }
+                let _left_out = self.table.carry_out(self.base, &effect, in_units(found.offset));
             }
-            Some(header) if header.kind == Kind::Truncate => self.cut(header.index),
-            Some(header) if header.kind != Kind::Entry && header.kind != Kind::Hole => {}
-            _ => self.doubt += bytes / to_u64(FRAME_HEADER_BYTES),
+            Step::Gap { offset, end, header, .. } => {
+                let effect = header.and_then(|header| Effect::of(&header, &[]).ok());
+                let known =
+                    effect.is_some_and(|it| self.table.carry_out(self.base, &it, MISSING).is_ok());
+                if !known {
+                    self.lost(end - offset);
+                }
+            }
         }
+    }
+
+    /// Takes note of so many bytes of records of which nothing is known.
+    pub(crate) fn lost(&mut self, bytes: u64) {
+        self.doubt += bytes / to_u64(FRAME_HEADER_BYTES);
+    }
+
+    fn units(&self) -> &[u32] {
+        self.table.units.all().unwrap_or_default()
     }
 
     /// Everything from `to` on is gone.
     fn cut(&mut self, to: u64) {
-        self.units.truncate(to_usize(to.saturating_sub(self.base)));
+        self.table.units.truncate(to_usize(to.saturating_sub(self.base)));
+    }
+
+    /// There are entries up to `next`, of which those that are not known yet cannot be read.
+    fn fill(&mut self, next: u64) {
+        let count = next.saturating_sub(self.base);
+        if count <= SPAN_MAX {
+            self.table.units.pad(to_usize(count), MISSING);
+        }
     }
 
     /// After lost records, the next entry is `index`: any of the lost ones may have been a
@@ -447,34 +402,7 @@ impl Offsets {
         }
         let lowest = index.saturating_sub(std::mem::take(&mut self.doubt));
         self.cut(lowest.max(self.base));
-        self.units.resize(to_usize(index - self.base), MISSING);
-    }
-
-    pub(crate) fn frame(&mut self, offset: u64, header: &FrameHeader, payload: &[u8]) {
-        let index = header.index;
-        self.end.frame(offset, header, self.next());
-        match header.kind {
-            Kind::Entry | Kind::Hole => {
-                if self.doubt > 0 {
-                    self.settle(index);
-                }
-                // A batch that was committed in the slots may have dropped entries without a frame.
-                self.cut(index);
-                let end = decode_hole(payload).filter(|_| header.kind == Kind::Hole);
-                let end = end.unwrap_or(index.saturating_add(1));
-                if index == self.next() && end > index && end - index <= SPAN_MAX {
-                    let length = self.units.len() + to_usize(end - index);
-                    self.units.resize(length, in_units(offset));
-                }
-            }
-            Kind::Truncate | Kind::Reset => {
-                if self.doubt > 0 && index >= self.base {
-                    self.settle(index);
-                }
-                self.cut(index);
-            }
-            Kind::Set | Kind::Clear | Kind::Attach | Kind::Trim | Kind::Witness => {}
-        }
+        self.fill(index);
     }
 
     /// Lost records at the very end may have replaced as many entries before `live_end`. Returns
@@ -485,11 +413,11 @@ impl Offsets {
         }
         if let Some((from, _)) = self.end.from {
             // There were as many, whatever became of them.
-            let length = self.units.len().max(to_usize(live_end.saturating_sub(self.base)));
+            let end = self.next().max(live_end);
             self.cut(from);
-            self.units.resize(length, MISSING);
+            self.fill(end);
         }
-        (self.units, self.end.from)
+        (self.units().to_vec(), self.end.from)
     }
 }
 

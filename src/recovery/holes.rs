@@ -15,8 +15,9 @@ use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
 use crate::format::frame::{
-    FRAME_HEADER_BYTES, HOLE_PAYLOAD_BYTES, Kind, Salt, decode_frame, decode_hole, peek_header,
+    FRAME_HEADER_BYTES, HOLE_PAYLOAD_BYTES, Salt, decode_frame, peek_header,
 };
+use crate::format::kind::Span;
 use crate::format::number::to_usize;
 use crate::format::{Checkpoint, SegmentName};
 use crate::io::{Access, File};
@@ -113,13 +114,16 @@ fn count(
         file.read_at(offset, &mut frame)
             .map_err(|source| Error::io("read", dir.join(&name.to_string()), source))?;
         let Ok(header) = peek_header(&frame, salt) else { return Ok(None) };
-        if header.kind != Kind::Hole {
+        let payload = frame.get(FRAME_HEADER_BYTES..).unwrap_or_default();
+        let Some(hole) = Span::of(&header, payload).filter(|span| span.missing) else {
             index += 1;
             continue;
+        };
+        if decode_frame(&frame, salt).is_err() {
+            return Ok(None);
         }
-        let Ok((_, payload, _)) = decode_frame(&frame, salt) else { return Ok(None) };
         // The hole may have been cut at either end.
-        let end = decode_hole(payload).unwrap_or(index).clamp(index + 1, live.end);
+        let end = hole.range.end.clamp(index + 1, live.end);
         missing += end - index;
         index = end;
     }

@@ -25,23 +25,21 @@ use std::sync::Arc;
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
-use crate::format::cell::{CellRecord, decode_cell};
 use crate::format::footer::TABLE_ENTRY_BYTES;
-use crate::format::frame::{
-    FRAME_HEADER_BYTES, FrameHeader, Kind, Salt, decode_frame, decode_hole, peek_header,
-};
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, decode_frame, peek_header};
 use crate::format::header::SEGMENT_HEADER_BYTES;
+use crate::format::kind::{Effect, Span};
 use crate::format::number::{to_u64, to_usize};
-use crate::format::{Checkpoint, FrameError, SegmentHeader, SegmentName};
+use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::io::{Access, File};
 use crate::planted::{Bug, planted};
 use crate::segment::durable_part::DurablePart;
 use crate::segment::offsets::{Offsets, Units};
 use crate::segment::tail::footer_space;
-use crate::segment::walk::{Depth, Evidence, Found, Part, Walk, search};
+use crate::segment::walk::{Evidence, Found, Part, Policy, Walk, search};
 use crate::segment::witness::{PLACES, SECTOR};
 use crate::segment::{FRAMES_START, Segment, witness};
-use crate::state::{State, Value};
+use crate::state::State;
 
 /// One segment of the chain that starts with the checkpoint's tail.
 #[derive(Debug)]
@@ -89,7 +87,7 @@ impl Link {
         let path = || dir.join(&self.name.to_string());
         let read = self.file.read_at(offset, &mut bytes);
         read.map_err(|source| Error::io("read", path(), source))?;
-        Ok(peek_header(&bytes, &self.salt).ok().filter(|header| header.kind != Kind::Witness))
+        Ok(peek_header(&bytes, &self.salt).ok().filter(|header| !header.is_witness()))
     }
 
     /// The batch of the first frame.
@@ -199,7 +197,7 @@ pub(crate) fn open_link(
     let (end, offsets, bytes) = (from, Offsets::default(), None);
     let apart = PLACES.into_iter().filter_map(|at| {
         let (found, ..) = decode_frame(block.get(to_usize(at)..)?, &salt).ok()?;
-        (found.kind == Kind::Witness).then_some(found)
+        found.is_witness().then_some(found)
     });
     let (apart, last_frame) = (apart.collect(), 0);
     Ok(Link { name, header, salt, file, limit, from, end, last_frame, offsets, bytes, apart })
@@ -250,12 +248,7 @@ pub(crate) fn replay(
     if let Some(last) = links.last_mut() {
         last.end = reached.end;
     }
-    let mut state = State {
-        first: checkpoint.first,
-        next: checkpoint.next,
-        holes: checkpoint.holes,
-        cells: (&checkpoint.cells).into(),
-    };
+    let mut state = State::from(checkpoint);
     let mut entries = 0;
     for link in &mut links {
         entries += second_pass(dir, link, &mut state)?;
@@ -292,9 +285,7 @@ fn first_pass(
         let bytes = read_frames(dir, link)?;
         scanned += to_u64(bytes.len());
         let part = Part { bytes: &bytes, start: link.from };
-        let frames = bytes.get(..to_usize(link.limit.saturating_sub(link.from))).unwrap_or(&bytes);
-        let frames = Part { bytes: frames, start: link.from };
-        let mut walk = Walk::new(frames, &link.salt, link.from, Depth::Whole);
+        let mut walk = Walk::new(part.up_to(link.limit), &link.salt, link.from, Policy::Strict);
         loop {
             match walk.step() {
                 Ok(found) if follows(&found, whole.2, open_batch) => {
@@ -359,7 +350,7 @@ fn leftover(part: Part<'_>, salt: &Salt, end: u64) -> u64 {
         let within = to_usize(start.saturating_sub(end));
         let sector = rest.get(within..).unwrap_or(&[]);
         let is_witness = last < within + FRAME_HEADER_BYTES
-            && peek_header(sector, salt).is_ok_and(|header| header.kind == Kind::Witness);
+            && peek_header(sector, salt).is_ok_and(|header| header.is_witness());
         if !is_witness {
             return to_u64(last) + 1;
         }
@@ -381,7 +372,7 @@ fn search_segment(dir: &Dir, segment: &Link, expected: u64) -> Result<Evidence> 
 
 /// Whether a frame is the next one of its batch, or the first one of the next batch.
 fn follows(found: &Found<'_>, sequence: u64, open_batch: bool) -> bool {
-    found.header.kind != Kind::Witness
+    !found.header.is_witness()
         && (found.header.sequence == sequence + 1 || planted(Bug::NumbersNotCompared))
         && (found.header.is_first() != open_batch || planted(Bug::FirstFrameNotNeeded))
 }
@@ -400,70 +391,17 @@ fn second_pass(dir: &Dir, link: &mut Link, state: &mut State) -> Result<u64> {
         reason,
     };
     let part = Part { bytes: &bytes, start: link.from };
-    let mut walk = Walk::new(part, &link.salt, link.from, Depth::Header);
+    let mut walk = Walk::new(part, &link.salt, link.from, Policy::Headers);
     let mut entries = 0;
     while walk.position() < link.end {
         let at = walk.position();
         let found = walk.step().map_err(|error| damaged(at, error.damage()))?;
-        link.offsets.apply(base, &found).map_err(|reason| damaged(at, reason))?;
+        let effect = link.offsets.apply(base, &found).map_err(|reason| damaged(at, reason))?;
         link.last_frame = at;
-        apply(state, &found).map_err(|reason| damaged(at, reason))?;
-        entries += u64::from(found.header.kind == Kind::Entry);
+        state.carry_out(&effect).map_err(|reason| damaged(at, reason))?;
+        entries += u64::from(matches!(effect, Effect::Entries(Span { missing: false, .. })));
     }
     Ok(entries)
-}
-
-/// The effect of one frame on the state. What no log writes is damage.
-fn apply(state: &mut State, found: &Found<'_>) -> std::result::Result<(), Damage> {
-    let index = found.header.index;
-    let wrong = |field, expected| Damage::Field { field, expected, got: index };
-    match found.header.kind {
-        Kind::Entry => {
-            if index != state.next {
-                return Err(wrong("entry index", state.next));
-            }
-            state.next = index.checked_add(1).ok_or(wrong("entry index", 0))?;
-        }
-        Kind::Hole => {
-            if index != state.next {
-                return Err(wrong("entry index", state.next));
-            }
-            state.next = decode_hole(found.payload).unwrap_or(index);
-            // Counted anew where it matters (`recovery::holes`).
-            state.holes = state.holes.saturating_add(state.next.saturating_sub(index));
-        }
-        Kind::Truncate if planted(Bug::TruncationNotReplayed) => {}
-        Kind::Trim if planted(Bug::TrimNotReplayed) => {}
-        Kind::Set if planted(Bug::SetNotReplayed) => {}
-        Kind::Clear if planted(Bug::ClearNotReplayed) => {}
-        Kind::Truncate => {
-            state.truncate(index).map_err(|_| wrong("truncation", state.next))?;
-        }
-        Kind::Trim => {
-            state.trim(index).map_err(|_| wrong("trim", state.next))?;
-        }
-        Kind::Reset => {
-            state.reset(index);
-        }
-        Kind::Witness => return Err(Damage::Frame(FrameError::Kind(Kind::Witness.number()))),
-        Kind::Set | Kind::Clear | Kind::Attach => {
-            let structure = "state cell";
-            let record = decode_cell(found.header.kind, found.payload)
-                .ok()
-                .flatten()
-                .ok_or(Damage::Magic { structure })?;
-            let (name, value) = match record {
-                CellRecord::Set { name, value } => (name, Some(Value::Inline(value))),
-                CellRecord::Clear { name } => (name, None),
-                CellRecord::Attach { name, file } => (name, Some(Value::SideFile(file))),
-            };
-            state
-                .set(name, value)
-                .and_then(|_| state.check_cells())
-                .map_err(|_| Damage::Magic { structure })?;
-        }
-    }
-    Ok(())
 }
 
 /// The frames of a segment in memory, from where a walk starts to where they may be, and the block

@@ -12,15 +12,17 @@ use crate::directory::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::TABLE_ENTRY_BYTES;
 use crate::format::header::{REPLACES_UNKNOWN, SEGMENT_HEADER_BYTES};
+use crate::format::kind::Span;
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
-use crate::format::{Checkpoint, SegmentHeader, SegmentName};
+use crate::format::{Checkpoint, FrameHeader, SegmentHeader, SegmentName};
 use crate::inspect::Progress;
 use crate::inspect::scene::{Part, Scene, live_ranges};
-use crate::inspect::survey::{SPAN_MAX, Survey, joined, ranges, read_file, total};
+use crate::inspect::survey::{Survey, joined, ranges, read_file, total};
 use crate::inspect::verify::side_files;
 use crate::recovery::table::Decision;
+use crate::segment::offsets::SPAN_MAX;
 use crate::segment::tail::footer_space;
 
 /// Bytes kept for the Hole frames of a segment that holds nothing else.
@@ -244,7 +246,8 @@ impl Work {
         if let Some((salvaged, header)) = &self.tail {
             let mut rebuilt = Rebuilt::new(dir, *header)?;
             for index in header.base..self.checkpoint.next {
-                match salvaged.entry(index).filter(|(found, _)| is_entry(found, index)) {
+                let there = salvaged.entry(index);
+                match there.filter(|(found, payload)| is_entry(found, payload, index)) {
                     Some((found, payload)) => rebuilt.entry(&found, payload)?,
                     None => rebuilt.hole(),
                 }
@@ -357,7 +360,8 @@ fn rebuild(dir: &Dir, found: &Checkpoint, survey: &Survey, part: &Part) -> Resul
     let mut rebuilt = Rebuilt::new(dir, header_of(dir, found, survey))?;
     let mut sequence = found.sequence;
     for index in survey.name.base..live.end.max(survey.name.base) {
-        match survey.frame(index).filter(|(_, header, _)| is_entry(header, index)) {
+        let there = survey.frame(index);
+        match there.filter(|(_, found, payload)| is_entry(found, payload, index)) {
             Some((_, header, payload)) if index < part.certain => {
                 sequence = header.sequence;
                 rebuilt.entry(&header, payload)?;
@@ -368,8 +372,9 @@ fn rebuild(dir: &Dir, found: &Checkpoint, survey: &Survey, part: &Part) -> Resul
     rebuilt.seal(survey.footer.map_or(sequence + 1, |footer| footer.next_sequence))
 }
 
-pub(super) fn is_entry(header: &crate::format::FrameHeader, index: u64) -> bool {
-    header.kind == crate::format::Kind::Entry && header.index == index
+/// Whether a frame holds this very entry.
+pub(super) fn is_entry(header: &FrameHeader, payload: &[u8], index: u64) -> bool {
+    Span::of(header, payload).is_some_and(|span| span.is_entry(index))
 }
 
 /// The header a segment had, or as much of it as is known, for a file with other frames. Its

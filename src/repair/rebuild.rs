@@ -11,19 +11,17 @@ use std::sync::Arc;
 use crate::directory::Dir;
 use crate::error::{Error, Result};
 use crate::format::frame::{
-    Flags, FrameHeader, HOLE_PAYLOAD_BYTES, Kind, Salt, encode_frame, encode_hole, frame_bytes,
+    Flags, FrameHeader, HOLE_PAYLOAD_BYTES, Salt, encode_frame, encode_hole, frame_bytes,
     payload_length,
 };
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::number::{to_u64, to_usize};
-use crate::format::{SegmentHeader, SegmentName};
+use crate::format::{Kind, SegmentHeader, SegmentName};
 use crate::io::File;
 use crate::options::SyncMethod;
 use crate::segment::in_units;
+use crate::segment::offsets::SPAN_MAX;
 use crate::segment::tail::{Seal, footer_space};
-
-/// Most entries one Hole frame may stand for.
-const HOLE_SPAN_MAX: u64 = crate::options::SEGMENT_BYTES_MAX / 32;
 
 /// Bytes gathered before they are written; small writes keep the pages in the cache small.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -125,7 +123,7 @@ impl Rebuilt {
     pub(super) fn fits(&self, count: u64, bytes: usize) -> bool {
         let hole = to_u64(frame_bytes(HOLE_PAYLOAD_BYTES));
         // Missing entries may follow.
-        let holes = (self.missing.div_ceil(HOLE_SPAN_MAX) + 1) * hole;
+        let holes = (self.missing.div_ceil(SPAN_MAX) + 1) * hole;
         let entries = to_u64(self.units.len()) + self.missing + count;
         self.position() + holes + to_u64(bytes) + footer_space(entries) <= self.header.segment_bytes
     }
@@ -170,7 +168,7 @@ impl Rebuilt {
 
     fn write_hole(&mut self) -> Result<()> {
         while self.missing > 0 {
-            let count = self.missing.min(HOLE_SPAN_MAX);
+            let count = self.missing.min(SPAN_MAX);
             let payload = encode_hole(self.next() + count);
             let header = self.header_of(Kind::Hole, self.next());
             let header = FrameHeader { length: payload_length(&payload), ..header };

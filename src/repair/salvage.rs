@@ -12,16 +12,17 @@ use std::ops::Range;
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
-use crate::format::cell::{CellRecord, decode_cell};
 use crate::format::error::FrameError;
-use crate::format::frame::{FRAME_HEADER_BYTES, Kind, Salt, read_header_unchecked};
+use crate::format::frame::{FRAME_HEADER_BYTES, Salt, read_header_unchecked};
+use crate::format::kind::{Effect, Span};
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, FrameHeader, SegmentName};
 use crate::inspect::scene::Scene;
-use crate::inspect::survey::{Offsets, Step, Steps, joined, ranges, read_file};
+use crate::inspect::survey::{Offsets, joined, ranges, read_file};
 use crate::recovery::table::Decision;
+use crate::segment::walk::{Found, Step, past_gaps};
 use crate::segment::{FRAMES_START, Segment};
-use crate::state::{State, Value};
+use crate::state::State;
 
 /// What is left of a tail.
 #[derive(Debug)]
@@ -63,16 +64,11 @@ impl Salvaged {
         let salt = Salt::new(checkpoint.tail_generation);
         let mut offsets = Offsets::new(name.base);
         let limit = checkpoint.tail_offset;
-        for step in Steps::new(&bytes, &salt, FRAMES_START, limit, true) {
-            note(&mut offsets, &step);
+        for step in past_gaps(&bytes, &salt, FRAMES_START..limit, true) {
+            offsets.note(&step);
         }
         offsets.is_at(checkpoint.next);
-        let state = State {
-            first: checkpoint.first,
-            next: checkpoint.next,
-            holes: checkpoint.holes,
-            cells: (&checkpoint.cells).into(),
-        };
+        let state = State::from(checkpoint);
         let sequence = checkpoint.sequence;
         let mut salvaged = Self {
             name,
@@ -98,32 +94,32 @@ impl Salvaged {
     fn read_on(&mut self, bytes: &[u8], salt: &Salt, scene: &Scene, checkpoint: &Checkpoint) {
         let dropped = |step| match step {
             // Of a batch that was dropped before the checkpoint: no part of the log.
-            Step::Frame { offset, header, .. } if header.sequence <= checkpoint.sequence => {
-                let end = offset + to_u64(header.frame_bytes());
+            Step::Frame(found) if found.header.sequence <= checkpoint.sequence => {
+                let (offset, end) = (found.offset, found.end());
                 Step::Gap { offset, end, header: None, reason: FrameError::End }
             }
             step => step,
         };
-        let steps = Steps::new(bytes, salt, checkpoint.tail_offset, checkpoint.reach, false);
+        let steps = past_gaps(bytes, salt, checkpoint.tail_offset..checkpoint.reach, false);
         let steps: Vec<Step<'_>> = steps.map(dropped).collect();
         let behind = scene.observed.replayed.as_ref().map(|replayed| replayed.behind);
         let mut proved = behind.map_or(0, |behind| behind.durable);
         for step in &steps {
-            if let Step::Frame { header, .. } = step {
+            if let Step::Frame(Found { header, .. }) = step {
                 proved = proved.max(header.durable_sequence());
                 self.claimed = self.claimed.max(header.sequence);
             }
         }
         self.claimed = self.claimed.max(behind.map_or(0, |behind| behind.newest)).max(proved);
         let mut rest = steps.as_slice();
-        let is_proved = |step: &Step<'_>| matches!(step, Step::Frame { header, .. } if header.sequence <= proved);
+        let is_proved = |step: &Step<'_>| sequence_of(step).is_some_and(|number| number <= proved);
         let lenient = rest.iter().rposition(is_proved).map_or(0, |last| last + 1);
         if let Some((front, behind)) = rest.split_at_checked(lenient) {
             let newest = front.iter().filter_map(sequence_of).max().unwrap_or(0);
             self.take_lenient(front, checkpoint.sequence, proved);
             if newest < proved && checkpoint.sequence < proved {
                 // The last of them left no trace here. It may have replaced any entry of the tail.
-                self.offsets.gap(checkpoint.segment_bytes, None);
+                self.offsets.lost(checkpoint.segment_bytes);
                 self.offsets.is_at(self.state.next);
             }
             rest = behind;
@@ -140,16 +136,17 @@ impl Salvaged {
             match step {
                 Step::Gap { .. } => {
                     open = None;
-                    note(&mut self.offsets, step);
+                    self.offsets.note(step);
                 }
-                Step::Frame { header, payload, .. } => {
+                Step::Frame(found) => {
+                    let header = &found.header;
                     if header.is_first() {
                         open = Some(header.sequence);
                     }
                     if header.is_last() && open == Some(header.sequence) {
                         whole.insert(header.sequence);
                     }
-                    self.take(step, header, payload);
+                    self.take(found);
                     self.sequence = self.sequence.max(header.sequence);
                 }
             }
@@ -167,15 +164,15 @@ impl Salvaged {
     fn take_whole(&mut self, steps: &[Step<'_>]) {
         let mut from = 0;
         for (at, step) in steps.iter().enumerate() {
-            let Step::Frame { header, .. } = step else { return };
+            let Step::Frame(Found { header, .. }) = step else { return };
             let expected = self.sequence + 1;
             if header.sequence != expected || header.is_first() != (at == from) {
                 return;
             }
             if header.is_last() {
                 for step in steps.get(from..=at).unwrap_or(&[]) {
-                    if let Step::Frame { header, payload, .. } = step {
-                        self.take(step, header, payload);
+                    if let Step::Frame(found) = step {
+                        self.take(found);
                     }
                 }
                 self.sequence = expected;
@@ -185,29 +182,16 @@ impl Salvaged {
     }
 
     /// The effect of one frame. What makes no sense is left out: the log is damaged as it is.
-    fn take(&mut self, step: &Step<'_>, header: &FrameHeader, payload: &[u8]) {
-        note(&mut self.offsets, step);
-        self.state.next = self.offsets.next();
-        match header.kind {
-            Kind::Trim => self.state.first = self.state.first.max(header.index),
-            Kind::Reset => self.state.first = header.index,
-            Kind::Set | Kind::Clear | Kind::Attach => {
-                let (name, value) = match decode_cell(header.kind, payload) {
-                    Ok(Some(CellRecord::Set { name, value })) => (name, Some(Value::Inline(value))),
-                    Ok(Some(CellRecord::Attach { name, file })) => {
-                        (name, Some(Value::SideFile(file)))
-                    }
-                    Ok(Some(CellRecord::Clear { name })) => (name, None),
-                    Ok(None) | Err(_) => return,
-                };
-                let before = self.state.clone();
-                let changed = self.state.set(name, value).and_then(|_| self.state.check_cells());
-                if changed.is_err() {
-                    self.state = before;
-                }
+    fn take(&mut self, found: &Found<'_>) {
+        self.offsets.note(&Step::Frame(*found));
+        if let Ok(effect) = found.effect() {
+            // A trim goes no further than the entries that there were, also where they are lost.
+            if let Effect::Trim(to) = effect {
+                self.state.next = self.state.next.max(to);
             }
-            Kind::Entry | Kind::Hole | Kind::Truncate | Kind::Witness => {}
+            let _left_out = self.state.carry_out(&effect);
         }
+        self.state.next = self.offsets.next();
     }
 
     /// The parts of a range that cannot be read.
@@ -222,8 +206,10 @@ impl Salvaged {
 
     /// How many entries of a range are marked as missing already.
     pub(super) fn holes(&self, live: &Range<u64>) -> u64 {
-        let marked =
-            |index: &u64| self.entry(*index).is_some_and(|(header, _)| header.kind == Kind::Hole);
+        let marked = |index: &u64| {
+            let span = self.entry(*index).and_then(|(header, payload)| Span::of(&header, payload));
+            span.is_some_and(|span| span.missing)
+        };
         let known = live.start..live.end.min(self.offsets.next());
         to_u64(known.filter(marked).count())
     }
@@ -239,14 +225,7 @@ impl Salvaged {
 
 fn sequence_of(step: &Step<'_>) -> Option<u64> {
     match step {
-        Step::Frame { header, .. } => Some(header.sequence),
+        Step::Frame(found) => Some(found.header.sequence),
         Step::Gap { .. } => None,
-    }
-}
-
-fn note(offsets: &mut Offsets, step: &Step<'_>) {
-    match step {
-        Step::Frame { offset, header, payload } => offsets.frame(*offset, header, payload),
-        Step::Gap { offset, end, header, .. } => offsets.gap(end - offset, header.as_ref()),
     }
 }

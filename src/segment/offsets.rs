@@ -7,11 +7,14 @@ use std::ops::Range;
 
 use super::in_units;
 use crate::error::Damage;
-use crate::format::FrameError;
-use crate::format::frame::{Kind, decode_hole};
+use crate::format::kind::Effect;
 use crate::format::number::{to_u64, to_usize};
+use crate::options::SEGMENT_BYTES_MAX;
 use crate::planted::{Bug, planted};
 use crate::segment::walk::Found;
+
+/// Most entries one segment can have: as many as the largest has frames.
+pub(crate) const SPAN_MAX: u64 = SEGMENT_BYTES_MAX / 32;
 
 /// Offsets in units of eight bytes, by entry, from the base of the segment on. Those of the first
 /// `unknown` entries are still to be looked up.
@@ -54,13 +57,8 @@ impl Units {
         self.known.extend_from_slice(units);
     }
 
-    #[inline]
-    pub(crate) fn push(&mut self, unit: u32) {
-        self.known.push(unit);
-    }
-
     /// Adds entries that share an offset, until there are `count`.
-    fn pad(&mut self, count: usize, unit: u32) {
+    pub(crate) fn pad(&mut self, count: usize, unit: u32) {
         self.known.resize(count.saturating_sub(self.unknown), unit);
     }
 
@@ -110,66 +108,51 @@ pub(crate) struct Offsets {
 }
 
 impl Offsets {
-    /// Takes in a frame of a segment whose first entry is `base`.
-    pub(crate) fn apply(&mut self, base: u64, found: &Found<'_>) -> Result<(), Damage> {
-        let header = &found.header;
-        if matches!(header.kind, Kind::Entry | Kind::Hole) && header.index >= base {
-            // Entries that a batch committed in the slots dropped have no frame that says so: what
-            // stands at their index afterwards takes their place.
-            let nth = usize::try_from(header.index - base).unwrap_or(usize::MAX);
-            self.units.truncate(nth);
-        }
-        let Some(next) = base.checked_add(to_u64(self.units.len())) else {
-            let (field, expected, got) = ("entry index", u64::MAX, header.index);
-            return Err(Damage::Field { field, expected, got });
-        };
-        match header.kind {
-            Kind::Entry => {
-                expect("entry index", next, header.index)?;
-                // The index behind the last entry has to exist.
-                expect("entry index", next.min(u64::MAX - 1), header.index)?;
-                self.compressed |= header.is_compressed();
-                self.units.push(in_units(found.offset));
-            }
-            Kind::Hole => {
-                expect("entry index", next, header.index)?;
-                let end = decode_hole(found.payload).unwrap_or(0);
+    /// Takes in a frame of a segment whose first entry is `base`. Returns what it does; what no log
+    /// writes is refused.
+    pub(crate) fn apply<'a>(&mut self, base: u64, found: &Found<'a>) -> Result<Effect<'a>, Damage> {
+        let effect = found.effect()?;
+        self.carry_out(base, &effect, in_units(found.offset))?;
+        self.compressed |= found.header.is_compressed();
+        Ok(effect)
+    }
+
+    /// Carries out what a frame does, in a segment whose first entry is `base`, for a frame at a place
+    /// in units.
+    pub(crate) fn carry_out(
+        &mut self,
+        base: u64,
+        effect: &Effect<'_>,
+        unit: u32,
+    ) -> Result<(), Damage> {
+        let next = base.saturating_add(to_u64(self.units.len()));
+        let wrong = |field, expected, got| Err(Damage::Field { field, expected, got });
+        match effect {
+            Effect::Entries(span) => {
+                let (start, end) = (span.range.start, span.range.end);
+                if start < base || start > next {
+                    return wrong("entry index", next, start);
+                }
                 // One hole or many: no more entries than the largest segment has frames.
-                let left = (crate::options::SEGMENT_BYTES_MAX / 32)
-                    .saturating_sub(to_u64(self.units.len()));
-                if end <= next || end - next > left {
-                    return Err(Damage::Field {
-                        field: "hole end",
-                        expected: next.saturating_add(1),
-                        got: end,
-                    });
+                let most = base.saturating_add(SPAN_MAX);
+                if span.missing && end > most {
+                    return wrong("hole end", most, end);
                 }
-                self.holes = true;
-                let length = self.units.len() + to_usize(end - next);
-                self.units.pad(length, in_units(found.offset));
+                // Entries that a batch committed in the slots dropped have no frame that says so:
+                // what stands at their index afterwards takes their place.
+                self.units.truncate(to_usize(start - base));
+                self.units.pad(to_usize(end - base), unit);
+                self.holes |= span.missing;
             }
-            Kind::Truncate => {
-                if header.index < base || header.index > next {
-                    let got = header.index;
-                    return Err(Damage::Field { field: "truncation", expected: next, got });
-                }
-                self.units.truncate(to_usize(header.index - base));
+            Effect::Truncate(to) if *to < base || *to > next => {
+                return wrong("truncation", next, *to);
             }
-            Kind::Reset => {
-                expect("reset base", base, header.index)?;
-                self.units.truncate(0);
-            }
-            Kind::Set | Kind::Clear | Kind::Attach | Kind::Trim => {}
-            Kind::Witness => {
-                return Err(Damage::Frame(FrameError::Kind(Kind::Witness.number())));
-            }
+            Effect::Reset(to) if *to != base => return wrong("reset base", base, *to),
+            Effect::Truncate(to) | Effect::Reset(to) => self.units.truncate(to_usize(*to - base)),
+            Effect::Trim(_) | Effect::Cell(_) => {}
         }
         Ok(())
     }
-}
-
-fn expect(field: &'static str, expected: u64, got: u64) -> Result<(), Damage> {
-    if expected == got { Ok(()) } else { Err(Damage::Field { field, expected, got }) }
 }
 
 #[cfg(test)]
@@ -183,7 +166,7 @@ mod tests {
     #[test]
     fn unknown_offsets_are_learnt_once_and_only_if_all_are_there() {
         let mut units = Units::unknown(3);
-        units.push(30);
+        units.extend(&[30]);
         assert_eq!((units.len(), units.get(2..4), units.get(3..4)), (4, None, Some(&[30][..])));
         assert!(units.all().is_none());
         assert!(!units.learn(&complete(&[10, 20])), "one is missing");
@@ -196,9 +179,9 @@ mod tests {
     #[test]
     fn truncation_reaches_into_what_is_unknown() {
         let mut units = Units::unknown(3);
-        units.push(30);
+        units.extend(&[30]);
         units.truncate(2);
-        units.push(40);
+        units.extend(&[40]);
         assert_eq!(units.len(), 3);
         assert!(units.learn(&complete(&[10, 20, 25])));
         assert_eq!(units.all(), Some(&[10, 20, 40][..]));

@@ -22,9 +22,9 @@ use super::{FRAMES_START, OFFSET_UNIT, Opened, Segment};
 use crate::compress::{decompress, plain_length};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::{
-    FRAME_HEADER_BYTES, FrameHeader, Kind, decode_frame, decode_hole, peek_header,
-    read_header_unchecked,
+    FRAME_HEADER_BYTES, FrameHeader, decode_frame, peek_header, read_header_unchecked,
 };
+use crate::format::kind::Span;
 use crate::format::number::{to_u64, to_usize, u32_to_usize};
 use crate::io::Region;
 use crate::planted::{Bug, planted};
@@ -347,11 +347,10 @@ impl Located<'_> {
     }
 
     fn refuse_hole(&self, nth: usize, header: &FrameHeader, payload: &[u8]) -> Result<()> {
-        if header.kind != Kind::Hole {
-            return Ok(());
+        match Span::of(header, payload).filter(|span| span.missing) {
+            Some(hole) => Err(Error::Hole { wanted: self.index(nth), range: hole.range }),
+            None => Ok(()),
         }
-        let range = header.index..decode_hole(payload).unwrap_or(header.index);
-        Err(Error::Hole { wanted: self.index(nth), range })
     }
 
     fn unpack(&self, nth: usize, payload: &[u8]) -> Result<Vec<u8>> {
@@ -461,9 +460,5 @@ pub(super) fn frame_in(region: &Region, offset: u64) -> Option<(FrameHeader, &[u
 
 /// Whether a frame is the one that stands for entry `index`.
 fn covers(header: &FrameHeader, payload: &[u8], index: u64) -> bool {
-    match header.kind {
-        Kind::Entry => header.index == index,
-        Kind::Hole => (header.index..decode_hole(payload).unwrap_or(0)).contains(&index),
-        _ => false,
-    }
+    Span::of(header, payload).is_some_and(|span| span.range.contains(&index))
 }

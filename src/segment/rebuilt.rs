@@ -12,8 +12,8 @@ use super::offsets::Offsets;
 use super::walk::{Found, Headers};
 use super::{FRAMES_START, Opened, Segment};
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::{FrameHeader, Kind};
 use crate::format::header::SEGMENT_HEADER_BYTES;
+use crate::format::kind::Effect;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{FileName, SegmentHeader};
 use crate::io::Access;
@@ -47,10 +47,10 @@ impl Rebuilt {
                 Ok(found) => {
                     newest = found.header.sequence;
                     let next = base.saturating_add(to_u64(offsets.units.len()));
-                    if let Err(reason) = offsets.apply(base, &found) {
-                        break reason;
+                    match offsets.apply(base, &found) {
+                        Ok(effect) => doubt.frame(found.offset, &effect, next),
+                        Err(reason) => break reason,
                     }
-                    doubt.frame(found.offset, &found.header, next);
                 }
                 Err(error) => break error.damage(),
             }
@@ -106,12 +106,8 @@ impl Doubt {
     }
 
     /// Takes note of a frame, before which entries end at `next`.
-    pub(crate) fn frame(&mut self, offset: u64, header: &FrameHeader, next: u64) {
-        let cut = match header.kind {
-            Kind::Entry | Kind::Hole | Kind::Truncate => header.index.max(self.base),
-            Kind::Reset => self.base,
-            Kind::Set | Kind::Clear | Kind::Attach | Kind::Trim | Kind::Witness => next,
-        };
+    pub(crate) fn frame(&mut self, offset: u64, effect: &Effect<'_>, next: u64) {
+        let cut = effect.cut().map_or(next, |cut| cut.max(self.base));
         self.may_have_ended |= next >= self.live_end;
         if self.may_have_ended && cut < next && self.from.is_none_or(|(from, _)| cut < from) {
             self.from = Some((cut, offset));

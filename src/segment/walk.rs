@@ -1,28 +1,35 @@
 //! Walking the frames of a segment in the order they were written.
 //!
-//! Owns: stepping from frame to frame, and searching for frames behind a place that cannot be
-//! read. Does not own: what the records mean (`recovery`) or whether a stop is torn or damaged.
+//! Owns: stepping from frame to frame, past damage or up to it, and searching for headers after a
+//! place that cannot be read. Does not own: what a frame does (`format::kind`) or whether a stop is
+//! torn or damaged (`recovery`).
 
 use std::io;
 use std::ops::Range;
 
 use super::FRAMES_START;
+use crate::error::Damage;
 use crate::format::error::FrameError;
 use crate::format::frame::{
-    FRAME_ALIGN, FRAME_HEADER_BYTES, FRAME_KIND_OFFSET, FrameHeader, HOLE_PAYLOAD_BYTES, Kind,
-    Salt, decode_frame, peek_header,
+    FRAME_ALIGN, FRAME_HEADER_BYTES, FRAME_KIND_OFFSET, FrameHeader, HOLE_PAYLOAD_BYTES, Salt,
+    decode_frame, peek_header,
 };
+use crate::format::kind::{Effect, Kind};
 use crate::format::number::{to_u64, to_usize};
 use crate::io::File;
 use crate::planted::{Bug, planted};
 
-/// How much of a frame a walk checks.
+/// How a walk takes what it comes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Depth {
-    /// Header and header check: for bytes known to be durable, whose payload is checked when read.
-    Header,
-    /// Everything.
-    Whole,
+pub(crate) enum Policy {
+    /// Frames are checked with their payload. Ends where no sound frame stands.
+    Strict,
+    /// Headers and their check only: for bytes known to be durable, whose payload is checked when it
+    /// is read. Ends as `Strict` does.
+    Headers,
+    /// As `Strict`, but goes on after what is no frame, and ends where no frame follows; with `exact`
+    /// at the end of the bytes: everything before that is known to be frames.
+    PastGaps { exact: bool },
 }
 
 /// A frame that a walk came by.
@@ -30,7 +37,29 @@ pub(crate) enum Depth {
 pub(crate) struct Found<'a> {
     pub(crate) offset: u64,
     pub(crate) header: FrameHeader,
+    /// What of the payload is at hand: all of it, where the walk checked it.
     pub(crate) payload: &'a [u8],
+}
+
+impl<'a> Found<'a> {
+    /// What the frame does.
+    pub(crate) fn effect(&self) -> Result<Effect<'a>, Damage> {
+        Effect::of(&self.header, self.payload)
+    }
+
+    /// Where the frame ends.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset.saturating_add(to_u64(self.header.frame_bytes()))
+    }
+}
+
+/// What stands at a place where a frame may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step<'a> {
+    /// A sound frame.
+    Frame(Found<'a>),
+    /// Bytes that are no sound frame, up to the next one; `header` if at least that is sound.
+    Gap { offset: u64, end: u64, header: Option<FrameHeader>, reason: FrameError },
 }
 
 /// A part of a segment file: its bytes, and the offset of the first of them.
@@ -47,23 +76,32 @@ impl<'a> Part<'a> {
         offset.checked_sub(start).and_then(|at| self.bytes.get(at..)).unwrap_or(&[])
     }
 
+    /// The bytes before an offset of the file.
+    pub(crate) fn up_to(self, offset: u64) -> Self {
+        let length = to_usize(offset.saturating_sub(self.start));
+        Self { bytes: self.bytes.get(..length).unwrap_or(self.bytes), ..self }
+    }
+
     fn end(&self) -> usize {
         to_usize(self.start).saturating_add(self.bytes.len())
     }
 }
 
-/// Steps through the frames of a part of a segment file.
+/// Walks over the frames of a part of a segment file, in the order in which they were written. The
+/// only way there is to get from one frame to the next.
 #[derive(Debug)]
 pub(crate) struct Walk<'a> {
     part: Part<'a>,
     salt: &'a Salt,
     position: usize,
-    depth: Depth,
+    /// No frame goes further than this, however far the bytes at hand go.
+    end: usize,
+    policy: Policy,
 }
 
 impl<'a> Walk<'a> {
-    pub(crate) fn new(part: Part<'a>, salt: &'a Salt, from: u64, depth: Depth) -> Self {
-        Self { part, salt, position: to_usize(from), depth }
+    pub(crate) fn new(part: Part<'a>, salt: &'a Salt, from: u64, policy: Policy) -> Self {
+        Self { part, salt, position: to_usize(from), end: part.end(), policy }
     }
 
     /// Where the next frame starts.
@@ -74,24 +112,76 @@ impl<'a> Walk<'a> {
     /// The next frame; the walk stays where it is if there is none.
     pub(crate) fn step(&mut self) -> Result<Found<'a>, FrameError> {
         let rest = self.part.from(self.position);
-        let (header, payload) = match self.depth {
-            Depth::Whole => {
-                let (header, payload, _) = decode_frame(rest, self.salt)?;
-                (header, payload)
+        let (header, payload) = if self.policy == Policy::Headers {
+            let header = peek_header(rest, self.salt)?;
+            let needed = header.frame_bytes();
+            if needed > self.end.saturating_sub(self.position) {
+                return Err(FrameError::Short { needed });
             }
-            Depth::Header => {
-                let header = peek_header(rest, self.salt)?;
-                let needed = header.frame_bytes();
-                let frame = rest.get(..needed).ok_or(FrameError::Short { needed })?;
-                let from = FRAME_HEADER_BYTES;
-                let to = from + to_usize(u64::from(header.length));
-                (header, frame.get(from..to).unwrap_or(&[]))
-            }
+            let payload = rest.get(FRAME_HEADER_BYTES..).unwrap_or(&[]);
+            let length = to_usize(u64::from(header.length)).min(payload.len());
+            (header, payload.get(..length).unwrap_or(&[]))
+        } else {
+            let (header, payload, _) = decode_frame(rest, self.salt)?;
+            (header, payload)
         };
         let offset = self.position();
         self.position += header.frame_bytes();
         Ok(Found { offset, header, payload })
     }
+
+    /// What stands here, as the policy says; nothing at the end.
+    fn stride(&mut self) -> Option<Step<'a>> {
+        match (self.step(), self.policy) {
+            (Ok(found), _) => Some(Step::Frame(found)),
+            (Err(reason), Policy::PastGaps { exact }) if self.position < self.end => {
+                self.gap(reason, exact)
+            }
+            (Err(_), _) => None,
+        }
+    }
+
+    /// What is no frame, for this reason, up to the next frame. A sound header says how long it is, if
+    /// a frame follows there.
+    fn gap(&mut self, reason: FrameError, exact: bool) -> Option<Step<'a>> {
+        let (at, to) = (self.position, self.end);
+        let offset = to_u64(at);
+        if let Ok(header) = peek_header(self.part.from(at), self.salt) {
+            let end = at.saturating_add(header.frame_bytes());
+            if end <= to && (exact && end == to || self.begins_at(end)) {
+                self.position = end;
+                return Some(Step::Gap { offset, end: to_u64(end), header: Some(header), reason });
+            }
+        }
+        let mut end = (at + 1).next_multiple_of(FRAME_ALIGN);
+        while end < to && !self.begins_at(end) {
+            end += FRAME_ALIGN;
+        }
+        self.position = end.min(to);
+        let is_last = end >= to && !exact;
+        (!is_last).then(|| Step::Gap { offset, end: self.position(), header: None, reason })
+    }
+
+    /// Whether the header of a frame that fits stands here. Each frame is looked at once, and none
+    /// twice, whatever lengths hostile bytes claim.
+    fn begins_at(&self, at: usize) -> bool {
+        let rest = self.part.from(at);
+        peek_header(rest, self.salt)
+            .is_ok_and(|header| !header.is_witness() && header.frame_bytes() <= rest.len())
+    }
+}
+
+/// The frames of a file, and what is none between them, by [`Policy::PastGaps`]. They end where the
+/// range does at the latest; with `exact` they reach up to it.
+pub(crate) fn past_gaps<'a>(
+    bytes: &'a [u8],
+    salt: &'a Salt,
+    range: Range<u64>,
+    exact: bool,
+) -> impl Iterator<Item = Step<'a>> {
+    let part = Part { bytes, start: 0 }.up_to(range.end);
+    let mut walk = Walk::new(part, salt, range.start, Policy::PastGaps { exact });
+    std::iter::from_fn(move || walk.stride())
 }
 
 /// Fewest and most bytes that [`Headers`] reads at a time: one page where frames are long, and few
@@ -99,9 +189,8 @@ impl<'a> Walk<'a> {
 const WINDOW_BYTES_MIN: u64 = 4 * 1024;
 const WINDOW_BYTES_MAX: u64 = 64 * 1024;
 
-/// Steps through the frames of a segment file up to `end`, reading little else than their headers. As
-/// with [`Depth::Header`], payloads are not checked, and none is shown but the beginning of one, which
-/// is all of a hole's.
+/// A walk over the headers of a segment file up to `end`, which reads little else than them: of a
+/// payload no more is shown than its beginning, which is all of a hole's.
 #[derive(Debug)]
 pub(crate) struct Headers<'a> {
     file: &'a dyn File,
@@ -136,17 +225,12 @@ impl<'a> Headers<'a> {
             self.window.resize(to_usize(length.min(self.end.saturating_sub(self.start))), 0);
             self.file.read_at(self.start, &mut self.window)?;
         }
-        let rest = Part { bytes: &self.window, start: self.start }.from(to_usize(self.position));
-        Ok(peek_header(rest, self.salt).and_then(|header| {
-            let (offset, needed) = (self.position, header.frame_bytes());
-            if offset + to_u64(needed) > self.end {
-                return Err(FrameError::Short { needed });
-            }
-            self.position += to_u64(needed);
-            let length = to_usize(u64::from(header.length)).min(HOLE_PAYLOAD_BYTES);
-            let payload = rest.get(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + length);
-            Ok(Found { offset, header, payload: payload.unwrap_or(&[]) })
-        }))
+        let part = Part { bytes: &self.window, start: self.start };
+        let mut walk = Walk::new(part, self.salt, self.position, Policy::Headers);
+        walk.end = to_usize(self.end);
+        let found = walk.step();
+        self.position = walk.position();
+        Ok(found)
     }
 }
 
@@ -184,8 +268,7 @@ impl Evidence {
             return Self::default();
         }
         let durable = if planted(Bug::WatermarkIgnored) { 0 } else { header.durable_sequence() };
-        let is_witness = header.kind == Kind::Witness;
-        let end = if is_witness { 0 } else { offset + to_u64(header.frame_bytes()) };
+        let end = if header.is_witness() { 0 } else { offset + to_u64(header.frame_bytes()) };
         Self { durable, newest: header.sequence, end }
     }
 }

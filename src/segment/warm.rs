@@ -100,7 +100,8 @@ impl Newest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::frame::{Flags, Kind, Salt, encode_frame, frame_bytes};
+    use crate::format::Kind;
+    use crate::format::frame::{Flags, Salt, encode_frame, frame_bytes};
 
     fn frame(index: u64, payload: &[u8]) -> Vec<u8> {
         let (length, flags) = (u32::try_from(payload.len()).unwrap(), Flags::FIRST | Flags::LAST);

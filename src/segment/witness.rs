@@ -14,9 +14,9 @@
 
 use std::ops::Range;
 
-use crate::format::BLOCK_BYTES;
-use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, Salt, encode_frame};
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, encode_frame};
 use crate::format::number::to_u64;
+use crate::format::{BLOCK_BYTES, Kind};
 
 /// What a disk replaces at once, at the least.
 pub(crate) const SECTOR: u64 = 512;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::format::frame::{FrameHeader, Salt};
 use crate::segment::offsets::Offsets;
-use crate::segment::walk::{self, Depth, Part, Walk};
+use crate::segment::walk::{self, Part, Policy, Walk};
 
 /// A frame that a walk came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub fn walk<'a>(
     from: u64,
     whole: bool,
 ) -> impl Iterator<Item = Frame> + use<'a> {
-    let depth = if whole { Depth::Whole } else { Depth::Header };
-    let mut walk = Walk::new(Part { bytes, start: 0 }, salt, from, depth);
+    let policy = if whole { Policy::Strict } else { Policy::Headers };
+    let mut walk = Walk::new(Part { bytes, start: 0 }, salt, from, policy);
     std::iter::from_fn(move || walk.step().ok())
         .map(|found| Frame { offset: found.offset, header: found.header })
 }
@@ -62,7 +62,7 @@ pub struct Scan {
 
 /// Walks over the frames of a segment whose first entry is `base`.
 pub fn scan(bytes: &[u8], salt: &Salt, base: u64) -> Scan {
-    let mut walk = Walk::new(Part { bytes, start: 0 }, salt, 0, Depth::Whole);
+    let mut walk = Walk::new(Part { bytes, start: 0 }, salt, 0, Policy::Strict);
     let (mut frames, mut contradicted) = (Vec::new(), false);
     let mut offsets = Offsets::default();
     while let Ok(found) = walk.step() {

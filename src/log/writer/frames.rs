@@ -10,11 +10,9 @@ use super::plan::{Body, Frame, Load, Plan};
 use super::{Unsynced, Writer};
 use crate::directory::spares::Spare;
 use crate::error::{Error, Result};
-use crate::format::SegmentHeader;
 use crate::format::cell::{CellRecord, encode_cell};
-use crate::format::frame::{
-    Flags, FrameHeader, Kind, LAG_UNSTATED, encode_frame, lag, payload_length,
-};
+use crate::format::frame::{Flags, FrameHeader, LAG_UNSTATED, encode_frame, lag, payload_length};
+use crate::format::{Kind, SegmentHeader};
 use crate::log::reader::Draft;
 use crate::log::shared::Shared;
 use crate::planted::{Bug, planted};
