@@ -10,14 +10,17 @@
 mod bytes;
 #[path = "../examples/kv_cluster/check.rs"]
 mod check;
+#[path = "../examples/kv_cluster/decode.rs"]
+mod decode;
 #[path = "../examples/kv_cluster/failure.rs"]
 #[expect(dead_code, reason = "the example uses all of it")]
 mod failure;
+#[path = "../examples/kv_cluster/history.rs"]
+mod history;
 #[path = "../examples/kv_cluster/input.rs"]
 #[expect(dead_code, reason = "the example uses all of it")]
 mod input;
 #[path = "../examples/kv_cluster/kv.rs"]
-#[expect(dead_code, reason = "the example uses all of it")]
 mod kv;
 #[path = "../examples/kv_cluster/members.rs"]
 #[expect(dead_code, reason = "the example uses all of it")]
@@ -35,31 +38,36 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+/// Where the executables of this build are: TARGET/PROFILE, as this test is
+/// TARGET/PROFILE/deps/kv_cluster-HASH.
+fn profile() -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
+}
+
+fn build(what: &[&str]) {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet"]).args(what);
+    cargo.arg("--target-dir").arg(profile().parent().unwrap());
+    if profile().ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success(), "cannot build {what:?}");
+}
+
 /// The example's executable, built like this test.
 fn example() -> &'static Path {
     static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
     EXAMPLE.get_or_init(|| {
-        // This test is TARGET/PROFILE/deps/kv_cluster-HASH.
-        let test = std::env::current_exe().unwrap();
-        let profile = test.ancestors().nth(2).unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        cargo.args(["build", "--quiet", "--example", "kv_cluster", "--target-dir"]);
-        cargo.arg(profile.parent().unwrap());
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
         // With the features of this test cargo finds everything built already.
         let features = [
             ("serde", cfg!(feature = "serde")),
             ("lz4", cfg!(feature = "lz4")),
             ("testing", cfg!(feature = "testing")),
         ];
-        for (name, _) in features.iter().filter(|(_, on)| *on) {
-            cargo.args(["--features", name]);
-        }
-        assert!(cargo.status().unwrap().success(), "cannot build the example");
-        profile.join("examples/kv_cluster")
+        let features = features.iter().filter(|(_, on)| *on);
+        let features: Vec<&str> = features.flat_map(|(name, _)| ["--features", name]).collect();
+        build(&[&["--example", "kv_cluster"], features.as_slice()].concat());
+        profile().join("examples/kv_cluster")
     })
 }
 
@@ -88,12 +96,14 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn assert_nothing_lost(args: &[&str], entries: u64) {
+/// Returns what it said.
+fn assert_nothing_lost(args: &[&str], entries: u64) -> String {
     let output = run(args);
     let said = text(&output.stdout);
     let last = format!("acknowledged {entries}, lost 0, diverged 0");
     assert_eq!(said.lines().last(), Some(last.as_str()), "{said}\n{}", text(&output.stderr));
-    assert!(output.status.success());
+    assert!(output.status.success(), "{said}");
+    said
 }
 
 #[test]
@@ -120,6 +130,42 @@ fn input_file_is_replicated() {
     let again = run(&args);
     assert!(!again.status.success());
     assert!(text(&again.stderr).contains("is not empty"), "{}", text(&again.stderr));
+}
+
+#[test]
+fn leader_that_is_cut_off_loses_nothing_and_answers_nothing_stale() {
+    let args = ["--entries", "2000", "--kills", "0", "--partition", "--seed", "2"];
+    let said = assert_nothing_lost(&args, 2000);
+    assert!(said.contains("is cut off") && said.contains("the partition heals"), "{said}");
+    assert!(said.contains("2000 commands on 216 keys"), "{said}");
+    assert!(said.contains("linearizable as seen by their clients"), "{said}");
+}
+
+#[test]
+fn rot_is_refused_repaired_and_refilled_and_the_log_can_be_looked_into() {
+    let dir = tempfile::tempdir().unwrap();
+    let (logs, page) = (dir.path().join("logs"), dir.path().join("run.html"));
+    let (logs, page) = (logs.to_str().unwrap(), page.to_str().unwrap());
+    let args = ["--entries", "6000", "--kills", "1", "--rot", "2", "--dir", logs, "--html", page];
+    let said = assert_nothing_lost(&args, 6000);
+    for step in ["rot: node 2 is down", "refuses to start", "marked as missing", "none missing"] {
+        assert!(said.contains(step), "{step}: {said}");
+    }
+    let drawn = std::fs::read_to_string(page).unwrap();
+    for part in ["<svg", "class=\"leads\"", "refuses to start", "acknowledged 6000, lost 0"] {
+        assert!(drawn.contains(part), "the page lacks {part}");
+    }
+    build(&["-p", "indelible-cli"]);
+    let (_, command) = said.split_once("look inside:").unwrap();
+    let (command, _) = command.split_once('\n').unwrap();
+    let shell = Command::new("sh")
+        .args(["-c", command])
+        .env("PATH", format!("{}:{}", profile().display(), std::env::var("PATH").unwrap()))
+        .output()
+        .unwrap();
+    let shown = text(&shell.stdout);
+    assert!(shell.status.success() && shown.contains("put \"line "), "{shown}\n{shell:?}");
+    assert!(!shown.contains("no command"), "{shown}");
 }
 
 /// Nodes started by hand; none outlives the test.
@@ -176,8 +222,8 @@ fn mistakes_are_explained() {
     refused(&["serve", "1", "--new", "--dir", &path, "--nodes", &nodes], "in use");
     refused(&["serve", "1", "--new", "--dir", "/proc/nowhere"], "cannot create the directory");
     refused(&["--dir", "/proc/nowhere"], "cannot create the directory");
-    refused(&["--entries", "many"], "`many` is not a number");
-    refused(&["dance"], "`dance` is not understood");
+    refused(&["--entries", "many"], "invalid value 'many'");
+    refused(&["dance"], "'dance'");
 }
 
 /// Three addresses, from this process's block of ports: the example takes those of its own.

@@ -1,80 +1,203 @@
 //! The command line.
 //!
-//! Owns: which words are understood and what is said about those that are not. Does not own: what
-//! they make the program do.
+//! Owns: which words are understood, and their defaults. Does not own: what they make the program do.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use omnipaxos::util::NodeId;
 
-use crate::failure::{Failure, Outcome};
 use crate::members::Members;
 use crate::replica::StoreChoices;
 
-pub(crate) const USAGE: &str = "\
-Three OmniPaxos nodes on `indelible` logs, as three processes, killed while they write.
-
-  kv_cluster [run] [OPTIONS]      starts a cluster, writes, kills, restarts, checks
-      --entries N      entries to write                        (default 20000)
-      --kills N        processes to kill with SIGKILL          (default 5)
-      --input FILE     one entry a line, cycled                (default: a text that comes along)
-      --dir DIR        where the logs go, and stay             (default: a temporary directory)
-      --seed N         of the choice of victims and moments    (default 1)
-      --durability D   barrier: one sync per loop turn; always: one per write (default barrier)
-      --window N       entries in flight                       (default 256)
-      --reconfigure    replace a dead node by a new one half way
-      --timeout S      give up after this many seconds         (default: from the above)
-      --quiet          only the summary
-
-  kv_cluster serve ID [--new | --join] [--nodes LIST] [--dir DIR] [--durability D] [--listen ADDR]
-      runs one node: --new the first time, --join to enter an existing cluster after `replace`
-  kv_cluster put KEY VALUE [--nodes LIST]
-  kv_cluster get KEY [--nodes LIST]
-  kv_cluster status [--nodes LIST]
-  kv_cluster replace OLD_ID NEW_ID ADDRESS [--nodes LIST]
-
-  LIST is ID=HOST:PORT,ID=HOST:PORT,... by default
-  1=127.0.0.1:7461,2=127.0.0.1:7462,3=127.0.0.1:7463";
-
 const NODES_DEFAULT: &str = "1=127.0.0.1:7461,2=127.0.0.1:7462,3=127.0.0.1:7463";
 
-#[derive(Debug)]
-pub(crate) enum Job {
-    Run(RunChoices),
-    Serve(ServeChoices),
-    Put { key: String, value: String, nodes: Members },
-    Get { key: String, nodes: Members },
-    Status { nodes: Members },
-    Replace { old: NodeId, new: NodeId, address: String, nodes: Members },
-    Help,
+/// Three OmniPaxos nodes on `indelible` logs, as three processes, whom everything happens to that
+/// happens to nodes. Without a command: `run`.
+#[derive(Debug, Parser)]
+#[command(name = "kv_cluster", args_conflicts_with_subcommands = true)]
+pub(crate) struct Words {
+    #[command(subcommand)]
+    job: Option<Job>,
+    #[command(flatten)]
+    run: RunChoices,
 }
 
-#[derive(Debug, Clone)]
+impl Words {
+    pub(crate) fn job(self) -> Job {
+        self.job.unwrap_or(Job::Run(self.run))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Job {
+    /// Starts a cluster, writes and reads, disturbs it, checks.
+    Run(RunChoices),
+    /// Runs one node.
+    Serve(ServeChoices),
+    /// Sets a key.
+    Put {
+        key: String,
+        value: String,
+        #[command(flatten)]
+        nodes: Nodes,
+    },
+    /// Reads a key.
+    Get {
+        key: String,
+        #[command(flatten)]
+        nodes: Nodes,
+    },
+    /// Says how every node is.
+    Status {
+        #[command(flatten)]
+        nodes: Nodes,
+    },
+    /// Puts a new node, which was started with `serve --join`, into the place of an old one.
+    Replace {
+        #[arg(value_name = "OLD_ID")]
+        old: NodeId,
+        #[arg(value_name = "NEW_ID")]
+        new: NodeId,
+        address: String,
+        #[command(flatten)]
+        nodes: Nodes,
+    },
+    /// Shows commands of a log: reads one per line, in hexadecimal, and writes a line for each, as
+    /// `indelible dump DIR --decode omnipaxos --payload COMMAND` wants it.
+    Decode,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Nodes {
+    /// Who is in the cluster: ID=HOST:PORT,ID=HOST:PORT,...
+    #[arg(
+        id = "nodes",
+        long = "nodes",
+        value_name = "LIST",
+        default_value = NODES_DEFAULT,
+        value_parser = Members::parse
+    )]
+    pub(crate) members: Members,
+}
+
+/// When a write is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum When {
+    /// One sync per turn of a node's loop.
+    Barrier,
+    /// One sync per write.
+    Always,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Durability {
+    /// When a write is durable.
+    #[arg(id = "durability", long = "durability", value_enum, default_value_t = When::Barrier)]
+    when: When,
+}
+
+impl Durability {
+    pub(crate) fn store(&self) -> StoreChoices {
+        StoreChoices { always: self.when == When::Always }
+    }
+}
+
+/// One of the three nodes that a run begins with.
+fn first_node() -> impl clap::builder::TypedValueParser<Value = NodeId> {
+    clap::value_parser!(NodeId).range(1..=3)
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RunChoices {
+    /// Commands to replicate; every fourth reads a key.
+    #[arg(long, default_value_t = 20_000)]
     pub(crate) entries: u64,
+    /// Processes to kill with SIGKILL.
+    #[arg(long, default_value_t = 5)]
     pub(crate) kills: u64,
-    pub(crate) input: Option<PathBuf>,
-    pub(crate) dir: Option<PathBuf>,
-    pub(crate) seed: u64,
-    pub(crate) store: StoreChoices,
-    pub(crate) window: usize,
+    /// Replace a dead node by a new one half way.
+    #[arg(long)]
     pub(crate) reconfigure: bool,
-    pub(crate) timeout: Option<Duration>,
+    /// Cut the leader off from the other nodes for a while.
+    #[arg(long)]
+    pub(crate) partition: bool,
+    /// Flip bits in a sealed segment of this node, and mend it from a peer.
+    #[arg(long, value_name = "NODE", value_parser = first_node())]
+    pub(crate) rot: Option<NodeId>,
+    /// One page with everything that happened.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// One value per line, cycled [default: a text that comes along].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Where the logs go, and stay [default: a temporary directory].
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Of the choice of victims and moments.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) durability: Durability,
+    /// Commands in flight.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=16_384))]
+    pub(crate) window: u64,
+    /// Give up after so many seconds [default: from the above].
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+    /// Only the summary.
+    #[arg(long)]
     pub(crate) quiet: bool,
 }
 
-#[derive(Debug, Clone)]
+impl RunChoices {
+    /// How often something happens to the disk of a node.
+    pub(crate) fn disks(&self) -> u64 {
+        u64::from(self.rot.is_some())
+    }
+
+    /// How often anything happens at all.
+    pub(crate) fn disturbances(&self) -> u64 {
+        self.kills + self.disks() + u64::from(self.partition) + u64::from(self.reconfigure)
+    }
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ServeChoices {
+    #[arg(value_parser = clap::value_parser!(NodeId).range(1..))]
     pub(crate) id: NodeId,
-    pub(crate) start: Start,
-    pub(crate) nodes: Members,
+    /// The first time.
+    #[arg(long, conflicts_with = "join")]
+    new: bool,
+    /// To enter an existing cluster after `replace`.
+    #[arg(long)]
+    join: bool,
+    #[command(flatten)]
+    pub(crate) nodes: Nodes,
+    /// Where the log is [default: below the system's temporary directory].
+    #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
+    /// Where to listen, for a node that is not in the list.
+    #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
-    pub(crate) store: StoreChoices,
+    #[command(flatten)]
+    pub(crate) durability: Durability,
+    /// Entries between two snapshots, at least.
+    #[arg(long, default_value_t = 2_000, value_name = "ENTRIES")]
     pub(crate) snapshot_every: usize,
-    /// Ends when standard input does: for nodes that a runner started.
+    /// Ends when standard input does: for nodes that a run started.
+    #[arg(long, hide = true)]
     pub(crate) supervised: bool,
+}
+
+impl ServeChoices {
+    pub(crate) fn start(&self) -> Start {
+        match (self.new, self.join) {
+            (true, _) => Start::New,
+            (_, true) => Start::Join,
+            _ => Start::Again,
+        }
+    }
 }
 
 /// How a node comes to its log.
@@ -86,139 +209,4 @@ pub(crate) enum Start {
     New,
     /// It is given the entries by the others.
     Join,
-}
-
-/// The words of a command line: positional ones, options with values, flags.
-struct Words {
-    rest: std::vec::IntoIter<String>,
-}
-
-impl Words {
-    fn next(&mut self, what: &str) -> Outcome<String> {
-        self.rest
-            .next()
-            .ok_or_else(|| Failure::new(format!("{what} is missing")).hint("try --help"))
-    }
-
-    fn number<N: std::str::FromStr>(&mut self, what: &str) -> Outcome<N> {
-        let word = self.next(what)?;
-        word.parse()
-            .map_err(|_| Failure::new(format!("{what}: `{word}` is not a number it can be")))
-    }
-}
-
-pub(crate) fn parse(args: Vec<String>) -> Outcome<Job> {
-    let mut words = Words { rest: args.into_iter() };
-    let first = words.rest.as_slice().first().cloned().unwrap_or_default();
-    if matches!(first.as_str(), "" | "run") || first.starts_with("--") {
-        if first == "run" {
-            words.rest.next();
-        }
-        return parse_run(words);
-    }
-    words.rest.next();
-    match first.as_str() {
-        "serve" => parse_serve(words),
-        "put" => {
-            let (key, value) = (words.next("KEY")?, words.next("VALUE")?);
-            Ok(Job::Put { key, value, nodes: only_nodes(words)? })
-        }
-        "get" => Ok(Job::Get { key: words.next("KEY")?, nodes: only_nodes(words)? }),
-        "status" => Ok(Job::Status { nodes: only_nodes(words)? }),
-        "replace" => Ok(Job::Replace {
-            old: words.number("OLD_ID")?,
-            new: words.number("NEW_ID")?,
-            address: words.next("ADDRESS")?,
-            nodes: only_nodes(words)?,
-        }),
-        "help" | "-h" => Ok(Job::Help),
-        other => Err(unknown(other)),
-    }
-}
-
-fn unknown(word: &str) -> Failure {
-    Failure::new(format!("`{word}` is not understood")).hint("try --help")
-}
-
-fn durability(words: &mut Words) -> Outcome<StoreChoices> {
-    match words.next("--durability")?.as_str() {
-        "barrier" => Ok(StoreChoices { always: false }),
-        "always" => Ok(StoreChoices { always: true }),
-        other => {
-            Err(Failure::new(format!("--durability: `{other}` is neither barrier nor always")))
-        }
-    }
-}
-
-fn parse_run(mut words: Words) -> Outcome<Job> {
-    let mut run = RunChoices {
-        entries: 20_000,
-        kills: 5,
-        input: None,
-        dir: None,
-        seed: 1,
-        store: StoreChoices::default(),
-        window: 256,
-        reconfigure: false,
-        timeout: None,
-        quiet: false,
-    };
-    while let Some(word) = words.rest.next() {
-        match word.as_str() {
-            "--entries" => run.entries = words.number("--entries")?,
-            "--kills" => run.kills = words.number("--kills")?,
-            "--input" => run.input = Some(words.next("--input")?.into()),
-            "--dir" => run.dir = Some(words.next("--dir")?.into()),
-            "--seed" => run.seed = words.number("--seed")?,
-            "--durability" => run.store = durability(&mut words)?,
-            "--window" => run.window = words.number::<usize>("--window")?.clamp(1, 16_384),
-            "--reconfigure" => run.reconfigure = true,
-            "--timeout" => {
-                run.timeout = Some(Duration::from_secs(words.number("--timeout")?));
-            }
-            "--quiet" => run.quiet = true,
-            "--help" | "-h" => return Ok(Job::Help),
-            other => return Err(unknown(other)),
-        }
-    }
-    Ok(Job::Run(run))
-}
-
-fn parse_serve(mut words: Words) -> Outcome<Job> {
-    let id = words.number("ID")?;
-    let mut serve = ServeChoices {
-        id,
-        start: Start::Again,
-        nodes: Members::parse(NODES_DEFAULT)?,
-        dir: None,
-        listen: None,
-        store: StoreChoices::default(),
-        snapshot_every: 2_000,
-        supervised: false,
-    };
-    while let Some(word) = words.rest.next() {
-        match word.as_str() {
-            "--new" => serve.start = Start::New,
-            "--join" => serve.start = Start::Join,
-            "--nodes" => serve.nodes = Members::parse(&words.next("--nodes")?)?,
-            "--dir" => serve.dir = Some(words.next("--dir")?.into()),
-            "--listen" => serve.listen = Some(words.next("--listen")?),
-            "--durability" => serve.store = durability(&mut words)?,
-            "--snapshot-every" => serve.snapshot_every = words.number("--snapshot-every")?,
-            "--supervised" => serve.supervised = true,
-            other => return Err(unknown(other)),
-        }
-    }
-    if id == 0 {
-        return Err(Failure::new("node numbers start at 1"));
-    }
-    Ok(Job::Serve(serve))
-}
-
-fn only_nodes(mut words: Words) -> Outcome<Members> {
-    match words.rest.next().as_deref() {
-        None => Members::parse(NODES_DEFAULT),
-        Some("--nodes") => Members::parse(&words.next("--nodes")?),
-        Some(other) => Err(unknown(other)),
-    }
 }

@@ -82,6 +82,14 @@ impl Cluster {
         self.seats.get(&id).map(|seat| seat.address.clone()).unwrap_or_default()
     }
 
+    pub(crate) fn addresses(&self) -> Vec<(NodeId, String)> {
+        self.seats.iter().map(|(id, seat)| (*id, seat.address.clone())).collect()
+    }
+
+    pub(crate) fn log_of(&self, id: NodeId) -> PathBuf {
+        self.dir.join(format!("node-{id}")).join("log")
+    }
+
     pub(crate) fn errors_of(&self, id: NodeId) -> PathBuf {
         self.dir.join(format!("node-{id}.err"))
     }
@@ -154,6 +162,28 @@ impl Cluster {
                 Err(Failure::new(format!("node {id} ended by itself ({code}); it said:\n{said}")))
             }
         }
+    }
+
+    /// Waits for a node that has to end by itself. Returns the last line that it said with this word.
+    pub(crate) fn await_end(&mut self, id: NodeId, word: &str) -> Outcome<String> {
+        let started = Instant::now();
+        let Some(mut child) = self.seats.get_mut(&id).and_then(|seat| seat.child.take()) else {
+            return Err(Failure::new(format!("node {id} does not run")));
+        };
+        while child.try_wait().why(|| "cannot wait for a node")?.is_none() {
+            if started.elapsed() > START_TIMEOUT {
+                child.kill().why(|| format!("cannot kill node {id}"))?;
+                child.wait().why(|| "cannot wait for a killed node")?;
+                return Err(Failure::new(format!("node {id} goes on, though it should not")));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let said = std::fs::read(self.errors_of(id)).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let line = said.lines().rev().find(|line| line.contains(word)).map(str::trim);
+        line.map(str::to_owned).ok_or_else(|| {
+            Failure::new(format!("node {id} ended and did not say why ({word}); it said:\n{said}"))
+        })
     }
 
     pub(crate) fn check_all_alive(&mut self) -> Outcome<()> {

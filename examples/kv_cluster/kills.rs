@@ -2,7 +2,7 @@
 //!
 //! Owns: the choice of victims, the record of one kill. Does not own: carrying it out (`run`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use omnipaxos::util::NodeId;
 
@@ -12,6 +12,7 @@ use crate::report::millis;
 /// One event of the plan, as it went.
 #[derive(Debug)]
 pub(crate) struct Kill {
+    pub(crate) at: Instant,
     pub(crate) number: u64,
     pub(crate) of: u64,
     pub(crate) victims: Vec<NodeId>,

@@ -31,12 +31,6 @@ impl Command {
         }
     }
 
-    pub(crate) fn key(&self) -> &str {
-        match self {
-            Self::Put { key, .. } | Self::Look { key, .. } => key,
-        }
-    }
-
     pub(crate) fn encode(&self, out: &mut Out) {
         match self {
             Self::Put { id, key, value } => out.u8(1).u64(*id).text(key).text(value),

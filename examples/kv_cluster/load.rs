@@ -1,8 +1,11 @@
-//! The client of a run: keeps a window of entries in flight and notes what is acknowledged.
+//! The clients of a run: keep a window of commands in flight and note what is acknowledged.
 //!
-//! Owns: sending, sending again under the same identifier until an answer comes, latencies. Does
-//! not own: which node dies when (`run`). It writes no further than its quota, which the run raises
-//! step by step.
+//! Owns: sending, sending again under the same identifier until an answer comes, what each command
+//! saw and when. Does not own: which node dies when (`run`). They write no further than their quota,
+//! which the run raises step by step.
+//!
+//! Client `c` of three sends entries `c`, `c + 3` and so on. While all nodes are up each client talks
+//! to another node, so that a node which does not know that it has been deposed would be noticed.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, Write};
@@ -16,6 +19,7 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
 use crate::failure::{Outcome, Why};
+use crate::history::Seen;
 use crate::input::Input;
 use crate::net::dial;
 use crate::protocol::{CLIENT_GREETING, Reply, Request, push_frame, read_frame, write_frame};
@@ -26,9 +30,10 @@ const RETRY: Duration = Duration::from_millis(250);
 const RETRY_DOUBLINGS_MAX: u32 = 4;
 /// After this long without any answer another node is tried.
 const PATIENCE: Duration = Duration::from_millis(1_500);
+const CLIENTS: usize = 3;
 const DIAL: Duration = Duration::from_millis(250);
 
-/// What the run and its client share.
+/// What the run and its clients share.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     /// Entries may be sent up to here.
@@ -43,14 +48,25 @@ pub(crate) struct Ledger {
     /// The longest time without an acknowledgement while entries were in flight.
     pub(crate) longest_pause: Duration,
     pub(crate) sent_again: u64,
-    pub(crate) in_flight: usize,
+    /// When the run began, and when anybody got an answer last.
+    pub(crate) started: Instant,
+    progress: Instant,
+    /// Everything that was acknowledged, in this order.
+    pub(crate) seen: Vec<Seen>,
+    in_flight: [usize; CLIENTS],
     pub(crate) stop: bool,
+}
+
+impl Ledger {
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.iter().sum()
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Load {
     pub(crate) ledger: Arc<Mutex<Ledger>>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 pub(crate) fn histogram() -> Outcome<Histogram<u64>> {
@@ -58,7 +74,7 @@ pub(crate) fn histogram() -> Outcome<Histogram<u64>> {
 }
 
 impl Load {
-    pub(crate) fn start(input: Input, entries: u64, window: usize) -> Outcome<Self> {
+    pub(crate) fn start(input: &Input, entries: u64, window: u64, now: Instant) -> Outcome<Self> {
         let count = usize::try_from(entries).why(|| "too many entries")?;
         let ledger = Arc::new(Mutex::new(Ledger {
             quota: 0,
@@ -68,31 +84,38 @@ impl Load {
             latency: histogram()?,
             longest_pause: Duration::ZERO,
             sent_again: 0,
-            in_flight: 0,
+            started: now,
+            progress: now,
+            seen: Vec::new(),
+            in_flight: [0; CLIENTS],
             stop: false,
         }));
-        let (said, heard) = mpsc::channel();
-        let mut worker = Worker {
-            ledger: Arc::clone(&ledger),
-            input,
-            window,
-            connection: None,
-            connections: 0,
-            said,
-            heard,
-            next: 0,
-            pending: BTreeMap::new(),
-            progress: Instant::now(),
+        let window = usize::try_from(window).unwrap_or(usize::MAX).div_ceil(CLIENTS);
+        let start = |number: usize| {
+            let (said, heard) = mpsc::channel();
+            let mut worker = Worker {
+                number,
+                ledger: Arc::clone(&ledger),
+                input: input.clone(),
+                window,
+                connection: None,
+                connections: 0,
+                said,
+                heard,
+                next: number as u64,
+                pending: BTreeMap::new(),
+                progress: now,
+            };
+            thread::spawn(move || while worker.turn() {})
         };
-        let thread = thread::spawn(move || while worker.turn() {});
-        Ok(Self { ledger, thread: Some(thread) })
+        Ok(Self { threads: (0..CLIENTS).map(start).collect(), ledger })
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
         self.ledger.lock().stop = true;
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _panicked = thread.join();
         }
     }
@@ -110,6 +133,7 @@ struct Pending {
 type Heard = (u64, Option<Reply>);
 
 struct Worker {
+    number: usize,
     ledger: Arc<Mutex<Ledger>>,
     input: Input,
     window: usize,
@@ -128,7 +152,7 @@ impl Worker {
     fn turn(&mut self) -> bool {
         let quota = {
             let mut ledger = self.ledger.lock();
-            ledger.in_flight = self.pending.len();
+            self.report(&mut ledger);
             if ledger.stop {
                 return false;
             }
@@ -218,7 +242,7 @@ impl Worker {
             let request = Request::Submit(self.input.command(self.next));
             push_frame(&mut buffer, &request.to_bytes());
             self.pending.insert(self.next, Pending { first: now, due: now + RETRY, again: 0 });
-            self.next += 1;
+            self.next += CLIENTS as u64;
         }
         if again > 0 {
             self.ledger.lock().sent_again += again;
@@ -227,7 +251,7 @@ impl Worker {
             && !buffer.is_empty()
         {
             let sent = stream.write_all(&buffer).is_ok();
-            self.ledger.lock().in_flight = self.pending.len();
+            self.report(&mut self.ledger.lock());
             if !sent {
                 self.hang_up();
             }
@@ -248,8 +272,8 @@ impl Worker {
         for (number, reply) in heard {
             match reply {
                 // An answer is an answer, whichever connection it came on.
-                Some(Reply::Done { id, index, .. }) => {
-                    self.acknowledge(&mut ledger, id, index, now);
+                Some(Reply::Done { id, index, value }) => {
+                    self.acknowledge(&mut ledger, id, (index, value), now);
                 }
                 Some(Reply::Refused { id, .. }) => {
                     let entry = Input::entry_of(id);
@@ -261,18 +285,32 @@ impl Worker {
                 Some(_) | None => {}
             }
         }
-        ledger.in_flight = self.pending.len();
+        self.report(&mut ledger);
     }
 
-    fn acknowledge(&mut self, ledger: &mut Ledger, id: u64, index: u64, now: Instant) {
+    fn report(&self, ledger: &mut Ledger) {
+        if let Some(count) = ledger.in_flight.get_mut(self.number) {
+            *count = self.pending.len();
+        }
+    }
+
+    fn acknowledge(
+        &mut self,
+        ledger: &mut Ledger,
+        id: u64,
+        (index, value): (u64, Option<String>),
+        now: Instant,
+    ) {
         let Some(entry) = Input::entry_of(id) else {
             return;
         };
         let Some(pending) = self.pending.remove(&entry) else {
             return;
         };
-        ledger.longest_pause = ledger.longest_pause.max(now - self.progress);
-        self.progress = now;
+        // Time in which this client had nothing in flight, or another one got answers, is no pause.
+        let since = self.progress.max(ledger.progress);
+        ledger.longest_pause = ledger.longest_pause.max(now.saturating_duration_since(since));
+        (self.progress, ledger.progress) = (now, now);
         let nanos = u64::try_from((now - pending.first).as_nanos()).unwrap_or(u64::MAX);
         ledger.latency.saturating_record(nanos);
         ledger.acknowledged += 1;
@@ -280,5 +318,7 @@ impl Worker {
         if let Some(slot) = slot {
             *slot = Some(index);
         }
+        let begun = pending.first - ledger.started;
+        ledger.seen.push(Seen { entry, begun, returned: now - ledger.started, value });
     }
 }

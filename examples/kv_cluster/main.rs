@@ -1,27 +1,32 @@
-//! Three OmniPaxos nodes on `indelible` logs, as three processes that are killed while they write.
+//! Three OmniPaxos nodes on `indelible` logs, as three processes to which everything happens that happens
+//! to nodes: kills, partitions, disks that rot.
 //!
 //! ```text
 //! cargo run --release --example kv_cluster
 //! ```
 //!
 //! starts three nodes as operating-system processes that talk TCP on loopback, each with its own
-//! log; replicates the lines of a text into a key-value map; kills nodes with SIGKILL while entries
-//! are in flight, the leader first, sometimes all of them; restarts them from their logs; takes
-//! snapshots and trims the logs under way; and at the end kills everything once more and checks
-//! what the logs hold: every acknowledged entry on every node, at the index that was acknowledged,
-//! with the bytes that were sent, and no node that knows less about its promises and accepted
-//! entries than its peers had seen before it died. The last line is `acknowledged N, lost 0,
-//! diverged 0`; the exit status is 1 if it says anything else.
+//! log; replicates the lines of a text into a key-value map, and reads them back; kills nodes with
+//! SIGKILL while entries are in flight, the leader first, sometimes all of them; restarts them from
+//! their logs; takes snapshots and trims the logs under way; and at the end kills everything once more
+//! and checks what the logs hold: every acknowledged entry on every node, at the index that was
+//! acknowledged, with the bytes that were sent, and no node that knows less about its promises and
+//! accepted entries than its peers had seen before it died. What the clients saw has to be
+//! linearizable. The last line is `acknowledged N, lost 0, diverged 0`; the exit status is 1 if it
+//! says anything else, or if the history of the clients cannot be explained.
 //!
 //! ```text
 //! cargo run --release --example kv_cluster -- --kills 50 --entries 100000 --seed 7
 //! cargo run --release --example kv_cluster -- --input /usr/share/dict/words --dir /mnt/disk/logs
 //! cargo run --release --example kv_cluster -- --reconfigure --durability always
+//! cargo run --release --example kv_cluster -- --partition --rot 2 --dir logs --html run.html
 //! ```
 //!
-//! A SIGKILL takes the process and leaves the page cache: this shows recovery of a process, of
-//! OmniPaxos' state, of a cluster. Loss of power is another matter; the tests on the simulated disk
-//! are about that.
+//! A SIGKILL takes the process and leaves the page cache: it shows recovery of a process, of OmniPaxos'
+//! state, of a cluster. `--partition` cuts the leader off from the others. `--rot NODE` flips bits in a
+//! sealed segment: the node must refuse to start, is repaired, is refilled from a peer, and goes on.
+//! `--html FILE` draws all of it on one page. With `--dir` the logs stay, and the run ends with the
+//! command that shows what is in one of them.
 //!
 //! # By hand
 //!
@@ -53,7 +58,9 @@ mod bytes;
 mod check;
 mod client;
 mod cluster;
+mod decode;
 mod failure;
+mod history;
 mod input;
 mod kills;
 mod kv;
@@ -62,28 +69,25 @@ mod members;
 mod mend;
 mod net;
 mod node;
+mod page;
 mod protocol;
 mod replica;
 mod report;
 mod run;
 mod serve;
+mod timeline;
 mod wire;
 
 use std::process::ExitCode;
+
+use clap::Parser as _;
 
 use crate::args::Job;
 use crate::failure::Outcome;
 use crate::kv::Command;
 
 fn main() -> ExitCode {
-    let job = match args::parse(std::env::args().skip(1).collect()) {
-        Ok(job) => job,
-        Err(failure) => {
-            eprintln!("{failure}");
-            return ExitCode::from(2);
-        }
-    };
-    match carry_out(job) {
+    match carry_out(args::Words::parse().job()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
@@ -95,31 +99,31 @@ fn main() -> ExitCode {
 
 fn carry_out(job: Job) -> Outcome<bool> {
     match job {
-        Job::Help => println!("{}", args::USAGE),
         Job::Run(choices) => return run::run(choices),
         Job::Serve(choices) => serve::serve(&choices, |text| println!("{text}"))?,
         Job::Put { key, value, nodes } => {
             let command = Command::Put { id: client::fresh_id()?, key, value };
-            let (index, _) = client::submit(&nodes, &command)?;
+            let (index, _) = client::submit(&nodes.members, &command)?;
             println!("decided at index {index}");
         }
         Job::Get { key, nodes } => {
             let command = Command::Look { id: client::fresh_id()?, key };
-            let (index, value) = client::submit(&nodes, &command)?;
+            let (index, value) = client::submit(&nodes.members, &command)?;
             match value {
                 Some(value) => println!("{value}"),
                 None => println!("(nothing under this key as of index {index})"),
             }
         }
         Job::Status { nodes } => {
-            for (id, address) in &nodes.nodes {
+            for (id, address) in &nodes.members.nodes {
                 println!("{}", client::describe(*id, address));
             }
         }
         Job::Replace { old, new, address, nodes } => {
             let request = protocol::Request::Replace { old, new, address };
-            println!("{}", client::replace(&nodes, &request)?);
+            println!("{}", client::replace(&nodes.members, &request)?);
         }
+        Job::Decode => decode::lines(std::io::stdin().lock(), std::io::stdout().lock())?,
     }
     Ok(true)
 }

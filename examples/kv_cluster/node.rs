@@ -10,7 +10,7 @@
 
 mod moving;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -45,6 +45,14 @@ pub(crate) struct NodeChoices {
     pub(crate) store: StoreChoices,
     /// Entries between two snapshots, at least.
     pub(crate) snapshot_every: usize,
+    /// It may be disturbed on demand.
+    pub(crate) supervised: bool,
+}
+
+/// A client that waits for a command, and the key it wants to read, if any.
+struct Waiter {
+    client: u64,
+    key: Option<String>,
 }
 
 pub(crate) struct Node {
@@ -63,7 +71,9 @@ pub(crate) struct Node {
     epochs: HashMap<NodeId, u64>,
     clients: HashMap<u64, Replies>,
     /// Who waits for which command.
-    waiting: HashMap<u64, u64>,
+    waiting: HashMap<u64, Waiter>,
+    /// Peers to which the network is cut, as far as a run wants that.
+    isolated: BTreeSet<NodeId>,
     /// The round in which this node last had a leader.
     round: Ballot,
     /// Answers that must not leave before the sync.
@@ -98,6 +108,7 @@ impl Node {
             epochs: HashMap::new(),
             clients: HashMap::new(),
             waiting: HashMap::new(),
+            isolated: BTreeSet::new(),
             round: Ballot::default(),
             held: Vec::new(),
             seen: HashMap::new(),
@@ -177,7 +188,7 @@ impl Node {
                 self.reconnected(from);
             }
             Event::Frame { from, epoch, frame } => {
-                if self.epochs.get(&from) == Some(&epoch) {
+                if self.epochs.get(&from) == Some(&epoch) && !self.isolated.contains(&from) {
                     self.handle_frame(from, *frame)?;
                 }
             }
@@ -187,7 +198,7 @@ impl Node {
             Event::Request { client, request } => self.handle_request(client, request),
             Event::Gone { client } => {
                 self.clients.remove(&client);
-                self.waiting.retain(|_, waiter| *waiter != client);
+                self.waiting.retain(|_, waiter| waiter.client != client);
             }
         }
         Ok(())
@@ -251,8 +262,13 @@ impl Node {
             return;
         };
         let id = command.id();
+        let key = match &command {
+            Command::Put { .. } => None,
+            Command::Look { key, .. } => Some(key.clone()),
+        };
         if let Some(index) = self.machine.index_of(id) {
-            let value = self.machine.get(command.key()).map(|entry| entry.value.clone());
+            // A read that was decided before may as well see what is there now.
+            let value = self.read(key.as_deref());
             self.reply(client, Reply::Done { id, index, value });
             return;
         }
@@ -267,7 +283,7 @@ impl Node {
         };
         match refused {
             None => {
-                self.waiting.insert(id, client);
+                self.waiting.insert(id, Waiter { client, key });
             }
             Some(reason) => self.reply(client, Reply::Refused { id, reason: reason.to_owned() }),
         }
@@ -292,7 +308,7 @@ impl Node {
             match entry {
                 LogEntry::Decided(command) => {
                     self.machine.apply(&command);
-                    self.answer(&command);
+                    self.answer(command.id());
                 }
                 LogEntry::Snapshotted(entry) => {
                     let machine = entry.snapshot.into_machine();
@@ -315,29 +331,25 @@ impl Node {
         Ok(())
     }
 
-    fn answer(&mut self, command: &Command) {
-        let id = command.id();
-        if let Some(client) = self.waiting.remove(&id)
-            && let Some(index) = self.machine.index_of(id)
+    fn read(&self, key: Option<&str>) -> Option<String> {
+        Some(self.machine.get(key?)?.value.clone())
+    }
+
+    fn answer(&mut self, id: u64) {
+        if let Some(index) = self.machine.index_of(id)
+            && let Some(Waiter { client, key }) = self.waiting.remove(&id)
         {
-            let value = match command {
-                Command::Put { .. } => None,
-                Command::Look { key, .. } => self.machine.get(key).map(|v| v.value.clone()),
-            };
+            let value = self.read(key.as_deref());
             self.reply(client, Reply::Done { id, index, value });
         }
     }
 
+    /// A read that was decided in what a snapshot covers sees what is there at the end of it: no less
+    /// than it asked for.
     fn answer_from_snapshot(&mut self) {
-        let found: Vec<(u64, u64, u64)> = self
-            .waiting
-            .iter()
-            .filter_map(|(id, client)| Some((*id, *client, self.machine.index_of(*id)?)))
-            .collect();
-        for (id, client, index) in found {
-            self.waiting.remove(&id);
-            // What a reader's key held then is gone; it will ask again and read afresh.
-            self.reply(client, Reply::Done { id, index, value: None });
+        let waiting: Vec<u64> = self.waiting.keys().copied().collect();
+        for id in waiting {
+            self.answer(id);
         }
     }
 
@@ -351,7 +363,7 @@ impl Node {
             return;
         }
         self.round = round;
-        for (id, client) in std::mem::take(&mut self.waiting) {
+        for (id, Waiter { client, .. }) in std::mem::take(&mut self.waiting) {
             self.reply(client, Reply::Refused { id, reason: "there is a new leader".to_owned() });
         }
     }
@@ -390,7 +402,10 @@ impl Node {
         let config = self.place.members.config;
         for mut message in self.outgoing.drain(..) {
             mend::outgoing(&mut message, accepted);
-            if let Some(link) = self.links.get(&message.get_receiver()) {
+            let receiver = message.get_receiver();
+            if let Some(link) = self.links.get(&receiver)
+                && !self.isolated.contains(&receiver)
+            {
                 link.send(PeerFrame::Paxos { config, message }.to_bytes());
             }
         }
@@ -412,9 +427,22 @@ impl Node {
                     let proposed = self.propose_replacement(old, new, &address);
                     Reply::Said(proposed.unwrap_or_else(|failure| failure.to_string()))
                 }
+                Request::Isolate(peers) => Reply::Said(self.isolate(peers).to_owned()),
             };
             self.reply(client, reply);
         }
+    }
+
+    fn isolate(&mut self, peers: Vec<NodeId>) -> &'static str {
+        if !self.choices.supervised {
+            return "this node is not part of a run";
+        }
+        let before = std::mem::replace(&mut self.isolated, peers.into_iter().collect());
+        let reached: Vec<NodeId> = before.difference(&self.isolated).copied().collect();
+        for peer in reached {
+            self.reconnected(peer);
+        }
+        "done"
     }
 
     fn status(&mut self) -> Status {

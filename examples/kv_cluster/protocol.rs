@@ -83,6 +83,8 @@ pub(crate) enum Request {
         new: NodeId,
         address: String,
     },
+    /// Behave as if the network to these nodes were cut, and to no others.
+    Isolate(Vec<NodeId>),
 }
 
 impl Request {
@@ -99,6 +101,9 @@ impl Request {
             Self::Replace { old, new, address } => {
                 out.u8(4).u64(*old).u64(*new).text(address);
             }
+            Self::Isolate(peers) => out.u8(5).list(peers.iter(), |out, peer| {
+                out.u64(*peer);
+            }),
         }
         out.finish()
     }
@@ -110,6 +115,7 @@ impl Request {
             2 => Self::Status,
             3 => Self::Dump,
             4 => Self::Replace { old: bytes.u64()?, new: bytes.u64()?, address: bytes.text()? },
+            5 => Self::Isolate(bytes.list(In::u64)?),
             _ => return Err(BadBytes("request")),
         };
         bytes.end()?;
@@ -133,7 +139,7 @@ pub(crate) enum Reply {
     },
     Status(Box<Status>),
     Dump(Dump),
-    /// The answer to `Replace`.
+    /// The answer to a request of an operator.
     Said(String),
 }
 

@@ -5,6 +5,7 @@
 //! same log serves the next configuration, and taking over a log from another node. Does not own:
 //! when to do so (`node`).
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -26,7 +27,7 @@ const ELECTION_TICKS: u64 = 15;
 /// Ticks before a message that got no answer is sent again.
 const RESEND_TICKS: u64 = 30;
 /// Small segments, so that a run of some seconds fills, trims and recycles some.
-const SEGMENT_BYTES: u64 = 256 * 1024;
+const SEGMENT_BYTES: u64 = 64 * 1024;
 
 /// OmniPaxos' storage: commands and snapshots in an `indelible` log.
 type Disk = LogStorage<Command, KvCodec>;
@@ -91,6 +92,7 @@ impl Replica {
     ) -> Outcome<(Self, Machine)> {
         let started = Instant::now();
         let mut disk = open(log, choices, fresh)?;
+        check(&disk)?;
         let open_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let verdict = format!("{:?}", disk.handle().recovery().verdict);
         let oath = oath(&disk, members).why(|| "cannot read the log")?;
@@ -158,6 +160,18 @@ fn open(log: &Path, choices: StoreChoices, fresh: bool) -> Outcome<Disk> {
             _ => failure,
         }
     })
+}
+
+/// Reads every sealed segment. An open looks at the ends of the log only; what this node is about to
+/// replay has to be readable, and a host that finds out later can but panic.
+fn check(disk: &Disk) -> Outcome<()> {
+    let handle = disk.handle();
+    let found = handle.log().scrub(None, &mut |_| ControlFlow::Continue(()));
+    match found.why(|| "cannot read the log")?.findings.first() {
+        None => Ok(()),
+        Some(error) => Err(Failure::new(format!("{error}"))
+            .hint("`indelible verify`, `indelible repair`, then `indelible refill` from a peer")),
+    }
 }
 
 fn close(handle: &StorageHandle) -> Outcome<()> {

@@ -15,8 +15,11 @@ use crate::load::Ledger;
 pub(crate) struct Report {
     quiet: bool,
     started: Instant,
+    /// What happened, and when since the start.
+    events: RefCell<Vec<(Duration, String)>>,
+    /// The lines of the summary.
+    facts: RefCell<Vec<String>>,
     recoveries: RefCell<Vec<Recovery>>,
-    kills: RefCell<u64>,
 }
 
 /// One restart of one node.
@@ -31,12 +34,13 @@ struct Recovery {
 }
 
 impl Report {
-    pub(crate) fn new(quiet: bool) -> Self {
+    pub(crate) fn new(quiet: bool, started: Instant) -> Self {
         Self {
             quiet,
-            started: Instant::now(),
+            started,
+            events: RefCell::default(),
+            facts: RefCell::default(),
             recoveries: RefCell::default(),
-            kills: RefCell::default(),
         }
     }
 
@@ -47,29 +51,56 @@ impl Report {
         }
     }
 
+    /// Something that happened to the cluster.
+    pub(crate) fn event(&self, text: String) {
+        self.event_at(self.started.elapsed(), text);
+    }
+
+    /// Something that happened a while ago.
+    fn event_at(&self, at: Duration, text: String) {
+        self.say(&text);
+        self.events.borrow_mut().push((at, text));
+    }
+
+    pub(crate) fn events(&self) -> Vec<(Duration, String)> {
+        self.events.borrow().clone()
+    }
+
+    /// A line of the summary, which is said however quiet the run is.
+    pub(crate) fn fact(&self, text: String) {
+        println!("{text}");
+        self.facts.borrow_mut().push(text);
+    }
+
+    pub(crate) fn facts(&self) -> Vec<String> {
+        self.facts.borrow().clone()
+    }
+
     pub(crate) fn progress(&self, acknowledged: u64, entries: u64, in_flight: usize) {
         self.say(&format!("{acknowledged} of {entries} acknowledged, {in_flight} in flight"));
     }
 
-    pub(crate) fn undisturbed(entries: u64, took: Duration, ledger: &Ledger, syncs: &[u64]) {
+    pub(crate) fn undisturbed(&self, entries: u64, took: Duration, ledger: &Ledger, syncs: &[u64]) {
         let latency = |quantile| nanos(ledger.latency.value_at_quantile(quantile));
-        println!(
+        self.fact(format!(
             "all nodes up:  {} decided entries/s, latency p50 {} p99 {}",
             rate(entries, took),
             millis(latency(0.5)),
             millis(latency(0.99)),
-        );
+        ));
         let per_entry: Vec<String> =
             syncs.iter().map(|syncs| format!("{:.4}", ratio(*syncs, entries))).collect();
-        println!("               syncs per decided entry, node by node: {}", per_entry.join(" "));
+        self.fact(format!(
+            "               syncs per decided entry, node by node: {}",
+            per_entry.join(" ")
+        ));
     }
 
     pub(crate) fn kill(&self, kill: &Kill) {
-        *self.kills.borrow_mut() += kill.victims.len() as u64;
         for restart in &kill.restarts {
             self.recovered(restart, Some(kill.caught_up));
         }
-        self.say(&kill.describe());
+        self.event_at(kill.at - self.started, kill.describe());
     }
 
     pub(crate) fn recovered(&self, restart: &Restart, caught_up: Option<Duration>) {
@@ -83,28 +114,28 @@ impl Report {
     }
 
     pub(crate) fn replaced(&self, old: u64, new: u64, members: &str, took: Duration) {
-        self.say(&format!(
+        self.event(format!(
             "node {old} killed for good, node {new} in its place: {members}, after {}",
             millis(took)
         ));
     }
 
     pub(crate) fn wrote(&self, entries: u64, took: Duration, ledger: &Ledger) {
-        let kills = *self.kills.borrow();
-        if kills > 0 {
+        let events = self.events.borrow().len();
+        if events > 0 {
             let latency = |quantile| nanos(ledger.latency.value_at_quantile(quantile));
-            println!(
-                "with {kills} kills: {} decided entries/s in all {:.1} s, latency p50 {} p99 {}",
+            self.fact(format!(
+                "disturbed:     {} decided entries/s in all {:.1} s, latency p50 {} p99 {}",
                 rate(entries, took),
                 took.as_secs_f64(),
                 millis(latency(0.5)),
                 millis(latency(0.99)),
-            );
-            println!(
+            ));
+            self.fact(format!(
                 "               longest time without an acknowledgement {}, {} entries sent again",
                 millis(ledger.longest_pause),
                 ledger.sent_again,
-            );
+            ));
         }
     }
 
@@ -120,29 +151,29 @@ impl Report {
         let spread = |name: &str, mut times: Vec<Duration>| {
             times.sort_unstable();
             if let (Some(median), Some(most)) = (times.get(times.len() / 2), times.last()) {
-                println!("{name} p50 {} max {}", millis(*median), millis(*most));
+                self.fact(format!("{name} p50 {} max {}", millis(*median), millis(*most)));
             }
         };
-        println!(
+        self.fact(format!(
             "recoveries:    {}, unfinished ends dropped {}, promises or accepted entries forgotten \
              {forgotten}",
             recoveries.len(),
             recoveries.iter().filter(|recovery| recovery.torn).count(),
-        );
+        ));
         spread("               log open  ", recoveries.iter().map(|r| r.open).collect());
         spread("               answering ", recoveries.iter().map(|r| r.answered).collect());
         spread(
             "               caught up ",
             recoveries.iter().filter_map(|r| r.caught_up).collect(),
         );
-        println!("sent again and decided twice, applied once: {}", verdict.repeated);
+        self.fact(format!("sent again and decided twice, applied once: {}", verdict.repeated));
         for note in &verdict.notes {
-            println!("FOUND: {note}");
+            self.fact(format!("FOUND: {note}"));
         }
-        println!(
+        self.fact(format!(
             "acknowledged {}, lost {}, diverged {}",
             verdict.acknowledged, verdict.lost, verdict.diverged
-        );
+        ));
     }
 }
 

@@ -1,7 +1,11 @@
 //! The run: a cluster, a load, kills, restarts, and what can be said at the end.
 //!
-//! Owns: the order of events; every wait has an end. Does not own: whom a kill hits (`kills`),
-//! processes (`cluster`), the load (`load`), the verdict (`check`), the words (`report`).
+//! Owns: the frame around what happens; every wait has an end. Does not own: what happens (`acts`),
+//! whom a kill hits (`kills`), processes (`cluster`), the load (`load`), the verdict (`check`,
+//! `history`), the words (`report`), the page (`page`).
+
+mod acts;
+mod rot;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,16 +20,23 @@ use crate::check::{Verdict, check};
 use crate::client;
 use crate::cluster::{Cluster, Restart};
 use crate::failure::{Failure, Outcome, Why};
+use crate::history;
 use crate::input::Input;
-use crate::kills::{Dice, Kill, Kind, choose, plan};
+use crate::kills::Dice;
 use crate::load::{Ledger, Load, histogram};
+use crate::page::Page;
 use crate::protocol::{Dump, Reply, Request, Status};
 use crate::report::Report;
+use crate::timeline::Timeline;
 
 /// Longest wait for anything, as long as nothing moves.
 const STALL: Duration = Duration::from_secs(30);
 /// Least entries between two kills.
 const SHARE_MIN: u64 = 100;
+/// Least entries where something happens to the disk of a node: so many fill some segments.
+const SHARE_OF_A_DISK: u64 = 4_000;
+/// What an act may take beside kills, in seconds.
+const ACT_SECONDS: u64 = 60;
 
 /// Where the logs are, and whether they stay.
 enum Place {
@@ -68,17 +79,23 @@ impl Place {
 
 /// Runs, reports, and says whether nothing was lost.
 pub(crate) fn run(mut choices: RunChoices) -> Outcome<bool> {
-    let least = SHARE_MIN * (choices.kills + 2);
+    let disks = choices.disks();
+    let least = SHARE_MIN * (choices.disturbances() + 2) + SHARE_OF_A_DISK * disks;
     let raised = choices.entries < least;
     choices.entries = choices.entries.max(least);
     let input = Input::load(choices.input.as_deref())?;
     let place = Place::new(choices.dir.as_deref())?;
-    let snapshot_every = (choices.entries / 20).clamp(200, 5_000);
-    let cluster = Cluster::new(place.path(), choices.store, snapshot_every)?;
-    let timeout = choices
-        .timeout
-        .unwrap_or_else(|| Duration::from_secs(60 + 4 * choices.kills + choices.entries / 200));
-    let report = Report::new(choices.quiet);
+    // Snapshots trim the log; where a disk is to be disturbed, there has to be something on it.
+    let snapshot_every =
+        if disks > 0 { choices.entries } else { (choices.entries / 20).clamp(200, 5_000) };
+    let store = choices.durability.store();
+    let cluster = Cluster::new(place.path(), store, snapshot_every)?;
+    let timeout = choices.timeout.unwrap_or_else(|| {
+        let acts = choices.disturbances() - choices.kills;
+        60 + 4 * choices.kills + choices.entries / 200 + ACT_SECONDS * acts
+    });
+    let started = Instant::now();
+    let report = Report::new(choices.quiet, started);
     if raised {
         report.say(&format!("{} entries, to have some between kills", choices.entries));
     }
@@ -88,13 +105,15 @@ pub(crate) fn run(mut choices: RunChoices) -> Outcome<bool> {
         input.lines(),
         input.mean_bytes(),
         choices.seed,
-        if choices.store.always { "always" } else { "barrier" },
+        if store.always { "always" } else { "barrier" },
     ));
-    let load = Load::start(input.clone(), choices.entries, choices.window)?;
+    let load = Load::start(&input, choices.entries, choices.window, started)?;
+    let timeline = Timeline::start(cluster.addresses(), started);
     let mut run = Run {
         dice: Dice(choices.seed),
         ledger: Arc::clone(&load.ledger),
-        deadline: Instant::now() + timeout,
+        deadline: started + Duration::from_secs(timeout),
+        kept: choices.dir.is_some(),
         choices,
         cluster,
         input,
@@ -106,6 +125,7 @@ pub(crate) fn run(mut choices: RunChoices) -> Outcome<bool> {
         false
     });
     drop(load);
+    run.draw(timeline, good)?;
     drop(run);
     if !good && matches!(place, Place::Temporary(_)) {
         eprintln!("the logs stay in {}", place.keep().display());
@@ -121,6 +141,8 @@ struct Run {
     cluster: Cluster,
     input: Input,
     report: Report,
+    /// The logs stay when the run is over.
+    kept: bool,
     /// Restarts after which a node knew less than it had told.
     forgotten: u64,
 }
@@ -144,15 +166,66 @@ impl Run {
         let mut verdict = self.verdict()?;
         // A node that forgot what it told its peers differs from them, whatever its entries.
         verdict.diverged += self.forgotten;
+        let explained = self.explained();
+        self.look_inside();
         self.report.summary(&verdict, self.forgotten);
-        Ok(verdict.lost == 0 && verdict.diverged == 0)
+        Ok(verdict.lost == 0 && verdict.diverged == 0 && explained)
+    }
+
+    /// Whether all that clients saw can be explained by commands that act one at a time.
+    fn explained(&self) -> bool {
+        let ledger = self.ledger.lock();
+        match history::check(&ledger.seen, &self.input) {
+            Ok(keys) => {
+                let count = ledger.seen.len();
+                self.report.fact(format!(
+                    "history:       {count} commands on {keys} keys, linearizable as seen by their \
+                     clients"
+                ));
+                true
+            }
+            Err(why) => {
+                self.report.fact(format!("FOUND: the history is not linearizable: {why}"));
+                false
+            }
+        }
+    }
+
+    /// Says how to see what is in a log: in that of the node that has trimmed least.
+    fn look_inside(&mut self) {
+        let statuses = self.cluster.survey();
+        let longest = statuses.iter().min_by_key(|status| status.compacted);
+        match longest.map(|status| self.cluster.log_of(status.id)) {
+            Some(log) if self.kept => self.report.fact(format!(
+                "look inside:   indelible dump '{}' --decode=omnipaxos --payload '{} decode'",
+                log.display(),
+                std::env::current_exe().unwrap_or_else(|_| "kv_cluster".into()).display()
+            )),
+            _ => self.report.say("--dir DIR would keep the logs, to be looked into"),
+        }
+    }
+
+    fn draw(&self, timeline: Timeline, good: bool) -> Outcome<()> {
+        let lanes = timeline.finish();
+        let Some(path) = &self.choices.html else { return Ok(()) };
+        let ledger = self.ledger.lock();
+        let facts = self.report.facts();
+        let title = if good { "kv_cluster: nothing lost" } else { "kv_cluster: FAILED" };
+        let page = Page {
+            title: title.to_owned(),
+            facts: &facts,
+            seen: &ledger.seen,
+            lanes: &lanes,
+            events: &self.report.events(),
+            end: ledger.started.elapsed(),
+        };
+        std::fs::write(path, page.render()).why(|| format!("cannot write {}", path.display()))
     }
 
     /// The first part of the entries, with every node up: what the numbers are when nothing goes
     /// wrong.
     fn undisturbed(&mut self) -> Outcome<u64> {
-        let whole = self.choices.kills == 0 && !self.choices.reconfigure;
-        let part = if whole { self.choices.entries } else { self.choices.entries / 4 };
+        let part = self.choices.entries / if self.choices.disturbances() == 0 { 1 } else { 4 };
         let syncs = |statuses: &[Status]| statuses.iter().map(|s| s.syncs).collect::<Vec<_>>();
         let before = syncs(&self.cluster.survey());
         let started = Instant::now();
@@ -162,79 +235,8 @@ impl Run {
         let after = syncs(&self.cluster.survey());
         let per_node: Vec<u64> =
             before.iter().zip(&after).map(|(b, a)| a.saturating_sub(*b)).collect();
-        Report::undisturbed(part, took, &self.ledger.lock(), &per_node);
+        self.report.undisturbed(part, took, &self.ledger.lock(), &per_node);
         Ok(part)
-    }
-
-    fn disturbed(&mut self, done: u64) -> Outcome<()> {
-        let plan = plan(&mut self.dice, self.choices.kills);
-        let steps = plan.len() as u64 + 1;
-        let share = (self.choices.entries - done) / steps.max(1);
-        let half = plan.len() / 2;
-        let mut killed = 0;
-        for (step, kind) in plan.iter().enumerate() {
-            let base = done + share * step as u64;
-            if self.choices.reconfigure && step == half {
-                self.ledger.lock().quota = base + share / 4;
-                self.replace_a_node()?;
-            }
-            killed += self.kill_and_restart(*kind, killed, base, share)?;
-        }
-        self.ledger.lock().quota = self.choices.entries;
-        if self.choices.reconfigure && plan.is_empty() {
-            self.replace_a_node()?;
-        }
-        self.await_acknowledged(self.choices.entries)
-    }
-
-    /// Lets entries `base..base + share` be written, kills in the midst of them, waits a little,
-    /// restarts, and holds each victim against what it had let others see.
-    fn kill_and_restart(&mut self, kind: Kind, killed: u64, base: u64, share: u64) -> Outcome<u64> {
-        let members: Vec<NodeId> = self.cluster.members.nodes.keys().copied().collect();
-        let leader = self.leader();
-        let victims = choose(&mut self.dice, kind, &members, leader);
-        let survey = self.cluster.survey();
-        let moment = base + share * self.dice.below(60) / 100 + 1;
-        self.ledger.lock().quota = moment;
-        self.await_acknowledged(moment)?;
-        self.ledger.lock().quota = base + share;
-        self.await_in_flight(base + share)?;
-        std::thread::sleep(Duration::from_micros(self.dice.below(1_000)));
-        self.cluster.kill(&victims)?;
-        let (acknowledged, in_flight) = {
-            let ledger = self.ledger.lock();
-            (ledger.acknowledged, ledger.in_flight)
-        };
-        std::thread::sleep(Duration::from_millis(self.dice.below(400)));
-        // Whatever others have seen of the victims by now, they have seen before their death.
-        self.cluster.survey();
-        let goal = survey.iter().map(|status| status.applied).max().unwrap_or(0);
-        let started = Instant::now();
-        for id in &victims {
-            self.cluster.start(*id, Start::Again)?;
-        }
-        let mut restarts = Vec::new();
-        for id in &victims {
-            restarts.push(self.cluster.await_answer(*id, started)?);
-        }
-        self.await_applied(&victims, goal)?;
-        let caught_up = started.elapsed();
-        for restart in &restarts {
-            self.note_restart(restart);
-        }
-        let count = victims.len() as u64;
-        self.report.kill(&Kill {
-            number: killed + count,
-            of: self.choices.kills,
-            victims,
-            leader,
-            acknowledged,
-            in_flight,
-            restarts,
-            caught_up,
-        });
-        self.prefer_leader();
-        Ok(count)
     }
 
     fn note_restart(&mut self, restart: &Restart) {
@@ -242,66 +244,6 @@ impl Run {
             self.forgotten += 1;
             self.report.say(&format!("FORGOTTEN by node {}: {forgotten}", restart.status.id));
         }
-    }
-
-    /// Kills a node for good and puts a new one into its place, by a stop sign; kills and restarts
-    /// one more in the midst of it.
-    fn replace_a_node(&mut self) -> Outcome<()> {
-        let started = Instant::now();
-        let old = self.dice.pick(&[1, 2, 3]).unwrap_or(3);
-        let new = 4;
-        self.cluster.start(new, Start::Join)?;
-        self.cluster.await_answer(new, started)?;
-        self.cluster.survey();
-        self.cluster.kill(&[old])?;
-        let address = self.cluster.address(new);
-        let next = self.cluster.members.replacing(old, new, &address)?;
-        let request = Request::Replace { old, new, address };
-        let survivors: Vec<NodeId> =
-            self.cluster.members.nodes.keys().copied().filter(|id| *id != old).collect();
-        let mut asked = Instant::now();
-        let mut turn = 0;
-        let reached = |statuses: &[Status]| {
-            let there =
-                |status: &&Status| status.members.config >= next.config && status.role != "joining";
-            statuses.iter().filter(there).count() == next.nodes.len()
-        };
-        while !reached(&self.cluster.survey()) {
-            self.within_bounds(started, "the change of configuration")?;
-            // A stop sign proposed to a node that loses touch with its leader is lost: ask again,
-            // elsewhere.
-            if asked.elapsed() > Duration::from_millis(500) || turn == 0 {
-                let id = survivors.get(turn % survivors.len().max(1)).copied().unwrap_or(new);
-                let address = self.cluster.address(id);
-                let _asked_again_later = client::ask(&address, &request, Duration::from_secs(1));
-                if turn == 0 {
-                    self.kill_in_between(&[survivors.as_slice(), &[new]].concat())?;
-                }
-                (asked, turn) = (Instant::now(), turn + 1);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        self.cluster.members = next;
-        self.report.replaced(old, new, &self.cluster.members.to_string(), started.elapsed());
-        self.prefer_leader();
-        Ok(())
-    }
-
-    fn kill_in_between(&mut self, candidates: &[NodeId]) -> Outcome<()> {
-        std::thread::sleep(Duration::from_millis(self.dice.below(60)));
-        let Some(victim) = self.dice.pick(candidates) else {
-            return Ok(());
-        };
-        self.cluster.kill(&[victim])?;
-        self.cluster.survey();
-        let started = Instant::now();
-        self.cluster.start(victim, Start::Again)?;
-        let restart = self.cluster.await_answer(victim, started)?;
-        self.note_restart(&restart);
-        self.report.recovered(&restart, None);
-        self.report
-            .say(&format!("node {victim} killed and restarted while the configuration changes"));
-        Ok(())
     }
 
     /// Stops every node at once, starts them from their logs, and compares what they hold.
@@ -344,13 +286,16 @@ impl Run {
         }
     }
 
+    /// Commands acknowledged, and in flight.
+    fn progress(&self) -> (u64, usize) {
+        let ledger = self.ledger.lock();
+        (ledger.acknowledged, ledger.in_flight())
+    }
+
     fn await_acknowledged(&mut self, goal: u64) -> Outcome<()> {
         let (mut since, mut last, mut look) = (Instant::now(), 0, Instant::now());
         loop {
-            let (acknowledged, in_flight) = {
-                let ledger = self.ledger.lock();
-                (ledger.acknowledged, ledger.in_flight)
-            };
+            let (acknowledged, in_flight) = self.progress();
             if acknowledged >= goal {
                 return Ok(());
             }
@@ -371,10 +316,7 @@ impl Run {
     fn await_in_flight(&mut self, quota: u64) -> Outcome<()> {
         let started = Instant::now();
         loop {
-            let (acknowledged, in_flight) = {
-                let ledger = self.ledger.lock();
-                (ledger.acknowledged, ledger.in_flight)
-            };
+            let (acknowledged, in_flight) = self.progress();
             if in_flight > 0 || acknowledged >= quota {
                 return Ok(());
             }

@@ -37,13 +37,14 @@ pub(crate) fn serve(serve: &ServeChoices, say: impl Fn(&str)) -> Outcome<()> {
         id,
         dir: dir.clone(),
         address: address.clone(),
-        store: serve.store,
+        store: serve.durability.store(),
         snapshot_every: serve.snapshot_every,
+        supervised: serve.supervised,
     };
-    if serve.start != Start::Again {
+    if serve.start() != Start::Again {
         create(&dir, &place)?;
     }
-    let fresh = serve.start == Start::New;
+    let fresh = serve.start() == Start::New;
     let node = Node::start(choices, place.clone(), fresh, events.clone(), inbox)?;
     net::accept(listener, events);
     say(&format!("node {id} listens on {address}, {}, log in {}", place.members, dir.display()));
@@ -54,7 +55,7 @@ pub(crate) fn serve(serve: &ServeChoices, say: impl Fn(&str)) -> Outcome<()> {
 fn place(serve: &ServeChoices, dir: &Path) -> Outcome<Place> {
     let id = serve.id;
     let known = Place::load(dir)?;
-    match (serve.start, known) {
+    match (serve.start(), known) {
         (Start::Again, Some(place)) => Ok(place),
         (Start::Again, None) => {
             Err(Failure::new(format!("node {id} has no log in {}", dir.display())).hint(format!(
@@ -68,13 +69,13 @@ fn place(serve: &ServeChoices, dir: &Path) -> Outcome<Place> {
             Err(Failure::new(format!("{} holds the log of a node already", dir.display()))
                 .hint(format!("`serve {id}` without --new or --join starts it again")))
         }
-        (Start::New, _) if !serve.nodes.contains(id) => {
-            Err(Failure::new(format!("node {id} is not in {}", serve.nodes))
+        (Start::New, _) if !serve.nodes.members.contains(id) => {
+            Err(Failure::new(format!("node {id} is not in {}", serve.nodes.members))
                 .hint("list every node with --nodes"))
         }
-        (Start::New, _) => Ok(Place { members: serve.nodes.clone(), joining: false }),
+        (Start::New, _) => Ok(Place { members: serve.nodes.members.clone(), joining: false }),
         (Start::Join, _) => {
-            let members = Members { config: 0, nodes: serve.nodes.nodes.clone() };
+            let members = Members { config: 0, nodes: serve.nodes.members.nodes.clone() };
             Ok(Place { members, joining: true })
         }
     }
