@@ -5,16 +5,16 @@
 //! file has one.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use indelible::State;
 use indelible::format::number::{to_u64, to_usize};
 use indelible::format::{CellValue, SideFileRef};
+use indelible::{Log, State};
 use parking_lot::RwLock;
 
 use crate::envelope::{Fields, put_varint};
-use crate::index::{Index, Place};
+use crate::index::{Index, Place, Stretch};
+use crate::page::Page;
 use crate::regions::{Region, Regions};
 use crate::state::{File, GroupState, Ledger, Member, Table};
 
@@ -62,7 +62,20 @@ fn put_group(out: &mut Vec<u8>, group: &GroupState) {
     let (first, next) = (group.log.first(), group.log.next());
     put_varint(out, first);
     put_varint(out, next - first);
-    put_places(out, group.index.range(&(first..next)));
+    for stretch in group.index.stretches() {
+        match stretch {
+            Stretch::Slots(_, slots) => {
+                put_varint(out, to_u64(slots.len()) << 1);
+                put_places(out, slots.iter().map(|slot| (*slot).into()));
+            }
+            Stretch::Page(page) => {
+                put_varint(out, u64::from(page.count) << 1 | 1);
+                for number in [page.at, page.skip.into(), page.base, page.bytes] {
+                    put_varint(out, number);
+                }
+            }
+        }
+    }
     put_varint(out, to_u64(group.files.len()));
     for (id, file) in &group.files {
         put_varint(out, *id);
@@ -110,12 +123,9 @@ fn put_places(out: &mut Vec<u8>, places: impl Iterator<Item = Place>) {
     }
 }
 
-/// The checkpoint that these bytes are, if they are one of a log that has the entries `bounds`.
-pub(crate) fn decode(
-    bytes: &[u8],
-    bounds: RangeInclusive<u64>,
-    region_bytes: u64,
-) -> Option<Checkpoint> {
+/// The checkpoint that these bytes are, if they are one of this log.
+pub(crate) fn decode(bytes: &[u8], log: &Log) -> Option<Checkpoint> {
+    let bounds = log.first()..=log.next();
     let mut fields = Fields(bytes.strip_prefix(&CHECKPOINT_MAGIC)?);
     let position = fields.varint().filter(|position| bounds.contains(position))?;
     // Each place is that of another entry of the log, but for those that were lost.
@@ -126,7 +136,7 @@ pub(crate) fn decode(
         let [start, bytes, live] = [fields.varint()?, fields.varint()?, fields.varint()?];
         regions.push_back(Region { start, bytes, live });
     }
-    let regions = Regions::from_list(regions, region_bytes)?;
+    let regions = Regions::from_list(regions, log.segment_bytes())?;
     let count = fields.varint()?;
     // Each group takes six bytes at least.
     let mut table = HashMap::with_capacity(to_usize(count).min(fields.0.len() / 6));
@@ -136,7 +146,7 @@ pub(crate) fn decode(
             return None;
         }
     }
-    let ledger = Ledger { regions, next_file, lost: 0 };
+    let ledger = Ledger { regions, next_file, lost: 0, log: log.clone() };
     fields.0.is_empty().then_some(Checkpoint { position, ledger, table })
 }
 
@@ -146,8 +156,22 @@ fn take_group(fields: &mut Fields<'_>, left: &mut u64) -> Option<GroupState> {
     let next = first.checked_add(entries)?;
     let mut index = Index::new(first);
     *left = left.checked_sub(entries)?;
-    index.reserve(to_usize(entries).min(ROOM_MAX));
-    take_places(fields, entries, |place| index.push(place))?;
+    let mut at = first;
+    while at < next {
+        let folded = fields.varint()?;
+        let count = folded >> 1;
+        let end = at.checked_add(count).filter(|end| count > 0 && *end <= next)?;
+        if folded & 1 == 1 {
+            let (page, count) = (fields.varint()?, u32::try_from(count).ok()?);
+            let skip = u32::try_from(fields.varint()?).ok()?;
+            let [base, bytes] = [fields.varint()?, fields.varint()?];
+            index.push_page(Page { first: at, count, skip, at: page, base, bytes });
+        } else {
+            index.reserve(to_usize(count).min(ROOM_MAX));
+            take_places(fields, count, |place| index.push(place))?;
+        }
+        at = end;
+    }
     let mut files = BTreeMap::new();
     for _ in 0..fields.varint()? {
         let [id, length, count] = [fields.varint()?, fields.varint()?, fields.varint()?];
@@ -200,11 +224,19 @@ mod tests {
     use super::*;
     use crate::envelope::{Event, Record};
     use crate::state::apply;
+    use indelible::Options;
+
+    /// A log of ten entries.
+    fn log() -> Log {
+        let log = Log::in_memory(&Options::new().segment_bytes(64 * 1024)).unwrap();
+        (0..10).for_each(|_| drop(log.append(b"entry").unwrap()));
+        log
+    }
 
     fn sample() -> (RwLock<Table>, Ledger) {
         let table = RwLock::new(Table::new());
         let regions = Regions::new(0, 200);
-        let mut ledger = Ledger { regions, next_file: 0, lost: 0 };
+        let mut ledger = Ledger { regions, next_file: 0, lost: 0, log: log() };
         let file = SideFileRef { id: 3, length: 4, crc: 5 };
         let events = [
             (9, Event::Create),
@@ -228,7 +260,7 @@ mod tests {
     fn checkpoint_says_what_it_was_made_of() {
         let (table, ledger) = sample();
         let bytes = encode(10, &ledger, &table);
-        let read = decode(&bytes, 0..=10, 200).unwrap();
+        let read = decode(&bytes, &ledger.log).unwrap();
         assert_eq!((read.position, read.ledger.next_file), (10, 4));
         assert!(read.ledger.regions.iter().eq(ledger.regions.iter()));
         assert_eq!(read.ledger.regions.sums().1, 4 * 40);
@@ -241,10 +273,10 @@ mod tests {
         let (table, ledger) = sample();
         let mut bytes = encode(10, &ledger, &table);
         for end in 0..bytes.len() {
-            assert!(decode(&bytes[..end], 0..=10, 200).is_none(), "{end} bytes");
+            assert!(decode(&bytes[..end], &ledger.log).is_none(), "{end} bytes");
         }
         bytes.push(0);
-        assert!(decode(&bytes, 0..=10, 200).is_none());
+        assert!(decode(&bytes, &ledger.log).is_none());
     }
 
     proptest::proptest! {
@@ -258,7 +290,7 @@ mod tests {
             bytes[at] = byte;
             bytes.truncate(at + 1);
             bytes.extend(tail);
-            let _any = decode(&bytes, 0..=10, 200);
+            let _any = decode(&bytes, &ledger.log);
         }
     }
 }

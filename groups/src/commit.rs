@@ -71,6 +71,7 @@ pub(crate) struct Counters {
     pub(crate) written_bytes: AtomicU64,
     pub(crate) carried_bytes: AtomicU64,
     pub(crate) carried_records: AtomicU64,
+    pub(crate) page_bytes: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) checkpoint_bytes: AtomicU64,
     pub(crate) replayed: AtomicU64,
@@ -83,6 +84,8 @@ pub(crate) enum For {
     Groups,
     /// Reclaim, with what is there already.
     Reclaim,
+    /// The index, with a part of it that leaves the memory.
+    Index,
 }
 
 impl Inner {
@@ -255,6 +258,7 @@ impl Counters {
         let bytes = u64::from(place.bytes);
         match of {
             For::Groups => self.written_bytes.fetch_add(bytes, Ordering::Relaxed),
+            For::Index => self.page_bytes.fetch_add(bytes, Ordering::Relaxed),
             For::Reclaim => {
                 self.carried_records.fetch_add(1, Ordering::Relaxed);
                 self.carried_bytes.fetch_add(bytes, Ordering::Relaxed)

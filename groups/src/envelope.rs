@@ -9,6 +9,8 @@
 use indelible::format::SideFileRef;
 use indelible::format::number::{to_u64, to_usize};
 
+use crate::page::PLACE_BYTES;
+
 /// Most bytes of an envelope before the entry it carries: kind, group, index.
 pub(crate) const ENVELOPE_BYTES_MAX: usize = 1 + 10 + 10;
 
@@ -22,6 +24,7 @@ const SET: u8 = 7;
 const CLEAR: u8 = 8;
 const PART: u8 = 9;
 const ATTACH: u8 = 10;
+const PAGE: u8 = 11;
 
 /// What happened to a group, borrowed from the entry that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +65,12 @@ pub(crate) enum Event<'a> {
         cell: &'a str,
         file: SideFileRef,
     },
+    /// The places of entries from `first` on, in the region that starts at `base` (`page`).
+    Page {
+        first: u64,
+        base: u64,
+        places: &'a [u8],
+    },
 }
 
 impl<'a> Record<'a> {
@@ -87,6 +96,10 @@ impl<'a> Record<'a> {
             Event::Part { file, nth, bytes } => {
                 start(PART, &[file, nth]);
                 out.extend_from_slice(bytes);
+            }
+            Event::Page { first, base, places } => {
+                start(PAGE, &[first, base]);
+                out.extend_from_slice(places);
             }
             Event::Set { cell, value } => {
                 start(SET, &[to_u64(cell.len())]);
@@ -126,6 +139,14 @@ impl<'a> Record<'a> {
                 let cell = fields.text()?;
                 let file = SideFileRef::decode(fields.rest().try_into().ok()?);
                 Event::Attach { cell, file }
+            }
+            PAGE => {
+                let [first, base] = [fields.varint()?, fields.varint()?];
+                let places = fields.rest();
+                if places.is_empty() || places.len() % PLACE_BYTES > 0 {
+                    return None;
+                }
+                Event::Page { first, base, places }
             }
             _ => return None,
         };
@@ -210,6 +231,7 @@ mod tests {
             Event::Clear { cell: "promise" },
             Event::Part { file: 7, nth: 1, bytes: b"part" },
             Event::Attach { cell: "snapshot", file },
+            Event::Page { first: 300, base: 7, places: &[1; 16] },
         ]
     }
 
@@ -234,7 +256,10 @@ mod tests {
                 if let Some(record) = Record::decode(&bytes[..end]) {
                     let open_ended = matches!(
                         record.event,
-                        Event::Entry { .. } | Event::Part { .. } | Event::Set { .. }
+                        Event::Entry { .. }
+                            | Event::Part { .. }
+                            | Event::Set { .. }
+                            | Event::Page { .. }
                     );
                     assert!(open_ended, "{record:?} out of {event:?}");
                 }
@@ -253,7 +278,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_decodes_encodes_to_the_same_bytes(
-            bytes in proptest::collection::vec(any::<u8>(), 0..40), kind in 0_u8..12
+            bytes in proptest::collection::vec(any::<u8>(), 0..40), kind in 0_u8..13
         ) {
             let bytes = [vec![kind], bytes].concat();
             if let Some(record) = Record::decode(&bytes) {

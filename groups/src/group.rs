@@ -266,12 +266,11 @@ impl Group {
     /// What the group holds.
     pub fn stats(&self) -> GroupStats {
         let state = self.member.state.read();
-        let bounds = state.log.first()..state.log.next();
-        let entries = state.index.range(&bounds);
-        let parts = state.files.values().flat_map(|file| file.parts.iter().copied());
+        let parts = state.files.values().flat_map(|file| &file.parts);
+        let parts: u64 = parts.map(|place| u64::from(place.bytes)).sum();
         GroupStats {
-            entries: bounds.end - bounds.start,
-            live_bytes: entries.chain(parts).map(|place| u64::from(place.bytes)).sum(),
+            entries: state.log.next() - state.log.first(),
+            live_bytes: state.index.live_bytes().saturating_add(parts),
             side_files: to_u64(state.files.len()),
             index_bytes: to_u64(state.index.memory_bytes()),
         }

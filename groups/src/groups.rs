@@ -244,6 +244,7 @@ impl Groups {
             written_bytes: counters.written_bytes.load(Ordering::Relaxed),
             carried_bytes: counters.carried_bytes.load(Ordering::Relaxed),
             carried_records: counters.carried_records.load(Ordering::Relaxed),
+            page_bytes: counters.page_bytes.load(Ordering::Relaxed),
             checkpoints: counters.checkpoints.load(Ordering::Relaxed),
             checkpoint_bytes: counters.checkpoint_bytes.load(Ordering::Relaxed),
             replayed: counters.replayed.load(Ordering::Relaxed),
@@ -315,8 +316,7 @@ fn newest_checkpoint(log: &Log) -> Result<(Checkpoint, [Option<u64>; 2])> {
             Err(error) => Err(error),
         };
         let found = read.and_then(|bytes| {
-            let bounds = log.first()..=log.next();
-            checkpoint::decode(&bytes, bounds, log.segment_bytes()).ok_or_else(|| {
+            checkpoint::decode(&bytes, log).ok_or_else(|| {
                 let reason = Damage::Magic { structure: "checkpoint of groups" };
                 Error::Damaged { path: log.path().to_owned(), offset: 0, indexes: None, reason }
             })
@@ -343,7 +343,7 @@ fn newest_checkpoint(log: &Log) -> Result<(Checkpoint, [Option<u64>; 2])> {
         (None, Some(damaged)) => Err(damaged),
         (None, None) => {
             let regions = Regions::new(0, log.segment_bytes());
-            let ledger = Ledger { regions, next_file: 0, lost: 0 };
+            let ledger = Ledger { regions, next_file: 0, lost: 0, log: log.clone() };
             Ok((Checkpoint { position: 0, ledger, table: Table::new() }, positions))
         }
     }

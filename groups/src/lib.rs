@@ -37,6 +37,7 @@ mod index;
 mod maintenance;
 mod options;
 mod overlay;
+mod page;
 mod plan;
 mod planted;
 mod read;

@@ -14,6 +14,7 @@
 //! same records in the same order.
 
 use std::io::Write as _;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use indelible::format::number::to_u64;
@@ -22,6 +23,8 @@ use indelible::{Batch, Error, Result};
 use crate::checkpoint;
 use crate::commit::{For, Inner, Writer};
 use crate::envelope::{Event, Record};
+use crate::index::Piece;
+use crate::page::Pages;
 use crate::planted::{Bug, planted};
 use crate::regions::Region;
 use crate::state::GroupState;
@@ -43,6 +46,8 @@ pub(crate) struct Maintenance {
     pub(crate) positions: [Option<u64>; 2],
     /// Where the carry of the oldest region goes on.
     cursor: u64,
+    /// What groups have before this entry of the log is in pages, as far as it is worth one.
+    pub(crate) spilled: u64,
     /// The end of a region of which everything readable was carried and something is still needed:
     /// a damaged range. It stays until the group trims or refills what it lost there.
     blocked: u64,
@@ -128,6 +133,11 @@ impl Inner {
 
     /// Writes a checkpoint. On return it is durable.
     pub(crate) fn write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<()> {
+        match self.spill(maintenance) {
+            // It stays in memory and in the checkpoint, which may find room in what was set apart.
+            Ok(()) | Err(Error::DiskFull { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let (position, bytes) = {
             let mut writer = self.writer.lock();
             writer.usable()?;
@@ -185,16 +195,16 @@ impl Inner {
             (maintenance.cursor, maintenance.blocked) = (0, end);
             return Ok(false);
         }
-        maintenance.cursor = self.carry(&mut writer, maintenance.cursor, end)?;
+        maintenance.cursor = self.carry(&mut writer, region.start, maintenance.cursor..end)?;
         Ok(true)
     }
 
-    /// Writes again what is still needed of the entries `from..end` of the log, or of the first of
-    /// them. Returns how far it got.
-    fn carry(&self, writer: &mut Writer, from: u64, end: u64) -> Result<u64> {
+    /// Writes again what is still needed of a range of the region that starts at `base`, or of the
+    /// first entries of it. Returns how far it got.
+    fn carry(&self, writer: &mut Writer, base: u64, range: Range<u64>) -> Result<u64> {
         writer.planned.clear();
-        let end = end.min(from.saturating_add(CARRY_ENTRIES));
-        let mut at = from;
+        let end = range.end.min(range.start.saturating_add(CARRY_ENTRIES));
+        let mut at = range.start;
         while at < end && writer.planned.bytes.len() < CARRY_BYTES {
             let entry = match self.log.read(at..at + 1) {
                 Ok(entry) => entry,
@@ -206,7 +216,7 @@ impl Inner {
                 Err(error) => return Err(error),
             };
             if let Some(record) = entry.get(0).and_then(Record::decode)
-                && self.is_needed(&record, at)
+                && self.is_needed(&record, at, base)?
             {
                 writer.planned.push(&record);
             }
@@ -219,15 +229,26 @@ impl Inner {
         Ok(at)
     }
 
-    /// Whether a group still has what is at `at`. State is not needed: the checkpoints have it.
-    fn is_needed(&self, record: &Record<'_>, at: u64) -> bool {
-        let Some(member) = self.table.read().get(&record.group).cloned() else { return false };
+    /// Whether a group still has what is at `at`, in the region that starts at `base`. State is not
+    /// needed: the checkpoints have it.
+    fn is_needed(&self, record: &Record<'_>, at: u64, base: u64) -> Result<bool> {
+        let Some(member) = self.table.read().get(&record.group).cloned() else { return Ok(false) };
         let mut state = member.state.write();
         let place = match record.event {
             Event::Entry { index, .. } => {
                 // It will have another place, which is durable later.
                 state.durable_floor = state.durable(self.log.durable());
-                state.index.get(index)
+                let pages = Pages { log: &self.log, group: record.group };
+                match state.index.pieces(&(index..index.saturating_add(1))).pop() {
+                    Some(Piece::Places(places)) => places.first().copied(),
+                    Some(Piece::Page(page)) if page.base == base => match page.places(pages) {
+                        Ok(places) => places.first().copied(),
+                        // Nobody knows whether it is this one, so the region stays.
+                        Err(Error::Damaged { .. } | Error::Hole { .. }) => None,
+                        Err(error) => return Err(error),
+                    },
+                    Some(Piece::Page(_)) | None => None,
+                }
             }
             Event::Part { file, nth, .. } => {
                 let parts = state.files.get(&file).map(|file| &file.parts);
@@ -237,7 +258,7 @@ impl Inner {
             }
             _ => None,
         };
-        place.is_some_and(|place| place.at == at)
+        Ok(place.is_some_and(|place| place.at == at))
     }
 
     /// What a side file of the log failed with.
@@ -254,7 +275,7 @@ impl GroupState {
     /// Exclusive end of the entries that are on media, where those of the log are up to `durable`.
     pub(crate) fn durable(&self, durable: u64) -> u64 {
         let next = self.log.next();
-        let pending = to_u64(self.index.newest_from(durable));
+        let pending = self.index.newest_from(durable);
         next.saturating_sub(pending).max(self.durable_floor)
     }
 }

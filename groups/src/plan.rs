@@ -37,7 +37,9 @@ impl Planned {
     pub(crate) fn push(&mut self, record: &Record<'_>) {
         record.encode(&mut self.bytes);
         self.ends.push(self.bytes.len());
-        self.entries |= matches!(record.event, Event::Entry { .. } | Event::Part { .. });
+        let event = record.event;
+        self.entries |=
+            matches!(event, Event::Entry { .. } | Event::Part { .. } | Event::Page { .. });
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -16,12 +16,19 @@ pub enum Bug {
     OlderCheckpoint,
     /// A batch leaves its lazily set cells behind.
     RidersLeft,
+    /// An entry that was carried forward is still looked for where its page says.
+    PageKept,
 }
 
 /// All of them.
 #[cfg(feature = "sabotage")]
-pub const BUGS: &[Bug] =
-    &[Bug::TrimBeforeCarry, Bug::PositionAhead, Bug::OlderCheckpoint, Bug::RidersLeft];
+pub const BUGS: &[Bug] = &[
+    Bug::TrimBeforeCarry,
+    Bug::PositionAhead,
+    Bug::OlderCheckpoint,
+    Bug::RidersLeft,
+    Bug::PageKept,
+];
 
 #[cfg(feature = "sabotage")]
 thread_local! {

@@ -3,13 +3,15 @@
 //! Owns: finding them in the log underneath, which goes on meanwhile, and naming the entries of the
 //! group in what goes wrong there. Does not own: the checks of frames (`indelible`).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use indelible::format::number::to_u64;
 use indelible::{Damage, Error, Log, Result};
 
 use crate::envelope::{Event, Record};
-use crate::index::Place;
+use crate::index::{Piece, Place};
+use crate::page::Pages;
 use crate::plan::no_such_group;
 use crate::state::Member;
 
@@ -73,23 +75,44 @@ pub(crate) fn payload(bytes: &[u8], group: u64, index: u64) -> Option<&[u8]> {
 
 /// Reads the entries of a range, every one of them checked.
 pub(crate) fn read(log: &Log, member: &Member, range: &Range<u64>) -> Result<Entries> {
-    let mut places = find(member, range)?;
+    let mut pieces = find(member, range)?;
     loop {
-        match read_places(log, member.id, range.start, &places) {
+        let places = places(Pages { log, group: member.id }, &pieces);
+        match places.and_then(|places| read_places(log, member.id, range.start, &places)) {
             Ok(entries) => return Ok(entries),
             Err(error) => {
                 // Nothing is wrong if they were trimmed, or carried forward, meanwhile.
                 let now = find(member, range)?;
-                if now == places {
+                if now == pieces {
                     return Err(error);
                 }
-                places = now;
+                pieces = now;
             }
         }
     }
 }
 
-fn find(member: &Member, range: &Range<u64>) -> Result<Vec<Place>> {
+/// Where the entries are.
+fn places<'a>(pages: Pages<'_>, pieces: &'a [Piece]) -> Result<Cow<'a, [Place]>> {
+    if let [Piece::Places(places)] = pieces {
+        return Ok(Cow::Borrowed(places));
+    }
+    let mut all = Vec::new();
+    for piece in pieces {
+        match piece {
+            Piece::Places(places) => all.extend_from_slice(places),
+            Piece::Page(page) => {
+                let range = page.range();
+                let places = page.places(pages);
+                // Without the page none of these entries can be found.
+                all.extend(places.map_err(|error| for_entries(error, pages.log, page.at, range))?);
+            }
+        }
+    }
+    Ok(Cow::Owned(all))
+}
+
+fn find(member: &Member, range: &Range<u64>) -> Result<Vec<Piece>> {
     let state = member.state.read();
     if member.removed.load(std::sync::atomic::Ordering::Acquire) {
         return Err(no_such_group());
@@ -108,7 +131,7 @@ fn find(member: &Member, range: &Range<u64>) -> Result<Vec<Place>> {
     if range.end > next {
         return Err(Error::BeyondEnd { wanted: range.end - 1, next });
     }
-    Ok(state.index.range(range).collect())
+    Ok(state.index.pieces(range))
 }
 
 fn read_places(log: &Log, group: u64, first: u64, places: &[Place]) -> Result<Entries> {
@@ -146,6 +169,19 @@ fn lost(places: &[Place], from: u64) -> u64 {
 fn misplaced(log: &Log, indexes: Range<u64>, at: u64) -> Error {
     let reason = Damage::Misplaced { expected: at };
     Error::Damaged { path: log.path().to_owned(), offset: 0, indexes: Some(indexes), reason }
+}
+
+/// An error of the log underneath at its entry `at`, which concerns all of `range` in the group.
+fn for_entries(error: Error, log: &Log, at: u64, range: Range<u64>) -> Error {
+    match error {
+        Error::Damaged { path, offset, reason, .. } => {
+            Error::Damaged { path, offset, indexes: Some(range), reason }
+        }
+        Error::Hole { .. } => Error::Hole { wanted: range.start, range },
+        // The index says that it is there.
+        Error::Trimmed { .. } | Error::BeyondEnd { .. } => misplaced(log, range, at),
+        other => other,
+    }
 }
 
 /// An error of the log underneath, where entry `start` is the first of `range` in the group.

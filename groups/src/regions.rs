@@ -63,9 +63,25 @@ impl Regions {
 
     /// What is there is not needed any more.
     pub(crate) fn dead(&mut self, place: Place) {
-        if let Some(region) = self.of(place.at) {
-            region.live = region.live.saturating_sub(place.bytes.into());
+        self.gone(place.at, place.bytes.into());
+    }
+
+    /// So many bytes are not needed any more in the region that `at` is in.
+    pub(crate) fn gone(&mut self, at: u64, bytes: u64) {
+        if let Some(region) = self.of(at) {
+            region.live = region.live.saturating_sub(bytes);
         }
+    }
+
+    /// Where the region starts that `at` is in.
+    pub(crate) fn start_of(&self, at: u64) -> Option<u64> {
+        let after = self.list.partition_point(|region| region.start <= at);
+        self.list.get(after.checked_sub(1)?).map(|region| region.start)
+    }
+
+    /// Where the newest of the regions starts that start at `at` at most, and zero if none does.
+    pub(crate) fn newest_start(&self, at: u64) -> u64 {
+        self.start_of(at).unwrap_or(0)
     }
 
     /// The log underneath was trimmed to `first`.

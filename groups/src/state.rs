@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indelible::format::number::to_u64;
 use indelible::format::{CellValue, SideFileRef};
-use indelible::{Cells, Change, Error, SideFile, State};
+use indelible::{Cells, Change, Error, Log, SideFile, State};
 use parking_lot::RwLock;
 
 use crate::envelope::{Event, Record};
 use crate::index::{Index, Place};
+use crate::page::{self, Page, Pages};
 use crate::regions::Regions;
 
 /// The groups by id.
@@ -64,6 +65,8 @@ pub(crate) struct Ledger {
     pub(crate) next_file: u64,
     /// Entries of the log underneath that a replay could not read: so much may be missing.
     pub(crate) lost: u64,
+    /// The log underneath, for the pages in it.
+    pub(crate) log: Log,
 }
 
 /// A record that does not follow on those before it.
@@ -106,7 +109,7 @@ pub(crate) fn effect(
             member.state.write().drop_all(&mut ledger.regions);
             Ok(())
         }
-        (event, Some(member)) => member.state.write().apply(event, place, ledger),
+        (_, Some(member)) => member.state.write().apply(record, place, ledger),
         (Event::Remove, None) if ledger.lost > 0 => Ok(()),
         (event, None) if ledger.lost > 0 => {
             // Its beginning was lost with the range that could not be read.
@@ -116,7 +119,7 @@ pub(crate) fn effect(
                 _ => 0,
             };
             let member = Member::new(group, GroupState::empty(first));
-            let applied = member.state.write().apply(event, place, ledger);
+            let applied = member.state.write().apply(record, place, ledger);
             table.write().insert(group, member);
             applied
         }
@@ -131,54 +134,72 @@ impl GroupState {
         Self { log, index: Index::new(first), durable_floor: first, ..Self::default() }
     }
 
-    fn apply(&mut self, event: Event<'_>, place: Place, ledger: &mut Ledger) -> Result<(), Misfit> {
+    fn apply(
+        &mut self,
+        record: &Record<'_>,
+        place: Place,
+        ledger: &mut Ledger,
+    ) -> Result<(), Misfit> {
+        let Ledger { regions, lost, log, .. } = &mut *ledger;
+        let pages = Pages { log, group: record.group };
+        let dropped = |at, bytes| regions.gone(at, bytes);
         let changes = |changed: indelible::Result<bool>, field, got| match changed {
             Ok(_) => Ok(()),
             Err(error) => Err(misfit(field, expected_by(&error), got)),
         };
-        match event {
-            Event::Entry { index, .. } => self.entry(index, place, ledger),
+        match record.event {
+            Event::Entry { index, .. } => self.entry(index, place, record.group, ledger),
             Event::Truncate(to) => {
-                self.reach(to, ledger.lost);
+                self.reach(to, *lost);
                 changes(self.log.apply(&Change::Truncate(to)), "end of a truncation", to)?;
-                self.index.truncate(to, |place| ledger.regions.dead(place));
+                self.index.truncate(to, pages, dropped);
                 self.durable_floor = self.durable_floor.min(to);
                 Ok(())
             }
             Event::Trim(to) => {
-                self.reach(to, ledger.lost);
+                self.reach(to, *lost);
                 changes(self.log.apply(&Change::Trim(to)), "first index after a trim", to)?;
-                self.index.trim(to, |place| ledger.regions.dead(place));
+                self.index.trim(to, pages, dropped);
                 Ok(())
             }
             Event::Reset(base) => {
                 changes(self.log.apply(&Change::Reset(base)), "index after a reset", base)?;
-                self.index.reset(base, |place| ledger.regions.dead(place));
+                self.index.reset(base, dropped);
                 self.durable_floor = base;
                 Ok(())
             }
-            Event::Set { cell, value } => {
-                self.cell(cell, &Change::Set(cell, value), &mut ledger.regions)
-            }
-            Event::Clear { cell } => self.cell(cell, &Change::Clear(cell), &mut ledger.regions),
+            Event::Set { cell, value } => self.cell(cell, &Change::Set(cell, value), regions),
+            Event::Clear { cell } => self.cell(cell, &Change::Clear(cell), regions),
             Event::Part { file, nth, bytes } => {
                 self.part((file, nth), to_u64(bytes.len()), place, ledger)
             }
             Event::Attach { cell, file } => {
                 let length = self.files.get(&file.id).map(|known| known.length);
-                if length != Some(file.length) && ledger.lost == 0 {
+                if length != Some(file.length) && *lost == 0 {
                     let expected = length.unwrap_or(0);
                     return Err(misfit("length of a side file", expected, file.length));
                 }
                 self.files.entry(file.id).or_default().finished = Some(file);
                 let change = Change::Attach(cell, SideFile::from_reference(file));
-                self.cell(cell, &change, &mut ledger.regions)
+                self.cell(cell, &change, regions)
+            }
+            Event::Page { first, base, places } => {
+                let page = Page::new(first, base, place.at, places);
+                let known = self.index.spill(page, page::decode(base, places));
+                // What was lost with a range that could not be read is not where the page says.
+                if known || *lost > 0 { Ok(()) } else { Err(misfit("page", base, first)) }
             }
             Event::Create | Event::Remove => Ok(()),
         }
     }
 
-    fn entry(&mut self, index: u64, place: Place, ledger: &mut Ledger) -> Result<(), Misfit> {
+    fn entry(
+        &mut self,
+        index: u64,
+        place: Place,
+        group: u64,
+        ledger: &mut Ledger,
+    ) -> Result<(), Misfit> {
         self.reach(index, ledger.lost);
         let (first, next) = (self.log.first(), self.log.next());
         if index == next {
@@ -186,10 +207,9 @@ impl GroupState {
             appended.map_err(|_| misfit("index of an entry", next, index))?;
             self.index.push(place);
         } else if (first..next).contains(&index) {
-            let before = self.index.replace(index, place);
-            if let Some(before) = before {
-                ledger.regions.dead(before);
-            }
+            let Ledger { regions, log, .. } = &mut *ledger;
+            let pages = Pages { log, group };
+            self.index.replace(index, place, pages, |at, bytes| regions.gone(at, bytes));
         } else {
             return Err(misfit("index of an entry", next, index));
         }
@@ -275,7 +295,7 @@ impl GroupState {
 
     fn drop_all(&mut self, regions: &mut Regions) {
         let next = self.log.next();
-        self.index.reset(next, |place| regions.dead(place));
+        self.index.reset(next, |at, bytes| regions.gone(at, bytes));
         for file in std::mem::take(&mut self.files).into_values() {
             file.parts.into_iter().for_each(|place| regions.dead(place));
         }

@@ -20,6 +20,8 @@ pub struct GroupsStats {
     pub carried_bytes: u64,
     /// Records written again.
     pub carried_records: u64,
+    /// Bytes of frames that took older parts of the index out of memory.
+    pub page_bytes: u64,
     /// Checkpoints of all groups written.
     pub checkpoints: u64,
     /// Bytes of those checkpoints.
@@ -31,11 +33,12 @@ pub struct GroupsStats {
 }
 
 impl GroupsStats {
-    /// Bytes written for each byte that callers asked for: carries and checkpoints included. One
+    /// Bytes written for each byte that callers asked for: carries, pages and checkpoints included. One
     /// before anything was written.
     #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
     pub fn write_amplification(&self) -> f64 {
-        let again = self.carried_bytes.saturating_add(self.checkpoint_bytes);
+        let again = [self.carried_bytes, self.page_bytes, self.checkpoint_bytes];
+        let again = again.into_iter().fold(0, u64::saturating_add);
         if self.written_bytes == 0 { 1.0 } else { 1.0 + again as f64 / self.written_bytes as f64 }
     }
 }

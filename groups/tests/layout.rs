@@ -8,7 +8,8 @@
 
 use std::io::Write as _;
 
-use indelible::Batch;
+use indelible::format::frame::frame_bytes;
+use indelible::{Batch, Options};
 use indelible_groups::{Groups, GroupsOptions};
 
 const PAGE: &str = include_str!("../docs/GROUPS.md");
@@ -66,7 +67,34 @@ fn kinds_of_records_are_those_of_the_table() {
         "Remove",
     ];
     assert_eq!(written, names.map(kind));
-    assert_eq!(kinds().len(), 10);
+    assert_eq!(kinds().len(), 11);
+}
+
+#[test]
+fn page_says_where_the_entries_are() {
+    let options = Options::new().tiny_segments(16 * 1024);
+    let groups = Groups::in_memory(&GroupsOptions::new().log(options)).unwrap();
+    let group = groups.create_group(9).unwrap();
+    for index in 0..100_usize {
+        group.append(&vec![7; 100 + index]).unwrap();
+    }
+    groups.maintain().unwrap();
+    groups.maintain().unwrap();
+    let records = records(&groups);
+    let kind = kinds().into_iter().find(|(_, row)| *row == "Page").unwrap().0;
+    let page = records.iter().find(|record| record[0] == kind).unwrap();
+    // First index 0 and base 0 take a byte each.
+    assert_eq!(page[..4], [kind, 9, 0, 0]);
+    let (places, []) = page[4..].as_chunks::<8>() else { panic!("{page:?}") };
+    assert!(places.len() > 50);
+    for (index, place) in (0..).zip(places) {
+        let (at, bytes) = place.split_at(4);
+        let at = u32::from_le_bytes(at.try_into().unwrap());
+        let record = &records[usize::try_from(at).unwrap()];
+        assert_eq!(record[..3], [3, 9, index]);
+        let bytes = u32::from_le_bytes(bytes.try_into().unwrap());
+        assert_eq!(usize::try_from(bytes).unwrap(), frame_bytes(record.len()));
+    }
 }
 
 #[test]
