@@ -552,6 +552,7 @@ pub unsafe fn os_directory(
 }
 
 /// The size of a memory page, in bytes.
+#[cfg(any(test, target_os = "linux"))]
 pub(crate) fn page_bytes() -> usize {
     static BYTES: OnceLock<usize> = OnceLock::new();
     *BYTES.get_or_init(|| {

@@ -25,7 +25,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -122,7 +122,9 @@ impl OsDirectory {
         check_name(name)?;
         // NONBLOCK: a pipe under this name must be refused, not waited for.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let mode = Mode::from_raw_mode(self.file_mode);
+        // Systems keep modes in integers of different widths.
+        let bits = (0..9).filter(|bit| (self.file_mode >> bit) & 1 == 1);
+        let mode = bits.fold(Mode::empty(), |mode, bit| mode | Mode::from_raw_mode(1 << bit));
         let file = OsHandle::from(rustix::fs::openat(&self.handle, name, flags, mode)?);
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
@@ -259,7 +261,8 @@ struct OsFile {
     /// The map that `msync` works on, for as long as somebody uses it.
     mapped: Mutex<Option<WeakRegion>>,
     /// The same file opened for direct writes, once there was one.
-    direct: OnceLock<OsHandle>,
+    #[cfg(target_os = "linux")]
+    direct: std::sync::OnceLock<OsHandle>,
 }
 
 impl OsFile {
@@ -270,8 +273,14 @@ impl OsFile {
             // small store writes back a whole one.
             rustix::fs::fadvise(&handle, 0, None, rustix::fs::Advice::Random).ok();
         }
-        let (mapped, direct) = (Mutex::new(None), OnceLock::new());
-        Self { handle, access, opened_bytes, mapped, direct }
+        Self {
+            handle,
+            access,
+            opened_bytes,
+            mapped: Mutex::new(None),
+            #[cfg(target_os = "linux")]
+            direct: std::sync::OnceLock::new(),
+        }
     }
 
     /// Refuses what would make the file longer than this process may make one.
@@ -327,28 +336,38 @@ impl OsFile {
 
 /// Writes bytes and returns when they are on the medium: `RWF_DSYNC`, or a sync where that is not
 /// known.
-fn write_through(handle: &OsHandle, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    while !bytes.is_empty() {
-        use rustix::io::{Errno, ReadWriteFlags};
-        let slices = [io::IoSlice::new(bytes)];
+fn write_through(handle: &OsHandle, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let written = write_dsync(handle, offset, bytes)?;
+    let rest = bytes.get(written..).unwrap_or_default();
+    if rest.is_empty() {
+        return Ok(());
+    }
+    handle.write_all_at(rest, offset + written as u64)?;
+    handle.sync_data()
+}
+
+/// Writes with `RWF_DSYNC`. Returns how many bytes are on the medium: fewer than all of them where
+/// the file system does not know the flag.
+#[cfg(target_os = "linux")]
+fn write_dsync(handle: &OsHandle, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+    use rustix::io::{Errno, ReadWriteFlags};
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        let (slices, offset) = ([io::IoSlice::new(rest)], offset + written as u64);
         match rustix::io::pwritev2(handle, &slices, offset, ReadWriteFlags::DSYNC) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                offset += written as u64;
-                bytes = bytes.get(written..).unwrap_or_default();
-            }
+            Ok(more) => written += more,
             Err(Errno::INTR) => {}
-            // Nothing was written: this file system knows no such flag.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => break,
             Err(error) => return Err(error.into()),
         }
     }
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    handle.write_all_at(bytes, offset)?;
-    handle.sync_data()
+    Ok(written)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_dsync(_: &OsHandle, _: u64, _: &[u8]) -> io::Result<usize> {
+    Ok(0)
 }
 
 impl File for OsFile {
