@@ -7,6 +7,7 @@ mod limits;
 #[path = "../support/process.rs"]
 mod process;
 mod refusals;
+mod truncation;
 
 fn options() -> Options {
     Options::new().segment_bytes(64 * 1024)
@@ -71,33 +72,6 @@ fn a_batch_larger_than_a_segment_commits_as_one() {
         assert_eq!(log.read_to_vec(0..4).unwrap()[3], b"three");
         assert_eq!(log.cell("promise").as_deref(), Some(&b"p1"[..]));
     }
-}
-
-#[test]
-fn trimmed_segments_are_recycled_and_reads_below_are_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("log");
-    let log = Log::create(&path, &options()).unwrap();
-    let entry = vec![1; 1000];
-    for _ in 0..1000 {
-        log.append(&entry).unwrap();
-    }
-    let held = log.read(0..10).unwrap();
-    let mut batch = Batch::new();
-    batch.trim(900);
-    log.commit(&batch).unwrap();
-    log.maintain().unwrap();
-    assert!(log.stats().recycled > 0);
-    assert!(matches!(log.entry(899), Err(Error::Trimmed { first: 900, .. })));
-    for _ in 0..1000 {
-        log.append(&vec![2; 1000]).unwrap();
-    }
-    assert!(held.iter().all(|bytes| bytes == entry));
-    drop(log);
-    let (log, _) = Log::open(&path, &options()).unwrap();
-    assert_eq!((log.first(), log.next()), (900, 2000));
-    assert_eq!(log.entry(999).unwrap(), entry);
-    assert_eq!(log.entry(1999).unwrap(), vec![2; 1000]);
 }
 
 #[test]
