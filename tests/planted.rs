@@ -95,6 +95,7 @@ const STORIES: &[(&str, fn())] = stories! {
         number_of_a_dropped_batch_is_never_given_again
         side_file_stays_as_long_as_any_cell_refers_to_it
         footer_of_a_dropped_seal_is_never_believed
+        footer_of_a_dropped_seal_does_not_outlast_the_next_roll
         spare_never_brings_a_dropped_batch_back
         log_with_many_gaps_in_its_segments_opens
         missing_side_file_behind_a_torn_end_is_damage

@@ -3,9 +3,10 @@
 //! Owns: the order in which slots are written and believed. Does not own: what a checkpoint says
 //! (`format::slot`) or when one is due (`log::syncer`).
 //!
-//! INV-4: a checkpoint is in both slots, durably, before anything relies on it: before an
-//! acknowledgement from a segment it names for the first time, and before a file goes that only
-//! the checkpoint before it needed. So one unreadable slot never loses anything.
+//! INV-4: both slots hold a checkpoint that leads to everything acknowledged. One that names a new
+//! segment is in one slot, durably, before an acknowledgement from that segment: the other slot leads
+//! there by the segment before. It is in both before a file goes that only the checkpoint before it
+//! needed. So one unreadable slot never loses anything.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::directory::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::error::StructureError;
 use crate::format::names::METADATA;
-use crate::format::number::to_u64;
+use crate::format::number::{to_u64, to_usize};
 use crate::format::slot::{METADATA_BYTES, SLOT_BYTES};
 use crate::format::{Checkpoint, VERSION};
 use crate::io::{Access, File, Way};
@@ -27,7 +28,8 @@ pub(crate) struct Metadata {
     file: Arc<dyn File>,
     sync_method: SyncMethod,
     generation: u64,
-    /// The tail that the newest checkpoint in both slots names.
+    /// The tails that the newest checkpoint and the one in the other slot name.
+    newest_tail: u64,
     tail_number: u64,
 }
 
@@ -41,35 +43,43 @@ pub(crate) struct Slots {
 }
 
 impl Metadata {
-    /// Creates the file with `checkpoint` in both slots. On return the file is durable, name and
-    /// all; a crash before leaves a temporary file or nothing, and there is no log yet.
+    /// Creates the file with `checkpoint` in both slots, and names it. On return the bytes are durable;
+    /// the name is after a sync of the directory, and until then there may be no log yet.
     pub(crate) fn create(
         dir: &Dir,
         checkpoint: &Checkpoint,
         sync_method: SyncMethod,
     ) -> Result<Self> {
         let (temporary, file) = dir.create(to_u64(METADATA_BYTES), true)?;
-        let (generation, tail_number) = (checkpoint.generation, checkpoint.tail_number);
-        let (dir, sync_method) = (dir.clone(), for_slots(sync_method));
-        let mut metadata = Self { dir: dir.clone(), file, sync_method, generation, tail_number };
-        let failed = |op| {
-            let temporary = dir.join(&temporary);
-            move |source| Error::io(op, temporary, source)
-        };
-        for _ in 0..2 {
-            let (offset, slot) = metadata.next_slot(checkpoint)?;
-            metadata.file.write_at(offset, &*slot).map_err(failed("write"))?;
-        }
-        if !planted(Bug::SlotsNotSynced) {
-            // Makes both slots durable at once: there is no other checkpoint that a crash could take.
-            // One before this leaves a temporary file.
-            let both = 0..to_u64(METADATA_BYTES);
-            metadata.file.sync(both, metadata.sync_method).map_err(failed("sync"))?;
-        }
-        dir.rename(&temporary, METADATA)?;
-        // Makes the name durable: the commit point of `create`.
-        dir.sync()?;
+        let (generation, newest_tail) = (checkpoint.generation, checkpoint.tail_number);
+        let (tail_number, sync_method) = (newest_tail, for_slots(sync_method));
+        let dir = dir.clone();
+        let mut metadata = Self { dir, file, sync_method, generation, newest_tail, tail_number };
+        metadata.put_both(checkpoint, &temporary)?;
+        metadata.dir.rename(&temporary, METADATA)?;
         Ok(metadata)
+    }
+
+    /// Takes back the mark of a log that is being created, in both slots with one sync. On return that is
+    /// durable. A crash before leaves each slot as it was or as it is to be, because all that differs
+    /// is in its first sector; and whichever of them counts, nothing was acknowledged yet.
+    pub(crate) fn finish_create(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.put_both(checkpoint, METADATA)
+    }
+
+    /// Writes both slots of the file with this name at once, where there is no other checkpoint that a
+    /// crash could take.
+    fn put_both(&mut self, checkpoint: &Checkpoint, name: &str) -> Result<()> {
+        let mut both = [0; METADATA_BYTES];
+        for _ in 0..2 {
+            let (offset, slot) = self.next_slot(checkpoint)?;
+            let (start, end) = (to_usize(offset), to_usize(offset) + SLOT_BYTES);
+            if let Some(room) = both.get_mut(start..end) {
+                room.copy_from_slice(&*slot);
+            }
+        }
+        // Makes both slots durable. What a crash before this leaves, the callers say.
+        self.put(0, &both, name)
     }
 
     /// Opens the file, which the directory lists with `bytes`, and reads both slots from the medium.
@@ -78,43 +88,50 @@ impl Metadata {
         let both = Access::Distrust { from: 0, to: to_u64(METADATA_BYTES) };
         let file = dir.open(METADATA, both)?;
         let slots = read_slots(dir, file.as_ref(), bytes)?;
-        let (generation, tail_number) = (slots.newest.generation, slots.newest.tail_number);
+        let (generation, newest_tail) = (slots.newest.generation, slots.newest.tail_number);
         let (dir, sync_method) = (dir.clone(), for_slots(sync_method));
-        let metadata = Self { dir, file, sync_method, generation, tail_number };
+        // Whatever the other slot says: an open writes both before the log goes on.
+        let tail_number = newest_tail;
+        let metadata = Self { dir, file, sync_method, generation, newest_tail, tail_number };
         Ok((metadata, slots))
     }
 
     /// Writes a checkpoint to both slots, the older one first. On return it is durable twice; a
     /// crash in between leaves at least one slot whole, with this checkpoint or the one before.
     pub(crate) fn write(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        for _ in 0..if planted(Bug::OneSlotOnly) { 1 } else { 2 } {
-            let (offset, slot) = self.next_slot(checkpoint)?;
-            let bytes = to_u64(SLOT_BYTES);
-            let path = || self.dir.join(METADATA);
-            if self.sync_method == SyncMethod::Dsync && !planted(Bug::SlotsNotSynced) {
-                // Makes this slot durable, as below.
-                let written = self.file.write_by(Way::Through, offset, &*slot);
-                if !planted(Bug::SlotFailureIgnored) {
-                    written.map_err(|source| Error::io("write", path(), source))?;
-                }
-                continue;
-            }
-            self.file
-                .write_at(offset, &*slot)
-                .map_err(|source| Error::io("write", path(), source))?;
-            // Makes this slot durable before the other one is touched. A crash before it may tear
-            // this slot; the other still holds what was relied on.
-            if planted(Bug::SlotsNotSynced) {
-                continue;
-            }
-            let synced = self.file.sync(offset..offset + bytes, self.sync_method);
-            if planted(Bug::SlotFailureIgnored) {
-                continue;
-            }
-            synced.map_err(|source| Error::io("sync", path(), source))?;
+        self.write_one(checkpoint)?;
+        if !planted(Bug::OneSlotOnly) {
+            self.write_one(checkpoint)?;
         }
-        self.tail_number = checkpoint.tail_number;
         Ok(())
+    }
+
+    /// Writes a checkpoint to the older slot. On return it is durable once; a crash before may tear
+    /// that slot, and the other one still holds what was relied on.
+    pub(crate) fn write_one(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let (offset, slot) = self.next_slot(checkpoint)?;
+        // Makes this slot durable before the other one is touched.
+        self.put(offset, &*slot, METADATA)?;
+        self.tail_number = std::mem::replace(&mut self.newest_tail, checkpoint.tail_number);
+        Ok(())
+    }
+
+    /// Writes bytes of the file with this name, durably.
+    fn put(&self, offset: u64, bytes: &[u8], name: &str) -> Result<()> {
+        let failed = |op| move |source| Error::io(op, self.dir.join(name), source);
+        let unsynced = planted(Bug::SlotsNotSynced);
+        if self.sync_method == SyncMethod::Dsync && !unsynced {
+            // Makes the bytes durable, as below.
+            let written = self.file.write_by(Way::Through, offset, bytes).map_err(failed("write"));
+            return if planted(Bug::SlotFailureIgnored) { Ok(()) } else { written };
+        }
+        self.file.write_at(offset, bytes).map_err(failed("write"))?;
+        if unsynced {
+            return Ok(());
+        }
+        // Makes the bytes durable. What a crash before this leaves, the callers say.
+        let synced = self.file.sync(offset..offset + to_u64(bytes.len()), self.sync_method);
+        if planted(Bug::SlotFailureIgnored) { Ok(()) } else { synced.map_err(failed("sync")) }
     }
 
     /// The next slot to be written, and where: consecutive generations alternate.
@@ -129,8 +146,8 @@ impl Metadata {
         Ok(((self.generation % 2) * to_u64(SLOT_BYTES), numbered.encode()?))
     }
 
-    /// The tail of the newest checkpoint that is in both slots: no crash makes a log go on in a
-    /// segment with a lower number.
+    /// The tail of the older checkpoint that is in a slot: no crash makes a log go on in a segment with
+    /// a lower number.
     pub(crate) fn tail_number(&self) -> u64 {
         self.tail_number
     }
@@ -145,10 +162,7 @@ pub(crate) fn read_slots(dir: &Dir, file: &dyn File, bytes: u64) -> Result<Slots
         let reason = Damage::Length { expected, got: bytes };
         return Err(Error::Damaged { path: path(), offset: 0, indexes: None, reason });
     }
-    let mut block = [0; METADATA_BYTES];
-    file.read_at(0, &mut block).map_err(|source| Error::io("read", path(), source))?;
-    let (a, b) = block.split_at(SLOT_BYTES);
-    match (Checkpoint::decode(a), Checkpoint::decode(b)) {
+    match (read_slot(dir, file, 0)?, read_slot(dir, file, to_u64(SLOT_BYTES))?) {
         (Ok(a), Ok(b)) => {
             let newest = if a.generation > b.generation { a } else { b };
             Ok(Slots { newest, unreadable: None })
@@ -168,6 +182,30 @@ pub(crate) fn read_slots(dir: &Dir, file: &dyn File, bytes: u64) -> Result<Slots
             Err(Error::Damaged { path: path(), offset: 0, indexes: None, reason })
         }
     }
+}
+
+/// Bytes of a slot that are read first. Few have more than that, and zeros after it.
+const HEAD_BYTES: usize = 1024;
+
+/// Reads one slot. If its check says that what follows the head is no zeros, or if somebody wants to
+/// know what is in the files and not to go on with the log, all of it is read.
+fn read_slot(
+    dir: &Dir,
+    file: &dyn File,
+    offset: u64,
+) -> Result<std::result::Result<Checkpoint, StructureError>> {
+    let mut slot = [0; SLOT_BYTES];
+    let read = |room: &mut [u8]| {
+        file.read_at(offset, room).map_err(|source| Error::io("read", dir.join(METADATA), source))
+    };
+    if !dir.is_read_only() {
+        read(slot.split_at_mut(HEAD_BYTES).0)?;
+        if let Ok(checkpoint) = Checkpoint::decode(&slot) {
+            return Ok(Ok(checkpoint));
+        }
+    }
+    read(&mut slot)?;
+    Ok(Checkpoint::decode(&slot))
 }
 
 /// The metadata file has no map, so a method that works on one does not apply.

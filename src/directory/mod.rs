@@ -46,6 +46,11 @@ impl Dir {
         Self { read_only: true, ..Self::new(door, path) }
     }
 
+    /// Whether files are only looked at.
+    pub(crate) const fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     /// Refuses work in a child that was forked from the process that opened the directory: it shares
     /// the files and the lock with its parent, and may have copies of mutexes that nobody will unlock.
     #[inline]

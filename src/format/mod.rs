@@ -41,6 +41,9 @@ pub const BLOCK_BYTES: usize = 4096;
 /// Smallest segment file that a decoder accepts, in bytes.
 pub const SEGMENT_BYTES_FLOOR: u64 = 8192;
 
+/// Number of the first segment of a log.
+pub(crate) const FIRST_SEGMENT: u64 = 1;
+
 /// Refuses a segment size that no segment can have.
 fn check_segment_bytes(bytes: u64) -> Result<(), StructureError> {
     let field = "segment_bytes";

@@ -2,9 +2,11 @@
 //!
 //! Owns: carrying out what recovery decided. Does not own: the decision.
 //!
-//! Steps of a create: (1) the metadata file, marked as being created, (2) the first segment,
-//! (3) both slots again without the mark. The commit point is the name of the metadata file: after
-//! it, an open finishes what is left. Nothing is acknowledged before (3).
+//! Steps of a create: (1) the metadata file, marked as being created, and a first segment without a
+//! header, (2) one sync of the directory for both names, (3) the header, (4) both slots again without
+//! the mark. The commit point is the name of the metadata file: after it, an open finishes what is
+//! left. Nothing is acknowledged before (4). A segment without a header, beside no metadata file, is
+//! what a crash before (2) may leave, and junk (`recovery::observe`).
 //!
 //! Steps of an open: (1) observe, (2) decide, (3) make the names of segments begun since the last
 //! checkpoint durable, (4) write a checkpoint of what was recovered, (5) remove junk. The commit
@@ -30,10 +32,10 @@ use crate::directory::side_file::SideFiles;
 use crate::directory::spares::Spares;
 use crate::directory::{Dir, is_full};
 use crate::error::{Error, Result};
-use crate::format::header::SEGMENT_HEADER_BYTES;
+use crate::format::header::{SEGMENT_HEADER_BYTES, SEGMENT_HEADER_USED_BYTES};
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
-use crate::format::{Checkpoint, SegmentHeader, SegmentName};
+use crate::format::{Checkpoint, FIRST_SEGMENT, SegmentHeader, SegmentName};
 use crate::io::{Access, Lock};
 use crate::options::{Options, Preparation, WriteMode};
 use crate::planted::{Bug, planted};
@@ -43,16 +45,13 @@ use crate::recovery::table::{Decision, decide};
 use crate::recovery::{RecoveryReport, Verdict};
 use crate::segment::durable_part::DurablePart;
 use crate::segment::offsets::Units;
-use crate::segment::tail::{Seal, Tail, begin};
+use crate::segment::tail::{Seal, Tail, take_name, write_header};
 use crate::segment::{FRAMES_START, Segment};
 use crate::state::{CellValue, State};
 use crate::telemetry::stats::Counters;
 
 /// What cannot be: nobody stops a preparation in line.
 pub(super) const NO_SPARE: &str = "a spare that nobody stopped is not there";
-
-/// Number of the first segment of a log.
-const FIRST_SEGMENT: u64 = 1;
 
 /// What a log consists of once it was created or recovered.
 struct Parts {
@@ -180,7 +179,8 @@ fn resume_create(
     finish_create(dir, options, metadata, slots.newest, started)
 }
 
-/// Makes the first segment, then takes back the mark of a log being created.
+/// Makes the first segment, then takes back the mark of a log being created. The name of the metadata
+/// file becomes durable on the way.
 fn finish_create(
     dir: &Dir,
     options: &Options,
@@ -203,19 +203,22 @@ fn finish_create(
         previous_base: 0,
         replaces: 0,
     };
-    let tail = begin(dir, &spare, &header, options)?;
+    let tail = take_name(dir, &spare, &header, options)?;
+    if !planted(Bug::NoDirectorySyncOnCreate) {
+        // Makes the names of the metadata file and the segment durable: the commit point of `create`.
+        // A crash before this leaves either without the other; the segment has no header then.
+        dir.sync()?;
+    }
+    write_header(dir, &spare, &header)?;
     let path = || dir.join(&tail.segment.name.to_string());
-    // Makes the header durable. A crash before this leaves a log that is still being created.
+    // Makes the header durable, so that the checkpoint may rely on it. A crash before this leaves a
+    // log that is still being created.
     tail.file
         .sync(0..to_u64(SEGMENT_HEADER_BYTES), options.sync_method_in_force())
         .map_err(|source| Error::io("sync", path(), source))?;
-    if !planted(Bug::NoDirectorySyncOnCreate) {
-        // Makes the segment's name durable, so that the checkpoint may rely on it.
-        dir.sync()?;
-    }
     checkpoint.creating = false;
     checkpoint.reach = reach(options, &checkpoint, FRAMES_START);
-    metadata.write(&checkpoint)?;
+    metadata.finish_create(&checkpoint)?;
     let mut view = View::new(checkpoint.first, checkpoint.next);
     view.begin(Arc::clone(&tail.segment), Units::default(), &mut Vec::new());
     Ok(Parts {
@@ -453,7 +456,7 @@ fn tidy(
 /// a spare it would get that name again, and a crash that loses its new header would bring the old
 /// one back, with the batch.
 fn followed_the_tail(dir: &Dir, spare: &str, checkpoint: &Checkpoint) -> bool {
-    let mut block = [0; SEGMENT_HEADER_BYTES];
+    let mut block = [0; SEGMENT_HEADER_USED_BYTES];
     let read = dir.open(spare, Access::Read).is_ok_and(|file| file.read_at(0, &mut block).is_ok());
     let header = SegmentHeader::decode(&block);
     !read || header.is_ok_and(|header| header.previous_generation == checkpoint.tail_generation)
@@ -510,7 +513,8 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         report,
     } = parts;
     let attached = SideFiles::new(side_files(&checkpoint));
-    let tail_at_open = tail.segment.name.number;
+    let created = report.verdict == Verdict::Created;
+    let tail_at_open = if created { 0 } else { tail.segment.name.number };
     let writer = Writer::new(state, tail, sequence, checkpoint.reach, dead);
     Arc::new(Shared {
         dir,

@@ -42,7 +42,8 @@ pub(crate) struct Shared {
     pub(super) reader: Reader,
     pub(crate) spares: Spares,
     pub(crate) side_files: Arc<SideFiles>,
-    /// Number of the tail when the log was opened: segments with a higher one were begun since.
+    /// Number of the tail when the log was opened, 0 if it was created: segments with a higher one were
+    /// begun since.
     pub(crate) tail_at_open: u64,
     pub(crate) counters: Counters,
     pub(crate) signals: Signals,

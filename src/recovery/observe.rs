@@ -21,8 +21,10 @@ use crate::directory::identity::Uuid;
 use crate::directory::metadata::{Metadata, Slots};
 use crate::error::{Damage, Error, Result};
 use crate::format::names::METADATA;
-use crate::format::{Checkpoint, FileName, SegmentName};
-use crate::options::{SEGMENTS_MAX, SyncMethod};
+use crate::format::number::to_usize;
+use crate::format::{Checkpoint, FIRST_SEGMENT, FileName, SegmentName};
+use crate::io::Access;
+use crate::options::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, SyncMethod};
 use crate::planted::{Bug, planted};
 use crate::segment::Segment;
 use crate::state::CellValue;
@@ -57,7 +59,24 @@ impl Files {
                 FileName::Lock => {}
             }
         }
+        files.forget_unborn(dir)?;
         Ok(files)
+    }
+
+    /// Takes a first segment that was never begun for the unfinished file that it is. A create gives
+    /// metadata file and segment their names with one sync, and writes to the segment only after it;
+    /// so a crash before may leave the segment alone, and then it holds nothing but zeros.
+    fn forget_unborn(&mut self, dir: &Dir) -> Result<()> {
+        let alone = self.metadata.is_none() && self.sides.is_empty() && self.segments.len() == 1;
+        let Some((name, bytes)) = self.segment(FIRST_SEGMENT).filter(|_| alone) else {
+            return Ok(());
+        };
+        // Not even its length is sure to be there.
+        if name.base == 0 && bytes <= SEGMENT_BYTES_MAX && is_zero(dir, &name.to_string(), bytes)? {
+            self.segments.clear();
+            self.temporaries.push(name.to_string());
+        }
+        Ok(())
     }
 
     /// Whether there are traces of a log.
@@ -72,6 +91,24 @@ impl Files {
             _ => None,
         }
     }
+}
+
+/// Whether a file reads as zeros to its end.
+fn is_zero(dir: &Dir, name: &str, bytes: u64) -> Result<bool> {
+    const CHUNK_BYTES: u64 = 64 * 1024;
+    let file = dir.open(name, Access::Read)?;
+    let mut chunk = vec![0; to_usize(bytes.min(CHUNK_BYTES))];
+    let mut at = 0;
+    while at < bytes {
+        let length = (bytes - at).min(CHUNK_BYTES);
+        let part = chunk.get_mut(..to_usize(length)).unwrap_or_default();
+        file.read_at(at, part).map_err(|source| Error::io("read", dir.join(name), source))?;
+        if part.iter().any(|&byte| byte != 0) {
+            return Ok(false);
+        }
+        at += length;
+    }
+    Ok(true)
 }
 
 /// Everything an open has to know.

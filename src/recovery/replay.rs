@@ -27,7 +27,6 @@ use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::TABLE_ENTRY_BYTES;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, decode_frame, peek_header};
-use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::kind::{Effect, Span};
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
@@ -188,7 +187,7 @@ pub(crate) fn open_link(
     let to = witness::searched_to(limit, bytes);
     let access = if believed { Access::Write } else { Access::Distrust { from, to } };
     let file = dir.open(&name.to_string(), access)?;
-    let mut block = [0; SEGMENT_HEADER_BYTES];
+    let mut block = [0; witness::PLACES_END];
     let segment = Segment::sealed(dir, uuid, name, bytes);
     file.read_at(0, &mut block).map_err(|source| Error::io("read", segment.path(), source))?;
     let header = segment.check_header(&block)?;

@@ -40,7 +40,7 @@ use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::{FOOTER_BYTES, FOOTER_COMPRESSED, FOOTER_HOLES, TABLE_ENTRY_BYTES};
 use crate::format::frame::{FRAME_HEADER_BYTES, Salt};
-use crate::format::header::SEGMENT_HEADER_BYTES;
+use crate::format::header::{SEGMENT_HEADER_BYTES, SEGMENT_HEADER_USED_BYTES};
 use crate::format::number::{to_u32, to_u64, to_usize};
 use crate::format::{Footer, SegmentHeader, SegmentName};
 use crate::io::{Access, File, Region};
@@ -173,7 +173,7 @@ impl Segment {
             return Ok((Arc::clone(opened), false));
         }
         let file = self.dir.open(&self.name.to_string(), Access::Read)?;
-        let mut block = [0; SEGMENT_HEADER_BYTES];
+        let mut block = [0; SEGMENT_HEADER_USED_BYTES];
         file.read_at(0, &mut block).map_err(self.io("read"))?;
         let header = self.check_header(&block).map_err(|error| with_indexes(error, wanted))?;
         let mut now = Opened::new(file, Salt::new(header.generation), self.bytes);
@@ -232,7 +232,7 @@ impl Segment {
             Err(error) if error.is_not_found() => return Ok(()),
             file => file?,
         };
-        let mut block = [0; SEGMENT_HEADER_BYTES];
+        let mut block = [0; SEGMENT_HEADER_USED_BYTES];
         file.read_at(0, &mut block).map_err(after.io("read"))?;
         match SegmentHeader::decode(&block) {
             Ok(header) => {

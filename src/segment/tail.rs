@@ -341,21 +341,36 @@ pub(crate) fn begin(
     header: &SegmentHeader,
     options: &Options,
 ) -> Result<Tail> {
-    let name = crate::format::SegmentName { number: header.number, base: header.base };
-    let salt = Salt::new(header.generation);
+    write_header(dir, spare, header)?;
+    take_name(dir, spare, header, options)
+}
+
+/// Writes the header of a new segment into a prepared file.
+pub(crate) fn write_header(dir: &Dir, spare: &Spare, header: &SegmentHeader) -> Result<()> {
     let mut block = [0; SEGMENT_HEADER_BYTES];
     let encoded = header.encode();
     let (used, _) = block.split_at_mut(encoded.len());
     used.copy_from_slice(&encoded);
     let file = spare.space.file();
-    file.write_at(0, &block).map_err(|source| dir.full_or_io("write", &spare.name, 0, source))?;
+    file.write_at(0, &block).map_err(|source| dir.full_or_io("write", &spare.name, 0, source))
+}
+
+/// Gives a prepared file the name of the segment that its header says or is going to say.
+pub(crate) fn take_name(
+    dir: &Dir,
+    spare: &Spare,
+    header: &SegmentHeader,
+    options: &Options,
+) -> Result<Tail> {
+    let name = crate::format::SegmentName { number: header.number, base: header.base };
+    let salt = Salt::new(header.generation);
     let write = options.write_mode_in_force() == WriteMode::Mmap;
     let region = spare.region(dir, header.segment_bytes, write)?.clone();
     region.keep_back(SEGMENT_HEADER_BYTES);
     region.publish(SEGMENT_HEADER_BYTES);
     dir.rename(&spare.name, &name.to_string())?;
     let uuid = crate::directory::identity::Uuid::from_bytes(header.uuid);
-    let mapped = (Arc::clone(file), region);
+    let mapped = (Arc::clone(spare.space.file()), region);
     let segment = Segment::with_region(dir, uuid, name, mapped, salt.clone());
     Tail::new(Arc::new(segment), Arc::clone(&spare.space), salt, FRAMES_START, options)
 }

@@ -26,6 +26,10 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 /// to frames that end with the block before.
 pub(crate) const PLACES: [u64; 2] = [SECTOR, 2 * SECTOR];
 
+/// Exclusive end of what is in a block of a segment header: the header, and witnesses.
+pub(crate) const PLACES_END: usize = 1024 + FRAME_HEADER_BYTES;
+const _: () = assert!(PLACES[1] == 1024);
+
 /// Where a witness of frames that end at `end` stands, if the file may be written up to `ready`:
 /// `turn` says in which of the two places.
 pub(crate) fn place(end: u64, turn: bool, ready: u64, apart: bool) -> u64 {

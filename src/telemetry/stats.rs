@@ -30,7 +30,7 @@ pub struct Stats {
     pub commit_latency: Histogram,
     /// Entries per batch, rounded down to a power of two; batches without entries are not among them.
     pub batch_entries: Histogram,
-    /// Checkpoints written, each to both slots of the metadata file.
+    /// Checkpoints written: to both slots of the metadata file, those of a roll to one.
     pub checkpoints: u64,
     /// Batches committed by a checkpoint because no segment could be had for them.
     pub slot_commits: u64,

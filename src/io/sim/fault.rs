@@ -117,6 +117,12 @@ pub struct Call {
 pub struct Counts {
     /// Calls of every kind.
     pub calls: u64,
+    /// Listings of the directory.
+    pub lists: u64,
+    /// Reads by position.
+    pub reads: u64,
+    /// Bytes in those reads.
+    pub bytes_read: u64,
     /// Writes.
     pub writes: u64,
     /// Bytes in those writes.
@@ -191,6 +197,8 @@ impl Script {
         self.counts.calls += 1;
         let number = self.counts.calls;
         match op {
+            Op::List => self.counts.lists += 1,
+            Op::Read => self.counts.reads += 1,
             Op::Write => self.counts.writes += 1,
             Op::Sync => self.counts.syncs += 1,
             Op::SyncDirectory => self.counts.directory_syncs += 1,

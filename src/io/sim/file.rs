@@ -55,6 +55,7 @@ impl File for SimFile {
         let machine = &mut *self.machine.lock();
         let course = self.enter(machine, Op::Read)?;
         machine.leave(course)?;
+        machine.script.counts.bytes_read += buffer.len() as u64;
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
         machine.inode(self.inode)?.read(offset, buffer)
     }

@@ -3,9 +3,9 @@
 //! Owns: the order of its steps. Does not own: what it says (`writer::stock`), the slots
 //! (`directory::metadata`).
 //!
-//! Steps: a sync (`sync`), then (5) both slots, unless the sync wrote them, (6) the files that only the
-//! checkpoint before needed are recycled or removed. A crash after (5) leaves junk that the next open
-//! removes.
+//! Steps: a sync (`sync`), then (5) both slots, (6) the files that only the checkpoint before needed are
+//! recycled or removed. A crash after (5) leaves junk that the next open removes. The sync of a roll has
+//! written one slot; the other one follows before (6), and only if there is such a file.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,19 +47,42 @@ impl Shared {
         led
     }
 
-    /// Writes a checkpoint to both slots, unless a newer one is there already.
+    /// Writes a checkpoint to both slots, or to one for a roll, unless a newer one is there already.
     pub(in crate::log) fn write_slots(&self, next: &mut NextCheckpoint) -> Result<()> {
         let _watched = self.watch.enter();
         let mut newest = self.syncer.newest.lock();
         let _alarm = self.alarm();
         if newest.number < next.number {
-            newest.file.write(&next.checkpoint)?;
+            if next.for_roll {
+                newest.file.write_one(&next.checkpoint)?;
+                newest.in_both = newest.number;
+                newest.in_one = Some(next.checkpoint.clone());
+            } else {
+                newest.file.write(&next.checkpoint)?;
+                newest.in_both = next.number;
+                newest.in_one = None;
+            }
             newest.number = next.number;
             newest.sequence = next.checkpoint.sequence;
             newest.lazy_version = next.lazy_version;
             self.counters.wrote_checkpoint();
         }
         next.in_slots = true;
+        Ok(())
+    }
+
+    /// Sees that no slot has an older checkpoint than this: by writing the newest one, which is that of
+    /// a roll, to the other slot as well.
+    fn write_other_slot(&self, next: &NextCheckpoint) -> Result<()> {
+        let _watched = self.watch.enter();
+        let newest = &mut *self.syncer.newest.lock();
+        let _alarm = self.alarm();
+        if newest.in_both < next.number
+            && let Some(checkpoint) = newest.in_one.take()
+        {
+            newest.file.write_one(&checkpoint)?;
+            newest.in_both = newest.number;
+        }
         Ok(())
     }
 
@@ -82,6 +105,11 @@ impl Shared {
         }
         if !next.in_slots {
             self.write_slots(&mut next).map_err(|error| self.poisoned_by(error))?;
+        }
+        let nothing_goes = next.dead.is_empty() && next.dead_files.is_empty();
+        // Files go which the older checkpoint needs; or both slots are wanted, and a roll came between.
+        if !(next.for_roll && nothing_goes) {
+            self.write_other_slot(&next).map_err(|error| self.poisoned_by(error))?;
         }
         {
             let mut writer = self.writer();

@@ -19,6 +19,7 @@ pub(super) use self::group::Callback;
 use self::group::{Group, Turn};
 use crate::directory::metadata::Metadata;
 use crate::error::{Error, Result};
+use crate::format::Checkpoint;
 
 /// What makes one log durable.
 #[derive(Debug)]
@@ -38,6 +39,10 @@ pub(crate) struct Syncer {
 struct NewestCheckpoint {
     file: Metadata,
     number: u64,
+    /// The number of the one in the older slot.
+    in_both: u64,
+    /// The checkpoint, if it is that of a roll and in one slot only.
+    in_one: Option<Checkpoint>,
     sequence: u64,
     lazy_version: u64,
 }
@@ -45,7 +50,8 @@ struct NewestCheckpoint {
 impl Syncer {
     /// Of a log that is durable up to this batch, which the checkpoint in the file states.
     pub(super) fn new(file: Metadata, sequence: u64) -> Self {
-        let newest = NewestCheckpoint { file, number: 0, sequence, lazy_version: 0 };
+        let (number, in_both, in_one, lazy_version) = (0, 0, None, 0);
+        let newest = NewestCheckpoint { file, number, in_both, in_one, sequence, lazy_version };
         let (newest, checkpointing) = (Mutex::new(newest), Mutex::new(()));
         Self { group: Group::new(sequence), newest, checkpointing, ended: AtomicBool::new(false) }
     }
@@ -114,7 +120,7 @@ impl Syncer {
         self.newest_written() > newest.sequence || lazy_version > newest.lazy_version
     }
 
-    /// The tail of the newest checkpoint that is in both slots: see [`Metadata::tail_number`].
+    /// The tail of the checkpoint in the older slot: see [`Metadata::tail_number`].
     pub(super) fn tail_number(&self) -> u64 {
         self.newest.lock().file.tail_number()
     }

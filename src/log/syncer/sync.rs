@@ -5,13 +5,14 @@
 //!
 //! Steps: (1) take stock under the writer's lock, and hand pending frames to the file, and a witness of
 //! what is durable so far after them, (2) sync every unsynced range, oldest first, (3) if a segment was
-//! begun: sync the directory and write a checkpoint that names it, (4) move the watermark. Step 2 is the
-//! commit point of a batch, or step 3 if it rolled. A crash before it loses batches that nobody was told
-//! of.
+//! begun: sync the directory and write a checkpoint that names it to one slot, (4) move the watermark.
+//! Step 2 is the commit point of a batch, or step 3 if it rolled. A crash before it loses batches that
+//! nobody was told of. With a checkpoint that comes by itself go the footers that no sync had to wait for.
 
 use super::group::{Next, Turn};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
+use crate::io::Access;
 use crate::log::shared::Shared;
 use crate::log::writer::{NextCheckpoint, Stock, Want, WriterGuard};
 use crate::options::SyncMethod;
@@ -86,10 +87,13 @@ impl Shared {
                 self.reader.durable_is(stock.next.min(writer.lowest()));
             }
         }
-        if stock.rolled
-            && let Some(next) = &stock.checkpoint
-        {
-            self.reader.footers_durable(next.checkpoint.tail_number);
+        if let Some(first) = stock.footers.first() {
+            // There was no descriptor for some of them.
+            stock.footers_end = first.number;
+            self.writer().footers_wait(std::mem::take(&mut stock.footers));
+        }
+        if stock.checkpoint.is_some() {
+            self.reader.footers_durable(stock.footers_end);
         }
         turn.finish(stock.sequence, took);
         self.signals.synced();
@@ -109,6 +113,7 @@ impl Shared {
                 // All of it is on the medium.
                 stock.unsynced.clear();
             }
+            self.sync_footers(stock)?;
             self.put_on_media(stock)?;
         }
         match stock.checkpoint.as_mut() {
@@ -117,6 +122,28 @@ impl Shared {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Makes the footers durable that no sync waited for, and takes them out of stock. For want of
+    /// descriptors some are left for later: without a footer a segment is walked.
+    fn sync_footers(&self, stock: &mut Stock) -> Result<()> {
+        while let Some(name) = stock.footers.first() {
+            let name = name.to_string();
+            match self.dir.open(&name, Access::Read) {
+                Ok(file) => {
+                    let failed = |source| Error::io("sync", self.dir.join(&name), source);
+                    // Makes footer and offset table durable. A crash before it loses what the frames
+                    // say as well.
+                    file.sync(0..self.segment_bytes, SyncMethod::Fdatasync).map_err(failed)?;
+                }
+                // It went with a trim or a truncation.
+                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_shortage() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            stock.footers.remove(0);
+        }
+        Ok(())
     }
 
     /// Syncs everything in stock.

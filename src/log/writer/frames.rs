@@ -3,6 +3,7 @@
 //! Owns: the encoding of a batch across segments, the roll, and the draft of what readers will see.
 //! Does not own: what the frames are (`plan`), when readers see them (`publish`).
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -24,6 +25,10 @@ const FLUSH_BYTES: usize = 256 * 1024;
 
 /// Most sealed segments that wait for a sync, each with its file open.
 const UNSYNCED_SEGMENTS_MAX: u64 = 16;
+
+/// Most sealed segments whose footers wait for a checkpoint, their offsets in memory meanwhile; half as
+/// many ask for one.
+pub(super) const FOOTERS_AWAITED_MAX: usize = 16;
 
 /// A batch on its way into the tail.
 struct Writing<'a> {
@@ -192,11 +197,7 @@ impl Shared {
         let unknown = Error::Internal { what: "a tail with entries of unknown offset" };
         let units = self.reader.tail_units(writing.draft).ok_or(unknown)?;
         let footer = writer.tail.seal(&units, writing.sequence)?;
-        writer.unsynced.push(Unsynced {
-            file: Arc::clone(&writer.tail.file),
-            name: writer.tail.segment.name,
-            range: footer,
-        });
+        self.note_footer(writer, footer);
         let header = SegmentHeader {
             uuid: *self.uuid.as_bytes(),
             number: writer.tail.segment.name.number + 1,
@@ -225,6 +226,22 @@ impl Shared {
         add_alone(&self.counters.rolls, 1);
         crate::telemetry::trace::rolled(self.dir.path(), writer.tail.segment.name);
         Ok(())
+    }
+
+    /// Has the footer of the tail become durable: with the frames before it, if they wait for a sync,
+    /// else with a checkpoint, because nothing relies on it. That of a tail from before the open goes
+    /// with the roll: the footer of a seal that a crash dropped may stand in its place, and must not
+    /// come back.
+    fn note_footer(&self, writer: &mut Writer, range: Range<u64>) {
+        let name = writer.tail.segment.name;
+        let frames_wait = writer.unsynced.last().is_some_and(|unsynced| unsynced.name == name);
+        let may_be_another = name.number <= self.tail_at_open && !planted(Bug::OldFooterLeft);
+        let many = writer.footers.len() >= FOOTERS_AWAITED_MAX || self.options.volatile;
+        if frames_wait || may_be_another || many {
+            writer.unsynced.push(Unsynced { file: Arc::clone(&writer.tail.file), name, range });
+        } else {
+            writer.footers.push(name);
+        }
     }
 
     /// Sees that few files stay open for a sync to come, whatever the batch and the policy: the oldest

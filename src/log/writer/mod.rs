@@ -83,6 +83,9 @@ pub(crate) struct Writer {
     /// Segments and side files that nothing refers to since a batch that may not be durable yet.
     dead: Vec<Arc<Segment>>,
     dead_files: Vec<SideFileRef>,
+    /// Segments sealed by this process whose frames were durable then: their footers go with the next
+    /// checkpoint that comes by itself.
+    footers: Vec<SegmentName>,
     /// Dead segments that go on being named, because a checkpoint has no room for more gaps.
     kept: Vec<Arc<Segment>>,
     /// Space used again and again: for offsets, and for the cells that a batch changes.
@@ -203,6 +206,7 @@ impl Writer {
             checkpoints: 0,
             dead: Vec::new(),
             dead_files: Vec::new(),
+            footers: Vec::new(),
             kept,
             units: Vec::new(),
             touched: Vec::new(),
@@ -247,6 +251,11 @@ impl Writer {
     #[cfg(test)]
     pub(super) fn lower_reach(&mut self, reach: u64) {
         self.reach = reach;
+    }
+
+    /// Takes back footers that could not be made durable yet.
+    pub(super) fn footers_wait(&mut self, footers: Vec<SegmentName>) {
+        self.footers.splice(0..0, footers);
     }
 
     /// Moves the unsynced part of the tail to the list of unsynced ranges.

@@ -4,6 +4,7 @@
 //! not own: those ways (`write`, `in_slots`). Nothing here can fail.
 
 use super::Writer;
+use super::frames::FOOTERS_AWAITED_MAX;
 use super::plan::{Load, Plan};
 use crate::format::SideFileRef;
 use crate::log::reader::Draft;
@@ -98,7 +99,9 @@ impl Shared {
         // checkpoint, perhaps no sync comes.
         let comes_anyway = writer.reach == self.segment_bytes && writer.begun == 0;
         let due = writer.unstated > step && !comes_anyway && !self.options.volatile;
-        let leftover = !writer.dead.is_empty() || !writer.dead_files.is_empty();
+        let leftover = !writer.dead.is_empty()
+            || !writer.dead_files.is_empty()
+            || writer.footers.len() >= FOOTERS_AWAITED_MAX / 2;
         if due || leftover || self.side_files.any_unused() {
             self.signals.want_checkpoint();
         }

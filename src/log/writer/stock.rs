@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Unsynced, Writer};
 use crate::error::Result;
-use crate::format::{Checkpoint, SideFileRef};
+use crate::format::{Checkpoint, SegmentName, SideFileRef};
 use crate::log::reader::Runs;
 use crate::log::shared::Shared;
 use crate::options::{SyncMethod, Witness};
@@ -32,6 +32,10 @@ pub(crate) struct Stock {
     pub(crate) unsynced: Vec<Unsynced>,
     pub(crate) rolled: bool,
     pub(crate) checkpoint: Option<NextCheckpoint>,
+    /// Sealed segments of which nothing but the footer may be missing on the medium.
+    pub(crate) footers: Vec<SegmentName>,
+    /// Every footer before this segment is durable afterwards.
+    pub(crate) footers_end: u64,
     /// What goes behind the frames; a checkpoint says as much by itself.
     pub(crate) witness: Option<Testimony>,
     /// All of it waits in memory, and is written so that it is durable at once.
@@ -46,7 +50,9 @@ pub(crate) struct NextCheckpoint {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) dead: Vec<Arc<Segment>>,
     pub(crate) dead_files: Vec<SideFileRef>,
-    /// It is in both slots.
+    /// It comes with the sync of a roll, and with nothing else: one slot is enough.
+    pub(crate) for_roll: bool,
+    /// It is in as many slots as it needs.
     pub(crate) in_slots: bool,
 }
 
@@ -68,14 +74,32 @@ impl Shared {
         let unsynced = std::mem::take(&mut writer.unsynced);
         let rolled = std::mem::take(&mut writer.begun) > 0;
         let (sequence, next) = (writer.sequence, writer.state.next);
-        let checkpoint = (rolled || want.is_some())
+        let footers = match want {
+            Some(_) => std::mem::take(&mut writer.footers),
+            None => Vec::new(),
+        };
+        let footers_end = writer.footers.first().unwrap_or(&writer.tail.segment.name).number;
+        let mut checkpoint = (rolled || want.is_some())
             .then(|| self.next_checkpoint(writer, want.unwrap_or_default()));
+        if let Some(next) = &mut checkpoint {
+            next.for_roll = want.is_none();
+        }
         let tail = &writer.tail;
         let through = self.options.writes_through()
             && matches!(unsynced.as_slice(), [all] if all.name == tail.segment.name
                 && all.range == tail.pending_range());
-        let mut stock =
-            Stock { sequence, next, unsynced, rolled, checkpoint, witness: None, through };
+        let witness = None;
+        let mut stock = Stock {
+            sequence,
+            next,
+            unsynced,
+            rolled,
+            checkpoint,
+            footers,
+            footers_end,
+            witness,
+            through,
+        };
         self.call_witness(writer, &mut stock);
         stock
     }
@@ -127,6 +151,7 @@ impl Shared {
             checkpoint: self.checkpoint_of(writer, runs, reach, want.clean),
             dead,
             dead_files: std::mem::take(&mut writer.dead_files),
+            for_roll: false,
             in_slots: false,
         }
     }
