@@ -7,14 +7,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use command::{Bytes, Command, one_of_three};
-use indelible::Durability;
 use indelible::omnipaxos::{LogStorage, StorageConfig, Synced};
 
 type Failed = Box<dyn std::error::Error>;
 
 fn node(directory: &Path, pid: u64) -> Result<Synced<Command, Bytes>, Failed> {
     let config = StorageConfig::with_path(directory.join(pid.to_string()));
-    let storage = LogStorage::create(&config.durability(Durability::Barrier))?; // `open` after that
+    let storage = LogStorage::create(&config)?; // `open` after that
     Ok(Synced::build(one_of_three(pid), storage)?)
 }
 

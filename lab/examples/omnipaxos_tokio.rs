@@ -5,49 +5,39 @@
 mod command;
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
-use std::time::Duration;
 
 use command::{Bytes, Command, one_of_three};
-use indelible::Durability;
+use indelible::Durability::Barrier;
 use indelible::omnipaxos::{LogStorage, StorageConfig};
 use omnipaxos::messages::Message;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
-type Inbox = UnboundedReceiver<Message<Command>>;
 type Peers = HashMap<u64, UnboundedSender<Message<Command>>>;
+type Links = (Peers, UnboundedReceiver<Message<Command>>, UnboundedSender<u64>);
 
 /// Proposes a hundred commands if it leads, and says when all are decided.
-async fn node(
-    (pid, path): (u64, PathBuf),
-    (mut inbox, peers): (Inbox, Peers),
-    done: UnboundedSender<u64>,
-) -> Result<(), Failed> {
-    let config = StorageConfig::with_path(path).durability(Durability::Barrier);
-    let storage: LogStorage<Command, Bytes> = LogStorage::create(&config)?; // `open` after that
+async fn node(pid: u64, log: StorageConfig, links: Links) -> Result<(), Failed> {
+    let storage: LogStorage<Command, Bytes> = LogStorage::create(&log)?; // `open` after that
     let handle = storage.handle();
     let mut paxos = one_of_three(pid).build(storage)?;
-    let mut clock = tokio::time::interval(Duration::from_millis(10));
-    let (mut outbox, mut proposed) = (Vec::new(), 0);
+    let mut clock = tokio::time::interval(std::time::Duration::from_millis(10));
+    let ((peers, mut inbox, done), mut outbox, mut commands) = (links, Vec::new(), 0..100);
     while paxos.get_decided_idx() < 100 || done.send(pid).is_ok() {
         tokio::select! {
             Some(message) = inbox.recv() => paxos.handle_incoming(message),
             _ = clock.tick() => paxos.tick(),
         }
-        if paxos.get_current_leader() == Some((pid, true)) && proposed < 100 {
-            proposed += 1;
-            paxos.append(Command(vec![proposed])).map_err(|error| format!("{error:?}"))?;
+        let leads = paxos.get_current_leader() == Some((pid, true));
+        if leads && let Some(number) = commands.next() {
+            paxos.append(Command(vec![number])).map_err(|error| format!("{error:?}"))?;
         }
-        // Nothing is handled between this and the taking: what leaves is durable.
         if let Some(binding) = handle.binding() {
-            binding.await?;
+            binding.await?; // nothing is handled until the taking: what leaves is durable
         }
         paxos.take_outgoing_messages(&mut outbox);
         for message in outbox.drain(..) {
-            if let Some(peer) = peers.get(&message.get_receiver()) {
-                peer.send(message).map_err(|_| "the other node has ended")?;
-            }
+            peers.get(&message.get_receiver()).ok_or("no such node")?.send(message)?;
         }
     }
     Ok(())
@@ -56,18 +46,15 @@ async fn node(
 #[tokio::main]
 async fn main() -> Result<(), Failed> {
     let directory = tempfile::tempdir()?;
-    let (peers, inboxes): (HashMap<_, _>, Vec<_>) = (1..=3)
-        .map(|pid| (pid, unbounded_channel()))
-        .map(|(pid, (sender, inbox))| ((pid, sender), (pid, inbox)))
-        .unzip();
-    let (done, mut decided) = unbounded_channel();
-    for (pid, inbox) in inboxes {
-        let place = (pid, directory.path().join(pid.to_string()));
-        tokio::spawn(node(place, (inbox, peers.clone()), done.clone()));
+    let (senders, inboxes): (Vec<_>, Vec<_>) = (0..3).map(|_| unbounded_channel()).unzip();
+    let (peers, (done, mut decided)) = ((1..).zip(senders).collect::<Peers>(), unbounded_channel());
+    for (pid, inbox) in (1..).zip(inboxes) {
+        let config = StorageConfig::with_path(directory.path().join(format!("{pid}")));
+        tokio::spawn(node(pid, config.durability(Barrier), (peers.clone(), inbox, done.clone())));
     }
     let mut all = BTreeSet::new();
     while all.len() < 3 {
-        all.insert(decided.recv().await.ok_or("a node has ended")?);
+        all.insert(decided.recv().await.ok_or("every node has ended")?);
     }
     Ok(())
 }

@@ -1,7 +1,12 @@
 //! What costs a sync and what does not.
 
 use indelible::Durability;
+use indelible::omnipaxos::Synced;
+use omnipaxos::ballot_leader_election::Ballot;
+use omnipaxos::messages::Message;
+use omnipaxos::messages::sequence_paxos::{PaxosMessage, PaxosMsg, Prepare};
 use omnipaxos::storage::{Storage, StorageOp};
+use omnipaxos::{ClusterConfig, OmniPaxosConfig, ServerConfig};
 
 use super::support::{Joined, Store, ballot, memory, stopsign, value, values};
 
@@ -44,6 +49,42 @@ fn binding_write_is_waited_for_elsewhere_and_the_barrier_behind_it_costs_nothing
     });
     assert_eq!(count, 1);
     assert_eq!(storage.handle().log().durable(), 4);
+}
+
+/// The default must be safe without [`Synced`], and need not be slow with it.
+#[test]
+fn synced_node_takes_one_sync_per_turn_under_always_too() {
+    let server_config = ServerConfig { pid: 1, ..ServerConfig::default() };
+    let cluster_config =
+        ClusterConfig { configuration_id: 1, nodes: vec![1, 2, 3], flexible_quorum: None };
+    let config = OmniPaxosConfig { cluster_config, server_config };
+    let mut node = Synced::build(config, memory(Durability::Always)).unwrap();
+    let (handle, mut outbox) = (node.handle().clone(), Vec::new());
+    node.take_outgoing_messages(&mut outbox).unwrap();
+    outbox.clear();
+    let before = handle.stats().log;
+    for n in 0..50 {
+        let prepare = Prepare {
+            n: Ballot { n: n + 1, ..ballot(1) },
+            decided_idx: 0,
+            n_accepted: Ballot::default(),
+            accepted_idx: 0,
+        };
+        let msg = PaxosMsg::Prepare(prepare);
+        node.handle_incoming(Message::SequencePaxos(PaxosMessage { from: 3, to: 1, msg }));
+    }
+    let after = handle.stats().log;
+    assert_eq!(after.written_sequence - before.written_sequence, 50);
+    assert_eq!(after.syncs, before.syncs);
+    node.take_outgoing_messages(&mut outbox).unwrap();
+    let after = handle.stats().log;
+    assert_eq!((after.syncs, outbox.len()), (before.syncs + 1, 50));
+    assert_eq!(after.durable_sequence, after.written_sequence);
+
+    let (mut bare, handle) = node.into_inner();
+    bare.try_become_leader();
+    let stats = handle.stats().log;
+    assert_eq!(stats.durable_sequence, stats.written_sequence, "durable on return again");
 }
 
 #[test]

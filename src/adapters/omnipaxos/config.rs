@@ -110,7 +110,9 @@ impl StorageConfig {
         self.options.durability
     }
 
-    /// Sets when a write becomes durable. docs/ADAPTERS.md helps to choose.
+    /// Sets when a write becomes durable; [`Synced`](super::Synced) has no need of it. The default,
+    /// `Always`, is the one that is safe with a host loop that knows nothing of barriers.
+    /// docs/ADAPTERS.md helps to choose.
     pub fn set_durability(&mut self, durability: Durability) {
         self.options.durability = durability;
     }
@@ -120,7 +122,8 @@ impl StorageConfig {
         self.options.segment_bytes
     }
 
-    /// Sets the size of each segment file of a new log, in bytes.
+    /// Sets the size of each segment file of a new log, in bytes: the same on all nodes of a cluster,
+    /// because an entry must fit into a segment of each of them.
     pub fn set_segment_bytes(&mut self, bytes: u64) {
         self.options.segment_bytes = bytes;
     }

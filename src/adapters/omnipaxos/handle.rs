@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -27,6 +27,9 @@ pub struct StorageHandle<S = Log> {
 pub(super) struct Shared {
     /// The newest write that messages depend on.
     binding: Mutex<Option<Ticket>>,
+    /// Whether somebody calls [`StorageHandle::barrier`] before messages leave, so that no write
+    /// needs to be durable when it returns.
+    synced_by_turn: AtomicBool,
     snapshots: AtomicU64,
     snapshot_bytes: AtomicU64,
     trims: AtomicU64,
@@ -61,7 +64,7 @@ impl<S: Store> StorageHandle<S> {
     }
 
     /// Makes everything durable that OmniPaxos' messages depend on: what must happen between
-    /// handling and sending under [`Durability::Barrier`](crate::Durability::Barrier).
+    /// handling and sending, unless the durability is [`Always`](crate::Durability::Always).
     /// [`Synced`](super::Synced) does it for you.
     ///
     /// One sync for all writes since the last; none if there were none, or if only the decided index
@@ -80,6 +83,12 @@ impl<S: Store> StorageHandle<S> {
     /// it is durable and nothing was handled since; a [`Self::barrier`] costs nothing then.
     pub fn binding(&self) -> Option<Ticket> {
         self.shared.binding.lock().clone()
+    }
+
+    /// Promises, or no longer promises, a [`Self::barrier`] before messages leave. What was written
+    /// under the promise is covered by the next barrier.
+    pub(super) fn sync_by_turn(&self, promised: bool) {
+        self.shared.synced_by_turn.store(promised, Ordering::Relaxed);
     }
 
     /// Makes every write durable, the decided index included.
@@ -135,6 +144,10 @@ impl<S: Store> StorageHandle<S> {
 }
 
 impl Shared {
+    pub(super) fn is_synced_by_turn(&self) -> bool {
+        self.synced_by_turn.load(Ordering::Relaxed)
+    }
+
     /// Takes note of a write that the log has taken.
     pub(super) fn note(&self, written: Written) {
         if let Some(ticket) = written.binding {

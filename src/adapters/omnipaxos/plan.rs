@@ -214,8 +214,13 @@ impl Plan {
     }
 
     /// Checks what the plan leaves behind, then writes it as one batch. Only the decided index: it
-    /// rides along with the next batch. Anything else: durable as the log's policy has it.
-    pub(super) fn write(&self, log: &impl Store) -> Result<Option<Written>, StorageError> {
+    /// rides along with the next batch. Anything else: durable as the log's policy has it, or
+    /// `later`, with the next barrier.
+    pub(super) fn write(
+        &self,
+        log: &impl Store,
+        later: bool,
+    ) -> Result<Option<Written>, StorageError> {
         self.check()?;
         if self.steps.is_empty() {
             return Ok(None);
@@ -225,6 +230,7 @@ impl Plan {
                 self.state.write_decided(log)?;
                 None
             }
+            _ if later => Some(log.submit(&self.batch(log)?)?),
             [Step::Append(entry)] => Some(log.append(self.bytes(entry))?),
             _ => Some(log.commit(&self.batch(log)?)?),
         };

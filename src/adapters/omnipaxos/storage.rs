@@ -28,9 +28,11 @@ use crate::store::{Store, StoreEntries as _};
 
 /// The storage to give to OmniPaxos. `C` is the codec of entries and snapshots.
 ///
-/// Under [`Durability::Always`](crate::Durability::Always) every call that OmniPaxos' messages
-/// depend on is durable when it returns, at one sync a call, and any host loop is safe. Under
-/// [`Durability::Barrier`](crate::Durability::Barrier) use [`Synced`](super::Synced).
+/// Give it to [`Synced`](super::Synced), which takes one sync per turn of the host's loop. Given to
+/// OmniPaxos itself under [`Durability::Always`](crate::Durability::Always), the default, every call
+/// that messages depend on is durable when it returns, at one sync per call, and any host loop is
+/// safe. Under [`Durability::Barrier`](crate::Durability::Barrier) the host has to call
+/// [`StorageHandle::barrier`](super::StorageHandle::barrier) before it takes messages.
 #[derive(Debug)]
 pub struct LogStorage<T, C, S = Log> {
     log: S,
@@ -170,7 +172,8 @@ impl<T, C, S: Store> LogStorage<T, C, S> {
         fill: impl FnOnce(&mut Plan) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         let mut plan = Plan::new(self.state, &self.log, mem::take(&mut self.buffers));
-        let written = fill(&mut plan).and_then(|()| plan.write(&self.log));
+        let later = self.shared.is_synced_by_turn();
+        let written = fill(&mut plan).and_then(|()| plan.write(&self.log, later));
         self.buffers = plan.into_buffers();
         if let Some(written) = written? {
             self.state = written.state;
@@ -196,7 +199,7 @@ impl<T, C, S: Store> LogStorage<T, C, S> {
             return Ok(Vec::new());
         }
         if from < first {
-            // Never an empty answer: the host would take it for "nothing more" and cut a log short.
+            // Never nothing: the host would take it for "nothing more" and cut a log short.
             return Err(Error::Trimmed { wanted: from, first }.into());
         }
         if to > next {

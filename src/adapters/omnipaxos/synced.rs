@@ -22,9 +22,13 @@ use crate::codec::Codec;
 use crate::error::Result;
 use crate::store::Store;
 
-/// `OmniPaxos` over a [`LogStorage`], made for [`Durability::Barrier`](crate::Durability::Barrier):
-/// handle any number of messages and proposals, then take the outgoing messages. Taking them syncs
-/// first, once for all of it, and not at all if nothing but the decided index moved.
+/// `OmniPaxos` over a [`LogStorage`], with one sync per turn of the host's loop: handle any number of
+/// messages and proposals, then take the outgoing messages. Taking them syncs first, once for all of
+/// it, and not at all if nothing but the decided index moved. [`Durability::Always`] and
+/// [`Durability::Barrier`] cost and promise the same here.
+///
+/// [`Durability::Always`]: crate::Durability::Always
+/// [`Durability::Barrier`]: crate::Durability::Barrier
 ///
 /// # Why this is safe
 ///
@@ -33,7 +37,7 @@ use crate::store::Store;
 /// message; a node that forgets what nobody has heard of is a node that has not done it yet. Every
 /// write comes before its message in the same turn, and no message leaves through this type before a
 /// sync that covers every write so far. A leader counts its own acceptance at once, but decides only
-/// with another node's `Accepted`, which answers an `AcceptDecide` that left after the leader's own
+/// with another node's `Accepted`, a reply to an `AcceptDecide` that left after the leader's own
 /// sync: so what is decided is durable on a write quorum, and may be acknowledged to a client as
 /// soon as it reads as decided. The decided index itself may be lost: it is found again from the
 /// leader. docs/ADAPTERS.md has the argument call by call.
@@ -43,7 +47,7 @@ use crate::store::Store;
 ///
 /// # A panicking host
 ///
-/// `OmniPaxos` panics if its storage answers with an error. Let the process end, or drop this and
+/// `OmniPaxos` panics if its storage returns an error. Let the process end, or drop this and
 /// reopen the storage; do not catch the panic and go on.
 pub struct Synced<T, C, S = Log>
 where
@@ -76,7 +80,9 @@ where
         storage: LogStorage<T, C, S>,
     ) -> std::result::Result<Self, ConfigError> {
         let handle = storage.handle();
-        Ok(Self { paxos: config.build(storage)?, handle, scratch: Vec::new() })
+        let paxos = config.build(storage)?;
+        handle.sync_by_turn(true);
+        Ok(Self { paxos, handle, scratch: Vec::new() })
     }
 
     /// Makes everything durable that the outgoing messages depend on, then moves them to the end of
@@ -195,8 +201,10 @@ where
     }
 
     /// Gives the bare `OmniPaxos` back. From now on whoever takes its messages has to call
-    /// [`StorageHandle::barrier`] before, unless the durability is `Always`.
+    /// [`StorageHandle::barrier`] before; under `Always` only the first time, for what was written
+    /// here.
     pub fn into_inner(self) -> (Node<T, C, S>, StorageHandle<S>) {
+        self.handle.sync_by_turn(false);
         (self.paxos, self.handle)
     }
 }
