@@ -109,6 +109,7 @@ fn first_node() -> impl clap::builder::TypedValueParser<Value = NodeId> {
 }
 
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct RunChoices {
     /// Commands to replicate; every fourth reads a key.
     #[arg(long, default_value_t = 20_000)]
@@ -125,6 +126,16 @@ pub(crate) struct RunChoices {
     /// Flip bits in a sealed segment of this node, and mend it from a peer.
     #[arg(long, value_name = "NODE", value_parser = first_node())]
     pub(crate) rot: Option<NodeId>,
+    /// Cut the power of all nodes at once: what was not synced is gone. This and the next two need root,
+    /// FUSE and the program `lossy`.
+    #[arg(long)]
+    pub(crate) power_cut: bool,
+    /// Leave no room on the disk of this node for a while: it votes, and accepts nothing.
+    #[arg(long, value_name = "NODE", value_parser = first_node())]
+    pub(crate) full_disk: Option<NodeId>,
+    /// Let this node lead, then let its syncs hang: it asks another one to lead.
+    #[arg(long, value_name = "NODE", value_parser = first_node())]
+    pub(crate) slow_disk: Option<NodeId>,
     /// One page with everything that happened.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
@@ -153,7 +164,13 @@ pub(crate) struct RunChoices {
 impl RunChoices {
     /// How often something happens to the disk of a node.
     pub(crate) fn disks(&self) -> u64 {
-        u64::from(self.rot.is_some())
+        let nodes = [self.rot, self.full_disk, self.slow_disk];
+        nodes.iter().map(|node| u64::from(node.is_some())).sum::<u64>() + u64::from(self.power_cut)
+    }
+
+    /// Whether something happens to the disk of this node that no ordinary disk does on demand.
+    pub(crate) fn wants_disk(&self, id: NodeId) -> bool {
+        self.power_cut || [self.full_disk, self.slow_disk].contains(&Some(id))
     }
 
     /// How often anything happens at all.

@@ -14,6 +14,7 @@ use omnipaxos::util::NodeId;
 
 use crate::args::Start;
 use crate::client;
+use crate::disks::Disk;
 use crate::failure::{Failure, Outcome, Why};
 use crate::members::Members;
 use crate::protocol::{Oath, Status};
@@ -42,6 +43,8 @@ pub(crate) struct Cluster {
     store: StoreChoices,
     snapshot_every: u64,
     seats: BTreeMap<NodeId, Seat>,
+    /// Disks of nodes that are on none of the system's.
+    disks: BTreeMap<NodeId, Disk>,
     /// What new nodes are told.
     pub(crate) members: Members,
 }
@@ -69,6 +72,7 @@ impl Cluster {
             store,
             snapshot_every,
             seats: seats.collect(),
+            disks: BTreeMap::new(),
             members: Members { config: 1, nodes },
         })
     }
@@ -86,8 +90,37 @@ impl Cluster {
         self.seats.iter().map(|(id, seat)| (*id, seat.address.clone())).collect()
     }
 
+    /// Gives a node, which has not started yet, a disk that can be disturbed.
+    pub(crate) fn mount(&mut self, id: NodeId, seed: u64) -> Outcome<()> {
+        let disk = Disk::mount(&self.dir.join(format!("disk-{id}")), seed)?;
+        self.disks.insert(id, disk);
+        Ok(())
+    }
+
+    pub(crate) fn disk(&mut self, id: NodeId) -> Outcome<&mut Disk> {
+        let none = || Failure::new(format!("the disk of node {id} cannot be disturbed"));
+        self.disks.get_mut(&id).ok_or_else(none)
+    }
+
+    /// Kills every node, and copies what would go with the disks to where it stays.
+    pub(crate) fn keep(&mut self) -> Outcome<()> {
+        let running = self.running();
+        self.kill(&running)?;
+        for (id, disk) in std::mem::take(&mut self.disks) {
+            disk.copy_to(&self.home_of(id))?;
+        }
+        Ok(())
+    }
+
+    fn home_of(&self, id: NodeId) -> PathBuf {
+        match self.disks.get(&id) {
+            Some(disk) => disk.place.clone(),
+            None => self.dir.join(format!("node-{id}")),
+        }
+    }
+
     pub(crate) fn log_of(&self, id: NodeId) -> PathBuf {
-        self.dir.join(format!("node-{id}")).join("log")
+        self.home_of(id).join("log")
     }
 
     pub(crate) fn errors_of(&self, id: NodeId) -> PathBuf {
@@ -107,7 +140,7 @@ impl Cluster {
         let mut process = Process::new(exe);
         process.args(["serve", &id.to_string(), "--supervised", "--nodes", &list.join(",")]);
         process.args(["--listen", &self.address(id)]);
-        process.arg("--dir").arg(self.dir.join(format!("node-{id}")));
+        process.arg("--dir").arg(self.home_of(id));
         process.args(["--snapshot-every", &self.snapshot_every.to_string()]);
         process.args(["--durability", if self.store.always { "always" } else { "barrier" }]);
         match start {
@@ -207,8 +240,13 @@ impl Cluster {
 
     /// Asks every running node, and notes what each has seen of the others.
     pub(crate) fn survey(&mut self) -> Vec<Status> {
-        let addresses: Vec<String> =
-            self.running().into_iter().map(|id| self.address(id)).collect();
+        let running = self.running();
+        self.survey_of(&running)
+    }
+
+    /// Asks these nodes, as [`survey`](Self::survey).
+    pub(crate) fn survey_of(&mut self, ids: &[NodeId]) -> Vec<Status> {
+        let addresses: Vec<String> = ids.iter().map(|id| self.address(*id)).collect();
         let statuses: Vec<Status> = addresses
             .iter()
             .filter_map(|address| client::status(address, ASK_TIMEOUT).ok())

@@ -1,5 +1,5 @@
 //! Three OmniPaxos nodes on `indelible` logs, as three processes to which everything happens that happens
-//! to nodes: kills, partitions, disks that rot.
+//! to nodes: kills, partitions, power cuts, disks that rot, hang or are full.
 //!
 //! ```text
 //! cargo run --release --example kv_cluster
@@ -25,7 +25,10 @@
 //! A SIGKILL takes the process and leaves the page cache: it shows recovery of a process, of OmniPaxos'
 //! state, of a cluster. `--partition` cuts the leader off from the others. `--rot NODE` flips bits in a
 //! sealed segment: the node must refuse to start, is repaired, is refilled from a peer, and goes on.
-//! `--html FILE` draws all of it on one page. With `--dir` the logs stay, and the run ends with the
+//! `--power-cut` takes what was not synced away from all nodes at once; `--full-disk NODE` leaves a node no
+//! room, so that it votes and accepts nothing until a trim; `--slow-disk NODE` lets the syncs of a leader
+//! hang, so that it asks another node to lead. These three run on a file system of our own (the program
+//! `lossy`), need root and FUSE, and say how to build it. `--html FILE` draws all of it on one page. With `--dir` the logs stay, and the run ends with the
 //! command that shows what is in one of them.
 //!
 //! # By hand
@@ -46,7 +49,8 @@
 //!
 //! # What to copy
 //!
-//! `replica.rs` (OmniPaxos on a log), `node.rs` (the turn: apply, sync, only then send), `net.rs`
+//! `replica.rs` (OmniPaxos on a log), `node.rs` (the turn: apply, sync, only then send), `fitness.rs`
+//! (a leader whose disk hangs, a node whose disk is full), `net.rs`
 //! (what `reconnected` needs), `mend.rs` (two faults of OmniPaxos 0.2.4 that a host with snapshots
 //! meets), `node/moving.rs` (the same log under the next configuration).
 
@@ -59,7 +63,9 @@ mod check;
 mod client;
 mod cluster;
 mod decode;
+mod disks;
 mod failure;
+mod fitness;
 mod history;
 mod input;
 mod kills;

@@ -115,9 +115,13 @@ impl Link {
         Self { frames, shared, address }
     }
 
+    pub(crate) fn is_up(&self) -> bool {
+        self.shared.connected.load(Ordering::Acquire)
+    }
+
     /// Sends a frame if the peer is connected; otherwise it is lost, as on any network.
     pub(crate) fn send(&self, frame: Vec<u8>) {
-        if self.shared.connected.load(Ordering::Acquire) {
+        if self.is_up() {
             self.shared.queued.fetch_add(frame.len(), Ordering::Relaxed);
             let _lost_if_stopped = self.frames.send(frame);
         }

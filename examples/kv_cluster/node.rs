@@ -22,12 +22,13 @@ use omnipaxos::ballot_leader_election::Ballot;
 use omnipaxos::util::{LogEntry, NodeId};
 
 use crate::failure::{Failure, Outcome, Why};
+use crate::fitness::{Deputy, Room};
 use crate::kv::{Command, Machine};
 use crate::members::Place;
 use crate::mend;
 use crate::net::{Event, Events, Link, Replies};
 use crate::protocol::{Dump, Oath, PeerFrame, Recovered, Reply, Request, Status};
-use crate::replica::{Replica, StoreChoices};
+use crate::replica::{Replica, SEGMENT_BYTES, StoreChoices};
 use crate::wire::Paxos;
 
 /// Length of a tick of OmniPaxos' logical clock.
@@ -36,6 +37,8 @@ const TICK: Duration = Duration::from_millis(10);
 /// wait for a long queue of writes.
 const TURN_EVENTS: usize = 2048;
 const TURN_TIME: Duration = Duration::from_millis(10);
+/// How long a node that was asked to lead has to do so.
+const HAND_OVER_EVERY: Duration = Duration::from_millis(300);
 /// What a node is started with.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeChoices {
@@ -66,7 +69,7 @@ pub(crate) struct Node {
     machine: Machine,
     inbox: Receiver<Event>,
     events: Events,
-    links: HashMap<NodeId, Link>,
+    links: HashMap<NodeId, Arc<Link>>,
     /// Newest incoming connection of each peer.
     epochs: HashMap<NodeId, u64>,
     clients: HashMap<u64, Replies>,
@@ -74,6 +77,10 @@ pub(crate) struct Node {
     waiting: HashMap<u64, Waiter>,
     /// Peers to which the network is cut, as far as a run wants that.
     isolated: BTreeSet<NodeId>,
+    deputy: Arc<Deputy>,
+    room: Room,
+    /// When this node last asked another one to lead because of its disk.
+    handed_over: Option<Instant>,
     /// The round in which this node last had a leader.
     round: Ballot,
     /// Answers that must not leave before the sync.
@@ -105,6 +112,9 @@ impl Node {
             inbox,
             events,
             links: HashMap::new(),
+            deputy: Arc::default(),
+            room: Room::new(),
+            handed_over: None,
             epochs: HashMap::new(),
             clients: HashMap::new(),
             waiting: HashMap::new(),
@@ -124,8 +134,8 @@ impl Node {
         if node.is_member() && !node.place.joining {
             let log = node.choices.dir.join("log");
             let choices = &node.choices;
-            let opened =
-                Replica::open(&log, choices.id, &node.place.members, choices.store, fresh)?;
+            let (members, deputy) = (&node.place.members, &node.deputy);
+            let opened = Replica::open(&log, choices.id, members, choices.store, fresh, deputy)?;
             node.recovered = opened.0.recovered().clone();
             node.compacted = opened.1.len();
             (node.replica, node.machine) = (Some(opened.0), opened.1);
@@ -164,6 +174,7 @@ impl Node {
                     replica.paxos().tick();
                 }
             }
+            self.mind_the_disk();
             self.apply()?;
             self.refuse_after_election();
             self.compact();
@@ -181,7 +192,7 @@ impl Node {
                 *newest = epoch.max(*newest);
                 if config > self.place.members.config {
                     self.links.entry(from).or_insert_with(|| {
-                        link(&self.choices, &self.config, &self.events, from, address)
+                        Arc::new(link(&self.choices, &self.config, &self.events, from, address))
                     });
                     self.want(from);
                 }
@@ -217,6 +228,10 @@ impl Node {
         let ours = self.place.members.config;
         match frame {
             PeerFrame::Hello { .. } => Ok(()),
+            PeerFrame::Lead => {
+                self.lead();
+                Ok(())
+            }
             PeerFrame::Paxos { config, .. } if config > ours || self.place.joining => {
                 self.want(from);
                 Ok(())
@@ -248,6 +263,10 @@ impl Node {
         if replica.paxos().is_reconfigured().is_some() {
             return Ok(());
         }
+        if !self.room.admits(&message, SEGMENT_BYTES) {
+            // Lost on the way, as far as OmniPaxos knows.
+            return Ok(());
+        }
         if mend::incoming(&mut message, &self.machine) {
             replica.paxos().handle_incoming(message);
         } else {
@@ -275,6 +294,9 @@ impl Node {
         let refused = match &mut self.replica {
             None if self.place.joining => Some("this node is still joining the cluster"),
             None => Some("this node has been removed from the cluster"),
+            Some(replica) if self.room.is_full() && replica.leads() => {
+                Some("the disk of this node is full")
+            }
             Some(replica) => match replica.paxos().append(command) {
                 Ok(()) => None,
                 Err(AppendError::Unwritable { .. }) => Some("the command is too large"),
@@ -293,6 +315,31 @@ impl Node {
         let full = |replies: &Replies| replies.try_send(reply).is_err();
         if self.clients.get(&client).is_some_and(full) {
             self.clients.remove(&client);
+        }
+    }
+
+    /// Looks whether entries can be written. A node without room for them does not lead, and once there
+    /// is room again it asks for what it missed.
+    fn mind_the_disk(&mut self) {
+        let Some(replica) = &mut self.replica else { return };
+        let log = self.choices.dir.join("log");
+        let spares = || replica.handle().stats().log.spares * SEGMENT_BYTES;
+        let room_again = self.room.look(&log, spares, SEGMENT_BYTES);
+        let leader = replica.paxos().get_current_leader().map(|(leader, _)| leader);
+        if let Some(leader) = leader
+            && room_again
+        {
+            replica.paxos().reconnected(leader);
+        }
+        let leads = leader == Some(self.choices.id);
+        let deputy = self.links.iter().filter(|(peer, link)| {
+            self.place.members.contains(**peer) && link.is_up() && !self.isolated.contains(*peer)
+        });
+        self.deputy.name(deputy.map(|(_, link)| link).next().filter(|_| leads));
+        let waited = self.handed_over.is_none_or(|at| at.elapsed() >= HAND_OVER_EVERY);
+        if leads && self.room.is_full() && waited {
+            self.deputy.ask();
+            self.handed_over = Some(Instant::now());
         }
     }
 
@@ -428,9 +475,29 @@ impl Node {
                     Reply::Said(proposed.unwrap_or_else(|failure| failure.to_string()))
                 }
                 Request::Isolate(peers) => Reply::Said(self.isolate(peers).to_owned()),
+                Request::Lead => Reply::Said(self.lead().to_owned()),
+                Request::Trim => Reply::Said(self.trim().to_owned()),
             };
             self.reply(client, reply);
         }
+    }
+
+    /// Tries to become the leader.
+    fn lead(&mut self) -> &'static str {
+        match &mut self.replica {
+            Some(_) if self.room.is_full() => "the disk of this node is full",
+            Some(replica) => {
+                replica.paxos().try_become_leader();
+                "done"
+            }
+            None => "this node is not in the cluster",
+        }
+    }
+
+    fn trim(&mut self) -> &'static str {
+        let decided = self.machine.len();
+        let trimmed = self.replica.as_mut().map(|it| it.paxos().snapshot(Some(decided), true));
+        if matches!(trimmed, Some(Ok(()))) { "done" } else { "there is nothing to trim" }
     }
 
     fn isolate(&mut self, peers: Vec<NodeId>) -> &'static str {
@@ -453,6 +520,8 @@ impl Node {
             snapshots: self.snapshots,
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             recovered: self.recovered.clone(),
+            full: self.room.is_full(),
+            handed_over: self.deputy.asked(),
             seen: self.seen.iter().map(|(peer, oath)| (*peer, *oath)).collect(),
             ..Status::default()
         };
@@ -478,7 +547,7 @@ impl Node {
             if *peer != self.choices.id && !known {
                 let address = address.clone();
                 let link = link(&self.choices, &self.config, &self.events, *peer, address);
-                self.links.insert(*peer, link);
+                self.links.insert(*peer, Arc::new(link));
             }
         }
     }

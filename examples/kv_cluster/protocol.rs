@@ -31,6 +31,8 @@ pub(crate) enum PeerFrame {
     Want,
     /// The present configuration, and what is decided in it; no snapshot for a node outside it.
     Transfer { members: Members, snapshot: Option<KvSnapshot> },
+    /// The sender leads and is not fit to: the receiver is to lead instead.
+    Lead,
 }
 
 impl PeerFrame {
@@ -48,6 +50,9 @@ impl PeerFrame {
                 members.encode(out.u8(4));
                 out.option(snapshot.as_ref(), |out, snapshot| snapshot.encode(out));
             }
+            Self::Lead => {
+                out.u8(5);
+            }
         }
         out.finish()
     }
@@ -62,6 +67,7 @@ impl PeerFrame {
                 members: Members::decode(&mut bytes)?,
                 snapshot: bytes.option(KvSnapshot::decode)?,
             },
+            5 => Self::Lead,
             _ => return Err(BadBytes("frame")),
         };
         bytes.end()?;
@@ -85,6 +91,10 @@ pub(crate) enum Request {
     },
     /// Behave as if the network to these nodes were cut, and to no others.
     Isolate(Vec<NodeId>),
+    /// Try to become the leader.
+    Lead,
+    /// Take a snapshot of what is decided and drop those entries, on this node alone.
+    Trim,
 }
 
 impl Request {
@@ -104,6 +114,12 @@ impl Request {
             Self::Isolate(peers) => out.u8(5).list(peers.iter(), |out, peer| {
                 out.u64(*peer);
             }),
+            Self::Lead => {
+                out.u8(6);
+            }
+            Self::Trim => {
+                out.u8(7);
+            }
         }
         out.finish()
     }
@@ -116,6 +132,8 @@ impl Request {
             3 => Self::Dump,
             4 => Self::Replace { old: bytes.u64()?, new: bytes.u64()?, address: bytes.text()? },
             5 => Self::Isolate(bytes.list(In::u64)?),
+            6 => Self::Lead,
+            7 => Self::Trim,
             _ => return Err(BadBytes("request")),
         };
         bytes.end()?;
@@ -305,6 +323,10 @@ pub(crate) struct Status {
     pub(crate) snapshots: u64,
     pub(crate) segments: u64,
     pub(crate) uptime_ms: u64,
+    /// Entries are refused for want of room.
+    pub(crate) full: bool,
+    /// Times this node has asked another one to lead instead.
+    pub(crate) handed_over: u64,
     pub(crate) recovered: Recovered,
     /// The highest each peer has let this node see.
     pub(crate) seen: Vec<(NodeId, Oath)>,
@@ -317,6 +339,7 @@ impl Status {
         self.oath.encode(out);
         out.count(self.decided).count(self.applied).count(self.compacted);
         out.u64(self.syncs).u64(self.snapshots).u64(self.segments).u64(self.uptime_ms);
+        out.flag(self.full).u64(self.handed_over);
         out.u64(self.recovered.open_us).text(&self.recovered.verdict);
         self.recovered.oath.encode(out);
         out.list(self.seen.iter(), |out, (peer, oath)| oath.encode(out.u64(*peer)));
@@ -336,6 +359,8 @@ impl Status {
             snapshots: bytes.u64()?,
             segments: bytes.u64()?,
             uptime_ms: bytes.u64()?,
+            full: bytes.flag()?,
+            handed_over: bytes.u64()?,
             recovered: Recovered {
                 open_us: bytes.u64()?,
                 verdict: bytes.text()?,

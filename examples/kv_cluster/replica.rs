@@ -7,17 +7,19 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use indelible::codec::{Codec, CodecError};
 use indelible::omnipaxos::{LogStorage, StorageConfig, StorageHandle, Synced};
-use indelible::{Durability, Error};
+use indelible::{Durability, Error, Options, Stall};
 use omnipaxos::storage::{Storage, StorageOp, StorageResult};
 use omnipaxos::util::NodeId;
 use omnipaxos::{OmniPaxosConfig, ServerConfig};
 
 use crate::bytes::{BadBytes, In, Out};
 use crate::failure::{Failure, Outcome, Why};
+use crate::fitness::{Deputy, HANGS};
 use crate::kv::{Command, KvSnapshot, Machine};
 use crate::members::Members;
 use crate::protocol::{Oath, Recovered};
@@ -27,7 +29,7 @@ const ELECTION_TICKS: u64 = 15;
 /// Ticks before a message that got no answer is sent again.
 const RESEND_TICKS: u64 = 30;
 /// Small segments, so that a run of some seconds fills, trims and recycles some.
-const SEGMENT_BYTES: u64 = 64 * 1024;
+pub(crate) const SEGMENT_BYTES: u64 = 64 * 1024;
 
 /// OmniPaxos' storage: commands and snapshots in an `indelible` log.
 type Disk = LogStorage<Command, KvCodec>;
@@ -89,9 +91,10 @@ impl Replica {
         members: &Members,
         choices: StoreChoices,
         fresh: bool,
+        deputy: &Arc<Deputy>,
     ) -> Outcome<(Self, Machine)> {
         let started = Instant::now();
-        let mut disk = open(log, choices, fresh)?;
+        let mut disk = open(log, choices, fresh, deputy)?;
         check(&disk)?;
         let open_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let verdict = format!("{:?}", disk.handle().recovery().verdict);
@@ -116,7 +119,7 @@ impl Replica {
     /// Makes a log hold what another node has decided, and nothing else: the next configuration
     /// starts from there.
     pub(crate) fn install(log: &Path, choices: StoreChoices, snapshot: KvSnapshot) -> Outcome<()> {
-        let mut disk = open(log, choices, !log.exists())?;
+        let mut disk = open(log, choices, !log.exists(), &Arc::default())?;
         install(&mut disk, snapshot).why(|| "cannot take over the log of another node")?;
         close(&disk.handle())
     }
@@ -146,9 +149,18 @@ impl Replica {
     }
 }
 
-fn open(log: &Path, choices: StoreChoices, fresh: bool) -> Outcome<Disk> {
+fn open(log: &Path, choices: StoreChoices, fresh: bool, deputy: &Arc<Deputy>) -> Outcome<Disk> {
     let durability = if choices.always { Durability::Always } else { Durability::Barrier };
-    let config = StorageConfig::with_path(log).durability(durability).segment_bytes(SEGMENT_BYTES);
+    let deputy = Arc::clone(deputy);
+    let options = Options::new().durability(durability).segment_bytes(SEGMENT_BYTES).stall(
+        HANGS,
+        move |stall| {
+            if matches!(stall, Stall::Began(_)) {
+                deputy.ask();
+            }
+        },
+    );
+    let config = StorageConfig::with(log, options);
     let opened = if fresh { Disk::create(&config) } else { Disk::open(&config) };
     opened.map_err(|error| {
         let failure = Failure::new(format!("cannot open the log in {}: {error}", log.display()));

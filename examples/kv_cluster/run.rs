@@ -5,6 +5,7 @@
 //! `history`), the words (`report`), the page (`page`).
 
 mod acts;
+mod disks;
 mod rot;
 
 use std::path::{Path, PathBuf};
@@ -89,7 +90,10 @@ pub(crate) fn run(mut choices: RunChoices) -> Outcome<bool> {
     let snapshot_every =
         if disks > 0 { choices.entries } else { (choices.entries / 20).clamp(200, 5_000) };
     let store = choices.durability.store();
-    let cluster = Cluster::new(place.path(), store, snapshot_every)?;
+    let mut cluster = Cluster::new(place.path(), store, snapshot_every)?;
+    for id in (1..=3).filter(|id| choices.wants_disk(*id)) {
+        cluster.mount(id, choices.seed.wrapping_add(id))?;
+    }
     let timeout = choices.timeout.unwrap_or_else(|| {
         let acts = choices.disturbances() - choices.kills;
         60 + 4 * choices.kills + choices.entries / 200 + ACT_SECONDS * acts
@@ -167,7 +171,7 @@ impl Run {
         // A node that forgot what it told its peers differs from them, whatever its entries.
         verdict.diverged += self.forgotten;
         let explained = self.explained();
-        self.look_inside();
+        self.look_inside()?;
         self.report.summary(&verdict, self.forgotten);
         Ok(verdict.lost == 0 && verdict.diverged == 0 && explained)
     }
@@ -192,9 +196,12 @@ impl Run {
     }
 
     /// Says how to see what is in a log: in that of the node that has trimmed least.
-    fn look_inside(&mut self) {
+    fn look_inside(&mut self) -> Outcome<()> {
         let statuses = self.cluster.survey();
         let longest = statuses.iter().min_by_key(|status| status.compacted);
+        if self.kept {
+            self.cluster.keep()?;
+        }
         match longest.map(|status| self.cluster.log_of(status.id)) {
             Some(log) if self.kept => self.report.fact(format!(
                 "look inside:   indelible dump '{}' --decode=omnipaxos --payload '{} decode'",
@@ -203,6 +210,7 @@ impl Run {
             )),
             _ => self.report.say("--dir DIR would keep the logs, to be looked into"),
         }
+        Ok(())
     }
 
     fn draw(&self, timeline: Timeline, good: bool) -> Outcome<()> {
@@ -351,7 +359,12 @@ impl Run {
 
     /// The node that says it leads; the one of the highest round if several do.
     fn leader(&mut self) -> Option<NodeId> {
-        let statuses = self.cluster.survey();
+        let running = self.cluster.running();
+        self.leader_among(&running)
+    }
+
+    fn leader_among(&mut self, ids: &[NodeId]) -> Option<NodeId> {
+        let statuses = self.cluster.survey_of(ids);
         let leaders = statuses.iter().filter(|status| status.role == "leader");
         leaders.max_by_key(|status| status.oath.promise).map(|status| status.id)
     }

@@ -100,7 +100,8 @@ impl Node {
                 self.place = place;
             }
             let (id, store) = (self.choices.id, self.choices.store);
-            let (replica, machine) = Replica::open(&log, id, &self.place.members, store, false)?;
+            let (members, deputy) = (&self.place.members, &self.deputy);
+            let (replica, machine) = Replica::open(&log, id, members, store, false, deputy)?;
             if machine.len() > self.machine.len() {
                 self.machine = machine;
                 self.answer_from_snapshot();

@@ -1,7 +1,7 @@
 //! What happens to a cluster in a run, one act after the other.
 //!
 //! Owns: the order of the acts, and what belongs to no node alone: kills, a change of the
-//! configuration, a partition. Does not own: disks (`rot`).
+//! configuration, a partition. Does not own: disks (`disks`, `rot`).
 
 use std::time::{Duration, Instant};
 
@@ -24,14 +24,21 @@ enum Act {
     Replace,
     Partition,
     Rot(NodeId),
+    FullDisk(NodeId),
+    SlowDisk(NodeId),
+    PowerCut,
 }
 
 impl Run {
     fn acts(&mut self) -> Vec<Act> {
-        let RunChoices { kills, reconfigure, partition, rot, .. } = self.choices;
+        let RunChoices { kills, reconfigure, partition, power_cut, .. } = self.choices;
+        let RunChoices { rot, full_disk, slow_disk, .. } = self.choices;
         // First: whoever is brought up to date after a kill may have nothing but a snapshot.
         let mut acts: Vec<Act> = rot.map(Act::Rot).into_iter().collect();
+        acts.extend(full_disk.map(Act::FullDisk));
+        acts.extend(slow_disk.map(Act::SlowDisk));
         acts.extend(partition.then_some(Act::Partition));
+        acts.extend(power_cut.then_some(Act::PowerCut));
         let plan = plan(&mut self.dice, kills);
         let half = acts.len() + plan.len() / 2;
         acts.extend(plan.into_iter().map(Act::Kill));
@@ -55,6 +62,9 @@ impl Run {
                 }
                 Act::Partition => self.cut_off_the_leader(base, share)?,
                 Act::Rot(node) => self.rot(node, base, share)?,
+                Act::FullDisk(node) => self.fill_the_disk(node, base, share)?,
+                Act::SlowDisk(node) => self.slow_the_disk(node, base, share)?,
+                Act::PowerCut => self.cut_the_power(base, share)?,
             }
         }
         self.ledger.lock().quota = self.choices.entries;
@@ -214,10 +224,14 @@ impl Run {
     }
 
     fn isolate(&self, id: NodeId, from: &[NodeId]) -> Outcome<()> {
-        let request = Request::Isolate(from.to_vec());
-        match client::ask(&self.cluster.address(id), &request, Duration::from_secs(5))? {
+        self.demand(id, &Request::Isolate(from.to_vec()))
+    }
+
+    /// Has a node do something.
+    pub(super) fn demand(&self, id: NodeId, request: &Request) -> Outcome<()> {
+        match client::ask(&self.cluster.address(id), request, Duration::from_secs(5))? {
             Reply::Said(said) if said == "done" => Ok(()),
-            other => Err(Failure::new(format!("node {id} cannot be cut off: {other:?}"))),
+            other => Err(Failure::new(format!("node {id} does not do {request:?}: {other:?}"))),
         }
     }
 
@@ -230,17 +244,18 @@ impl Run {
         }
     }
 
-    /// Waits for a leader of this kind.
+    /// Waits for a leader of this kind, and asks no others.
     pub(super) fn await_a_leader(&mut self, which: impl Fn(NodeId) -> bool) -> Outcome<NodeId> {
         let started = Instant::now();
+        let ids: Vec<NodeId> = self.cluster.running().into_iter().filter(|id| which(*id)).collect();
         loop {
-            if let Some(id) = self.leader()
-                && which(id)
-            {
+            if let Some(id) = self.leader_among(&ids) {
                 return Ok(id);
             }
             if started.elapsed() > STALL {
-                return Err(Failure::new("no other node leads, though most of them are up"));
+                return Err(Failure::new(format!(
+                    "none of {ids:?} leads, though most nodes are up"
+                )));
             }
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use indelible::{Batch, Error, Log, Options, SyncMethod, Verdict, WriteMode};
 
-use crate::oracle::{BATCH_MAX, Dice, Op, digest, entry};
+use crate::lossy::dice::Dice;
+use crate::oracle::{BATCH_MAX, Op, digest, entry};
 
 /// Tells a child which bug is to be in force (feature `sabotage`).
 pub(crate) const BUG: &str = "INDELIBLE_PLANTED_BUG";

@@ -14,8 +14,8 @@ use std::time::Duration;
 use crate::Outcome;
 use crate::child::{CONFIGS, Task};
 use crate::known::Known;
+use crate::lossy::dice::Dice;
 use crate::mounted::run;
-use crate::oracle::Dice;
 
 impl Known {
     /// Takes in the lines of one process; answers whether it came to its end.

@@ -1,6 +1,7 @@
 //! The real binary on real disks: killed at random, killed at every system call, on full disks, with
 //! the device's own count of what was written, on a file system of our own that loses, tears, fails
-//! and fills up, and on what power cuts would have left of ext4, XFS and btrfs.
+//! and fills up, alone and under a whole cluster, and on what power cuts would have left of ext4, XFS
+//! and btrfs.
 //!
 //! `cargo test -p indelible-lab --features real-disk --test real_disk [-- LANE…]`. Lanes that need root, FUSE, loop
 //! devices, a file system or `strace` that are not there say SKIPPED and are counted apart: a skip
@@ -18,9 +19,13 @@
 
 mod blocks;
 mod child;
+mod cluster;
 mod fuse;
 mod kill;
 mod known;
+#[path = "../../src/lossy/mod.rs"]
+#[expect(dead_code, reason = "the program `lossy` uses the rest")]
+mod lossy;
 mod mounted;
 mod oracle;
 mod reclaimed;
@@ -51,6 +56,9 @@ const LANES: &[Lane] = &[
     ("fuse_power", fuse::power),
     ("fuse_errors", fuse::errors),
     ("fuse_full", fuse::full),
+    ("cluster_power", cluster::power),
+    ("cluster_full", cluster::full),
+    ("cluster_slow", cluster::slow),
     ("blocks_ext4", || blocks::replay(mounted::System::Ext4)),
     ("blocks_xfs", || blocks::replay(mounted::System::Xfs)),
     ("blocks_btrfs", || blocks::replay(mounted::System::Btrfs)),

@@ -4,12 +4,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use indelible::{Batch, Error, Log, Options, SyncMethod, WriteMode};
 
 use crate::Outcome;
+pub(crate) use crate::lossy::mount::{patiently, run, unmount};
 
 /// The file systems that P1 names, and one that cannot reserve space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,35 +77,6 @@ impl System {
 pub(crate) struct Mounted {
     directory: tempfile::TempDir,
     device: String,
-}
-
-pub(crate) fn run(command: &mut Command) -> Result<String, String> {
-    let shown = format!("{command:?}");
-    let output =
-        command.stdin(Stdio::null()).output().map_err(|error| format!("{shown}: {error}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    }
-    Err(format!("{shown}: {}", String::from_utf8_lossy(&output.stderr).trim()))
-}
-
-/// How long what has just ended may still keep something busy.
-const BUSY: Duration = Duration::from_secs(10);
-
-/// Tries until it works, or for as long as it may be busy.
-pub(crate) fn patiently(mut step: impl FnMut() -> Result<(), String>) -> Result<(), String> {
-    let started = Instant::now();
-    loop {
-        match step() {
-            Err(_) if started.elapsed() < BUSY => std::thread::sleep(Duration::from_millis(10)),
-            ended => return ended,
-        }
-    }
-}
-
-/// Unmounts what is mounted at a place.
-pub(crate) fn unmount(place: &Path) -> Result<(), String> {
-    patiently(|| run(Command::new("umount").arg(place)).map(drop))
 }
 
 impl Mounted {

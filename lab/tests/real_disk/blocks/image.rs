@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::oracle::Dice;
+use crate::lossy::dice::Dice;
 
 pub(super) const PAGE_BYTES: usize = 4096;
 const SECTOR_BYTES: usize = 512;

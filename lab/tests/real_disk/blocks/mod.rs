@@ -18,8 +18,8 @@ use self::recorder::Disk;
 use crate::Outcome;
 use crate::child::{BUG, LOCKSTEP, Task};
 use crate::known::Known;
+use crate::lossy::dice::Dice;
 use crate::mounted::{System, run};
-use crate::oracle::Dice;
 
 /// One recording for each write mode and sync method.
 const RECORDINGS: u64 = 4;

@@ -6,7 +6,7 @@
 //! A life follows from its seed, as far as a real kernel allows: it writes back when it likes, and
 //! the log draws its own identities.
 
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -14,16 +14,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use fuser::{BackgroundSession, Config, MountOption};
 use parking_lot::Mutex;
 use rustix::process::Pid;
 
-use super::server::Server;
-use super::state::{Plan, State};
 use crate::child::{BUG, CONFIGS, Task};
 use crate::known::{Known, Trouble};
-use crate::mounted::{patiently, run, unmount};
-use crate::oracle::Dice;
+use crate::lossy::dice::Dice;
+use crate::lossy::mount::Mount;
+use crate::lossy::state::{Plan, State};
 
 /// A child that says nothing for so long hangs. Generous: the machine may be stopped meanwhile.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -60,7 +58,6 @@ pub(crate) struct Life {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) known: Known,
     config: u64,
-    write_back: bool,
     /// The kernel may still hold an error of an earlier process, for the next one to collect: of a
     /// call that failed, or of one that was interrupted when the process was killed.
     uneasy: bool,
@@ -68,8 +65,8 @@ pub(crate) struct Life {
     /// Errors of earlier processes that a later one collected.
     pub(crate) collected: u64,
     bug: Option<String>,
+    mount: Mount,
     place: tempfile::TempDir,
-    session: Option<BackgroundSession>,
 }
 
 impl Life {
@@ -83,61 +80,13 @@ impl Life {
         let place = tempfile::tempdir().map_err(|error| error.to_string())?;
         let known = Known::default();
         let (uneasy, interrupted, collected) = (false, false, 0);
-        let session = None;
-        let mut life = Self {
-            dice,
-            state,
-            known,
-            config,
-            write_back,
-            uneasy,
-            interrupted,
-            collected,
-            bug,
-            place,
-            session,
-        };
-        life.mount()?;
-        Ok(life)
-    }
-
-    pub(crate) fn mount(&mut self) -> Result<(), String> {
-        let server = Server { state: Arc::clone(&self.state), write_back: self.write_back };
-        let mut config = Config::default();
-        config.mount_options =
-            vec![MountOption::FSName("indelible".to_owned()), MountOption::NoAtime];
-        // A request can wait for another one: a read of a page for a write to it.
-        config.n_threads = Some(2);
-        let session = fuser::spawn_mount(server, self.place.path(), &config);
-        self.session = Some(session.map_err(|error| format!("cannot mount: {error}"))?);
-        Ok(())
+        let mount = Mount::new(place.path(), Arc::clone(&state), write_back)?;
+        Ok(Self { dice, state, known, config, uneasy, interrupted, collected, bug, place, mount })
     }
 
     /// On return the kernel has written back what it would, and has forgotten everything.
     pub(crate) fn unmount(&mut self) {
-        self.end_session().unwrap();
-    }
-
-    /// Unmounts and waits for the threads of the session.
-    fn end_session(&mut self) -> Result<(), String> {
-        let Some(session) = self.session.take() else { return Ok(()) };
-        match session.umount_and_join() {
-            // A thread that is at taking a request when the kernel lets go of the connection, such as
-            // a `RELEASE` that nobody waits for, is told `ECONNABORTED` instead of `ENODEV`
-            // (`fuse_dev_do_read` of Linux): everything was written back before, and nothing is
-            // missing.
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => Ok(()),
-            // It is still mounted, and its threads go on without the session.
-            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
-                unmount(self.place.path())?;
-                // They let go of their share of the state when they end.
-                patiently(|| match Arc::strong_count(&self.state) {
-                    1 => Ok(()),
-                    _ => Err("the threads of the file system do not end".to_owned()),
-                })
-            }
-            ended => ended.map_err(|error| error.to_string()),
-        }
+        self.mount.end().unwrap();
     }
 
     /// Power off and on again, if it went off or if the dice say so: `of` sides, all but one.
@@ -152,7 +101,7 @@ impl Life {
     pub(crate) fn cut_power(&mut self) {
         self.unmount();
         self.state.lock().cut_power();
-        self.mount().unwrap();
+        self.mount.begin().unwrap();
         (self.uneasy, self.interrupted) = (false, false);
         trace("the power was cut");
     }
@@ -246,15 +195,6 @@ impl Life {
         let collects = trouble.kind() == "Io" && (self.uneasy || interrupted);
         self.collected += u64::from(collects);
         collects
-    }
-}
-
-impl Drop for Life {
-    fn drop(&mut self) {
-        if self.end_session().is_err() {
-            // Somebody still has it open: it goes when they do.
-            let _best_effort = run(Command::new("umount").arg("-l").arg(self.place.path()));
-        }
     }
 }
 

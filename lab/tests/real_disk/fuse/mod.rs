@@ -5,22 +5,18 @@
 //! default), `INDELIBLE_FUSE_SEED` the seed of the first life. A failure names the seed of its
 //! life, with which it starts the next time; `INDELIBLE_FUSE_TRACE=1` shows what happens in it.
 
-mod contents;
-mod injected;
 mod life;
-mod medium;
 #[cfg(feature = "sabotage")]
 mod planted;
-mod server;
-mod state;
 
 use std::os::unix::fs::FileExt;
 
-use self::injected::Injected;
+pub(crate) use self::life::missing;
 use self::life::{Life, Sort};
-use self::state::{Call, Plan};
 use crate::Outcome;
 use crate::known::{Known, Trouble};
+use crate::lossy::injected::Injected;
+use crate::lossy::state::{Call, Plan};
 
 #[cfg(feature = "sabotage")]
 pub(crate) use self::planted::planted;
@@ -59,7 +55,7 @@ impl Totals {
 }
 
 fn lane(course: Course, injected_enough: fn(&Totals) -> bool) -> Outcome {
-    if let Some(why) = life::missing() {
+    if let Some(why) = missing() {
         return Outcome::Skipped(why);
     }
     let (first, cycles) = (number("INDELIBLE_FUSE_SEED", 1), number("INDELIBLE_FUSE_CYCLES", 240));
@@ -130,7 +126,7 @@ fn kill_plan(life: &mut Life) -> Plan {
 /// Calls that fail, once and for good; the next process finds the kernel's cache as the failure
 /// left it, or a medium without power in between.
 pub(crate) fn errors() -> Outcome {
-    if let Some(why) = life::missing() {
+    if let Some(why) = missing() {
         return Outcome::Skipped(why);
     }
     cache_lies_after_a_failed_sync();

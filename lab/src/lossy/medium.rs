@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use super::contents::{Contents, Odds, PAGE_BYTES};
+use super::dice::Dice;
 use super::injected::Injected;
-use crate::oracle::Dice;
 
 pub(crate) type Ino = u64;
 pub(crate) const ROOT: Ino = 1;

@@ -231,6 +231,8 @@ impl Filesystem for Server {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        let delay = self.state().sync_delay;
+        std::thread::sleep(delay);
         empty(reply, self.state().sync(ino.0));
     }
 

@@ -10,8 +10,8 @@
 
 use std::collections::BTreeMap;
 
+use super::dice::Dice;
 use super::injected::Injected;
-use crate::oracle::Dice;
 
 /// Bytes that reach the medium together or not at all, as far as anybody promises.
 pub(crate) const SECTOR_BYTES: usize = 512;

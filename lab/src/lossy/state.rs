@@ -6,14 +6,15 @@
 //! Invariant: once the power is off nothing changes any more; every request answers `EIO`.
 
 use std::ffi::OsStr;
+use std::time::Duration;
 
 use fuser::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::contents::{Contents, SECTOR_BYTES};
+use super::dice::Dice;
 use super::injected::Injected;
 use super::medium::{Ino, Medium, Names, Node};
-use crate::oracle::Dice;
 
 /// A kind of request that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +92,8 @@ pub(crate) struct State {
     /// Faults since the plan was made.
     pub(crate) faults: u64,
     off: bool,
+    /// How much longer than it has to a sync of a file takes.
+    pub(crate) sync_delay: Duration,
     victim: Option<Pid>,
     dice: Dice,
 }
@@ -107,6 +110,7 @@ impl State {
             calls: 0,
             faults: 0,
             off: false,
+            sync_delay: Duration::ZERO,
             victim: None,
             dice,
         }
@@ -133,6 +137,11 @@ impl State {
         self.medium = self.medium.after_power_cut(&mut self.dice, &mut self.injected);
         self.off = false;
         self.plan(Plan::Sound);
+    }
+
+    /// The power goes off: nothing changes any more, and nothing answers.
+    pub(crate) fn switch_off(&mut self) {
+        self.off = true;
     }
 
     /// Nothing answers until the power is cut properly.
