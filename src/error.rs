@@ -310,10 +310,11 @@ fn space(needed: u64) -> String {
     if needed > 0 { format!(" for {needed} bytes") } else { String::new() }
 }
 
-/// Where the damage is; a file that is not there has no such place.
+/// Where the damage is; a file that is not there, or not as long as it should be, has no such place.
 fn damage(offset: u64, reason: &Damage) -> String {
     match reason {
-        Damage::MissingFile => "missing".to_owned(),
+        reason @ (Damage::MissingFile | Damage::Ambiguous { .. }) => reason.to_string(),
+        reason @ Damage::Length { .. } => format!("damaged: {reason}"),
         reason => format!("damaged at byte {offset}: {reason}"),
     }
 }
@@ -371,8 +372,16 @@ pub enum Damage {
         got: u64,
     },
     /// A file that must be there is not.
-    #[error("the file is missing")]
+    #[error("missing")]
     MissingFile,
+    /// Several files claim to be one segment. Move those away that do not belong to the log.
+    #[error(
+        "ambiguous: {files} files claim to be this segment; move those away that are not of this log"
+    )]
+    Ambiguous {
+        /// How many there are.
+        files: u64,
+    },
     /// Both slots of the metadata file are unreadable.
     #[error("both metadata slots are unreadable")]
     BothSlots,

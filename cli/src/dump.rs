@@ -238,7 +238,7 @@ fn raw(
         FrameSeen::Illegible { segment } => {
             (segment.clone(), None, "no header, and no footer to take its place".to_owned())
         }
-        FrameSeen::Absent { numbers, entries } => {
+        FrameSeen::Absent { numbers, entries, reason } => {
             let held = if entries.is_empty() {
                 "no live entries".to_owned()
             } else {
@@ -248,7 +248,7 @@ fn raw(
                 1 => String::new(),
                 count => format!(" and the {} after it", count - 1),
             };
-            let reason = format!("the file{more} is missing; it held {held}");
+            let reason = format!("the file{more} is {reason}; it held {held}");
             (format!("{:016x}-*.seg", numbers.start), None, reason)
         }
         _ => return Ok(()),

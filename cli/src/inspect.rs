@@ -180,7 +180,11 @@ fn segments(seen: &Inspection, out: &mut dyn Write) -> std::io::Result<()> {
         let last = gone.end - 1;
         let numbers =
             if gone.start == last { last.to_string() } else { format!("{}-{last}", gone.start) };
-        writeln!(out, "  {numbers:>6}  MISSING: the log names it, and there is no such file")?;
+        let said = match seen.segments.iter().filter(|it| it.number == gone.start).count() {
+            0 => "MISSING: the log names it, and there is no such file".to_owned(),
+            files => format!("AMBIGUOUS: {files} files claim to be it"),
+        };
+        writeln!(out, "  {numbers:>6}  {said}")?;
     }
     for segment in &seen.segments {
         let role = match segment.role {
@@ -191,6 +195,8 @@ fn segments(seen: &Inspection, out: &mut dyn Write) -> std::io::Result<()> {
         let known = seen.state.is_some();
         let range = if segment.role == Role::Unnamed && !known {
             "whether it counts cannot be told".to_owned()
+        } else if seen.absent.iter().any(|gone| gone.contains(&segment.number)) {
+            format!("whether it counts cannot be told: {}", segment.name)
         } else if segment.role == Role::Unnamed {
             "named by no checkpoint".to_owned()
         } else {

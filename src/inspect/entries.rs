@@ -220,7 +220,8 @@ impl Lookup {
         let Some(part) = parts.get(at).cloned() else { return Ok(self.uncovered(index)) };
         if part.is_gone() {
             let path = self.dir.join(&format!("{:016x}-*.seg", part.gone.start));
-            let (entries, reason) = (index..part.live.end, Damage::MissingFile);
+            let (entries, reason) =
+                (index..part.live.end, self.scene.observed.files.lack(part.gone.start));
             return Ok(unreadable(path, 0, entries, reason));
         }
         if self.open.as_ref().is_none_or(|(open, _)| *open != at) {
@@ -316,7 +317,7 @@ enum Source {
     /// Nowhere: a newer build wrote them.
     Newer(Error),
     /// Wherever they still are.
-    Surveyed(Box<Survey>, u64),
+    Surveyed(Box<Survey>),
 }
 
 impl Reader {
@@ -355,7 +356,7 @@ impl Reader {
             return Ok(Self { dir, name, base, header, holes: false, next_sequence, source });
         }
         let next_sequence = survey.footer.as_ref().ok().map(|footer| footer.next_sequence);
-        let source = Source::Surveyed(Box::new(survey), checkpoint.segment_bytes);
+        let source = Source::Surveyed(Box::new(survey));
         Ok(Self { dir: dir.clone(), name, base, header, holes: true, next_sequence, source })
     }
 
@@ -404,7 +405,7 @@ impl Reader {
                     .filter(|&&unit| unit != MISSING)
                     .map(|&unit| u64::from(unit) * OFFSET_UNIT)
             }
-            Source::Surveyed(survey, segment_bytes) => Some(survey.place_of(index, *segment_bytes)),
+            Source::Surveyed(survey) => Some(survey.place_of(index)),
         }
     }
 
@@ -414,14 +415,14 @@ impl Reader {
         let offset = self.place(index).unwrap_or(0);
         match &mut self.source {
             Source::Newer(error) => Looked::Unreadable(index..end.max(index + 1), error.clone()),
-            Source::Surveyed(survey, segment_bytes) => {
+            Source::Surveyed(survey) => {
                 if let Some((_, header, payload)) = survey.frame(index) {
                     return looked(index, end, header, payload);
                 }
                 let gone = |index: &u64| survey.frame(*index).is_none();
                 let last = (index..end.min(survey.entries_end())).take_while(gone).count();
                 let to = if index >= survey.entries_end() { end } else { index + to_u64(last) };
-                let offset = survey.place_of(index, *segment_bytes);
+                let offset = survey.place_of(index);
                 unreadable(path, offset, index..to.max(index + 1), survey.reason_at(offset))
             }
             Source::Placed { file, salt, window, start, end: data_end, .. } => {

@@ -59,6 +59,8 @@ pub enum FrameSeen {
         numbers: Range<u64>,
         /// The live entries they held, as far as it is known.
         entries: Range<u64>,
+        /// Why they count as not there: no file, or several that claim to be one of them.
+        reason: Damage,
     },
 }
 
@@ -95,7 +97,7 @@ impl Frames {
         let tail = scene.tail_name();
         let mut segments = Vec::new();
         for (name, bytes) in scene.observed.files.segments.values().flatten() {
-            let part = scene.parts.iter().find(|part| part.name == *name);
+            let part = scene.parts.iter().find(|part| part.name == *name && !part.is_gone());
             let role = match part {
                 None => Role::Unnamed,
                 Some(_) if tail == Some(*name) => Role::Tail,
@@ -135,7 +137,8 @@ impl Frames {
         let (name, live) = (part.name, &part.live);
         if part.is_gone() {
             let (numbers, entries) = (part.gone.clone(), live.clone());
-            return Ok(vec![FrameSeen::Absent { numbers, entries }]);
+            let reason = self.scene.observed.files.lack(numbers.start);
+            return Ok(vec![FrameSeen::Absent { numbers, entries, reason }]);
         }
         let file: FileBytes = read_file(&self.dir, &name.to_string(), bytes, &mut |_| ())?;
         let checkpoint = self.scene.checkpoint();

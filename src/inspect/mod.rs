@@ -365,7 +365,7 @@ fn outcome(dir: &Dir, scene: &Scene) -> Outcome {
 fn segments(dir: &Dir, scene: &Scene) -> Result<Vec<SegmentSeen>> {
     let mut seen = Vec::new();
     for (name, bytes) in scene.observed.files.segments.values().flatten() {
-        let part = scene.parts.iter().find(|part| part.name == *name);
+        let part = scene.parts.iter().find(|part| part.name == *name && !part.is_gone());
         let live = part.map(|part| part.live.clone());
         let role = match live {
             None => Role::Unnamed,

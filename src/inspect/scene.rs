@@ -10,6 +10,7 @@ use super::{SegmentSeen, StateSeen};
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
+use crate::format::error::StructureError;
 use crate::format::footer::{FOOTER_BYTES, table_bytes, table_offset};
 use crate::format::frame::Salt;
 use crate::format::header::SEGMENT_HEADER_BYTES;
@@ -302,6 +303,11 @@ pub(super) fn fill_sealed(dir: &Dir, segment: &mut SegmentSeen) -> Result<()> {
             return Ok(());
         }
     };
+    if header.segment_bytes != bytes {
+        let (structure, expected) = ("the file", header.segment_bytes);
+        segment.footer = Some(StructureError::Short { structure, expected, got: bytes });
+        return Ok(());
+    }
     let salt = Salt::new(header.generation);
     let mut block = vec![0; FOOTER_BYTES];
     read(bytes - to_u64(FOOTER_BYTES), &mut block)?;

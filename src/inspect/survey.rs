@@ -79,6 +79,8 @@ pub(crate) struct Gap {
 pub(crate) struct Survey {
     pub(crate) name: SegmentName,
     pub(crate) bytes: Vec<u8>,
+    /// Length the file should have, and the length it had when it was read.
+    length: (u64, u64),
     pub(crate) header: Result<SegmentHeader>,
     /// Generation of the file, from its header, or else from whatever else states it.
     pub(crate) salt: Option<Salt>,
@@ -147,7 +149,9 @@ impl Survey {
             _ => hints.tail_end.or(hints.sealed_end),
         };
         let (units, gaps, doubt) = (Vec::new(), Vec::new(), None);
-        let mut survey = Self { name, bytes, header, salt, footer, units, doubt, stated_end, gaps };
+        let length = (hints.segment_bytes, to_u64(bytes.len()));
+        let mut survey =
+            Self { name, bytes, length, header, salt, footer, units, doubt, stated_end, gaps };
         survey.walk(hints);
         survey
     }
@@ -171,7 +175,11 @@ impl Survey {
         for step in before.into_iter().flatten().chain(after) {
             match step {
                 // The checkpoint counts the entries before its place, whatever can be read there.
-                None => offsets.is_at(settled.map_or(0, |(_, next)| next)),
+                None => {
+                    let (place, next) = settled.unwrap_or((from, 0));
+                    self.cut_off(FRAMES_START..place, &mut offsets);
+                    offsets.is_at(next);
+                }
                 // Of a batch that was dropped before, as what the last one did not overwrite.
                 Some(Step::Frame(found)) if found.header.sequence < newest => break,
                 Some(step) => {
@@ -185,11 +193,22 @@ impl Survey {
                 }
             }
         }
+        // Where nothing states it, frames may have gone on to the end of the file that was.
+        self.cut_off(from..limit, &mut offsets);
         (self.units, self.doubt) = match self.footer.as_ref().ok() {
             Some(footer) => (table_units(&bytes, footer, &salt, hints.segment_bytes), None),
             None => offsets.finish(hints.live_end),
         };
         self.bytes = bytes;
+    }
+
+    /// What a file that was cut short held of a range: records of which nothing is known.
+    fn cut_off(&mut self, range: Range<u64>, offsets: &mut Offsets) {
+        let range = range.start.max(self.length.1)..range.end;
+        if !range.is_empty() {
+            offsets.lost(range.end - range.start);
+            self.gaps.push(Gap { range, reason: FrameError::End });
+        }
     }
 
     /// Header and payload of the frame that stands for an entry: an Entry, or a Hole.
@@ -240,8 +259,10 @@ impl Survey {
         })
     }
 
-    /// Where the table says a missing entry is, or else the first gap there is.
-    pub(crate) fn place_of(&self, index: u64, segment_bytes: u64) -> u64 {
+    /// Where the table says a missing entry is, or else the first gap there is, or else the end of a
+    /// file that was cut short.
+    pub(crate) fn place_of(&self, index: u64) -> u64 {
+        let (segment_bytes, length) = self.length;
         let stated = self.footer.as_ref().ok().and_then(|footer| {
             let start = to_usize(footer.table_start(segment_bytes));
             let nth = index.checked_sub(self.name.base).filter(|&nth| nth < footer.count)?;
@@ -249,7 +270,8 @@ impl Survey {
         });
         let doubt = self.doubt.filter(|(from, _)| *from <= index).map(|(_, offset)| offset);
         let gap = || self.gaps.first().map(|gap| gap.range.start);
-        stated.or(doubt).or_else(gap).unwrap_or(FRAMES_START)
+        let cut = || Some(length).filter(|&length| length < segment_bytes);
+        stated.or(doubt).or_else(gap).or_else(cut).unwrap_or(FRAMES_START)
     }
 
     /// What is wrong with the bytes at an offset.
@@ -258,6 +280,10 @@ impl Survey {
             return Damage::UnknownEnd;
         }
         let gap = self.gaps.iter().find(|gap| gap.range.contains(&offset)).or(self.gaps.first());
+        let (expected, got) = self.length;
+        if got < expected && gap.is_none_or(|gap| gap.range.end >= got) {
+            return Damage::Length { expected, got };
+        }
         gap.map_or(Damage::Misplaced { expected: self.name.base }, |gap| gap.reason.damage())
     }
 }

@@ -322,8 +322,8 @@ impl Check<'_> {
         for number in part.gone.clone() {
             let path = self.dir.join(&format!("{number:016x}-*.seg"));
             let indexes = indexes.take();
-            let error = Error::Damaged { path, offset: 0, indexes, reason: Damage::MissingFile };
-            self.find(error, meaning);
+            let reason = self.scene.observed.files.lack(number);
+            self.find(Error::Damaged { path, offset: 0, indexes, reason }, meaning);
         }
     }
 
@@ -353,14 +353,15 @@ impl Check<'_> {
                 return Ok(());
             }
         }
-        let sealed = hints.tail_end.is_none();
+        // Where a file was cut short, or goes on, that is the finding.
+        let sealed = hints.tail_end.is_none() && length == checkpoint.segment_bytes;
         if let (true, Ok(_), Err(error)) = (sealed, &survey.header, &survey.footer) {
             let offset = checkpoint.segment_bytes.saturating_sub(64);
             self.find(error.into_error(path(), offset), Meaning::Redundant);
         }
         let missing = survey.missing(live);
         for range in &missing {
-            let offset = survey.place_of(range.start, checkpoint.segment_bytes);
+            let offset = survey.place_of(range.start);
             let reason = survey.reason_at(offset);
             let indexes = Some(range.clone());
             let error = Error::Damaged { path: path(), offset, indexes, reason };
@@ -375,7 +376,7 @@ impl Check<'_> {
         }
         let given_up = part.given_up();
         if !given_up.is_empty() {
-            let offset = survey.place_of(given_up.start, checkpoint.segment_bytes);
+            let offset = survey.place_of(given_up.start);
             let (indexes, reason) = (Some(given_up), Damage::MayBeReplaced);
             self.find(Error::Damaged { path: path(), offset, indexes, reason }, Meaning::Entries);
         }

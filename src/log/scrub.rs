@@ -128,7 +128,7 @@ impl Shared {
         let survey = Survey::of(&self.dir, name, file, &hints);
         findings.extend(survey.header.as_ref().err().cloned());
         for range in survey.missing(live) {
-            let offset = survey.place_of(range.start, self.segment_bytes);
+            let offset = survey.place_of(range.start);
             findings.push(segment.damaged(offset, Some(range), survey.reason_at(offset)));
         }
         Ok(Some(findings))

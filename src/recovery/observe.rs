@@ -21,7 +21,7 @@ use crate::directory::identity::Uuid;
 use crate::directory::metadata::{Metadata, Slots};
 use crate::error::{Damage, Error, Result};
 use crate::format::names::METADATA;
-use crate::format::number::to_usize;
+use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, FIRST_SEGMENT, FileName, SegmentName};
 use crate::io::Access;
 use crate::options::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, SyncMethod};
@@ -82,6 +82,14 @@ impl Files {
     /// Whether there are traces of a log.
     pub(crate) fn any(&self) -> bool {
         self.metadata.is_some() || !self.segments.is_empty() || !self.sides.is_empty()
+    }
+
+    /// Why there is not the one segment file with this number.
+    pub(crate) fn lack(&self, number: u64) -> Damage {
+        match self.segments.get(&number).map_or(0, |files| to_u64(files.len())) {
+            0 => Damage::MissingFile,
+            files => Damage::Ambiguous { files },
+        }
     }
 
     /// The one segment file with this number.
@@ -241,7 +249,7 @@ impl Observed {
     }
 
     fn look_at_tail(&mut self, dir: &Dir, checkpoint: &Checkpoint) -> Result<()> {
-        let tail = match open_tail(dir, checkpoint, &self.segments) {
+        let tail = match open_tail(dir, checkpoint, &self.segments, &self.files) {
             Err(error @ (Error::Io { .. } | Error::Exhausted { .. })) => return Err(error),
             Err(error) => {
                 self.facts.tail = TailFact::Unreadable;
@@ -376,7 +384,7 @@ fn named_segments(
         let indexes = None;
         Error::Damaged { path: dir.join(&name), offset: 0, indexes, reason }
     };
-    let missing = |number: u64| damaged(format!("{number:016x}-*.seg"), Damage::MissingFile);
+    let missing = |number: u64| damaged(format!("{number:016x}-*.seg"), files.lack(number));
     let is_tail = |name: &SegmentName| name.number == checkpoint.tail_number;
     let (mut names, mut wrong) = (Vec::new(), None);
     for (first, last) in &checkpoint.runs {
@@ -426,11 +434,22 @@ fn named_segments(
     (names, wrong)
 }
 
-fn open_tail(dir: &Dir, checkpoint: &Checkpoint, segments: &[SegmentName]) -> Result<Link> {
-    let name = segments
-        .last()
-        .filter(|name| name.number == checkpoint.tail_number)
-        .ok_or(Error::Internal { what: "segments that do not end with the tail" })?;
+fn open_tail(
+    dir: &Dir,
+    checkpoint: &Checkpoint,
+    segments: &[SegmentName],
+    files: &Files,
+) -> Result<Link> {
+    let number = checkpoint.tail_number;
+    let Some(name) = segments.last().filter(|name| name.number == number) else {
+        let (name, reason) = match files.segment(number) {
+            Some((name, got)) => {
+                (name.to_string(), Damage::Length { expected: checkpoint.segment_bytes, got })
+            }
+            None => (format!("{number:016x}-*.seg"), files.lack(number)),
+        };
+        return Err(Error::Damaged { path: dir.join(&name), offset: 0, indexes: None, reason });
+    };
     let link = open_link(
         dir,
         Uuid::from_bytes(checkpoint.uuid),

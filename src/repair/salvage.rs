@@ -67,6 +67,8 @@ impl Salvaged {
         for step in past_gaps(&bytes, &salt, FRAMES_START..limit, true) {
             offsets.note(&step);
         }
+        // Of a file that was cut short, the rest is as lost as any gap.
+        offsets.lost(limit.saturating_sub(to_u64(bytes.len()).max(FRAMES_START)));
         offsets.is_at(checkpoint.next);
         let state = State::from(checkpoint);
         let sequence = checkpoint.sequence;

@@ -48,12 +48,19 @@ fn entry(index: u64) -> Vec<u8> {
     entry
 }
 
-/// A log of several segments with truncations and state in them, the same every time.
+/// What an entry was before it was replaced.
+fn deposed(index: u64) -> Vec<u8> {
+    format!("entry {index}, of a leader that was deposed").into_bytes()
+}
+
+/// A log of several segments with replaced entries and state in them, the same every time.
 fn build(path: &Path) {
     let log = Log::create(path, &options()).unwrap();
     for index in 0..150_u64 {
         let mut batch = Batch::new();
-        batch.append(entry(index)).set("decided", index.to_le_bytes().to_vec());
+        let replaced = (35..40).contains(&(index % 40));
+        let bytes = if replaced { deposed(index) } else { entry(index) };
+        batch.append(bytes).set("decided", index.to_le_bytes().to_vec());
         log.commit(&batch).unwrap();
         if index % 40 == 39 {
             let mut batch = Batch::new();
@@ -81,14 +88,21 @@ fn segments(path: &Path) -> Vec<PathBuf> {
 fn zero(path: &Path, offset: usize, length: usize) {
     let Ok(mut bytes) = fs::read(path) else { return };
     let end = (offset + length).min(bytes.len());
-    bytes[offset..end].fill(0);
+    bytes[offset.min(end)..end].fill(0);
     fs::write(path, bytes).unwrap();
 }
 
 fn flip(path: &Path, offset: usize) {
     let Ok(mut bytes) = fs::read(path) else { return };
-    bytes[offset] ^= 0x10;
+    // It may have been cut short before.
+    let Some(byte) = bytes.get_mut(offset) else { return };
+    *byte ^= 0x10;
     fs::write(path, bytes).unwrap();
+}
+
+fn cut(path: &Path, length: usize) {
+    let Ok(bytes) = fs::read(path) else { return };
+    fs::write(path, &bytes[..length.min(bytes.len())]).unwrap();
 }
 
 /// Numbers that look random and are the same for the same seed.
@@ -123,11 +137,12 @@ fn after_any_damage_to_segments_repair_and_refill_make_the_log_whole() {
             let name = &names[random.below(names.len())];
             let at = random.below(64 * 1024);
             let file = path.join(name.file_name().unwrap());
-            match random.below(8) {
+            match random.below(9) {
                 0 => zero(&file, at, random.below(8 * 1024)),
                 // The footer, so that only the frames say where the entries are.
                 1 => flip(&file, 64 * 1024 - 1 - random.below(64)),
                 2 if *name != names[names.len() - 1] => drop(fs::remove_file(&file)),
+                3 => cut(&file, at),
                 _ => flip(&file, at),
             }
         }

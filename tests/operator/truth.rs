@@ -8,7 +8,7 @@ use std::path::Path;
 use indelible::inspect::{EntrySeen, FrameSeen, Outcome, entries, frames, inspect, verify};
 use indelible::{Batch, CellValue, Error, Log, Verdict};
 
-use super::{Random, build, flip, options, segments, zero};
+use super::{Random, build, cut, entry, flip, options, segments, zero};
 
 /// How many damaged logs are looked at.
 const SEEDS: u64 = 150;
@@ -49,12 +49,13 @@ fn damage(path: &Path, seed: u64) {
     for _ in 0..=random.below(2) {
         let name = &names[random.below(names.len())];
         let at = 4096 + random.below(60 * 1024) / 8 * 8;
-        match random.below(10) {
+        match random.below(11) {
             0 => zero(name, at, random.below(4096)),
             1 => flip(name, 64 * 1024 - 1 - random.below(64)),
             2 => flip(name, random.below(128)),
             3 => flip(&path.join("metadata"), random.below(8192)),
             4 => drop(fs::remove_file(name)),
+            10 => cut(name, at),
             // The newest segment is the interesting one: mostly in front.
             5..=7 => flip(&names[names.len() - 1], 4096 + random.below(12 * 1024)),
             _ => flip(name, at),
@@ -86,6 +87,27 @@ fn shown(path: &Path) -> Result<BTreeMap<u64, Option<Vec<u8>>>, Error> {
     }
     assert_eq!(next, bounds.end, "the end was skipped");
     Ok(shown)
+}
+
+/// What a file that was cut short held may have replaced what is left of it.
+#[test]
+fn a_file_cut_before_a_truncation_shows_no_replaced_entry() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("log");
+    build(&path);
+    let mut cuts = 0;
+    for name in segments(&path) {
+        let whole = fs::read(&name).unwrap();
+        let deposed = b"a leader that was deposed";
+        let Some(at) = whole.windows(deposed.len()).rposition(|it| it == deposed) else { continue };
+        cut(&name, (at + deposed.len()).next_multiple_of(8));
+        for (index, bytes) in shown(&path).unwrap() {
+            assert!(bytes.is_none_or(|bytes| bytes == entry(index)), "{index} was replaced");
+        }
+        fs::write(&name, whole).unwrap();
+        cuts += 1;
+    }
+    assert!(cuts > 2, "nothing was replaced in most segments");
 }
 
 #[test]

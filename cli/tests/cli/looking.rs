@@ -94,6 +94,42 @@ fn a_missing_segment_is_named() {
     look(&place, "missing_segment");
 }
 
+/// Cuts a file, or makes it longer.
+fn set_length(path: &std::path::Path, bytes: u64) {
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
+}
+
+#[test]
+fn a_file_that_was_cut_short_is_named_with_its_length() {
+    let place = Place::new();
+    place.closed();
+    set_length(&place.segment(2), 30_000);
+    look(&place, "cut_segment");
+    set_length(&place.segment(2), 64 * 1024 + 1);
+    check_untouched(&place, "long_segment_verify", &["verify"], &[&place.log()]);
+    let place = Place::new();
+    place.closed();
+    // Between two frames: nothing that is left looks wrong by itself.
+    let tail = place.segment(3);
+    set_length(&tail, find(&tail, "entry 13 ") as u64 - 32);
+    look(&place, "cut_tail");
+    let place = Place::new();
+    place.closed();
+    set_length(&place.log().join("metadata"), 5000);
+    look(&place, "cut_metadata");
+}
+
+#[test]
+fn files_that_claim_to_be_one_segment_are_named() {
+    let place = Place::new();
+    place.closed();
+    let twin = place.log().join("0000000000000002-0000000000000005.seg");
+    fs::copy(place.segment(2), twin).unwrap();
+    look(&place, "twins");
+    check_untouched(&place, "twins_frames", &["dump", "--frames"], &[&place.log()]);
+    check_untouched(&place, "twins_plan", &["repair", "--plan"], &[&place.log()]);
+}
+
 #[test]
 fn a_missing_snapshot_is_named() {
     let place = Place::new();

@@ -79,7 +79,7 @@ fn wrong(root: &Value, schema: &Value, value: &Value, at: &str) -> Option<String
 /// Runs a command, checks each line it prints, and returns the names of the documents.
 pub(super) fn checked(arguments: &[&str], paths: &[&Path]) -> Vec<String> {
     let schema = schema();
-    let output = indelible(arguments, paths);
+    let output = indelible(&[&["--quiet"], arguments].concat(), paths);
     let mut names = Vec::new();
     for text in [output.stdout, output.stderr] {
         for line in String::from_utf8(text).unwrap().lines() {
