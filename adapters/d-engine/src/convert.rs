@@ -30,7 +30,7 @@ use d_engine_core::HardState;
 use d_engine_proto::common::entry_payload::Payload;
 use d_engine_proto::common::{Entry, EntryPayload, LogId};
 use d_engine_proto::server::election::VotedFor;
-use indelible::Entries;
+use indelible::store::StoreEntries;
 use prost::Message;
 use prost::bytes::{Bytes, BytesMut};
 
@@ -85,7 +85,7 @@ pub(crate) fn decode_entry(index: u64, bytes: &Bytes) -> HostResult<Entry> {
 
 /// The entries from `first` on. Their commands share allocations of at most [`SHARED_BYTES`], each
 /// of which lives as long as any of its commands does.
-pub(crate) fn decode_entries(first: u64, stored: &Entries) -> HostResult<Vec<Entry>> {
+pub(crate) fn decode_entries(first: u64, stored: &impl StoreEntries) -> HostResult<Vec<Entry>> {
     let mut decoded = Vec::with_capacity(stored.len());
     let mut heads = Vec::new();
     let mut waiting = (first..=u64::MAX).zip(stored.iter()).peekable();

@@ -18,8 +18,10 @@ use std::ops::{Range, RangeInclusive};
 use async_trait::async_trait;
 use d_engine_core::LogStore;
 use d_engine_proto::common::{Entry, LogId};
+use indelible::store::{Store, StoreEntries as _};
 use indelible::{Batch, Error, Log, Result, Ticket};
 use parking_lot::Mutex;
+use prost::bytes::Bytes;
 
 use crate::convert::{BOUNDARY_CELL, INDEX_MIN};
 use crate::convert::{clip, decode_boundary, decode_entries, decode_entry};
@@ -31,17 +33,17 @@ const CHECK_ENTRIES: u64 = 4096;
 
 /// The `LogStore` of d-engine.
 #[derive(Debug)]
-pub struct DEngineLog {
-    log: Log,
+pub struct DEngineLog<S = Log> {
+    log: S,
     writing: Mutex<()>,
 }
 
-impl DEngineLog {
-    pub(crate) fn new(log: Log) -> Self {
+impl<S: Store> DEngineLog<S> {
+    pub(crate) fn new(log: S) -> Self {
         Self { log, writing: Mutex::new(()) }
     }
 
-    pub(crate) fn log(&self) -> &Log {
+    pub(crate) fn log(&self) -> &S {
         &self.log
     }
 
@@ -140,15 +142,18 @@ impl DEngineLog {
 }
 
 #[async_trait]
-impl LogStore for DEngineLog {
+impl<S: Store> LogStore for DEngineLog<S> {
     /// Readable on return, durable after [`Self::flush`].
     async fn persist_entries(&self, entries: Vec<Entry>) -> HostResult<()> {
         self.submit_persist(&entries).map(drop).map_err(to_host)
     }
 
     async fn entry(&self, index: u64) -> HostResult<Option<Entry>> {
-        match self.log.entry(index) {
-            Ok(bytes) => decode_entry(index, &bytes.into()).map(Some),
+        match self.log.read(index..index.saturating_add(1)) {
+            Ok(found) => found
+                .get(0)
+                .map(|bytes| decode_entry(index, &Bytes::copy_from_slice(bytes)))
+                .transpose(),
             Err(Error::Trimmed { .. } | Error::BeyondEnd { .. }) => Ok(None),
             Err(error) => Err(to_host(error)),
         }

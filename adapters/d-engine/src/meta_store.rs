@@ -6,6 +6,7 @@
 
 use async_trait::async_trait;
 use d_engine_core::{HardState, MetaStore};
+use indelible::store::Store;
 use indelible::{Batch, Log};
 
 use crate::convert::{HARD_STATE_CELL, decode_hard_state, encode_hard_state};
@@ -13,18 +14,18 @@ use crate::error::{HostResult, to_host};
 
 /// The `MetaStore` of d-engine.
 #[derive(Debug)]
-pub struct DEngineMeta {
-    log: Log,
+pub struct DEngineMeta<S = Log> {
+    log: S,
 }
 
-impl DEngineMeta {
-    pub(crate) fn new(log: Log) -> Self {
+impl<S: Store> DEngineMeta<S> {
+    pub(crate) fn new(log: S) -> Self {
         Self { log }
     }
 }
 
 #[async_trait]
-impl MetaStore for DEngineMeta {
+impl<S: Store> MetaStore for DEngineMeta<S> {
     fn save_hard_state(&self, state: &HardState) -> HostResult<()> {
         let mut batch = Batch::new();
         batch.set(HARD_STATE_CELL, encode_hard_state(state));

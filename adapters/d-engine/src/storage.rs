@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use d_engine_core::{MetaStore, StorageEngine};
+use indelible::store::Store;
 use indelible::{Batch, Error, Log, Options};
 
 use crate::convert::{FORMAT, FORMAT_CELL, INDEX_MIN};
@@ -21,9 +22,9 @@ use crate::{DEngineLog, DEngineMeta};
 
 /// The `StorageEngine` of d-engine.
 #[derive(Debug, Clone)]
-pub struct DEngineStorage {
-    log_store: Arc<DEngineLog>,
-    meta_store: Arc<DEngineMeta>,
+pub struct DEngineStorage<S = Log> {
+    log_store: Arc<DEngineLog<S>>,
+    meta_store: Arc<DEngineMeta<S>>,
 }
 
 impl DEngineStorage {
@@ -60,14 +61,16 @@ impl DEngineStorage {
     pub fn in_memory() -> HostResult<Self> {
         Self::from_log(Log::in_memory(&Options::new()).map_err(to_host)?)
     }
+}
 
+impl<S: Store> DEngineStorage<S> {
     /// The storage in a log that is open already, by whatever door: the way to run a node on the
-    /// simulated disk.
+    /// simulated disk, or in a group of a log that many nodes share.
     ///
     /// # Errors
     /// `InvalidInput` if the log belongs to another host, `Unsupported` if a newer version of this
     /// crate wrote it; fatal if anything in it cannot be read back.
-    pub fn from_log(log: Log) -> HostResult<Self> {
+    pub fn from_log(log: S) -> HostResult<Self> {
         adopt(&log).map_err(to_host)?;
         let log_store = DEngineLog::new(log.clone());
         let meta_store = DEngineMeta::new(log);
@@ -78,30 +81,30 @@ impl DEngineStorage {
 
     /// The log below: for its statistics, its recovery report, maintenance, and an orderly close.
     /// Writing to it other than through the stores breaks them.
-    pub fn log(&self) -> &Log {
+    pub fn log(&self) -> &S {
         self.log_store.log()
     }
 }
 
-impl StorageEngine for DEngineStorage {
-    type LogStore = DEngineLog;
-    type MetaStore = DEngineMeta;
+impl<S: Store> StorageEngine for DEngineStorage<S> {
+    type LogStore = DEngineLog<S>;
+    type MetaStore = DEngineMeta<S>;
 
-    fn log_store(&self) -> Arc<DEngineLog> {
+    fn log_store(&self) -> Arc<DEngineLog<S>> {
         Arc::clone(&self.log_store)
     }
 
-    fn meta_store(&self) -> Arc<DEngineMeta> {
+    fn meta_store(&self) -> Arc<DEngineMeta<S>> {
         Arc::clone(&self.meta_store)
     }
 }
 
 /// Makes a new log d-engine's; refuses one that is not.
-fn adopt(log: &Log) -> indelible::Result<()> {
+fn adopt(log: &impl Store) -> indelible::Result<()> {
     match log.cell(FORMAT_CELL).as_deref() {
         Some([FORMAT]) => Ok(()),
         Some(&[found]) => Err(Error::UnsupportedVersion {
-            path: log.path().to_path_buf(),
+            path: log.log().path().to_path_buf(),
             found: found.into(),
             supported: FORMAT.into(),
         }),

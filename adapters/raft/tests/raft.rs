@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
+use indelible::store::Store;
 use indelible::{Error, Log, Options};
+use indelible_groups::{Groups, GroupsOptions};
 use indelible_raft::LogStore;
 use raft::prelude::{ConfState, Message, MessageType, Snapshot};
 use raft::{Config, GetEntriesContext, RawNode, Storage, StorageError};
@@ -18,14 +20,14 @@ fn options() -> Options {
     Options::new().tiny_segments(16 * 1024)
 }
 
-fn node(id: u64, store: &LogStore) -> RawNode<LogStore> {
+fn node<S: Store>(id: u64, store: &LogStore<S>) -> RawNode<LogStore<S>> {
     let applied = store.current_snapshot().unwrap().metadata.unwrap_or_default().index;
     let config = Config { id, applied, ..Config::default() };
     RawNode::new(&config, store.clone(), &Logger::root(Discard, o!())).unwrap()
 }
 
 /// Does all that a node wants done, durably.
-fn settle(node: &mut RawNode<LogStore>) {
+fn settle<S: Store>(node: &mut RawNode<LogStore<S>>) {
     while node.has_ready() {
         let ready = node.ready();
         node.store().save(&ready).unwrap().wait().unwrap();
@@ -36,8 +38,7 @@ fn settle(node: &mut RawNode<LogStore>) {
 }
 
 /// A node by itself with entry 1, which is empty, and entries up to `last`.
-fn leader(path: &Path, last: u64) -> RawNode<LogStore> {
-    let log = Log::create(path, &options()).unwrap();
+fn leader<S: Store>(log: S, last: u64) -> RawNode<LogStore<S>> {
     let mut node = node(1, &LogStore::create(log, &members([1])).unwrap());
     node.campaign().unwrap();
     settle(&mut node);
@@ -48,7 +49,12 @@ fn leader(path: &Path, last: u64) -> RawNode<LogStore> {
     node
 }
 
-fn entries(store: &LogStore, low: u64, high: u64, bytes: Option<u64>) -> raft::Result<Vec<u64>> {
+fn entries<S: Store>(
+    store: &LogStore<S>,
+    low: u64,
+    high: u64,
+    bytes: Option<u64>,
+) -> raft::Result<Vec<u64>> {
     let entries = store.entries(low, high, bytes, GetEntriesContext::empty(false))?;
     Ok(entries.iter().map(|entry| entry.index).collect())
 }
@@ -57,10 +63,25 @@ fn is(error: &raft::Error, expected: &StorageError) -> bool {
     matches!(error, raft::Error::Store(got) if got == expected)
 }
 
+fn create(path: &Path) -> Log {
+    Log::create(path, &options()).unwrap()
+}
+
 #[test]
 fn what_the_host_reads_at_the_edges_of_a_compacted_log() {
     let directory = tempfile::tempdir().unwrap();
-    let node = leader(&directory.path().join("1"), 20);
+    reads_at_the_edges(create(&directory.path().join("1")));
+}
+
+#[test]
+fn what_the_host_reads_at_the_edges_of_a_compacted_group() {
+    let groups = Groups::in_memory(&GroupsOptions::new().log(options())).unwrap();
+    let [_, group, _] = [1, 2, 3].map(|id| groups.create_group(id).unwrap());
+    reads_at_the_edges(group);
+}
+
+fn reads_at_the_edges(log: impl Store) {
+    let node = leader(log, 20);
     let store = node.store();
     assert_eq!((store.first_index().unwrap(), store.last_index().unwrap()), (1, 20));
     assert_eq!(store.term(0).unwrap(), 0);
@@ -87,13 +108,32 @@ fn what_the_host_reads_at_the_edges_of_a_compacted_log() {
 fn everything_is_there_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("1");
-    let first = leader(&path, 20);
+    let first = leader(create(&path), 20);
     first.store().compact(8, b"state at 8".to_vec()).unwrap();
     first.store().set_members(&members([1, 2])).unwrap();
     first.store().log().close().unwrap();
     drop(first);
 
-    let store = LogStore::open(Log::open(&path, &options()).unwrap().0).unwrap();
+    reads_after_a_restart(Log::open(&path, &options()).unwrap().0);
+}
+
+#[test]
+fn everything_of_a_group_is_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = GroupsOptions::new().log(options());
+    let groups = Groups::create(directory.path().join("1"), &options).unwrap();
+    let first = leader(groups.create_group(7).unwrap(), 20);
+    first.store().compact(8, b"state at 8".to_vec()).unwrap();
+    first.store().set_members(&members([1, 2])).unwrap();
+    groups.close().unwrap();
+    drop((first, groups));
+
+    let groups = Groups::open(directory.path().join("1"), &options).unwrap();
+    reads_after_a_restart(groups.group(7).unwrap());
+}
+
+fn reads_after_a_restart(log: impl Store) {
+    let store = LogStore::open(log).unwrap();
     let state = store.initial_state().unwrap();
     assert_eq!((state.hard_state.term, state.hard_state.vote), (1, 1));
     assert_eq!(state.conf_state, members([1, 2]));
@@ -109,13 +149,12 @@ fn everything_is_there_after_a_restart() {
 #[test]
 fn snapshot_from_the_leader_replaces_the_log() {
     let directory = tempfile::tempdir().unwrap();
-    let leader = leader(&directory.path().join("1"), 20);
+    let leader = leader(create(&directory.path().join("1")), 20);
     leader.store().compact(20, b"state at 20".to_vec()).unwrap();
     let snapshot: Snapshot = leader.store().snapshot(20, 2).unwrap();
 
     let path = directory.path().join("2");
-    let log = Log::create(&path, &options()).unwrap();
-    let mut follower = node(2, &LogStore::create(log, &members([1, 2])).unwrap());
+    let mut follower = node(2, &LogStore::create(create(&path), &members([1, 2])).unwrap());
     let mut message = Message { from: 1, to: 2, term: 1, ..Message::default() };
     message.set_msg_type(MessageType::MsgSnapshot);
     message.snapshot = Some(Snapshot {

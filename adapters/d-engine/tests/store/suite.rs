@@ -1,4 +1,4 @@
-//! d-engine's own `StorageEngineTestSuite`, on files and in memory.
+//! d-engine's own `StorageEngineTestSuite`: on files, in memory, and on a group of a log.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use d_engine_core::Error;
 use d_engine_core::storage_engine_test::{StorageEngineBuilder, StorageEngineTestSuite};
 use indelible_d_engine::{DEngineStorage, Options};
+use indelible_groups::{Group, Groups, GroupsOptions};
 use tempfile::TempDir;
 
 struct Files(TempDir);
@@ -49,4 +50,29 @@ async fn official_suite_passes_on_files() {
 async fn official_suite_passes_in_memory() {
     let memory = Memory(Arc::new(DEngineStorage::in_memory().unwrap()));
     StorageEngineTestSuite::run_all_tests(memory).await.unwrap();
+}
+
+/// One of three groups in a log on files.
+struct OfGroups(TempDir);
+
+#[async_trait]
+impl StorageEngineBuilder for OfGroups {
+    type Engine = DEngineStorage<Group>;
+
+    async fn build(&self) -> Result<Arc<DEngineStorage<Group>>, Error> {
+        let path = self.0.path().join("log");
+        let groups = Groups::open_or_create(path, &GroupsOptions::new()).unwrap();
+        let [_, group, _] = [1, 2, 3].map(|id| groups.open_or_create_group(id).unwrap());
+        DEngineStorage::from_log(group).map(Arc::new)
+    }
+
+    async fn cleanup(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn official_suite_passes_on_a_group() {
+    let groups = OfGroups(TempDir::new().unwrap());
+    StorageEngineTestSuite::run_all_tests(groups).await.unwrap();
 }
