@@ -89,6 +89,8 @@ bugs! {
     AnySpareAdopted,
     /// Frames are salted alike, whatever their generation.
     NoSalt,
+    /// Frames do not state where they stand.
+    AnyPlace,
     /// Frames state that nothing was durable when they were written.
     WatermarkNeverWritten,
     /// Frames state that they are durable themselves.

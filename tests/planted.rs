@@ -46,6 +46,7 @@ const STORIES: &[(&str, fn())] = stories! {
         log_is_never_created_over_another_one
         unchanged_promise_costs_no_call
         frame_of_another_generation_is_not_read
+        frame_in_another_place_is_none
         dropped_batch_that_touches_the_next_one_stays_dropped
         batch_without_its_first_frame_is_not_whole
         what_is_called_durable_survives_at_every_call

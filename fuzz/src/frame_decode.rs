@@ -8,7 +8,7 @@
 //! 2. A frame that decodes takes a multiple of 8 bytes, all inside the input, has the payload length
 //!    its header states, and `peek_header` and `read_header_unchecked` agree with it.
 //! 3. Encoding what was decoded gives the same bytes, but for padding that no log writes.
-//! 4. A frame does not decode under another generation.
+//! 4. A frame does not decode under another generation or at another place.
 //! 5. A frame that is cut anywhere is `Short`, and asks for no more than it has.
 //! 6. The records in its payload (cell records, holes) decode totally and re-encode to the same
 //!    payload.
@@ -31,6 +31,8 @@ use crate::script::Script;
 /// Mode bits.
 const REPAIR: u8 = 1;
 const SEGMENT_BYTES: u64 = 65536;
+/// Where the frames stand.
+const PLACE: u64 = 4096;
 
 /// One execution.
 pub fn run(input: &[u8]) {
@@ -44,7 +46,7 @@ pub fn run(input: &[u8]) {
     }
     let mut repaired = bytes.to_vec();
     match mode >> 1 & 3 {
-        0 | 1 => repair_frame(&mut repaired, &salt),
+        0 | 1 => repair_frame(&mut repaired, &salt, PLACE),
         2 => repair_header(&mut repaired),
         _ => repair_footer(&mut repaired, &salt),
     }
@@ -57,12 +59,14 @@ fn check_all(bytes: &[u8], salt: &Salt) {
     check_footer(bytes, salt);
 }
 
-/// Makes both checksums of the frame at the start right, if its length allows.
-pub fn repair_frame(bytes: &mut [u8], salt: &Salt) {
+/// Makes both checksums of the frame at the start of `bytes`, which is `offset` of its segment, right, if
+/// its length allows.
+pub fn repair_frame(bytes: &mut [u8], salt: &Salt, offset: u64) {
     if bytes.len() < FRAME_HEADER_BYTES {
         return;
     }
-    let check = salt.checksum(&bytes[8..32]);
+    let place = u32::try_from(offset / 8).unwrap();
+    let check = salt.checksum(&bytes[8..32]) ^ place;
     bytes[4..8].copy_from_slice(&check.to_le_bytes());
     let length = u32::from_le_bytes(bytes[24..28].try_into().unwrap()) as usize;
     let Some(end) = length.checked_add(FRAME_HEADER_BYTES).map(|end| end.next_multiple_of(8))
@@ -70,7 +74,7 @@ pub fn repair_frame(bytes: &mut [u8], salt: &Salt) {
         return;
     };
     if let Some(covered) = bytes.get(8..end) {
-        let crc = salt.checksum(covered);
+        let crc = salt.checksum(covered) ^ place;
         bytes[..4].copy_from_slice(&crc.to_le_bytes());
     }
 }
@@ -102,8 +106,8 @@ pub fn repair_footer(bytes: &mut [u8], salt: &Salt) {
 
 /// Invariants 2 to 6 for the frame at the start of `bytes`.
 pub fn check_frame(bytes: &[u8], salt: &Salt) {
-    let decoded = decode_frame(bytes, salt);
-    let peeked = peek_header(bytes, salt);
+    let decoded = decode_frame(bytes, salt, PLACE);
+    let peeked = peek_header(bytes, salt, PLACE);
     let (header, payload, total) = match decoded {
         Ok(frame) => frame,
         Err(FrameError::Short { needed }) => {
@@ -127,7 +131,7 @@ pub fn check_frame(bytes: &[u8], salt: &Salt) {
     assert!(header.durable_sequence() <= header.sequence);
 
     let mut again = Vec::new();
-    encode_frame(&mut again, salt, &header, &[payload]);
+    encode_frame(&mut again, salt, PLACE, &header, &[payload]);
     // The checksum covers the padding, so bytes there other than zeros are in it; no log writes any.
     let end = FRAME_HEADER_BYTES + payload.len();
     assert_eq!(again[4..end], bytes[4..end], "encoding is not the inverse of decoding");
@@ -135,9 +139,10 @@ pub fn check_frame(bytes: &[u8], salt: &Salt) {
         assert_eq!(again[..4], bytes[..4], "encoding is not the inverse of decoding");
     }
     let other = Salt::new(salt.generation() ^ 1);
-    assert!(decode_frame(bytes, &other).is_err(), "valid in two generations");
+    assert!(decode_frame(bytes, &other, PLACE).is_err(), "valid in two generations");
+    assert!(peek_header(bytes, salt, PLACE + 8).is_err(), "valid in two places");
     for cut in [0, 1, FRAME_HEADER_BYTES - 1, FRAME_HEADER_BYTES, total - 1] {
-        match decode_frame(&bytes[..cut.min(total - 1)], salt) {
+        match decode_frame(&bytes[..cut.min(total - 1)], salt, PLACE) {
             Err(FrameError::Short { needed }) => assert!(needed <= total),
             other => panic!("cut at {cut}: {other:?}"),
         }
@@ -159,8 +164,8 @@ fn check_payload(header: &FrameHeader, payload: &[u8], salt: &Salt) {
     assert!(indelible::format::cell::is_cell_name(name.as_bytes()));
     assert_eq!(record.kind(), header.kind);
     let mut again = Vec::new();
-    encode_cell(&mut again, salt, header, &record);
-    let (_, same, _) = decode_frame(&again, salt).expect("an encoded frame decodes");
+    encode_cell(&mut again, salt, PLACE, header, &record);
+    let (_, same, _) = decode_frame(&again, salt, PLACE).expect("an encoded frame decodes");
     assert_eq!(same, payload);
 }
 
@@ -199,7 +204,7 @@ pub fn seeds() -> Vec<Seed> {
     for (kind, payload) in payloads() {
         let header = header(kind, payload.len());
         let mut frame = Vec::new();
-        encode_frame(&mut frame, &salt, &header, &[&payload]);
+        encode_frame(&mut frame, &salt, PLACE, &header, &[&payload]);
         let name = format!("{kind:?}").to_lowercase();
         seed(&name, 0, &frame);
         seed(&format!("{name}_repaired"), REPAIR, &frame);

@@ -209,7 +209,7 @@ fn forge_frame(script: &mut Script<'_>, bytes: &mut [u8]) {
     let start = usize::try_from(frame.offset).unwrap();
     let end = start + frame.header.frame_bytes();
     field(script, bytes, start + 4..end.min(start + 64));
-    repair_frame(&mut bytes[start..], &salt);
+    repair_frame(&mut bytes[start..], &salt, frame.offset);
 }
 
 fn forge_footer(script: &mut Script<'_>, bytes: &mut [u8]) {
@@ -246,7 +246,7 @@ fn forge_more_frames(script: &mut Script<'_>, bytes: &mut [u8]) {
         let flags = shape >> 3 & 3 | if compressed { 4 } else { 0 };
         let header = FrameHeader { length, sequence, index, lag, kind, flags };
         let mut frame = Vec::new();
-        encode_frame(&mut frame, &salt, &header, &[&payload]);
+        encode_frame(&mut frame, &salt, at as u64, &header, &[&payload]);
         let Some(room) = bytes.get_mut(at..at + frame.len()) else { return };
         room.copy_from_slice(&frame);
         at += frame.len();

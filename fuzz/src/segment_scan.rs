@@ -112,7 +112,8 @@ fn frame(
     };
     let length = u32::try_from(payload[0].len() + payload[1].len()).unwrap();
     let header = FrameHeader { length, sequence: *sequence, index: *index, lag, kind, flags };
-    encode_frame(bytes, salt, &header, &payload);
+    let offset = bytes.len() as u64;
+    encode_frame(bytes, salt, offset, &header, &payload);
     *sequence = sequence.wrapping_add(u64::from(flags & Flags::LAST != 0));
     *index = index.wrapping_add(u64::from(kind == Kind::Entry));
 }
@@ -131,7 +132,7 @@ fn check(base: u64, bytes: &[u8]) {
         assert_eq!(*offset, at, "frames do not touch");
         let start = usize::try_from(at).unwrap();
         let alone = bytes.get(start..start + header.frame_bytes()).expect("out of the bytes");
-        let (alone, _, total) = decode_frame(alone, &SALT).expect("a walked frame decodes");
+        let (alone, _, total) = decode_frame(alone, &SALT, at).expect("a walked frame decodes");
         assert_eq!(alone, *header);
         at += total as u64;
     }

@@ -121,8 +121,15 @@ pub fn is_cell_name(name: &[u8]) -> bool {
 }
 
 /// Appends the frame of a cell record to `out`. Of `header`, the batch's sequence, lag and flags
-/// are used; length, kind and index follow from the record. Its name must be a valid one.
-pub fn encode_cell(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, record: &CellRecord<'_>) {
+/// are used; length, kind and index follow from the record. Its name must be a valid one. `offset` is
+/// where in its segment the frame starts.
+pub fn encode_cell(
+    out: &mut Vec<u8>,
+    salt: &Salt,
+    offset: u64,
+    header: &FrameHeader,
+    record: &CellRecord<'_>,
+) {
     let header = FrameHeader {
         length: to_u32(record.payload_bytes()),
         kind: record.kind(),
@@ -131,14 +138,14 @@ pub fn encode_cell(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, record:
     };
     match record {
         CellRecord::Set { name, value } => {
-            encode_frame(out, salt, &header, &[&name_length(name), name.as_bytes(), value]);
+            encode_frame(out, salt, offset, &header, &[&name_length(name), name.as_bytes(), value]);
         }
         CellRecord::Clear { name } => {
-            encode_frame(out, salt, &header, &[&name_length(name), name.as_bytes()]);
+            encode_frame(out, salt, offset, &header, &[&name_length(name), name.as_bytes()]);
         }
         CellRecord::Attach { name, file } => {
             let file = file.encode();
-            encode_frame(out, salt, &header, &[&name_length(name), name.as_bytes(), &file]);
+            encode_frame(out, salt, offset, &header, &[&name_length(name), name.as_bytes(), &file]);
         }
     }
 }

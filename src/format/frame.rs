@@ -6,7 +6,8 @@
 //! A frame is valid if and only if (1) kind, flags and length are ones that exist together,
 //! (2) the check matches the header, (3) the whole frame fits, and (4) the checksum matches header,
 //! payload and padding. Both checksums are salted with the generation of the segment, so the bytes
-//! of a former life of the file are never valid.
+//! of a former life of the file are never valid; and both state where in the file the frame starts,
+//! so a sector that comes back in another one's place holds no frame.
 //!
 //! A header that passes (1) and (2) is evidence by itself, whatever became of its payload: what it
 //! states as durable was durable when it was written. Its check is 32 bits of its own for that.
@@ -17,7 +18,7 @@ use byteorder::{ByteOrder, LittleEndian};
 
 use super::error::FrameError;
 use super::kind::Kind;
-use super::number::{to_u32, u32_to_usize};
+use super::number::{to_u32, to_usize, u32_to_usize};
 use crate::options::SEGMENT_BYTES_MAX;
 use crate::planted::{Bug, planted};
 
@@ -143,13 +144,20 @@ impl Salt {
         hasher.finalize()
     }
 
-    /// The check of a frame header, and the checksum up to its end.
+    /// The check of a frame header before its place is stated, and the checksum up to its end.
     #[inline]
     fn start(&self, header: &[u8; FRAME_HEADER_BYTES]) -> (u32, crc32fast::Hasher) {
         let mut hasher = self.hasher.clone();
         hasher.update(&header[FIELDS_OFFSET..]);
         (hasher.clone().finalize(), hasher)
     }
+}
+
+/// What the place of a frame adds to both its checksums, by XOR: different for any two places in a
+/// segment, so that bytes which are a frame at one are none at any other.
+#[inline]
+fn placed(offset: u64) -> u32 {
+    if planted(Bug::AnyPlace) { 0 } else { to_u32(to_usize(offset) / FRAME_ALIGN) }
 }
 
 /// The lag that a frame of batch `sequence` states where `durable` is known to be durable.
@@ -164,10 +172,17 @@ pub const fn frame_bytes(payload_len: usize) -> usize {
     (FRAME_HEADER_BYTES + FRAME_ALIGN - 1).saturating_add(payload_len) & !(FRAME_ALIGN - 1)
 }
 
-/// Appends a frame to `out`. The payload is the concatenation of `payload` and must have
-/// `header.length` bytes; `out` grows by [`frame_bytes`] of that and is not allocated beyond it.
+/// Appends a frame to `out` that starts at `offset` of its segment. The payload is the concatenation
+/// of `payload` and must have `header.length` bytes; `out` grows by [`frame_bytes`] of that and is not
+/// allocated beyond it.
 #[inline]
-pub fn encode_frame(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, payload: &[&[u8]]) {
+pub fn encode_frame(
+    out: &mut Vec<u8>,
+    salt: &Salt,
+    offset: u64,
+    header: &FrameHeader,
+    payload: &[&[u8]],
+) {
     debug_assert_eq!(
         u32_to_usize(header.length),
         payload.iter().map(|part| part.len()).sum::<usize>()
@@ -184,7 +199,7 @@ pub fn encode_frame(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, payloa
     bytes[30] = header.kind.number();
     bytes[31] = header.flags;
     let (check, mut hasher) = salt.start(&bytes);
-    LittleEndian::write_u32(&mut bytes[4..8], check);
+    LittleEndian::write_u32(&mut bytes[4..8], check ^ placed(offset));
 
     let frame = header.frame_bytes();
     out.reserve(frame);
@@ -195,7 +210,7 @@ pub fn encode_frame(out: &mut Vec<u8>, salt: &Salt, header: &FrameHeader, payloa
     out.resize(start + frame, 0);
     hasher.update(out.get(start + FRAME_HEADER_BYTES..).unwrap_or(&[]));
     if let Some(crc) = out.get_mut(start..start + 4) {
-        LittleEndian::write_u32(crc, hasher.finalize());
+        LittleEndian::write_u32(crc, hasher.finalize() ^ placed(offset));
     }
 }
 
@@ -219,17 +234,22 @@ fn fields(header: &[u8; FRAME_HEADER_BYTES], kind: Kind) -> FrameHeader {
     }
 }
 
-/// Reads a header and verifies its check, not the payload. The payload may be cut off.
+/// Reads the header at `offset` of a segment and verifies its check, not the payload. The payload may
+/// be cut off.
 ///
 /// # Errors
-/// Why the bytes are no header of this generation; cheap reasons come before the check.
+/// Why the bytes are no header of this generation and place; cheap reasons come before the check.
 #[inline]
-pub fn peek_header(bytes: &[u8], salt: &Salt) -> Result<FrameHeader, FrameError> {
-    start_frame(bytes, salt).map(|(header, _)| header)
+pub fn peek_header(bytes: &[u8], salt: &Salt, offset: u64) -> Result<FrameHeader, FrameError> {
+    start_frame(bytes, salt, offset).map(|(header, _)| header)
 }
 
 #[inline]
-fn start_frame(bytes: &[u8], salt: &Salt) -> Result<(FrameHeader, crc32fast::Hasher), FrameError> {
+fn start_frame(
+    bytes: &[u8],
+    salt: &Salt,
+    offset: u64,
+) -> Result<(FrameHeader, crc32fast::Hasher), FrameError> {
     let Some(raw) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
         return Err(FrameError::Short { needed: FRAME_HEADER_BYTES });
     };
@@ -245,7 +265,8 @@ fn start_frame(bytes: &[u8], salt: &Salt) -> Result<(FrameHeader, crc32fast::Has
     if !kind.allows(header.length, header.flags) {
         return Err(FrameError::Length(header.length));
     }
-    let (expected, hasher) = salt.start(raw);
+    let (check, hasher) = salt.start(raw);
+    let expected = check ^ placed(offset);
     let got = LittleEndian::read_u32(&raw[4..8]);
     if got != expected {
         return Err(FrameError::Header { expected, got });
@@ -253,23 +274,24 @@ fn start_frame(bytes: &[u8], salt: &Salt) -> Result<(FrameHeader, crc32fast::Has
     Ok((header, hasher))
 }
 
-/// Reads and verifies the frame at the start of `bytes`: its header, its payload, and the bytes it
-/// takes with its padding.
+/// Reads and verifies the frame at the start of `bytes`, which is `offset` of a segment: its header,
+/// its payload, and the bytes it takes with its padding.
 ///
 /// # Errors
-/// Why the bytes are no valid frame of this generation.
+/// Why the bytes are no valid frame of this generation and place.
 #[inline]
 pub fn decode_frame<'a>(
     bytes: &'a [u8],
     salt: &Salt,
+    offset: u64,
 ) -> Result<(FrameHeader, &'a [u8], usize), FrameError> {
-    let (header, mut hasher) = start_frame(bytes, salt)?;
+    let (header, mut hasher) = start_frame(bytes, salt, offset)?;
     let total = header.frame_bytes();
     let Some(frame) = bytes.get(..total) else {
         return Err(FrameError::Short { needed: total });
     };
     hasher.update(frame.get(FRAME_HEADER_BYTES..).unwrap_or(&[]));
-    let expected = hasher.finalize();
+    let expected = hasher.finalize() ^ placed(offset);
     let got = bytes.first_chunk::<4>().map_or(0, |crc| LittleEndian::read_u32(crc));
     if got != expected {
         return Err(FrameError::Checksum { expected, got });

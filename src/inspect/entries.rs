@@ -441,7 +441,7 @@ impl Reader {
                         }
                         continue;
                     }
-                    match peek_header(there, salt) {
+                    match peek_header(there, salt, offset) {
                         Ok(header) if needed < header.frame_bytes().min(room) => {
                             needed = header.frame_bytes().min(room);
                         }
@@ -449,7 +449,7 @@ impl Reader {
                     }
                 }
                 let at = offset.checked_sub(*start).map_or(usize::MAX, to_usize);
-                let seen = match decode_frame(window.get(at..).unwrap_or(&[]), salt) {
+                let seen = match decode_frame(window.get(at..).unwrap_or(&[]), salt, offset) {
                     Ok((header, payload, _)) => looked(index, end, header, payload),
                     Err(error) => {
                         unreadable(path.clone(), offset, index..index + 1, error.damage())

@@ -321,7 +321,7 @@ fn table_units(bytes: &[u8], footer: &Footer, salt: &Salt, segment_bytes: u64) -
         let index = footer.base + to_u64(nth);
         let offset = table_offset(table, nth).unwrap_or(0);
         let sound = hole.contains(&index)
-            || match decode_frame(data.get(to_usize(offset)..).unwrap_or(&[]), salt) {
+            || match decode_frame(data.get(to_usize(offset)..).unwrap_or(&[]), salt, offset) {
                 Ok((header, payload, _)) => {
                     let span = Span::of(&header, payload);
                     hole = span.map_or(0..0, |span| span.range);

@@ -113,13 +113,13 @@ fn count(
         let Some(offset) = offset(index) else { return Ok(None) };
         file.read_at(offset, &mut frame)
             .map_err(|source| Error::io("read", dir.join(&name.to_string()), source))?;
-        let Ok(header) = peek_header(&frame, salt) else { return Ok(None) };
+        let Ok(header) = peek_header(&frame, salt, offset) else { return Ok(None) };
         let payload = frame.get(FRAME_HEADER_BYTES..).unwrap_or_default();
         let Some(hole) = Span::of(&header, payload).filter(|span| span.missing) else {
             index += 1;
             continue;
         };
-        if decode_frame(&frame, salt).is_err() {
+        if decode_frame(&frame, salt, offset).is_err() {
             return Ok(None);
         }
         // The hole may have been cut at either end.

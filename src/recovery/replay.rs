@@ -26,7 +26,7 @@ use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::TABLE_ENTRY_BYTES;
-use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, decode_frame, peek_header};
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, peek_header};
 use crate::format::kind::{Effect, Span};
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
@@ -36,7 +36,7 @@ use crate::segment::durable_part::DurablePart;
 use crate::segment::offsets::{Offsets, Units};
 use crate::segment::tail::footer_space;
 use crate::segment::walk::{Evidence, Found, Part, Policy, Walk, search};
-use crate::segment::witness::{PLACES, SECTOR};
+use crate::segment::witness::SECTOR;
 use crate::segment::{FRAMES_START, Segment, witness};
 use crate::state::State;
 
@@ -86,7 +86,8 @@ impl Link {
         let path = || dir.join(&self.name.to_string());
         let read = self.file.read_at(offset, &mut bytes);
         read.map_err(|source| Error::io("read", path(), source))?;
-        Ok(peek_header(&bytes, &self.salt).ok().filter(|header| !header.is_witness()))
+        let found = peek_header(&bytes, &self.salt, offset).ok();
+        Ok(found.filter(|header| !header.is_witness()))
     }
 
     /// The batch of the first frame.
@@ -194,11 +195,7 @@ pub(crate) fn open_link(
     let salt = Salt::new(header.generation);
     let from = from.max(FRAMES_START);
     let (end, offsets, bytes) = (from, Offsets::default(), None);
-    let apart = PLACES.into_iter().filter_map(|at| {
-        let (found, ..) = decode_frame(block.get(to_usize(at)..)?, &salt).ok()?;
-        found.is_witness().then_some(found)
-    });
-    let (apart, last_frame) = (apart.collect(), 0);
+    let (apart, last_frame) = (witness::in_header_block(&block, &salt).collect(), 0);
     Ok(Link { name, header, salt, file, limit, from, end, last_frame, offsets, bytes, apart })
 }
 
@@ -349,7 +346,8 @@ fn leftover(part: Part<'_>, salt: &Salt, end: u64) -> u64 {
         let within = to_usize(start.saturating_sub(end));
         let sector = rest.get(within..).unwrap_or(&[]);
         let is_witness = last < within + FRAME_HEADER_BYTES
-            && peek_header(sector, salt).is_ok_and(|header| header.is_witness());
+            && peek_header(sector, salt, end + to_u64(within))
+                .is_ok_and(|header| header.is_witness());
         if !is_witness {
             return to_u64(last) + 1;
         }
@@ -359,7 +357,7 @@ fn leftover(part: Part<'_>, salt: &Salt, end: u64) -> u64 {
 }
 
 /// What the headers in a segment that no checkpoint names state.
-fn search_segment(dir: &Dir, segment: &Link, expected: u64) -> Result<Evidence> {
+pub(super) fn search_segment(dir: &Dir, segment: &Link, expected: u64) -> Result<Evidence> {
     if planted(Bug::NextSegmentNotSearched) {
         return Ok(Evidence::default());
     }

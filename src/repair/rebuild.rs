@@ -186,7 +186,7 @@ impl Rebuilt {
             self.header.first_sequence = header.sequence;
         }
         self.last_frame = self.position();
-        encode_frame(&mut self.pending, &self.salt, header, &[payload]);
+        encode_frame(&mut self.pending, &self.salt, self.last_frame, header, &[payload]);
         if self.pending.len() >= PIECE_BYTES { self.hand_over() } else { Ok(()) }
     }
 

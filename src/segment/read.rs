@@ -228,7 +228,7 @@ impl Located<'_> {
             let failed = self.piece.segment.io("read");
             self.opened.file.read_at(run.last, &mut header).map_err(failed)?;
             // An unreadable header is read once more with everything else, and is an error then.
-            let length = peek_header(&header, &self.opened.salt)
+            let length = peek_header(&header, &self.opened.salt, run.last)
                 .map_or(header.len(), |header| header.frame_bytes());
             run.end = run.last.saturating_add(to_u64(length)).min(self.end);
         }
@@ -337,7 +337,7 @@ impl Located<'_> {
             let payload = rest.get(..u32_to_usize(header.length)).unwrap_or(rest);
             return Ok((header, payload));
         }
-        match decode_frame(bytes, &self.opened.salt) {
+        match decode_frame(bytes, &self.opened.salt, self.offset(nth)) {
             Ok((header, payload, _)) if covers(&header, payload, self.index(nth)) => {
                 Ok((header, payload))
             }

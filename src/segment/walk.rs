@@ -113,7 +113,7 @@ impl<'a> Walk<'a> {
     pub(crate) fn step(&mut self) -> Result<Found<'a>, FrameError> {
         let rest = self.part.from(self.position);
         let (header, payload) = if self.policy == Policy::Headers {
-            let header = peek_header(rest, self.salt)?;
+            let header = peek_header(rest, self.salt, self.position())?;
             let needed = header.frame_bytes();
             if needed > self.end.saturating_sub(self.position) {
                 return Err(FrameError::Short { needed });
@@ -122,7 +122,7 @@ impl<'a> Walk<'a> {
             let length = to_usize(u64::from(header.length)).min(payload.len());
             (header, payload.get(..length).unwrap_or(&[]))
         } else {
-            let (header, payload, _) = decode_frame(rest, self.salt)?;
+            let (header, payload, _) = decode_frame(rest, self.salt, self.position())?;
             (header, payload)
         };
         let offset = self.position();
@@ -146,7 +146,7 @@ impl<'a> Walk<'a> {
     fn gap(&mut self, reason: FrameError, exact: bool) -> Option<Step<'a>> {
         let (at, to) = (self.position, self.end);
         let offset = to_u64(at);
-        if let Ok(header) = peek_header(self.part.from(at), self.salt) {
+        if let Ok(header) = peek_header(self.part.from(at), self.salt, to_u64(at)) {
             let end = at.saturating_add(header.frame_bytes());
             if end <= to && (exact && end == to || self.begins_at(end)) {
                 self.position = end;
@@ -166,7 +166,7 @@ impl<'a> Walk<'a> {
     /// twice, whatever lengths hostile bytes claim.
     fn begins_at(&self, at: usize) -> bool {
         let rest = self.part.from(at);
-        peek_header(rest, self.salt)
+        peek_header(rest, self.salt, to_u64(at))
             .is_ok_and(|header| !header.is_witness() && header.frame_bytes() <= rest.len())
     }
 }
@@ -288,7 +288,7 @@ pub(crate) fn search(part: Part<'_>, salt: &Salt, range: Range<u64>, expected: u
         // Most places hold zeros: one look at where a kind would be passes over them.
         let kind = rest.get(FRAME_KIND_OFFSET).copied().unwrap_or(0);
         if Kind::from_number(kind).is_some()
-            && let Ok(header) = peek_header(rest, salt)
+            && let Ok(header) = peek_header(rest, salt, to_u64(at))
         {
             evidence = evidence.merge(Evidence::of(&header, to_u64(at), expected));
         }

@@ -103,12 +103,13 @@ mod tests {
     use crate::format::Kind;
     use crate::format::frame::{Flags, Salt, encode_frame, frame_bytes};
 
+    /// A frame as if it stood at the beginning: nobody here looks at checksums.
     fn frame(index: u64, payload: &[u8]) -> Vec<u8> {
         let (length, flags) = (u32::try_from(payload.len()).unwrap(), Flags::FIRST | Flags::LAST);
         let header =
             FrameHeader { length, sequence: index + 1, index, lag: 0, kind: Kind::Entry, flags };
         let mut bytes = Vec::new();
-        encode_frame(&mut bytes, &Salt::new(7), &header, &[payload]);
+        encode_frame(&mut bytes, &Salt::new(7), 0, &header, &[payload]);
         bytes
     }
 

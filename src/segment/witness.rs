@@ -14,8 +14,8 @@
 
 use std::ops::Range;
 
-use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, encode_frame};
-use crate::format::number::to_u64;
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, decode_frame, encode_frame};
+use crate::format::number::{to_u64, to_usize};
 use crate::format::{BLOCK_BYTES, Kind};
 
 /// What a disk replaces at once, at the least.
@@ -24,7 +24,7 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// The two places of a witness in its block. The first sector is left to the segment header, and
 /// to frames that end with the block before.
-pub(crate) const PLACES: [u64; 2] = [SECTOR, 2 * SECTOR];
+const PLACES: [u64; 2] = [SECTOR, 2 * SECTOR];
 
 /// Exclusive end of what is in a block of a segment header: the header, and witnesses.
 pub(crate) const PLACES_END: usize = 1024 + FRAME_HEADER_BYTES;
@@ -45,6 +45,17 @@ pub(crate) fn searched_to(end: u64, segment_bytes: u64) -> u64 {
     end.next_multiple_of(BLOCK).saturating_add(BLOCK).min(segment_bytes)
 }
 
+/// The whole witnesses in the block of a segment header.
+pub(crate) fn in_header_block<'a>(
+    block: &'a [u8],
+    salt: &'a Salt,
+) -> impl Iterator<Item = FrameHeader> + 'a {
+    PLACES.into_iter().filter_map(|at| {
+        let (found, ..) = decode_frame(block.get(to_usize(at)..)?, salt, at).ok()?;
+        found.is_witness().then_some(found)
+    })
+}
+
 /// A witness that is to be written.
 #[derive(Debug)]
 pub(crate) struct Testimony {
@@ -58,7 +69,7 @@ impl Testimony {
         let (length, index, kind, flags) = (0, 0, Kind::Witness, 0);
         let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES);
         let header = FrameHeader { length, sequence, index, lag, kind, flags };
-        encode_frame(&mut bytes, salt, &header, &[]);
+        encode_frame(&mut bytes, salt, offset, &header, &[]);
         Self { offset, bytes }
     }
 

@@ -331,9 +331,10 @@ fn count_of_missing_entries_has_an_end() {
         checkpoint.holes = u64::MAX;
         let header = FrameHeader { length: 8, ..frame(checkpoint, Kind::Hole) };
         let (salt, end) = (Salt::new(checkpoint.tail_generation), checkpoint.next + 5);
+        let place = checkpoint.tail_offset;
         let mut bytes = Vec::new();
-        encode_frame(&mut bytes, &salt, &header, &[&encode_hole(end)]);
-        let at = checkpoint.tail_offset as usize;
+        encode_frame(&mut bytes, &salt, place, &header, &[&encode_hole(end)]);
+        let at = place as usize;
         edit(path, &names(path, ".seg").remove(2), |file| {
             file[at..at + bytes.len()].copy_from_slice(&bytes);
         });
@@ -365,7 +366,7 @@ fn next_segment_that_begins_elsewhere_is_damage() {
             bytes.resize(4096, 0);
             let record = CellRecord::Set { name: "x", value: b"y" };
             let header = frame(checkpoint, Kind::Set);
-            encode_cell(&mut bytes, &Salt::new(generation), &header, &record);
+            encode_cell(&mut bytes, &Salt::new(generation), 4096, &header, &record);
             bytes.resize(checkpoint.segment_bytes as usize, 0);
             fs::write(path.join(SegmentName { number, base }.to_string()), bytes).unwrap();
         });

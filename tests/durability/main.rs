@@ -304,8 +304,9 @@ pub(crate) fn watermark_moves_on_disk() {
     let header = indelible::format::SegmentHeader::decode(segment).unwrap();
     let salt = indelible::format::Salt::new(header.generation);
     let (mut at, mut stated) = (4096, Vec::new());
-    while let Ok((header, _, bytes)) = indelible::format::frame::decode_frame(&segment[at..], &salt)
-    {
+    let frame =
+        |at: usize| indelible::format::frame::decode_frame(&segment[at..], &salt, at as u64).ok();
+    while let Some((header, _, bytes)) = frame(at) {
         assert_eq!(header.durable_sequence(), header.sequence - 1);
         stated.push(header.durable_sequence());
         at += bytes;

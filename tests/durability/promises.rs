@@ -12,7 +12,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use indelible::format::frame::{Salt, decode_frame, encode_frame};
+use indelible::format::frame::{Salt, decode_frame, encode_frame, peek_header};
 use indelible::format::{FrameHeader, Kind};
 use indelible::io::Directory;
 use indelible::io::sim::{Fault, Moment, Op, Persistence, Repeat, Rot, SimDisk, Unit};
@@ -152,9 +152,21 @@ pub(crate) fn frame_of_another_generation_is_not_read() {
     let header =
         FrameHeader { length: 3, sequence: 1, index: 0, lag: 0, kind: Kind::Entry, flags: 3 };
     let mut bytes = Vec::new();
-    encode_frame(&mut bytes, &Salt::new(1), &header, &[b"ink"]);
-    assert!(decode_frame(&bytes, &Salt::new(1)).is_ok());
-    assert!(decode_frame(&bytes, &Salt::new(2)).is_err(), "it is read");
+    encode_frame(&mut bytes, &Salt::new(1), 4096, &header, &[b"ink"]);
+    assert!(decode_frame(&bytes, &Salt::new(1), 4096).is_ok());
+    assert!(decode_frame(&bytes, &Salt::new(2), 4096).is_err(), "it is read");
+}
+
+#[test]
+pub(crate) fn frame_in_another_place_is_none() {
+    let header =
+        FrameHeader { length: 3, sequence: 1, index: 0, lag: 0, kind: Kind::Entry, flags: 3 };
+    let mut bytes = Vec::new();
+    encode_frame(&mut bytes, &Salt::new(1), 4096, &header, &[b"ink"]);
+    for place in [0, 4096 - 8, 4096 + 8, 4096 + 512, 2 * 4096, 1 << 30] {
+        assert!(peek_header(&bytes, &Salt::new(1), place).is_err(), "its header counts at {place}");
+        assert!(decode_frame(&bytes, &Salt::new(1), place).is_err(), "it is read at {place}");
+    }
 }
 
 /// A batch that a crash dropped stands whole behind the place where the next one is written. If

@@ -60,8 +60,8 @@ fn example() -> BTreeMap<&'static str, Vec<u8>> {
     let frame = FrameHeader { length, sequence, index, lag, kind: Kind::Entry, flags: Flags::LAST };
     let promise = little(7, 8);
     let set = CellRecord::Set { name: "promise", value: &promise };
-    encode_cell(&mut segment, &salt, &FrameHeader { flags: Flags::FIRST, ..frame }, &set);
-    encode_frame(&mut segment, &salt, &frame, &[b"hello"]);
+    encode_cell(&mut segment, &salt, 4096, &FrameHeader { flags: Flags::FIRST, ..frame }, &set);
+    encode_frame(&mut segment, &salt, 4144, &frame, &[b"hello"]);
     segment.resize(65536, 0);
     BTreeMap::from([("metadata", metadata), (SEGMENT, segment)])
 }
@@ -130,15 +130,16 @@ fn worked_example_reads_back_as_the_page_says() {
     assert_eq!(FileName::classify(SEGMENT), FileName::Segment(name));
     assert_eq!(header.encode(), segment[..128]);
     let salt = Salt::new(header.generation);
-    let (set, payload, bytes) = decode_frame(&segment[4096..], &salt).unwrap();
+    let (set, payload, bytes) = decode_frame(&segment[4096..], &salt, 4096).unwrap();
     let record = decode_cell(set.kind, payload).unwrap().unwrap();
     assert_eq!(record, CellRecord::Set { name: "promise", value: &little(7, 8) });
     assert!(set.is_first() && !set.is_last() && set.sequence == 1 && set.lag == 1);
     assert_eq!(bytes, 48);
-    let (entry, payload, bytes) = decode_frame(&segment[4144..], &salt).unwrap();
+    let (entry, payload, bytes) = decode_frame(&segment[4144..], &salt, 4144).unwrap();
     assert_eq!((entry.kind, entry.index, payload), (Kind::Entry, 0, b"hello".as_slice()));
     assert!(entry.is_last() && !entry.is_first() && entry.sequence == 1);
-    assert_eq!(decode_frame(&segment[4144 + bytes..], &salt), Err(FrameError::End));
+    let end = 4144 + bytes;
+    assert_eq!(decode_frame(&segment[end..], &salt, end as u64), Err(FrameError::End));
 }
 
 #[test]

@@ -52,6 +52,14 @@ fn salted_crc(generation: u64, bytes: &[u8]) -> u32 {
     crc(&[&little(generation, 8), bytes].concat())
 }
 
+/// Where the frames stand.
+const PLACE: u64 = 40_960;
+
+/// The placed CRC, at that place.
+fn placed_crc(generation: u64, bytes: &[u8]) -> u32 {
+    salted_crc(generation, bytes) ^ u32::try_from(PLACE / 8).unwrap()
+}
+
 /// The CRC of a structure whose field at 12 is taken as zero.
 fn crc_around(bytes: &[u8]) -> u32 {
     crc(&[&bytes[..12], &[0; 4], &bytes[16..]].concat())
@@ -192,15 +200,15 @@ fn frame_table_is_what_is_encoded() {
         flags: Flags::FIRST | Flags::LAST,
     };
     let mut frame = Vec::new();
-    encode_frame(&mut frame, &Salt::new(9), &header, &[b"abc"]);
+    encode_frame(&mut frame, &Salt::new(9), PLACE, &header, &[b"abc"]);
     assert_eq!(&frame[FRAME_HEADER_BYTES..], b"abc\0\0\0\0\0");
-    let check = salted_crc(9, &frame[8..32]);
+    let check = placed_crc(9, &frame[8..32]);
     check_layout(
         rows,
         &frame[..FRAME_HEADER_BYTES],
         &[],
         &[
-            ("crc", little(salted_crc(9, &frame[8..]).into(), 4)),
+            ("crc", little(placed_crc(9, &frame[8..]).into(), 4)),
             ("check", little(check.into(), 4)),
             ("sequence", vec![1; 8]),
             ("index", vec![2; 8]),
@@ -231,9 +239,9 @@ fn forged_header(kind: Kind, flags: u8, length: u32) -> Result<FrameHeader, Fram
     let mut bytes = vec![0; FRAME_HEADER_BYTES];
     bytes[24..28].copy_from_slice(&little(length.into(), 4));
     (bytes[30], bytes[31]) = (kind.number(), flags);
-    let check = salted_crc(9, &bytes[8..32]);
+    let check = placed_crc(9, &bytes[8..32]);
     bytes[4..8].copy_from_slice(&little(check.into(), 4));
-    peek_header(&bytes, &Salt::new(9))
+    peek_header(&bytes, &Salt::new(9), PLACE)
 }
 
 #[test]

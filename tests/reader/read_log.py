@@ -138,8 +138,8 @@ class Segment:
         )
         return self.header_checked
 
-    def crc(self, start, end):
-        return zlib.crc32(self.data[start:end], self.salt)
+    def placed_crc(self, place, end):
+        return zlib.crc32(self.data[place + 8 : end], self.salt) ^ place // 8
 
     def header_at(self, at):
         """The checked header at an offset, or None."""
@@ -156,14 +156,14 @@ class Segment:
             least = 5
         if not least <= length <= most or kind == WITNESS and flags:
             return None
-        return Frame(data, at) if self.crc(at + 8, at + 32) == u32(data, at + 4) else None
+        return Frame(data, at) if self.placed_crc(at, at + 32) == u32(data, at + 4) else None
 
     def frame_at(self, at, limit):
         """The whole frame at an offset that ends by `limit`, or None."""
         frame = self.header_at(at)
         if frame is None or frame.end > min(limit, len(self.data)):
             return None
-        if self.crc(at + 8, frame.end) != u32(self.data, at):
+        if self.placed_crc(at, frame.end) != u32(self.data, at):
             return None
         frame.payload = self.data[at + 32 : at + 32 + frame.length]
         return frame

@@ -9,11 +9,11 @@ use crate::format::slot::{CELLS_BYTES_MAX, cells_bytes};
 
 #[test]
 fn zero_header_is_the_end() {
-    assert_eq!(peek_header(&[0; 32], &Salt::new(0)), Err(FrameError::End));
-    assert_eq!(decode_frame(&[0; 4096], &Salt::new(0)).unwrap_err(), FrameError::End);
+    assert_eq!(peek_header(&[0; 32], &Salt::new(0), PLACE), Err(FrameError::End));
+    assert_eq!(decode_frame(&[0; 4096], &Salt::new(0), PLACE).unwrap_err(), FrameError::End);
     let mut almost = [0; 32];
     almost[31] = 1;
-    assert_eq!(peek_header(&almost, &Salt::new(0)), Err(FrameError::Kind(0)));
+    assert_eq!(peek_header(&almost, &Salt::new(0), PLACE), Err(FrameError::Kind(0)));
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn implausible_frame_header_is_refused_before_its_check() {
     let with = |at: usize, byte: u8| {
         let mut frame = frame.clone();
         frame[at] = byte;
-        peek_header(&frame, &salt)
+        peek_header(&frame, &salt, PLACE)
     };
     assert_eq!(with(30, 10), Err(FrameError::Kind(10)));
     assert_eq!(with(31, 8), Err(FrameError::Flags(8)));
@@ -33,7 +33,7 @@ fn implausible_frame_header_is_refused_before_its_check() {
     assert!(matches!(with(8, 1), Err(FrameError::Header { .. })));
     let mut compressed_set = frame.clone();
     (compressed_set[30], compressed_set[31]) = (Kind::Set.number(), Flags::LZ4);
-    assert_eq!(peek_header(&compressed_set, &salt), Err(FrameError::Flags(Flags::LZ4)));
+    assert_eq!(peek_header(&compressed_set, &salt, PLACE), Err(FrameError::Flags(Flags::LZ4)));
 }
 
 #[test]
@@ -41,8 +41,8 @@ fn payload_flip_is_told_from_a_header_flip() {
     let salt = Salt::new(7);
     let mut frame = framed(&salt, b"hello");
     frame[33] ^= 1;
-    assert!(peek_header(&frame, &salt).is_ok());
-    let error = decode_frame(&frame, &salt).unwrap_err();
+    assert!(peek_header(&frame, &salt, PLACE).is_ok());
+    let error = decode_frame(&frame, &salt, PLACE).unwrap_err();
     assert!(matches!(error, FrameError::Checksum { .. }));
     assert!(matches!(error.damage(), Damage::Checksum { structure: "frame", .. }));
 }

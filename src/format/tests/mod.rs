@@ -16,6 +16,8 @@ use super::slot::RUNS_MAX;
 use super::*;
 
 const SEGMENT_BYTES: u64 = 65536;
+/// Where the frames stand.
+const PLACE: u64 = 4096;
 
 fn entry(payload: &[u8]) -> FrameHeader {
     let length = u32::try_from(payload.len()).unwrap();
@@ -24,7 +26,7 @@ fn entry(payload: &[u8]) -> FrameHeader {
 
 fn framed(salt: &Salt, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    encode_frame(&mut out, salt, &entry(payload), &[payload]);
+    encode_frame(&mut out, salt, PLACE, &entry(payload), &[payload]);
     out
 }
 

@@ -14,28 +14,31 @@ proptest! {
     fn frame_read_back_is_the_one_written(
         (header, payload) in any_frame(),
         generation: u64,
+        (unit, other) in (0_u64..1 << 27, 0_u64..1 << 27),
         cut in 0_usize..300,
     ) {
         let salt = Salt::new(generation);
+        let place = unit * 8;
         let (one, two) = payload.split_at(cut.min(payload.len()));
         let mut out = vec![0xee; 3];
-        encode_frame(&mut out, &salt, &header, &[one, two]);
+        encode_frame(&mut out, &salt, place, &header, &[one, two]);
         let frame = &out[3..];
         prop_assert_eq!(frame.len(), frame_bytes(payload.len()));
         prop_assert_eq!(frame.len() % 8, 0);
-        prop_assert_eq!(peek_header(frame, &salt), Ok(header));
+        prop_assert_eq!(peek_header(frame, &salt, place), Ok(header));
         prop_assert_eq!(read_header_unchecked(frame), Some(header));
-        prop_assert_eq!(decode_frame(frame, &salt), Ok((header, &payload[..], frame.len())));
-        prop_assert!(decode_frame(frame, &Salt::new(generation ^ 1)).is_err());
+        prop_assert_eq!(decode_frame(frame, &salt, place), Ok((header, &payload[..], frame.len())));
+        prop_assert!(decode_frame(frame, &Salt::new(generation ^ 1), place).is_err());
+        prop_assert_eq!(peek_header(frame, &salt, other * 8).is_ok(), unit == other);
     }
 
     #[test]
     fn frame_cut_short_is_refused((header, payload) in any_frame(), cut: prop::sample::Index) {
         let salt = Salt::new(1);
         let mut out = Vec::new();
-        encode_frame(&mut out, &salt, &header, &[&payload]);
+        encode_frame(&mut out, &salt, PLACE, &header, &[&payload]);
         let cut = &out[..cut.index(out.len())];
-        let refused = matches!(decode_frame(cut, &salt), Err(FrameError::Short { needed })
+        let refused = matches!(decode_frame(cut, &salt, PLACE), Err(FrameError::Short { needed })
             if needed > cut.len());
         prop_assert!(refused);
     }
@@ -44,10 +47,10 @@ proptest! {
     fn frame_with_a_flipped_bit_is_refused((header, payload) in any_frame(), bit: prop::sample::Index) {
         let salt = Salt::new(1);
         let mut out = Vec::new();
-        encode_frame(&mut out, &salt, &header, &[&payload]);
+        encode_frame(&mut out, &salt, PLACE, &header, &[&payload]);
         let bit = bit.index(out.len() * 8);
         flip(&mut out, bit);
-        prop_assert!(decode_frame(&out, &salt).is_err());
+        prop_assert!(decode_frame(&out, &salt, PLACE).is_err());
     }
 
     #[test]
@@ -119,8 +122,8 @@ proptest! {
         ];
         for record in records {
             let mut out = Vec::new();
-            encode_cell(&mut out, &salt, &entry(&[]), &record);
-            let (header, payload, _) = decode_frame(&out, &salt).unwrap();
+            encode_cell(&mut out, &salt, PLACE, &entry(&[]), &record);
+            let (header, payload, _) = decode_frame(&out, &salt, PLACE).unwrap();
             prop_assert_eq!(header.kind, record.kind());
             prop_assert_eq!(payload.len(), record.payload_bytes());
             prop_assert_eq!(decode_cell(header.kind, payload), Ok(Some(record)));
@@ -134,11 +137,11 @@ proptest! {
         name in "[a-f0-9.-]{0,40}(\\.seg|\\.spare|\\.side|\\.tmp)?",
     ) {
         let salt = Salt::new(1);
-        prop_assert!(decode_frame(&bytes, &salt).is_err());
+        prop_assert!(decode_frame(&bytes, &salt, PLACE).is_err());
         prop_assert!(SegmentHeader::decode(&bytes).is_err());
         prop_assert!(Footer::decode(&bytes, &salt, SEGMENT_BYTES).is_err());
         prop_assert!(Checkpoint::decode(&bytes).is_err());
-        let _any = (peek_header(&bytes, &salt), read_header_unchecked(&bytes), decode_hole(&bytes));
+        let _any = (peek_header(&bytes, &salt, PLACE), read_header_unchecked(&bytes), decode_hole(&bytes));
         let _any = decode_cell(Kind::from_number(kind).unwrap(), &bytes);
         let _any = (table_offset(&bytes, usize::MAX), FileName::classify(&name));
     }
@@ -149,7 +152,7 @@ fn flipped_bit_in_any_structure_is_refused() {
     let salt = Salt::new(7);
     for length in [0, 1, 8, 13, 256] {
         let frame = framed(&salt, &vec![0x5a; length]);
-        every_flip_is_refused(&frame, |bytes| decode_frame(bytes, &salt).is_ok());
+        every_flip_is_refused(&frame, |bytes| decode_frame(bytes, &salt, PLACE).is_ok());
     }
     every_flip_is_refused(&sample_header().encode(), |bytes| SegmentHeader::decode(bytes).is_ok());
     every_flip_is_refused(&sample_footer().encode(&salt), |bytes| {
@@ -171,7 +174,7 @@ fn flipped_bit_in_a_frame_header_is_refused_without_its_payload() {
     every_flip_is_refused(&frame[4..FRAME_HEADER_BYTES], |bytes| {
         let mut header = [0; FRAME_HEADER_BYTES];
         header[4..].copy_from_slice(bytes);
-        peek_header(&header, &salt).is_ok()
+        peek_header(&header, &salt, PLACE).is_ok()
     });
 }
 

@@ -13,7 +13,7 @@ use crate::directory::spares::Spare;
 use crate::error::{Error, Result};
 use crate::format::cell::{CellRecord, encode_cell};
 use crate::format::frame::{Flags, FrameHeader, LAG_UNSTATED, encode_frame, lag, payload_length};
-use crate::format::{Kind, SegmentHeader};
+use crate::format::{Kind, Salt, SegmentHeader};
 use crate::log::reader::Draft;
 use crate::log::shared::Shared;
 use crate::planted::{Bug, planted};
@@ -105,7 +105,7 @@ impl Shared {
             }
             header.length = payload_length(entry);
             tail.frame_at(position);
-            encode_frame(&mut tail.pending, &tail.salt, &header, &[entry]);
+            encode_frame(&mut tail.pending, &tail.salt, position, &header, &[entry]);
             header.flags = 0;
             header.index += 1;
             self.flush_if_long(writer)?;
@@ -151,8 +151,9 @@ impl Shared {
             Body::Trim | Body::Cell(_) => {}
         }
         let tail = &mut writer.tail;
-        tail.frame_at(tail.position());
-        encode(&mut tail.pending, &tail.salt, header, body);
+        let position = tail.position();
+        tail.frame_at(position);
+        encode(&mut tail.pending, &tail.salt, position, header, body);
         self.flush_if_long(writer)
     }
 
@@ -263,19 +264,20 @@ impl Shared {
     }
 }
 
-/// Encodes one frame; `header` comes with everything but kind and length.
-fn encode(out: &mut Vec<u8>, salt: &crate::format::Salt, header: FrameHeader, body: Body<'_>) {
-    let mut bare = |kind| encode_frame(out, salt, &FrameHeader { kind, ..header }, &[]);
+/// Encodes the frame at `offset` of its segment; `header` comes with everything but kind and length.
+fn encode(out: &mut Vec<u8>, salt: &Salt, offset: u64, header: FrameHeader, body: Body<'_>) {
+    let mut bare = |kind| encode_frame(out, salt, offset, &FrameHeader { kind, ..header }, &[]);
     match body {
         Body::Entry { stored, compressed } => {
             let flag = if compressed { Flags::LZ4 } else { 0 };
             let (length, flags) = (payload_length(stored), header.flags | flag);
-            encode_frame(out, salt, &FrameHeader { length, flags, ..header }, &[stored]);
+            let header = FrameHeader { length, flags, ..header };
+            encode_frame(out, salt, offset, &header, &[stored]);
         }
         Body::Truncate => bare(Kind::Truncate),
         Body::Trim => bare(Kind::Trim),
         Body::Reset => bare(Kind::Reset),
-        Body::Cell(record) => encode_cell(out, salt, &header, &record),
+        Body::Cell(record) => encode_cell(out, salt, offset, &header, &record),
     }
 }
 
