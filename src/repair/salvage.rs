@@ -20,8 +20,8 @@ use crate::format::{Checkpoint, FrameHeader, SegmentName};
 use crate::inspect::scene::Scene;
 use crate::inspect::survey::{Offsets, joined, ranges, read_file};
 use crate::recovery::table::Decision;
-use crate::segment::walk::{Found, Step, past_gaps};
-use crate::segment::{FRAMES_START, Segment};
+use crate::segment::walk::{Evidence, Found, Part, Step, past_gaps, search};
+use crate::segment::{FRAMES_START, Segment, witness};
 use crate::state::State;
 
 /// What is left of a tail.
@@ -83,7 +83,7 @@ impl Salvaged {
             needed: !sound || scene.decision == Decision::RefuseTail,
         };
         if !checkpoint.clean {
-            salvaged.read_on(&bytes, &salt, scene, checkpoint);
+            salvaged.read_on(dir, &bytes, &salt, scene, checkpoint)?;
         }
         salvaged.bytes = bytes;
         salvaged.needed |= salvaged.lost.is_some();
@@ -93,7 +93,14 @@ impl Salvaged {
     }
 
     /// Behind the checkpoint's place.
-    fn read_on(&mut self, bytes: &[u8], salt: &Salt, scene: &Scene, checkpoint: &Checkpoint) {
+    fn read_on(
+        &mut self,
+        dir: &Dir,
+        bytes: &[u8],
+        salt: &Salt,
+        scene: &Scene,
+        checkpoint: &Checkpoint,
+    ) -> Result<()> {
         let dropped = |step| match step {
             // Of a batch that was dropped before the checkpoint: no part of the log.
             Step::Frame(found) if found.header.sequence <= checkpoint.sequence => {
@@ -104,15 +111,14 @@ impl Salvaged {
         };
         let steps = past_gaps(bytes, salt, checkpoint.tail_offset..checkpoint.reach, false);
         let steps: Vec<Step<'_>> = steps.map(dropped).collect();
-        let behind = scene.observed.replayed.as_ref().map(|replayed| replayed.behind);
-        let mut proved = behind.map_or(0, |behind| behind.durable);
-        for step in &steps {
-            if let Step::Frame(Found { header, .. }) = step {
-                proved = proved.max(header.durable_sequence());
-                self.claimed = self.claimed.max(header.sequence);
-            }
-        }
-        self.claimed = self.claimed.max(behind.map_or(0, |behind| behind.newest)).max(proved);
+        let evidence = match &scene.observed.replayed {
+            Some(replayed) => replayed.behind,
+            // A tail that contradicts its checkpoint is not replayed.
+            None => scene.observed.evidence_above(dir, checkpoint)?,
+        };
+        let evidence = evidence.merge(evidence_in(bytes, salt, checkpoint));
+        let proved = evidence.durable;
+        self.claimed = self.claimed.max(evidence.newest).max(proved);
         let mut rest = steps.as_slice();
         let is_proved = |step: &Step<'_>| sequence_of(step).is_some_and(|number| number <= proved);
         let lenient = rest.iter().rposition(is_proved).map_or(0, |last| last + 1);
@@ -128,6 +134,7 @@ impl Salvaged {
         }
         self.take_whole(rest);
         self.state.first = self.state.first.min(self.state.next);
+        Ok(())
     }
 
     /// Everything readable of batches that are known to have been durable.
@@ -223,6 +230,17 @@ impl Salvaged {
         let payload = rest.get(FRAME_HEADER_BYTES..)?.get(..to_usize(header.length.into()))?;
         Some((header, payload))
     }
+}
+
+/// What the headers in a tail state, witnesses among them, behind the place of the checkpoint.
+fn evidence_in(bytes: &[u8], salt: &Salt, checkpoint: &Checkpoint) -> Evidence {
+    let expected = checkpoint.sequence + 1;
+    let to = witness::searched_to(checkpoint.reach, checkpoint.segment_bytes);
+    let part = Part { bytes, start: 0 };
+    let apart = witness::in_header_block(bytes, salt);
+    apart
+        .map(|header| Evidence::of(&header, 0, expected))
+        .fold(search(part, salt, checkpoint.tail_offset..to, expected), Evidence::merge)
 }
 
 fn sequence_of(step: &Step<'_>) -> Option<u64> {

@@ -12,6 +12,8 @@
 
 #[cfg(feature = "testing")]
 mod crashes;
+#[cfg(feature = "testing")]
+mod moved;
 mod truth;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 mod watching;
