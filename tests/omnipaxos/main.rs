@@ -14,6 +14,7 @@ mod crash;
 mod edges;
 mod large;
 mod migration;
+mod newest;
 mod open;
 mod refill;
 mod restart;

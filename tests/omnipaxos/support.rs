@@ -16,6 +16,9 @@ thread_local! {
     /// Whether nodes of this thread bring each other up to date with snapshots. Upstream loses
     /// entries where such a snapshot is a delta (docs/ADAPTERS.md), so most clusters do without.
     pub(crate) static SYNC_WITH_SNAPSHOTS: Cell<bool> = const { Cell::new(false) };
+
+    /// How many entries this thread has decoded.
+    pub(crate) static DECODED: Cell<u64> = const { Cell::new(0) };
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +87,7 @@ impl Codec<Value> for ValueCodec {
         Ok(())
     }
     fn decode(bytes: &[u8]) -> Result<Value, CodecError> {
+        DECODED.set(DECODED.get() + 1);
         tagged(b'v', bytes).map(Value)
     }
 }

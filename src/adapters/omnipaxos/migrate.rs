@@ -66,7 +66,7 @@ where
     }
     let first = read(from.get_compacted_idx())?;
     let next = first.saturating_add(read(from.get_log_len())?);
-    to.write(|plan| {
+    to.write(|plan, _| {
         plan.migrating(true);
         plan.trim(first as u64);
         Ok(())
@@ -84,7 +84,7 @@ where
                 got: entries.len() as u64,
             });
         }
-        to.write(|plan| plan.entries::<T, C>(entries))?;
+        to.write(|plan, fresh| plan.entries::<T, C>(entries, fresh))?;
         at = end;
     }
     let state = OtherState::read(from)?;
@@ -95,10 +95,10 @@ where
         stopsign: state.stopsign.is_some(),
         snapshot: state.snapshot.is_some(),
     };
-    to.write(|plan| {
+    to.write(|plan, fresh| {
         plan.migrating(false);
         plan.compacted(first as u64);
-        state.into_plan::<C>(plan)
+        state.into_plan::<C>(plan, fresh)
     })?;
     // The commit point: everything is durable, the end of the mark with it.
     to.log().sync()?;
@@ -124,7 +124,11 @@ impl<T: Entry> OtherState<T> {
         })
     }
 
-    fn into_plan<C>(self, plan: &mut super::plan::Plan) -> Result<(), StorageError>
+    fn into_plan<C>(
+        self,
+        plan: &mut super::plan::Plan,
+        fresh: &mut Vec<super::newest::Fresh<T>>,
+    ) -> Result<(), StorageError>
     where
         C: Codec<T> + Codec<T::Snapshot>,
     {
@@ -133,11 +137,11 @@ impl<T: Entry> OtherState<T> {
         };
         let rounds = [self.promise.map(SetPromise), self.accepted.map(SetAcceptedRound)];
         for operation in rounds.into_iter().flatten() {
-            plan.operation::<T, C>(operation)?;
+            plan.operation::<T, C>(operation, fresh)?;
         }
-        plan.operation::<T, C>(SetDecidedIndex(self.decided))?;
-        plan.operation::<T, C>(SetStopsign(self.stopsign))?;
-        plan.operation::<T, C>(SetSnapshot(self.snapshot))
+        plan.operation::<T, C>(SetDecidedIndex(self.decided), fresh)?;
+        plan.operation::<T, C>(SetStopsign(self.stopsign), fresh)?;
+        plan.operation::<T, C>(SetSnapshot(self.snapshot), fresh)
     }
 }
 

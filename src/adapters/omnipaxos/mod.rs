@@ -50,6 +50,7 @@ mod encoding;
 mod error;
 mod handle;
 mod migrate;
+mod newest;
 mod plan;
 mod state;
 mod storage;

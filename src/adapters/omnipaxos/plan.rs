@@ -75,17 +75,19 @@ impl Plan {
         Self { state, first, next, limits, steps, scratch, binding, effects }
     }
 
-    /// Appends what `encode` writes as one entry; it is told the entry's index.
+    /// Appends what `encode` writes as one entry; it is told the entry's index. Returns that, and how
+    /// many bytes there were.
     pub(super) fn append(
         &mut self,
         encode: impl FnOnce(u64, &mut Vec<u8>) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(u64, usize), StorageError> {
         let index = self.next;
         let bytes = self.encoded(|out| encode(index, out))?;
-        fits(Value::Entry(index), bytes.len(), self.limits)?;
+        let length = bytes.len();
+        fits(Value::Entry(index), length, self.limits)?;
         self.step(Step::Append(bytes));
         self.next += 1;
-        Ok(())
+        Ok((index, length))
     }
 
     /// Makes room for `count` entries that are to follow at index `from`.

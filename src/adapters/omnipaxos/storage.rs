@@ -17,6 +17,7 @@ use super::config::StorageConfig;
 use super::encoding;
 use super::error::{StorageError, Value};
 use super::handle::{Shared, StorageHandle};
+use super::newest::{Fresh, Newest};
 use super::plan::{Buffers, Plan};
 use super::state::{self, State};
 use crate::Log;
@@ -39,7 +40,9 @@ pub struct LogStorage<T, C, S = Log> {
     state: State,
     shared: Arc<Shared>,
     buffers: Buffers,
-    types: PhantomData<fn() -> (T, C)>,
+    /// What was written last and need not be decoded.
+    newest: Newest<T>,
+    types: PhantomData<fn() -> C>,
 }
 
 impl<T, C> LogStorage<T, C> {
@@ -124,8 +127,8 @@ impl<T, C, S: Store> LogStorage<T, C, S> {
     /// Those of [`LogStorage::from_log`].
     pub fn from_store(log: S) -> error::Result<Self> {
         let state = State::load(&log)?;
-        let shared = Arc::default();
-        Ok(Self { log, state, shared, buffers: Buffers::default(), types: PhantomData })
+        let (shared, buffers, newest) = (Arc::default(), Buffers::default(), Newest::default());
+        Ok(Self { log, state, shared, buffers, newest, types: PhantomData })
     }
 
     /// A handle that goes on working after the storage has been moved into OmniPaxos.
@@ -149,7 +152,7 @@ impl<T, C, S: Store> LogStorage<T, C, S> {
         if self.state.decided <= self.log.next() {
             return Err(StorageError::NotStopped);
         }
-        self.write(|plan| {
+        self.write(|plan, _| {
             plan.start_over();
             Ok(())
         })?;
@@ -166,17 +169,19 @@ impl<T, C, S: Store> LogStorage<T, C, S> {
         &self.log
     }
 
-    /// Plans, writes, and only then believes it.
+    /// Plans, writes, and only then believes it. `fill` puts the entries that it plans into the list.
     pub(super) fn write(
         &mut self,
-        fill: impl FnOnce(&mut Plan) -> Result<(), StorageError>,
+        fill: impl FnOnce(&mut Plan, &mut Vec<Fresh<T>>) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         let mut plan = Plan::new(self.state, &self.log, mem::take(&mut self.buffers));
         let later = self.shared.is_synced_by_turn();
-        let written = fill(&mut plan).and_then(|()| plan.write(&self.log, later));
+        let mut fresh = Vec::new();
+        let written = fill(&mut plan, &mut fresh).and_then(|()| plan.write(&self.log, later));
         self.buffers = plan.into_buffers();
         if let Some(written) = written? {
             self.state = written.state;
+            self.newest.take_in(fresh);
             self.shared.note(written);
         }
         Ok(())
@@ -189,9 +194,11 @@ impl<T, C, S: Store> LogStorage<T, C, S> {
             .map_err(|source| StorageError::Decode { value: Value::StopSign, source })
     }
 
-    /// The entries `from..to`, or none if the log does not hold them all.
+    /// The entries `from..to`, or none if the log does not hold them all. Those that were written last
+    /// come as the host gave them, while the log can be used; all others are decoded.
     fn entries(&self, from: u64, to: u64) -> Result<Vec<T>, StorageError>
     where
+        T: Clone,
         C: Codec<T>,
     {
         let (first, next) = (self.log.first().max(self.state.compacted), self.log.next());
@@ -205,13 +212,21 @@ impl<T, C, S: Store> LogStorage<T, C, S> {
         if to > next {
             return Ok(Vec::new());
         }
-        let stored = self.log.read(from..to)?;
-        let mut entries = Vec::with_capacity(stored.len());
-        for (bytes, index) in stored.iter().zip(from..) {
-            let entry = C::decode(bytes)
-                .map_err(|source| StorageError::Decode { value: Value::Entry(index), source })?;
-            entries.push(entry);
+        let usable = self.log.log().shared().usable().is_ok();
+        let newest = if usable { self.newest.split(&(from..to)) } else { to };
+        let mut entries = Vec::new();
+        if from < newest {
+            let stored = self.log.read(from..newest)?;
+            entries.reserve_exact(usize::try_from(to - from).unwrap_or(0));
+            for (bytes, index) in stored.iter().zip(from..) {
+                let entry = C::decode(bytes).map_err(|source| StorageError::Decode {
+                    value: Value::Entry(index),
+                    source,
+                })?;
+                entries.push(entry);
+            }
         }
+        entries.extend(self.newest.entries(&(newest..to)).cloned());
         Ok(entries)
     }
 }
@@ -220,27 +235,33 @@ impl Plan {
     pub(super) fn entries<T, C: Codec<T>>(
         &mut self,
         entries: impl IntoIterator<Item = T>,
+        fresh: &mut Vec<Fresh<T>>,
     ) -> Result<(), StorageError> {
         for entry in entries {
-            self.append(|index, out| {
+            let (index, bytes) = self.append(|index, out| {
                 C::encode(&entry, out)
                     .map_err(|source| StorageError::Encode { value: Value::Entry(index), source })
             })?;
+            fresh.push(Fresh { index, bytes, entry });
         }
         Ok(())
     }
 
-    pub(super) fn operation<T, C>(&mut self, operation: StorageOp<T>) -> Result<(), StorageError>
+    pub(super) fn operation<T, C>(
+        &mut self,
+        operation: StorageOp<T>,
+        fresh: &mut Vec<Fresh<T>>,
+    ) -> Result<(), StorageError>
     where
         T: Entry,
         C: Codec<T> + Codec<T::Snapshot>,
     {
         match operation {
-            StorageOp::AppendEntry(entry) => self.entries::<T, C>([entry])?,
-            StorageOp::AppendEntries(entries) => self.entries::<T, C>(entries)?,
+            StorageOp::AppendEntry(entry) => self.entries::<T, C>([entry], fresh)?,
+            StorageOp::AppendEntries(entries) => self.entries::<T, C>(entries, fresh)?,
             StorageOp::AppendOnPrefix(from, entries) => {
                 self.prefix(from as u64, entries.len())?;
-                self.entries::<T, C>(entries)?;
+                self.entries::<T, C>(entries, fresh)?;
             }
             StorageOp::SetPromise(ballot) => self.promise(ballot),
             StorageOp::SetDecidedIndex(index) => self.decided(index as u64),
@@ -269,7 +290,7 @@ where
     S: Store,
 {
     fn one(&mut self, operation: StorageOp<T>) -> StorageResult<()> {
-        Ok(self.write(|plan| plan.operation::<T, C>(operation))?)
+        Ok(self.write(|plan, fresh| plan.operation::<T, C>(operation, fresh))?)
     }
 }
 
@@ -280,8 +301,9 @@ where
     S: Store,
 {
     fn write_atomically(&mut self, operations: Vec<StorageOp<T>>) -> StorageResult<()> {
-        Ok(self.write(|plan| {
-            operations.into_iter().try_for_each(|operation| plan.operation::<T, C>(operation))
+        Ok(self.write(|plan, fresh| {
+            let mut operations = operations.into_iter();
+            operations.try_for_each(|operation| plan.operation::<T, C>(operation, fresh))
         })?)
     }
 
