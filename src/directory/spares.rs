@@ -20,7 +20,15 @@ use crate::options::Preparation;
 use crate::segment::FRAMES_START;
 use crate::segment::space::{Failed, Space};
 
-/// A file ready to become a segment.
+/// A file that waits to become a segment. It is not open.
+#[derive(Debug)]
+struct Waiting {
+    name: String,
+    /// Everything before this has its space.
+    ready: u64,
+}
+
+/// A file about to become a segment.
 #[derive(Debug)]
 pub(crate) struct Spare {
     pub(crate) name: String,
@@ -56,7 +64,7 @@ pub(crate) struct Spares {
     preparation: Preparation,
     direct: bool,
     target: usize,
-    ready: Mutex<VecDeque<Spare>>,
+    ready: Mutex<VecDeque<Waiting>>,
     /// Unfinished files of a former process, to be removed when there is time.
     leftovers: Mutex<Vec<String>>,
 }
@@ -85,14 +93,33 @@ impl Spares {
         self.dir.remove_junk(leftovers)
     }
 
-    /// A spare, if one is ready.
-    pub(crate) fn take(&self) -> Option<Spare> {
-        self.ready.lock().pop_front()
+    /// A spare, if one is ready. One that cannot be opened any more is left to the next open; for want
+    /// of a descriptor it waits on.
+    pub(crate) fn take(&self) -> Result<Option<Spare>> {
+        loop {
+            let Some(waiting) = self.ready.lock().pop_front() else { return Ok(None) };
+            match self.open_unshared(&waiting.name) {
+                Ok(Some(file)) => {
+                    let space = self.space(file, waiting.ready);
+                    return Ok(Some(Spare::new(waiting.name, space)));
+                }
+                Ok(None) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) => {
+                    self.ready.lock().push_front(waiting);
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// Keeps a spare for later, also beyond the target: it is here already.
     pub(crate) fn put(&self, spare: Spare) {
-        self.ready.lock().push_back(spare);
+        self.wait(spare.name, spare.space.ready());
+    }
+
+    fn wait(&self, name: String, ready: u64) {
+        self.ready.lock().push_back(Waiting { name, ready });
     }
 
     /// How many are ready.
@@ -102,7 +129,7 @@ impl Spares {
 
     /// Bytes of all of them that have their space.
     pub(crate) fn ready_bytes(&self) -> u64 {
-        self.ready.lock().iter().map(|spare| spare.space.ready()).sum()
+        self.ready.lock().iter().map(|spare| spare.ready).sum()
     }
 
     /// Whether fewer are ready than there should be.
@@ -114,10 +141,12 @@ impl Spares {
     /// `ready` has its space. Returns whether it did: a file that has another name as well, in a
     /// backup, must keep its bytes.
     pub(crate) fn recycle(&self, name: &str, ready: u64) -> Result<bool> {
-        let Some(file) = self.open_unshared(name)? else { return Ok(false) };
+        if self.open_unshared(name)?.is_none() {
+            return Ok(false);
+        }
         let spare = names::spare(self.dir.door().random());
         self.dir.rename(name, &spare)?;
-        self.put(Spare::new(spare, self.space(file, ready)));
+        self.wait(spare, ready);
         Ok(true)
     }
 
@@ -125,8 +154,10 @@ impl Spares {
     /// [`Self::recycle`]. How much of it has its space is not known, so all of it is made ready
     /// again, a little ahead of need like that of any other.
     pub(crate) fn adopt(&self, name: String) -> Result<bool> {
-        let Some(file) = self.open_unshared(&name)? else { return Ok(false) };
-        self.put(Spare::new(name, self.space(file, 0)));
+        if self.open_unshared(&name)?.is_none() {
+            return Ok(false);
+        }
+        self.wait(name, 0);
         Ok(true)
     }
 

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
+use self::lock::Lockable;
 use super::map::{Region, WeakRegion};
 use super::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, Way, check_name};
 use crate::error::Error;
@@ -51,7 +52,8 @@ const REWRITE_BYTES: usize = 16 * 1024;
 /// A directory of the operating system.
 #[derive(Debug)]
 pub(crate) struct OsDirectory {
-    handle: OsHandle,
+    /// The open directory, and whether it is locked.
+    locked: Arc<Lockable>,
     file_mode: u32,
 }
 
@@ -63,7 +65,12 @@ impl OsDirectory {
     pub(crate) fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::open(path.as_ref(), flags, Mode::empty())?;
-        Ok(Self { handle: OsHandle::from(handle), file_mode: FILE_MODE_DEFAULT })
+        let locked = Arc::new(Lockable::new(OsHandle::from(handle)));
+        Ok(Self { locked, file_mode: FILE_MODE_DEFAULT })
+    }
+
+    fn handle(&self) -> &OsHandle {
+        &self.locked.handle
     }
 
     /// Gives files made from now on these permissions, as far as the umask of the process leaves
@@ -88,7 +95,7 @@ impl OsDirectory {
             _ => Error::io("open directory", path, source),
         })?;
         if made {
-            kind::forgo_copy_on_write(&directory.handle);
+            kind::forgo_copy_on_write(directory.handle());
         }
         Ok(directory)
     }
@@ -98,7 +105,7 @@ impl OsDirectory {
     /// allocated can run out at a store to a map, which raises a signal: write with `pwrite`. A
     /// stacked file system that does not say what is below counts as one of them.
     pub(crate) fn copy_on_write(&self) -> bool {
-        kind::copies_on_write(&self.handle)
+        kind::copies_on_write(self.handle())
     }
 
     /// Whether somebody holds the lock of this directory, told without touching it: from the
@@ -114,7 +121,7 @@ impl OsDirectory {
     /// The file system cannot do it: another one, or one without hard links.
     pub(crate) fn link(&self, name: &str, to: &Self) -> io::Result<()> {
         check_name(name)?;
-        Ok(rustix::fs::linkat(&self.handle, name, &to.handle, name, AtFlags::empty())?)
+        Ok(rustix::fs::linkat(self.handle(), name, to.handle(), name, AtFlags::empty())?)
     }
 
     /// Opens a plain file of this directory, following no link.
@@ -125,7 +132,7 @@ impl OsDirectory {
         // Systems keep modes in integers of different widths.
         let bits = (0..9).filter(|bit| (self.file_mode >> bit) & 1 == 1);
         let mode = bits.fold(Mode::empty(), |mode, bit| mode | Mode::from_raw_mode(1 << bit));
-        let file = OsHandle::from(rustix::fs::openat(&self.handle, name, flags, mode)?);
+        let file = OsHandle::from(rustix::fs::openat(self.handle(), name, flags, mode)?);
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
         }
@@ -136,13 +143,13 @@ impl OsDirectory {
 impl Directory for OsDirectory {
     fn list(&self) -> io::Result<Vec<DirectoryEntry>> {
         let mut entries = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.handle)? {
+        for entry in rustix::fs::Dir::read_from(self.handle())? {
             let entry = entry?;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let about = match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            let about = match rustix::fs::statat(self.handle(), name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(about) => about,
                 // Removed since the directory was read.
                 Err(rustix::io::Errno::NOENT) => continue,
@@ -207,18 +214,18 @@ impl Directory for OsDirectory {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         check_name(from)?;
         check_name(to)?;
-        rustix::fs::renameat(&self.handle, from, &self.handle, to).map_err(|e| full(e.into()))
+        rustix::fs::renameat(self.handle(), from, self.handle(), to).map_err(|e| full(e.into()))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         check_name(name)?;
-        Ok(rustix::fs::unlinkat(&self.handle, name, AtFlags::empty())?)
+        Ok(rustix::fs::unlinkat(self.handle(), name, AtFlags::empty())?)
     }
 
     /// Makes durable: names. A crash just before brings back names that were removed or replaced,
     /// and loses new ones.
     fn sync(&self) -> io::Result<()> {
-        self.handle.sync_all()
+        self.handle().sync_all()
     }
 
     fn random(&self) -> u64 {
@@ -229,7 +236,7 @@ impl Directory for OsDirectory {
     /// such writes and gains nothing from them.
     #[cfg(target_os = "linux")]
     fn takes_direct(&self) -> bool {
-        if kind::is_memory(&self.handle) {
+        if kind::is_memory(self.handle()) {
             return false;
         }
         let mut memory = super::aligned::Aligned::default();
@@ -613,7 +620,7 @@ mod tests {
         // Beside the sources rather than in the temporary directory, which may be in memory.
         let place = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let directory = OsDirectory::create(place.path().join("log")).unwrap();
-        if kind::is_memory(&directory.handle) {
+        if kind::is_memory(directory.handle()) {
             return; // Nothing can be dropped where the cache is the medium.
         }
         let pages = 300;

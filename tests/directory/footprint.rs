@@ -142,7 +142,8 @@ fn many_logs_share_a_few_threads() {
     let more = counted("task") - threads;
     assert!((3..=6).contains(&more), "{more} threads for {LOGS} logs");
     let more = counted("fd") - descriptors;
-    assert!(more <= LOGS * 5, "{more} descriptors for {LOGS} logs");
+    // The directory, the metadata file, the tail.
+    assert!(more <= LOGS * 3, "{more} descriptors for {LOGS} logs");
     drop(logs);
     for _ in 0..1000 {
         if counted("task") == threads {

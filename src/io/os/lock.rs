@@ -2,17 +2,20 @@
 //!
 //! Owns: who may write to the directory. Does not own: what is in it.
 //!
-//! Two `flock`s, both of open files, so that a second handle in this process is refused as well and
-//! both end with the process however that ends: one on the file `lock`, which states who holds it,
-//! and one on the directory itself, which nobody can remove and make anew by hand. Some network file
-//! systems lock no directories; there the file has to do.
+//! A `flock` of the directory itself, which nobody can remove and make anew by hand; of the descriptor
+//! that the directory is used by, so that the lock takes none of its own. It belongs to that open file:
+//! a second handle in this process is refused as well, and it ends with the process however that ends.
+//! Some network file systems lock no directories; there the file `lock` has to do. In any case that file
+//! states who holds the lock.
 #![expect(clippy::disallowed_types, reason = "a part of the file that may use files")]
 #![expect(clippy::disallowed_methods, reason = "a part of the file that may use files")]
 
 use std::fs::{self, File as OsHandle};
 use std::io::{self, Read, Seek, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 
 use super::OsDirectory;
 use crate::format::names::LOCK;
@@ -22,9 +25,23 @@ use crate::process::Process;
 
 #[derive(Debug)]
 struct OsLock {
-    file: OsHandle,
-    directory: Option<OsHandle>,
+    locked: Arc<Lockable>,
+    /// Where the directory takes no lock.
+    file: Option<OsHandle>,
     owner: Process,
+}
+
+/// A directory that can be locked, once.
+#[derive(Debug)]
+pub(super) struct Lockable {
+    pub(super) handle: OsHandle,
+    taken: AtomicBool,
+}
+
+impl Lockable {
+    pub(super) fn new(handle: OsHandle) -> Self {
+        Self { handle, taken: AtomicBool::new(false) }
+    }
 }
 
 impl Lock for OsLock {}
@@ -37,9 +54,8 @@ impl Drop for OsLock {
         }
         // Closing the files would do, were there no child that another thread has forked and that
         // does not run its program yet: until then it has every file open as well.
-        for locked in self.directory.iter().chain([&self.file]) {
-            fs2::FileExt::unlock(locked).ok();
-        }
+        fs2::FileExt::unlock(self.file.as_ref().unwrap_or(&self.locked.handle)).ok();
+        self.locked.taken.store(false, Ordering::Release);
     }
 }
 
@@ -47,30 +63,40 @@ impl Drop for OsLock {
 pub(super) fn take(directory: &OsDirectory) -> Result<Box<dyn Lock>, LockRefused> {
     let flags = OFlags::RDWR | OFlags::CREATE;
     let mut file = directory.open_plain(LOCK, flags).map_err(LockRefused::Io)?;
-    if !try_lock(&file).map_err(LockRefused::Io)? {
-        let mut owner = String::new();
-        // Empty or partial while the owner is writing it: then it is not known.
-        file.take(16).read_to_string(&mut owner).ok();
-        return Err(LockRefused::Held(owner.trim().parse().ok()));
+    let itself = &directory.locked;
+    // The system would take a second lock of the same open file for the first one.
+    if itself.taken.swap(true, Ordering::AcqRel) {
+        return Err(LockRefused::Held(Some(std::process::id())));
     }
-    let owner = Process::this();
-    // From here on an early return gives back what was taken.
-    let mut lock =
-        OsLock { file: file.try_clone().map_err(LockRefused::Io)?, directory: None, owner };
-    if !planted(Bug::LockFileBelieved) {
-        let itself = open_itself(directory).map_err(LockRefused::Io)?;
-        match try_lock(&itself) {
-            Ok(true) => lock.directory = Some(itself),
-            // The file is a new one: its owner's was removed by hand.
-            Ok(false) => return Err(LockRefused::Held(None)),
-            // This file system locks no directories.
-            Err(_) => {}
+    let give_back = |refused| {
+        itself.taken.store(false, Ordering::Release);
+        Err(refused)
+    };
+    let by_directory = if planted(Bug::LockFileBelieved) {
+        Err(io::ErrorKind::Unsupported.into())
+    } else {
+        try_lock(&itself.handle)
+    };
+    let taken = match by_directory {
+        Ok(taken) => Ok((taken, false)),
+        // This file system locks no directories.
+        Err(_) => try_lock(&file).map(|taken| (taken, true)),
+    };
+    let by_file = match taken {
+        Ok((true, by_file)) => by_file,
+        Ok((false, _)) => {
+            let mut owner = String::new();
+            // Empty or partial while the owner is writing it: then it is not known.
+            file.take(16).read_to_string(&mut owner).ok();
+            return give_back(LockRefused::Held(owner.trim().parse().ok()));
         }
-    }
+        Err(error) => return give_back(LockRefused::Io(error)),
+    };
     // Only for people and error messages: a failure here harms nobody.
     file.set_len(0).and_then(|()| file.rewind()).ok();
     writeln!(file, "{}", std::process::id()).ok();
-    Ok(Box::new(lock))
+    let (locked, file) = (Arc::clone(itself), by_file.then_some(file));
+    Ok(Box::new(OsLock { locked, file, owner: Process::this() }))
 }
 
 /// Locks an open file unless another one holds the lock of it. Returns whether it did.
@@ -84,17 +110,10 @@ fn try_lock(file: &OsHandle) -> io::Result<bool> {
     }
 }
 
-/// The directory as an open file of its own.
-fn open_itself(directory: &OsDirectory) -> io::Result<OsHandle> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let itself = rustix::fs::openat(&directory.handle, ".", flags, Mode::empty())?;
-    Ok(OsHandle::from(itself))
-}
-
 /// Whether somebody holds the lock, from the kernel's own list; `None` where that cannot be told.
 pub(super) fn is_held(directory: &OsDirectory) -> Option<bool> {
     use std::os::unix::fs::MetadataExt;
-    let mut inodes = vec![directory.handle.metadata().ok()?.ino().to_string()];
+    let mut inodes = vec![directory.handle().metadata().ok()?.ino().to_string()];
     match directory.open_plain(LOCK, OFlags::RDONLY) {
         Ok(file) => inodes.push(file.metadata().ok()?.ino().to_string()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -118,16 +137,26 @@ mod tests {
     use crate::io::Directory;
 
     #[test]
-    fn lock_ends_with_its_handle_although_a_forked_child_has_the_file_open() {
+    fn lock_ends_with_its_handle_although_a_forked_child_has_the_directory_open() {
+        let place = tempfile::tempdir().unwrap();
+        let (one, two) =
+            (OsDirectory::open(place.path()).unwrap(), OsDirectory::open(place.path()).unwrap());
+        let held = one.lock().unwrap();
+        let in_a_child = one.handle().try_clone().unwrap();
+        assert!(matches!(two.lock(), Err(LockRefused::Held(_))));
+        drop(held);
+        two.lock().unwrap();
+        drop(in_a_child);
+    }
+
+    #[test]
+    fn lock_is_refused_to_another_user_of_the_same_door() {
         let place = tempfile::tempdir().unwrap();
         let directory = OsDirectory::open(place.path()).unwrap();
-        let file = directory.open_plain(LOCK, OFlags::RDWR | OFlags::CREATE).unwrap();
-        fs2::FileExt::try_lock_exclusive(&file).unwrap();
-        let in_a_child = file.try_clone().unwrap();
-        assert!(matches!(directory.lock(), Err(LockRefused::Held(_))));
-        drop(OsLock { file, directory: None, owner: Process::this() });
+        let held = directory.lock().unwrap();
+        assert!(matches!(directory.lock(), Err(LockRefused::Held(Some(_)))));
+        drop(held);
         directory.lock().unwrap();
-        drop(in_a_child);
     }
 
     #[test]

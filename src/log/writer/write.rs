@@ -232,8 +232,9 @@ impl Shared {
         let mut made = 0;
         while to_u64(spares.len()) < plan.rolls {
             let end = if spares.is_empty() { plan.place.position } else { self.segment_bytes };
-            let spare = match self.spares.take() {
-                Some(spare) => Ok(spare),
+            let taken = self.spares.take().map_err(|error| self.unless_shortage(error));
+            let spare = match taken.transpose() {
+                Some(spare) => spare,
                 None => self.prepare_in_line().inspect(|_| made += 1),
             };
             let covered = spare.and_then(|spare| {
