@@ -1,10 +1,11 @@
-//! The Ready loop of the `raft` crate (tikv) on a log: three nodes in one thread, messages as
-//! function calls, syncs in the background.
+//! The Ready loop of the `raft` crate (tikv) on a log: nodes in one thread, messages as function
+//! calls, syncs in the background. Two nodes begin, compact their logs and take in a third, which gets
+//! a snapshot; then all of them restart.
 //!
-//! What a `Ready` holds is one batch, submitted without waiting ([`LogStore::save`]); `advance_append_async` lets the host go
-//! on; when the batch is durable its ticket calls back, `on_persist_ready` tells the host, and the
-//! messages that promise something leave. A leader's other messages leave at once, so followers
-//! write while the leader syncs.
+//! What a `Ready` holds is one batch, submitted without waiting ([`LogStore::save`]);
+//! `advance_append_async` lets the host go on; when the batch is durable its ticket calls back,
+//! `on_persist_ready` tells the host, and the messages that promise something leave. A leader's other
+//! messages leave at once, so followers write while the leader syncs.
 //!
 //! `cargo run -p indelible-raft --example tikv_raft`
 
@@ -18,24 +19,27 @@ use std::time::{Duration, Instant};
 use indelible::{Log, Options, Verdict};
 use indelible_raft::LogStore;
 use prost::Message as _;
-use raft::prelude::{ConfChange, ConfState, EntryType, Message};
+use raft::prelude::{ConfChange, ConfChangeType, ConfState, EntryType, Message};
 use raft::{Config, RawNode, StateRole};
 use slog::{Discard, Logger, o};
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-const NODES: u64 = 3;
+/// The nodes that begin, and the one that is added to them.
+const FIRST: [u64; 2] = [1, 2];
+const ADDED: u64 = 3;
 const COMMANDS: u64 = 500;
 const TICK: Duration = Duration::from_millis(20);
 
-/// Opens a node's log; a new one knows the members.
+/// Opens a node's log. A new one knows the members that begin; one that is added learns them.
 fn open(directory: &Path, id: u64) -> Result<LogStore, Failed> {
     let options = Options::new().segment_bytes(1024 * 1024);
     let (log, report) = Log::open_or_create(directory.join(id.to_string()), &options)?;
     if report.verdict != Verdict::Created {
         return Ok(LogStore::open(log)?);
     }
-    let members = ConfState { voters: (1..=NODES).collect(), ..ConfState::default() };
+    let voters = if FIRST.contains(&id) { FIRST.to_vec() } else { Vec::new() };
+    let members = ConfState { voters, ..ConfState::default() };
     Ok(LogStore::create(log, &members)?)
 }
 
@@ -83,14 +87,24 @@ impl Node {
         self.raw.store().log().clone()
     }
 
+    fn has_members(&self, count: usize) -> bool {
+        self.raw.raft.prs().conf().to_conf_state().voters.len() == count
+    }
+
+    /// Replaces the entries that were applied by a snapshot.
+    fn compact(&self) -> Result<(), Failed> {
+        Ok(self.raw.store().compact(self.applied, packed(&self.commands))?)
+    }
+
     /// Handles one `Ready`, if there is one. Returns the messages that may leave now.
     fn handle_ready(&mut self) -> Result<Vec<Message>, Failed> {
         if !self.raw.has_ready() {
             return Ok(Vec::new());
         }
         let mut ready = self.raw.ready();
-        let messages = ready.take_messages();
-        if !ready.snapshot().is_empty() {
+        let mut messages = ready.take_messages();
+        let installs = !ready.snapshot().is_empty();
+        if installs {
             self.commands = unpacked(&ready.snapshot().data);
             self.applied = ready.snapshot().metadata.clone().unwrap_or_default().index;
         }
@@ -110,6 +124,14 @@ impl Node {
         }
         let number = ready.number();
         self.promises.insert(number, ready.take_persisted_messages());
+        if installs {
+            // The host takes a snapshot for applied only once it has heard that it is durable.
+            ticket.wait()?;
+            self.raw.advance_append_async(ready);
+            messages.extend(self.on_persisted(number));
+            self.raw.advance_apply();
+            return Ok(messages);
+        }
         if ready.must_sync() || self.promises.len() > 1 {
             let (node, persisted) = (self.raw.raft.id, self.persisted.clone());
             ticket.on_durable(move |result| {
@@ -133,20 +155,44 @@ impl Node {
     }
 }
 
-/// Three nodes and the messages between them.
+/// The nodes and the messages between them.
 struct Cluster {
     nodes: BTreeMap<u64, Node>,
     messages: VecDeque<Message>,
+    sender: Sender<Persisted>,
     persisted: Receiver<Persisted>,
     ticked: Instant,
 }
 
 impl Cluster {
-    fn start(directory: &Path) -> Result<Self, Failed> {
+    fn start(directory: &Path, ids: &[u64]) -> Result<Self, Failed> {
         let (sender, persisted) = channel();
-        let start = |id| Ok((id, Node::start(directory, id, sender.clone())?));
-        let nodes = (1..=NODES).map(start).collect::<Result<_, Failed>>()?;
-        Ok(Self { nodes, messages: VecDeque::new(), persisted, ticked: Instant::now() })
+        let (nodes, messages, ticked) = (BTreeMap::new(), VecDeque::new(), Instant::now());
+        let mut cluster = Self { nodes, messages, sender, persisted, ticked };
+        ids.iter().try_for_each(|id| cluster.add(directory, *id))?;
+        Ok(cluster)
+    }
+
+    fn add(&mut self, directory: &Path, id: u64) -> Result<(), Failed> {
+        self.nodes.insert(id, Node::start(directory, id, self.sender.clone())?);
+        Ok(())
+    }
+
+    /// The node that leads, once one does.
+    fn led(&mut self) -> Result<&mut Node, Failed> {
+        self.run_until(|cluster| cluster.leader().is_some())?;
+        let leader = self.leader().ok_or("no leader")?;
+        Ok(self.nodes.get_mut(&leader).ok_or("no leader")?)
+    }
+
+    /// Has commands applied by every node.
+    fn propose(&mut self, commands: std::ops::Range<u64>) -> Result<(), Failed> {
+        let end = usize::try_from(commands.end)?;
+        for command in commands {
+            self.led()?.raw.propose(Vec::new(), format!("command {command}").into_bytes())?;
+            self.turn()?;
+        }
+        self.run_until(|cluster| cluster.all_have(end))
     }
 
     /// Runs the cluster until a condition holds.
@@ -204,20 +250,25 @@ fn main() -> Result<(), Failed> {
     let directory = tempfile::tempdir()?;
     let commands = usize::try_from(COMMANDS)?;
 
-    let mut cluster = Cluster::start(directory.path())?;
-    cluster.run_until(|cluster| cluster.leader().is_some())?;
-    let leader = cluster.leader().ok_or("no leader")?;
-    println!("node {leader} leads");
-    for command in 0..COMMANDS {
-        let node = cluster.nodes.get_mut(&leader).ok_or("no leader")?;
-        node.raw.propose(Vec::new(), format!("command {command}").into_bytes())?;
-        cluster.turn()?;
+    let mut cluster = Cluster::start(directory.path(), &FIRST)?;
+    println!("node {} leads", cluster.led()?.raw.raft.id);
+    cluster.propose(0..COMMANDS / 2)?;
+
+    let mut change = ConfChange { node_id: ADDED, ..ConfChange::default() };
+    change.set_change_type(ConfChangeType::AddNode);
+    cluster.led()?.raw.propose_conf_change(Vec::new(), change)?;
+    cluster.run_until(|cluster| cluster.nodes.values().all(|node| node.has_members(3)))?;
+    cluster.nodes.values().try_for_each(Node::compact)?;
+    cluster.add(directory.path(), ADDED)?;
+    cluster.run_until(|cluster| cluster.all_have(commands / 2))?;
+    let added = cluster.nodes.get(&ADDED).ok_or("no such node")?;
+    let covered = added.raw.store().current_snapshot()?.metadata.unwrap_or_default().index;
+    println!("node {ADDED} was added, and got a snapshot of everything up to entry {covered}");
+    if covered == 0 {
+        return Err("the entries had been compacted, and yet no snapshot was sent".into());
     }
-    cluster.run_until(|cluster| cluster.all_have(commands))?;
+    cluster.propose(COMMANDS / 2..COMMANDS)?;
     for (id, node) in &cluster.nodes {
-        if *id != leader {
-            node.raw.store().compact(node.applied, packed(&node.commands))?;
-        }
         let log = node.log();
         println!("node {id}: entries {}..{}, {} syncs", log.first(), log.next(), log.stats().syncs);
         log.close()?;
@@ -225,12 +276,12 @@ fn main() -> Result<(), Failed> {
     drop(cluster);
 
     println!("all nodes stopped; starting them from disk");
-    let mut cluster = Cluster::start(directory.path())?;
+    let mut cluster = Cluster::start(directory.path(), &[1, 2, ADDED])?;
     cluster.run_until(|cluster| cluster.leader().is_some() && cluster.all_have(commands))?;
     let equal = cluster.nodes.values().all(|node| {
         let expected = (0..COMMANDS).map(|command| format!("command {command}").into_bytes());
-        node.commands.iter().cloned().eq(expected)
+        node.has_members(3) && node.commands.iter().cloned().eq(expected)
     });
-    println!("every node has {commands} commands, in order: {equal}");
+    println!("every node has {commands} commands, in order, and three members: {equal}");
     if equal { Ok(()) } else { Err("the nodes differ".into()) }
 }
