@@ -1,4 +1,4 @@
-//! A replicated key-value store on openraft: three nodes in one process, each on a log of its own.
+//! A replicated key-value store on openraft 0.9: three nodes in one process, each on a log of its own.
 //! Writes, loses a node, goes on, takes snapshots, stops everything, and reads it all back.
 //!
 //! `cargo run -p indelible-openraft --example openraft_kv [-- DIRECTORY]`
@@ -7,61 +7,10 @@
 mod cluster;
 #[path = "hosts/openraft_09.rs"]
 mod kv_09;
-
-use std::path::PathBuf;
-
-use cluster::Cluster;
-
-type Failed = Box<dyn std::error::Error + Send + Sync>;
-
-const NODES: u64 = 3;
-const KEYS: u64 = 200;
+#[path = "hosts/story.rs"]
+mod story;
 
 #[tokio::main]
-#[expect(clippy::print_stdout, reason = "an example shows what it does")]
-async fn main() -> Result<(), Failed> {
-    let temporary = tempfile::tempdir()?;
-    let directory =
-        std::env::args_os().nth(1).map_or_else(|| temporary.path().to_path_buf(), PathBuf::from);
-
-    let cluster = Cluster::new(&directory, 100)?;
-    for id in 0..NODES {
-        cluster.start(id).await?;
-    }
-    if cluster.initialize().await.is_ok() {
-        println!("new cluster of {NODES} nodes in {}", directory.display());
-    } else {
-        println!("cluster in {} goes on", directory.display());
-    }
-
-    for key in 0..KEYS / 2 {
-        cluster.set(&format!("key {key}"), "before").await?;
-    }
-    let lost = NODES - 1;
-    cluster.stop(lost).await?;
-    for key in 0..KEYS {
-        cluster.set(&format!("key {key}"), "after").await?;
-    }
-    println!("{KEYS} keys written, most of them without node {lost}");
-    cluster.start(lost).await?;
-
-    for id in 0..NODES {
-        let log = cluster.node(id)?.log;
-        println!("node {id}: entries {}..{}, {} syncs", log.first(), log.next(), log.stats().syncs);
-        cluster.stop(id).await?;
-    }
-
-    println!("all nodes stopped; starting them from disk");
-    for id in 0..NODES {
-        cluster.start(id).await?;
-    }
-    let leader = cluster.leader().await?;
-    let found = (0..KEYS)
-        .filter(|key| leader.machine.get(&format!("key {key}")).as_deref() == Some("after"))
-        .count();
-    println!("the new leader has {found} of {KEYS} keys");
-    for id in 0..NODES {
-        cluster.stop(id).await?;
-    }
-    if found == usize::try_from(KEYS)? { Ok(()) } else { Err("keys were lost".into()) }
+async fn main() -> Result<(), story::Failed> {
+    story::run().await
 }

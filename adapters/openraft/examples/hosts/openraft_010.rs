@@ -32,7 +32,8 @@ openraft::declare_raft_types!(
     pub(crate) Types: D = Set, R = Option<String>, Node = (),
 );
 
-type Bytes = Cursor<Vec<u8>>;
+/// A snapshot on its way.
+pub(crate) type Bytes = Cursor<Vec<u8>>;
 
 /// What a snapshot holds.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

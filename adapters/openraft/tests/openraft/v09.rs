@@ -1,7 +1,5 @@
 //! openraft 0.9.
 
-use std::time::Duration;
-
 use indelible::codec::Postcard;
 use indelible::{Batch, Log, Options};
 use indelible_groups::{Group, Groups, GroupsOptions};
@@ -14,7 +12,6 @@ use openraft::{
 use openraft_09 as openraft;
 use tempfile::TempDir;
 
-use super::cluster::Cluster;
 use super::kv_09::{Machine, Set, Types};
 use super::{open_in, small};
 
@@ -195,46 +192,4 @@ async fn log_of_another_host_is_refused() {
     batch.set("other.host", b"1".as_slice());
     log.commit(&batch).unwrap();
     assert!(Store::open(log).is_err());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cluster_restarts_from_disk_through_snapshots() {
-    let directory = TempDir::new().unwrap();
-    let cluster = Cluster::new(directory.path(), 50).unwrap();
-    for node in 0..3 {
-        cluster.start(node).await.unwrap();
-    }
-    cluster.initialize().await.unwrap();
-    for i in 0..120 {
-        cluster.set(&format!("key {}", i % 40), &i.to_string()).await.unwrap();
-    }
-    // One node misses so much that it needs a snapshot to come back.
-    cluster.stop(2).await.unwrap();
-    for i in 120..240 {
-        cluster.set(&format!("key {}", i % 40), &i.to_string()).await.unwrap();
-    }
-    let last = cluster.leader().await.unwrap().log.next();
-    cluster.start(2).await.unwrap();
-    let caught_up = async {
-        while cluster.node(2).unwrap().log.next() < last {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(120), caught_up).await.unwrap();
-    for node in 0..3 {
-        assert!(cluster.node(node).unwrap().log.first() > 0, "a snapshot has replaced entries");
-        cluster.stop(node).await.unwrap();
-    }
-
-    for node in 0..3 {
-        cluster.start(node).await.unwrap();
-    }
-    let leader = cluster.leader().await.unwrap();
-    for key in 0..40 {
-        let value = leader.machine.get(&format!("key {key}"));
-        assert_eq!(value, Some((200 + key).to_string()));
-    }
-    for node in 0..3 {
-        cluster.stop(node).await.unwrap();
-    }
 }

@@ -1,0 +1,184 @@
+//! A cluster of openraft 0.10 nodes in one process: each with its log in a directory, joined by
+//! function calls.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use indelible::{Log, Options};
+use indelible_openraft::v010::LogStore;
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::type_config::alias::{SnapshotOf, VoteOf};
+use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
+use openraft_010 as openraft;
+
+use super::kv_010::{Bytes, Machine, Set, Types};
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// One node: the host, and the log and state machine it works on.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) raft: Raft<Types, Machine>,
+    pub(crate) machine: Machine,
+    pub(crate) log: Log,
+}
+
+/// The nodes that are running. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    nodes: Arc<Mutex<BTreeMap<u64, Node>>>,
+    directory: PathBuf,
+    config: Arc<Config>,
+}
+
+impl Cluster {
+    /// No nodes yet; each will have a directory of its own in `directory`, and take a snapshot
+    /// every `snapshot_every` entries.
+    pub(crate) fn new(directory: impl Into<PathBuf>, snapshot_every: u64) -> Result<Self, Failed> {
+        let config = Config {
+            heartbeat_interval: 100,
+            election_timeout_min: 300,
+            election_timeout_max: 600,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_every),
+            max_in_snapshot_log_to_keep: 10,
+            // Else a restarted leader serves reads before it knows what is committed.
+            enable_leader_restore: Some(false),
+            ..Config::default()
+        };
+        let config = Arc::new(config.validate()?);
+        Ok(Self { nodes: Arc::default(), directory: directory.into(), config })
+    }
+
+    /// Starts a node on what its directory holds, which may be nothing.
+    pub(crate) async fn start(&self, id: u64) -> Result<Node, Failed> {
+        let path = self.directory.join(id.to_string());
+        let (log, _) = Log::open_or_create(path, &Options::new().segment_bytes(1024 * 1024))?;
+        let store = LogStore::<Types>::open_for(log.clone(), &id)?;
+        let machine = Machine::open(log.clone())?;
+        let (network, config) = (self.clone(), Arc::clone(&self.config));
+        let raft = Raft::new(id, config, network, store, machine.clone()).await?;
+        let node = Node { raft, machine, log };
+        self.nodes().insert(id, node.clone());
+        Ok(node)
+    }
+
+    /// Stops a node and closes its log.
+    pub(crate) async fn stop(&self, id: u64) -> Result<(), Failed> {
+        let node = self.nodes().remove(&id).ok_or("no such node")?;
+        node.raft.shutdown().await?;
+        Ok(node.log.close()?)
+    }
+
+    /// Makes a new cluster of the nodes that are running.
+    pub(crate) async fn initialize(&self) -> Result<(), Failed> {
+        let ids: BTreeSet<u64> = self.nodes().keys().copied().collect();
+        let first = self.node(ids.first().copied().unwrap_or(0))?;
+        Ok(first.raft.initialize(ids).await?)
+    }
+
+    /// Waits for a leader, and returns it.
+    pub(crate) async fn leader(&self) -> Result<Node, Failed> {
+        for _ in 0..600 {
+            let nodes: Vec<_> = self.nodes().iter().map(|(id, node)| (*id, node.clone())).collect();
+            for (id, node) in nodes {
+                if node.raft.current_leader().await == Some(id)
+                    && node.raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok()
+                {
+                    return Ok(node);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err("no leader was elected".into())
+    }
+
+    /// Waits for a leader that has applied every write that was acknowledged, and returns it.
+    pub(crate) async fn up_to_date_leader(&self) -> Result<Node, Failed> {
+        self.leader().await
+    }
+
+    /// Sets a key, durably on a majority. Asks again if the leader lost its place meanwhile: then the
+    /// key may be set twice.
+    pub(crate) async fn set(&self, key: &str, value: &str) -> Result<Option<String>, Failed> {
+        let set = Set { key: key.into(), value: value.into() };
+        for _ in 0..20 {
+            match self.leader().await?.raft.client_write(set.clone()).await {
+                Ok(written) => return Ok(written.data),
+                Err(error) if error.forward_to_leader().is_some() => {}
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err("no leader kept its place".into())
+    }
+
+    pub(crate) fn node(&self, id: u64) -> Result<Node, Failed> {
+        Ok(self.nodes().get(&id).ok_or("no such node")?.clone())
+    }
+
+    fn nodes(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Node>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RaftNetworkFactory<Types> for Cluster {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, (): &()) -> Connection {
+        Connection { cluster: self.clone(), target }
+    }
+}
+
+/// The way to one node.
+pub(crate) struct Connection {
+    cluster: Cluster,
+    target: u64,
+}
+
+impl Connection {
+    fn raft(&self) -> Result<Raft<Types, Machine>, Unreachable<Types>> {
+        let node = self.cluster.node(self.target).map_err(Unreachable::from_string)?;
+        Ok(node.raft)
+    }
+}
+
+impl RaftNetworkV2<Types> for Connection {
+    type SnapshotData = Bytes;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        Ok(self.raft()?.append_entries(rpc).await.map_err(|error| Unreachable::new(&error))?)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<Types>,
+        snapshot: SnapshotOf<Types, Bytes>,
+        _cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let installed = self.raft()?.install_full_snapshot(vote, snapshot).await;
+        Ok(installed.map_err(|error| Unreachable::new(&error))?)
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        Ok(self.raft()?.vote(rpc).await.map_err(|error| Unreachable::new(&error))?)
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(Duration::from_millis(100))))
+    }
+}
