@@ -157,6 +157,13 @@ impl Segment {
         self.opened.lock().take();
     }
 
+    /// Takes note that somebody reads from it.
+    fn note_use(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Whether somebody opened it or read from it since this was last asked.
     pub(crate) fn was_used(&self) -> bool {
         self.used.swap(false, Ordering::Relaxed)
@@ -165,9 +172,7 @@ impl Segment {
     /// The open file, its header checked, for a look at the entries `wanted`, and whether it had to be
     /// opened for that.
     pub(crate) fn open(&self, wanted: &Range<u64>) -> Result<(Arc<Opened>, bool)> {
-        if !self.used.load(Ordering::Relaxed) {
-            self.used.store(true, Ordering::Relaxed);
-        }
+        self.note_use();
         let mut opened = self.opened.lock();
         if let Some(opened) = &*opened {
             return Ok((Arc::clone(opened), false));

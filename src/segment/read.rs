@@ -158,6 +158,35 @@ impl Piece {
     }
 }
 
+impl Segment {
+    /// An entry that was lent or checked before, at a known place: what [`Piece::locate`] and
+    /// [`Located::lend`] come to if there is nothing left to do. Nothing if there may be: if its frame
+    /// was not checked, or a page of it is not in memory, or the segment has entries that are not lent
+    /// as they are.
+    pub(crate) fn lend_again(self: &Arc<Self>, index: u64, unit: u32) -> Option<Lent> {
+        let is_plain =
+            !self.compressed.load(Ordering::Relaxed) && !self.holes.load(Ordering::Relaxed);
+        let opened = self.opened().filter(|_| is_plain)?;
+        let offset = u64::from(unit) * OFFSET_UNIT;
+        let region = opened.map().filter(|_| opened.is_trusted(offset))?;
+        let body = offset + to_u64(FRAME_HEADER_BYTES);
+        let there =
+            |range: Range<u64>| region.is_resident(to_usize(range.start)..to_usize(range.end));
+        if !there(offset..body) {
+            return None;
+        }
+        let (_, payload) = frame_in(region, offset)?;
+        let end = body + to_u64(payload.len());
+        // The page of the header is there already.
+        if end > body.next_multiple_of(PAGE) && !there(body..end) {
+            return None;
+        }
+        self.note_use();
+        let (region, units) = (region.clone(), SmallVec::from_slice(&[unit]));
+        Some(Lent { _segment: Arc::clone(self), region, first: index, units, plain: Vec::new() })
+    }
+}
+
 impl Located<'_> {
     pub(crate) fn segment(&self) -> &Arc<Segment> {
         &self.piece.segment

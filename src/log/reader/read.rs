@@ -4,6 +4,7 @@
 //! (`segment::read`), nor what is in memory (`segment::warm`, the pending frames of the tail).
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
@@ -13,14 +14,21 @@ use crate::error::{Error, Result};
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::number::to_u64;
 use crate::log::shared::Shared;
-use crate::segment::OFFSET_UNIT;
 use crate::segment::entries::{Entries, Lents, OwnedEntries};
 use crate::segment::read::{Located, Piece, Pieces, copy};
+use crate::segment::{OFFSET_UNIT, Segment};
 use crate::telemetry::stats::add;
 
 impl Shared {
     /// The entries of a range, lent.
     pub(crate) fn read(&self, range: &Range<u64>) -> Result<Entries> {
+        if range.start.checked_add(1) == Some(range.end)
+            && let Some(lent) = self
+                .in_tail(range.start)
+                .and_then(|(segment, unit)| segment.lend_again(range.start, unit))
+        {
+            return Ok(Entries::new(range.start, SmallVec::from_buf([lent])));
+        }
         self.with_pieces(range, |pieces| self.lend_pieces(pieces, range.start, u64::MAX))
     }
 
@@ -58,22 +66,26 @@ impl Shared {
         Error::BeyondEnd { wanted, next: self.reader.next() }
     }
 
-    /// An entry that is still in memory as it was written; nothing if it is not, or is not to be read.
-    fn newest_entry(&self, index: u64) -> Option<Vec<u8>> {
+    /// The tail and the place of an entry in it; nothing if it is elsewhere, or is not to be read.
+    fn in_tail(&self, index: u64) -> Option<(Arc<Segment>, u32)> {
         if self.closed.load(Ordering::Acquire) || self.dir.not_forked().is_err() {
             return None;
         }
-        let (segment, unit) = {
+        let found = {
             let view = self.reader.view.read();
             if index < view.first() {
                 return None;
             }
-            view.in_tail(index)?
+            view.in_tail(index).map(|(tail, unit)| (Arc::clone(tail), unit))?
         };
-        if index >= self.reader.durable() && self.not_poisoned().is_err() {
-            return None;
-        }
-        let offset = u64::from(unit) * OFFSET_UNIT;
+        let may_be_read = index < self.reader.durable() || self.not_poisoned().is_ok();
+        may_be_read.then_some(found)
+    }
+
+    /// An entry that is still in memory as it was written; nothing if it is not, or is not to be read.
+    fn newest_entry(&self, index: u64) -> Option<Vec<u8>> {
+        let (tail, unit) = self.in_tail(index)?;
+        let (segment, offset) = (tail.name.number, u64::from(unit) * OFFSET_UNIT);
         let (header, payload) = self
             .reader
             .warm

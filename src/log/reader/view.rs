@@ -293,13 +293,13 @@ impl View {
         Some(pieces)
     }
 
-    /// The number of the tail and the place of an entry in it, in units; nothing if it is elsewhere,
-    /// or its place unknown.
-    pub(crate) fn in_tail(&self, index: u64) -> Option<(u64, u32)> {
+    /// The tail and the place of an entry in it, in units; nothing if it is elsewhere, or its place
+    /// unknown.
+    pub(crate) fn in_tail(&self, index: u64) -> Option<(&Arc<Segment>, u32)> {
         let tail = self.tail()?;
         let nth = to_usize(index.checked_sub(tail.name.base)?);
         let unit = *self.tail_units.get(nth..nth.checked_add(1)?)?.first()?;
-        (index < self.next).then_some((tail.name.number, unit))
+        (index < self.next).then_some((tail, unit))
     }
 
     /// Every segment, the tail last.
