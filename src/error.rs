@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::codec::CodecError;
+
 /// The result of every call of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -35,6 +37,18 @@ pub enum Error {
         indexes: Option<Range<u64>>,
         /// What is wrong with the bytes.
         reason: Damage,
+    },
+    /// A state cell holds no value of the host that keeps it there. Its checksum held, so these bytes
+    /// were written: by another version of the host's storage, or another host. Nothing was changed.
+    /// Use what wrote them, or bring the node back from a peer.
+    #[error("state cell `{cell}` of the log in {path} is malformed: {source}", path = path.display())]
+    MalformedCell {
+        /// The directory.
+        path: PathBuf,
+        /// The cell.
+        cell: &'static str,
+        /// What is wrong with its bytes.
+        source: CodecError,
     },
     /// The file was written by a newer version. Nothing is wrong with it: use that version.
     #[error("{path} has format version {found}; this build reads version {supported}", path = path.display())]

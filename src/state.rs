@@ -382,6 +382,7 @@ mod tests {
 
     use super::*;
     use crate::format::slot::cells_bytes;
+    use crate::format::{FrameHeader, Kind};
 
     fn any_value() -> impl Strategy<Value = Option<CellValue>> {
         prop_oneof![
@@ -392,6 +393,26 @@ mod tests {
                 Some(CellValue::SideFile(SideFileRef { id, length: 1, crc: 2 }))
             }),
         ]
+    }
+
+    #[test]
+    fn malformed_cell_says_what_is_wrong_with_it() {
+        let kind = Kind::Set;
+        let header = FrameHeader { length: 6, sequence: 1, index: 0, lag: 0, kind, flags: 3 };
+        let carry_out = |state: &mut State, payload: &[u8]| {
+            state.carry_out(&Effect::of(&header, payload).unwrap())
+        };
+        let mut state = State::default();
+        let malformed = carry_out(&mut state, b"\x07short").unwrap_err();
+        let said =
+            "the state cell in the frame here is malformed: cell name length is 7, expected 5";
+        assert_eq!(malformed.to_string(), said);
+        for cell in 0..4 {
+            let record = [format!("\x01{cell}").into_bytes(), vec![7; 1000]].concat();
+            let fits = carry_out(&mut state, &record);
+            assert_eq!(fits.is_err(), state.cells.len() <= cell, "{cell}: {fits:?}");
+        }
+        assert!(state.check_cells().is_ok());
     }
 
     proptest! {

@@ -57,7 +57,7 @@ impl From<Error> for io::Error {
         let kind = match &error {
             Error::Io { source, .. } => source.kind(),
             Error::DiskFull { .. } => io::ErrorKind::StorageFull,
-            Error::Damaged { .. } => io::ErrorKind::InvalidData,
+            Error::Damaged { .. } | Error::MalformedCell { .. } => io::ErrorKind::InvalidData,
             _ => io::ErrorKind::Other,
         };
         Self::new(kind, error)

@@ -124,18 +124,6 @@ pub enum FrameError {
 impl FrameError {
     /// What is wrong with the bytes, if a frame has to be here.
     pub fn damage(self) -> Damage {
-        match self {
-            seen @ (Self::End
-            | Self::Short { .. }
-            | Self::Kind(_)
-            | Self::Flags(_)
-            | Self::Length(_)) => Damage::Frame(seen),
-            Self::Header { expected, got } => {
-                Damage::Checksum { structure: "frame header", expected, got }
-            }
-            Self::Checksum { expected, got } => {
-                Damage::Checksum { structure: "frame", expected, got }
-            }
-        }
+        Damage::Frame(self)
     }
 }

@@ -87,7 +87,7 @@ fn with_cell(cell: &str, bytes: &[u8]) -> Result<Store, Error> {
 }
 
 #[test]
-fn state_that_cannot_be_is_damage() {
+fn state_that_cannot_be_is_refused_with_its_cell() {
     let four = 4_u64.to_le_bytes();
     for (cell, bytes) in [
         ("omnipaxos.decided", &four[..]),
@@ -98,9 +98,15 @@ fn state_that_cannot_be_is_damage() {
         ("omnipaxos.decided", &[0; 7][..]),
         ("omnipaxos.stopsign", &[0xff; 40][..]),
     ] {
-        let refused = with_cell(cell, bytes);
-        assert!(matches!(refused, Err(Error::Damaged { .. })), "{cell} = {bytes:?}");
+        let refused = with_cell(cell, bytes).err();
+        let named =
+            |error: &Error| matches!(error, Error::MalformedCell { cell: it, .. } if *it == cell);
+        assert!(refused.as_ref().is_some_and(named), "{cell} = {bytes:?}: {refused:?}");
     }
+    let short = with_cell("omnipaxos.promise", &[1; 19]).err().unwrap().to_string();
+    assert!(short.starts_with("state cell `omnipaxos.promise` of the log in"), "{short}");
+    assert!(short.ends_with(" are left"), "{short}");
+    assert!(!short.contains("byte 0") && !short.contains("expected"), "{short}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::encoding;
 use super::error::StorageError;
 use crate::Batch;
 use crate::codec::{CodecError, Fields};
-use crate::error::{self, Damage, Error};
+use crate::error::{self, Error};
 use crate::store::Store;
 
 pub(super) const FORMAT: &str = "omnipaxos.format";
@@ -65,11 +65,11 @@ impl State {
         };
         let next = log.next();
         if compacted > next {
-            return Err(damaged(log, COMPACTED, next, compacted));
+            return Err(impossible(log, COMPACTED, "compacted index", compacted));
         }
         // With a stop sign upstream counts on past the end; without one decided entries are gone.
         if state.decided > next && !state.stopsign {
-            return Err(damaged(log, DECIDED, next, state.decided));
+            return Err(impossible(log, DECIDED, "decided index", state.decided));
         }
         Ok(state)
     }
@@ -140,7 +140,7 @@ fn cell<V>(
     decode: impl FnOnce(&[u8]) -> Result<V, CodecError>,
 ) -> error::Result<Option<V>> {
     let Some(bytes) = log.cell(name) else { return Ok(None) };
-    decode(&bytes).map(Some).map_err(|source| malformed(log, name, &source))
+    decode(&bytes).map(Some).map_err(|source| malformed(log, name, source))
 }
 
 /// Whether there is a large value; one that there is must decode.
@@ -150,20 +150,14 @@ fn large<V>(
     decode: impl FnOnce(&[u8]) -> Result<V, CodecError>,
 ) -> error::Result<bool> {
     let Some(bytes) = large_bytes(log, name)? else { return Ok(false) };
-    decode(&bytes).map(|_| true).map_err(|source| malformed(log, name, &source))
+    decode(&bytes).map(|_| true).map_err(|source| malformed(log, name, source))
 }
 
-fn malformed(log: &impl Store, name: &'static str, error: &CodecError) -> Error {
-    match *error {
-        CodecError::Short { needed, left, .. } => damaged(log, name, needed, left),
-        CodecError::Trailing { left } => damaged(log, name, 0, left),
-        CodecError::Value { got, .. } => damaged(log, name, 1, got),
-        CodecError::Text { .. } | CodecError::Library { .. } => damaged(log, name, 0, 0),
-    }
+/// The error for an index that the entries contradict.
+fn impossible(log: &impl Store, cell: &'static str, field: &'static str, got: u64) -> Error {
+    malformed(log, cell, CodecError::Value { field, got })
 }
 
-/// The cell's checksum held, so there is no byte to point at: the file is the log as a whole.
-fn damaged(log: &impl Store, field: &'static str, expected: u64, got: u64) -> Error {
-    let reason = Damage::Field { field, expected, got };
-    Error::Damaged { path: log.log().path().to_owned(), offset: 0, indexes: None, reason }
+fn malformed(log: &impl Store, cell: &'static str, source: CodecError) -> Error {
+    Error::MalformedCell { path: log.log().path().to_owned(), cell, source }
 }

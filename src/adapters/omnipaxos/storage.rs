@@ -111,7 +111,7 @@ impl<T, C> LogStorage<T, C> {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] if the state is inconsistent, [`Error::InvalidArgument`] if the log is
+    /// [`Error::MalformedCell`] if the state is inconsistent, [`Error::InvalidArgument`] if the log is
     /// another host's, [`Error::UnsupportedVersion`], [`Error::Io`].
     pub fn from_log(log: Log) -> error::Result<Self> {
         Self::from_store(log)

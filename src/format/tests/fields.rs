@@ -44,7 +44,8 @@ fn payload_flip_is_told_from_a_header_flip() {
     assert!(peek_header(&frame, &salt, PLACE).is_ok());
     let error = decode_frame(&frame, &salt, PLACE).unwrap_err();
     assert!(matches!(error, FrameError::Checksum { .. }));
-    assert!(matches!(error.damage(), Damage::Checksum { structure: "frame", .. }));
+    assert_eq!(error.damage(), Damage::Frame(error));
+    assert_eq!(error.damage().to_string(), error.to_string());
 }
 
 #[test]
