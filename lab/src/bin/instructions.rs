@@ -4,6 +4,7 @@
 //! Owns: the calls that are counted, on a log in memory with eight cells and entries of 256 bytes. Each
 //! is run twice in a process of its own, a different number of times; what is printed is the difference
 //! for one call. Does not own: how long a call takes (`benches`).
+#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use std::error::Error;
 use std::process::Command;
