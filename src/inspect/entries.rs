@@ -197,7 +197,7 @@ impl Lookup {
     pub(crate) fn at(dir: Dir, scene: Scene) -> Result<Self> {
         let missing = || Error::Missing { path: dir.path().to_path_buf() };
         let Some(checkpoint) = scene.checkpoint().cloned() else {
-            return Err(scene.observed.refusal.clone().unwrap_or_else(missing));
+            return Err(scene.refusal().cloned().unwrap_or_else(missing));
         };
         Ok(Self { dir, scene, checkpoint, open: None })
     }
@@ -270,7 +270,7 @@ impl Lookup {
         let end = after.filter(|&start| start > index).min().unwrap_or(self.bounds().end);
         let path = self.dir.path().to_path_buf();
         let (field, expected, got) = ("base of the first segment", index, end);
-        let error = self.scene.observed.refusal.clone().unwrap_or_else(|| {
+        let error = self.scene.refusal().cloned().unwrap_or_else(|| {
             let reason = Damage::Field { field, expected, got };
             Error::Damaged { path, offset: 0, indexes: Some(index..end), reason }
         });

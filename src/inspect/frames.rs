@@ -117,7 +117,7 @@ impl Frames {
     /// Why it cannot be told which entries count, if the checkpoint is unreadable.
     pub fn refusal(&self) -> Option<&Error> {
         match self.scene.checkpoint() {
-            None => self.scene.observed.refusal.as_ref(),
+            None => self.scene.refusal(),
             Some(_) => None,
         }
     }

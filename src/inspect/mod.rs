@@ -358,7 +358,7 @@ fn outcome(dir: &Dir, scene: &Scene) -> Outcome {
             let bytes = replayed.behind.end.saturating_sub(offset);
             Outcome::DropsTornTail { path, offset, sequence: replayed.sequence + 1, bytes }
         }
-        _ => Outcome::Refuses(scene.observed.refusal.clone().unwrap_or_else(missing)),
+        _ => Outcome::Refuses(scene.refusal().cloned().unwrap_or_else(missing)),
     }
 }
 

@@ -77,7 +77,7 @@ impl Scene {
     pub(crate) fn of(dir: &Dir) -> Result<Self> {
         let mut observed = observe(dir, SyncMethod::Fdatasync)?;
         let latent = observed.look_at_durable_part(dir)?;
-        let decision = decide(observed.facts);
+        let decision = decide(&observed.seen);
         let mut scene = Self { observed, decision, parts: Vec::new(), latent };
         scene.find_parts(dir)?;
         Ok(scene)
@@ -85,24 +85,16 @@ impl Scene {
 
     /// Refuses a directory without a log, and a log that this build cannot make sense of.
     pub(crate) fn readable(&self, dir: &Dir) -> Result<()> {
-        match (self.decision, &self.observed.refusal) {
+        match (self.decision, self.refusal()) {
             (Decision::NoLog, _) => Err(Error::Missing { path: dir.path().to_path_buf() }),
             (Decision::RefuseVersion, Some(error)) => Err(error.clone()),
             _ => Ok(()),
         }
     }
 
-    /// What an open would refuse.
-    pub(crate) fn refusal(&self) -> Option<Error> {
-        let refuses = matches!(
-            self.decision,
-            Decision::RefuseMetadata
-                | Decision::RefuseVersion
-                | Decision::RefuseSegment
-                | Decision::RefuseTail
-                | Decision::RefuseSideFile
-        );
-        self.observed.refusal.clone().filter(|_| refuses)
+    /// What an open would refuse the log for.
+    pub(crate) fn refusal(&self) -> Option<&Error> {
+        self.observed.refusal(self.decision)
     }
 
     /// The newest readable checkpoint.

@@ -409,14 +409,14 @@ impl Check<'_> {
     /// What an open would refuse, unless it was found already.
     fn refusal(&mut self) {
         let observed = &self.scene.observed;
-        let Some(error) = observed.refusal.clone() else { return };
+        let Some(error) = self.scene.refusal().cloned() else { return };
         let meaning = match self.scene.decision {
             Decision::RefuseMetadata | Decision::RefuseOlder => Meaning::Checkpoint,
             Decision::RefuseVersion => Meaning::Unsupported,
             Decision::RefuseSegment | Decision::RefuseTail | Decision::RefuseSideFile => {
                 let is_there = self.scene.tail_name().is_some();
-                let tail = observed.tail_error.clone().filter(|_| is_there);
-                let facts = &observed.facts;
+                let tail = observed.wrong.tail.clone().filter(|_| is_there);
+                let facts = observed.seen.facts();
                 let wrong = facts.tail != TailFact::Readable
                     || facts.behind == BehindFact::Durable
                     || facts.behind == BehindFact::Later && facts.metadata == MetadataFact::Clean;

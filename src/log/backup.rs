@@ -306,7 +306,7 @@ impl Backup {
         let scene = Scene::of(&from)?;
         scene.readable(&from)?;
         if let Some(error) = scene.refusal() {
-            return Err(error);
+            return Err(error.clone());
         }
         let door = Arc::new(OsDirectory::create(to)?);
         let links = Links { from: link.then_some(source), to: link.then(|| Arc::clone(&door)) };

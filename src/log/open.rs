@@ -8,9 +8,20 @@
 //! left. Nothing is acknowledged before (4). A segment without a header, beside no metadata file, is
 //! what a crash before (2) may leave, and junk (`recovery::observe`).
 //!
-//! Steps of an open: (1) observe, (2) decide, (3) make the names of segments begun since the last
-//! checkpoint durable, (4) write a checkpoint of what was recovered, (5) remove junk. The commit
-//! point is (4); a crash before it leaves all as it was, a crash after it leaves junk.
+//! Steps of an open, as docs/RECOVERY.md, "How an open reads", numbers them:
+//!
+//! * 1 to 6, in `recovery`: see what there is (`observe`, `replay`), and decide by the table (`table`).
+//!   Nothing was changed so far, and a refusal changes nothing.
+//! * 7, in here: go on after the last whole batch. The next one is numbered above every number that was
+//!   seen in frames which are dropped, so that none of them ever fits after it. (a) A segment that was
+//!   sealed since the checkpoint gets the footer that its frames call for. (b) The directory is synced,
+//!   if segments were begun since: the checkpoint may name no file whose own name can be lost. (c) A
+//!   checkpoint of what was recovered goes to both slots: the commit point. It moves the place behind
+//!   which the next open looks, and the reach up to which frames may be written from now on (INV-5).
+//!   (d) What nothing refers to is removed, and the directory synced.
+//!
+//! A crash before (c) finds the log as this open did: (a) writes only where no frame is, and (b) makes
+//! durable what was there. A crash after (c) leaves junk, which the next open removes.
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
@@ -128,7 +139,7 @@ pub(super) fn open(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
     }
     let lock = dir.lock()?;
     let observed = observe(&dir, options.sync_method_in_force())?;
-    let decision = decide(observed.facts);
+    let decision = decide(&observed.seen);
     let parts = match decision {
         Decision::NoLog => return Err(Error::Missing { path: dir.path().to_path_buf() }),
         Decision::RefuseMetadata
@@ -138,7 +149,7 @@ pub(super) fn open(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
         | Decision::RefuseTail
         | Decision::RefuseSideFile => {
             let unstated = Error::Internal { what: "a refusal without a reason" };
-            return Err(observed.refusal.unwrap_or(unstated));
+            return Err(observed.refusal(decision).cloned().unwrap_or(unstated));
         }
         Decision::FinishCreate => resume_create(&dir, options, observed, started)?,
         Decision::OpenClean | Decision::OpenRecovered | Decision::OpenTorn => {
@@ -283,6 +294,7 @@ fn recover(
         cells: replayed.state.cells.to_map(),
         ..found
     };
+    // Step 7, (a) to (d).
     if !planted(Bug::NoReseal) {
         reseal(dir, options, &found, &replayed)?;
     }
@@ -291,6 +303,7 @@ fn recover(
         // names them. A crash before this finds the log as this open did.
         dir.sync()?;
     }
+    // The commit point.
     metadata.write(&checkpoint)?;
     let (removed, not_removed) = tidy(dir, options, &observed.files, &checkpoint, &spares, &dead)?;
     let report = RecoveryReport {

@@ -1,10 +1,10 @@
-//! Observing: what is in the directory, turned into the facts that the table decides on.
+//! Observing: what is in the directory, read into what the table decides on.
 //!
 //! Steps 1 to 6 of docs/RECOVERY.md, "How an open reads": (1) list the directory, (2) read both slots
 //! from the medium, (3) see that every segment the checkpoint names is there once, with the right
 //! length, and that those whose base takes entries from others have the header their name says, (4) to
-//! (6) replay the tail and search behind it (`replay`). A fact is noted for each; none is left out
-//! because another one refuses the log already.
+//! (6) replay the tail and search behind it (`replay`). What was seen is noted for each; nothing is left
+//! out because something else refuses the log already.
 //!
 //! Owns: reading the directory, the slots and the tail. Does not own: any decision. Changes
 //! nothing, but for what `Access::Distrust` makes durable that was written already.
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use super::holes::recount;
 use super::replay::{Later, Link, Replayed, open_link, replay, search_segment};
 use super::table::{
-    BehindFact, BeyondFact, Facts, MetadataFact, SegmentsFact, SideFilesFact, TailFact,
+    BehindFact, Decision, MetadataFact, Seen, SegmentsFact, SideFilesFact, TailFact,
 };
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
@@ -123,51 +123,61 @@ fn is_zero(dir: &Dir, name: &str, bytes: u64) -> Result<bool> {
 /// Everything an open has to know.
 #[derive(Debug)]
 pub(crate) struct Observed {
-    pub(crate) facts: Facts,
+    pub(crate) seen: Seen,
     pub(crate) files: Files,
     pub(crate) metadata: Option<(Metadata, Slots)>,
     /// Segments the checkpoint names, ascending by number.
     pub(crate) segments: Vec<SegmentName>,
     pub(crate) replayed: Option<Replayed>,
-    /// The error that a refusal returns.
-    pub(crate) refusal: Option<Error>,
-    /// What is wrong with the tail, also where something else is the reason of the refusal.
-    pub(crate) tail_error: Option<Error>,
+    pub(crate) wrong: Wrong,
+}
+
+/// What is wrong with each part of a log. The table says whether it is refused for that.
+#[derive(Debug, Default)]
+pub(crate) struct Wrong {
+    metadata: Option<Error>,
+    segments: Option<Error>,
+    /// The metadata file is older than the log.
+    older: Option<Error>,
+    /// With the tail, or with its end, which is also there if that is only torn.
+    pub(crate) tail: Option<Error>,
+    side_file: Option<Error>,
 }
 
 /// Looks at a directory whose lock is held. An error here means that something could not be read
-/// at all; what was read and is wrong becomes a fact.
+/// at all; what was read and is wrong is noted.
 pub(crate) fn observe(dir: &Dir, sync_method: SyncMethod) -> Result<Observed> {
     let files = Files::list(dir)?;
     let none = files.segments.is_empty() && files.sides.is_empty();
-    let facts = Facts {
+    let seen = Seen {
         metadata: MetadataFact::Absent,
         segments: if none { SegmentsFact::None } else { SegmentsFact::Present },
         tail: TailFact::Readable,
-        behind: BehindFact::Nothing,
-        beyond: BeyondFact::Nothing,
+        sequence: 0,
+        searched: Vec::new(),
+        excluded: None,
         side_files: SideFilesFact::Present,
     };
     let (metadata, segments, replayed) = (None, Vec::new(), None);
-    let (refusal, tail_error) = (None, None);
-    let mut observed = Observed { facts, files, metadata, segments, replayed, refusal, tail_error };
+    let wrong = Wrong::default();
+    let mut observed = Observed { seen, files, metadata, segments, replayed, wrong };
     let Some(bytes) = observed.files.metadata else {
         let reason = Damage::MissingFile;
         let path = dir.join(METADATA);
-        observed.refusal = Some(Error::Damaged { path, offset: 0, indexes: None, reason });
+        observed.wrong.metadata = Some(Error::Damaged { path, offset: 0, indexes: None, reason });
         return Ok(observed);
     };
     match Metadata::open(dir, bytes, sync_method) {
         Ok(metadata) => observed.look_further(dir, metadata)?,
         Err(error) => {
-            observed.facts.metadata = match &error {
+            observed.seen.metadata = match &error {
                 Error::UnsupportedVersion { .. } | Error::UnsupportedFeature { .. } => {
                     MetadataFact::Unsupported
                 }
                 Error::Damaged { .. } => MetadataFact::Unreadable,
                 _ => return Err(error),
             };
-            observed.refusal = Some(error);
+            observed.wrong.metadata = Some(error);
         }
     }
     Ok(observed)
@@ -177,7 +187,8 @@ impl Observed {
     fn look_further(&mut self, dir: &Dir, metadata: (Metadata, Slots)) -> Result<()> {
         let checkpoint = metadata.1.newest.clone();
         self.metadata = Some(metadata);
-        self.facts.metadata = match (checkpoint.creating, checkpoint.clean) {
+        self.seen.sequence = checkpoint.sequence;
+        self.seen.metadata = match (checkpoint.creating, checkpoint.clean) {
             (true, _) => MetadataFact::Creating,
             (false, true) => MetadataFact::Clean,
             (false, false) => MetadataFact::Open,
@@ -189,35 +200,29 @@ impl Observed {
         (self.segments, missing) = named_segments(dir, &checkpoint, &self.files);
         if let Some(error) = missing {
             // The tail is looked at all the same: what it says is still true, for whoever repairs.
-            self.facts.segments = SegmentsFact::SomeMissing;
-            self.refusal = Some(error);
+            self.seen.segments = SegmentsFact::SomeMissing;
+            self.wrong.segments = Some(error);
         }
         self.look_at_tail(dir, &checkpoint)?;
         if let Some(replayed) = self.replayed.as_mut().filter(|it| it.state.holes > 0) {
             recount(dir, &checkpoint, &self.segments, replayed)?;
         }
-        if self.facts.segments == SegmentsFact::Present
+        if self.seen.segments == SegmentsFact::Present
             && let Some(replayed) = &self.replayed
             && let Some(error) = misnamed(dir, &checkpoint, &self.segments, replayed)?
         {
-            self.facts.segments = SegmentsFact::Misnamed;
-            self.refusal = Some(error);
+            self.seen.segments = SegmentsFact::Misnamed;
+            self.wrong.segments = Some(error);
         }
-        // Behind a torn end the state is as good as any, and so must its side files be.
-        if self.facts.behind != BehindFact::Durable
+        // After a torn end the state is as good as any, and so must its side files be.
+        if self.seen.facts().behind != BehindFact::Durable
             && let Some(replayed) = &self.replayed
             && let Some(error) = missing_side_file(dir, replayed, &self.files)
         {
-            self.facts.side_files = SideFilesFact::SomeMissing;
-            self.refusal.get_or_insert(error);
+            self.seen.side_files = SideFilesFact::SomeMissing;
+            self.wrong.side_file = Some(error);
         }
-        if self.facts.beyond == BeyondFact::Frames && self.facts.segments == SegmentsFact::Present {
-            self.refusal.clone_from(&self.tail_error);
-        }
-        // A torn end is refused for nothing of its own, so it comes last.
-        if self.refusal.is_none() {
-            self.refusal.clone_from(&self.tail_error);
-        }
+        self.wrong.older = self.seen.beyond().map(|found| older(dir, &checkpoint, found));
         Ok(())
     }
 
@@ -225,61 +230,38 @@ impl Observed {
     /// log that was used since, must not have it created again.
     fn look_for_frames(&mut self, dir: &Dir, checkpoint: &Checkpoint) -> Result<()> {
         let later = Directory { dir, checkpoint, files: &self.files };
-        let mut found = None;
         later.each_above(0, &mut |segment| {
-            found = segment.first_frame(dir)?.or(found);
+            self.seen.excluded = segment.first_frame(dir)?.or(self.seen.excluded);
             Ok(())
         })?;
-        if let Some(found) = found {
-            self.older(dir, checkpoint, found);
-            self.refusal.clone_from(&self.tail_error);
-        }
+        self.wrong.older = self.seen.beyond().map(|found| older(dir, checkpoint, found));
         Ok(())
-    }
-
-    /// The checkpoint is not the newest that there was: a frame of this batch stands where it says
-    /// that there is none.
-    fn older(&mut self, dir: &Dir, checkpoint: &Checkpoint, found: u64) {
-        if planted(Bug::OlderMetadataBelieved) {
-            return;
-        }
-        self.facts.beyond = BeyondFact::Frames;
-        let reason = Damage::MetadataOlder { checkpoint: checkpoint.sequence, found };
-        let (path, offset, indexes) = (dir.join(METADATA), 0, None);
-        self.tail_error = Some(Error::Damaged { path, offset, indexes, reason });
     }
 
     fn look_at_tail(&mut self, dir: &Dir, checkpoint: &Checkpoint) -> Result<()> {
         let tail = match open_tail(dir, checkpoint, &self.segments, &self.files) {
             Err(error @ (Error::Io { .. } | Error::Exhausted { .. })) => return Err(error),
             Err(error) => {
-                self.facts.tail = TailFact::Unreadable;
-                self.tail_error = Some(error);
+                self.seen.tail = TailFact::Unreadable;
+                self.wrong.tail = Some(error);
                 return Ok(());
             }
             Ok(tail) => tail,
         };
         let later = Directory { dir, checkpoint, files: &self.files };
-        let reopened = if checkpoint.clean { tail.batch_behind(dir)? } else { None };
+        let at_place = if checkpoint.clean { tail.batch_behind(dir)? } else { None };
         match replay(dir, checkpoint, tail, &later) {
             Err(error) if !matches!(error, Error::Damaged { .. }) => return Err(error),
             Err(error) => {
-                self.facts.tail = TailFact::Contradicts;
-                self.tail_error = Some(error);
+                self.seen.tail = TailFact::Contradicts;
+                self.wrong.tail = Some(error);
             }
             Ok(replayed) => {
-                let expected = replayed.sequence + 1;
-                let durable = replayed.behind.durable;
-                self.facts.behind = match replayed.behind {
-                    behind if behind.durable >= expected => BehindFact::Durable,
-                    behind if behind.newest >= expected => BehindFact::Later,
-                    _ => BehindFact::Nothing,
-                };
-                if self.facts.behind != BehindFact::Nothing {
-                    self.tail_error = Some(lost_batch(dir, &replayed, expected, durable));
-                }
-                if let Some(found) = replayed.beyond.or(reopened.filter(|&it| it >= expected)) {
-                    self.older(dir, checkpoint, found);
+                self.seen.sequence = replayed.sequence;
+                self.seen.searched.clone_from(&replayed.searched);
+                self.seen.excluded = at_place;
+                if self.seen.facts().behind != BehindFact::Nothing {
+                    self.wrong.tail = Some(lost_batch(dir, &replayed));
                 }
                 self.replayed = Some(replayed);
             }
@@ -289,6 +271,22 @@ impl Observed {
 }
 
 impl Observed {
+    /// The error for a log that is refused, by what it is refused for.
+    pub(crate) fn refusal(&self, decision: Decision) -> Option<&Error> {
+        match decision {
+            Decision::RefuseMetadata | Decision::RefuseVersion => self.wrong.metadata.as_ref(),
+            Decision::RefuseSegment => self.wrong.segments.as_ref(),
+            Decision::RefuseOlder => self.wrong.older.as_ref(),
+            Decision::RefuseTail => self.wrong.tail.as_ref(),
+            Decision::RefuseSideFile => self.wrong.side_file.as_ref(),
+            Decision::NoLog
+            | Decision::FinishCreate
+            | Decision::OpenClean
+            | Decision::OpenRecovered
+            | Decision::OpenTorn => None,
+        }
+    }
+
     /// Looks at what an open leaves for later: the durable part of the tail. If that is unreadable a
     /// log opens, reads of its entries are refused, and it is poisoned as soon as it has to look
     /// there. Returns that error; what was replayed counts as before.
@@ -484,8 +482,16 @@ fn open_tail(
     Ok(link)
 }
 
+/// The error for a metadata file that is not the newest there was: a frame of this batch stands where
+/// it says that there is none.
+fn older(dir: &Dir, checkpoint: &Checkpoint, found: u64) -> Error {
+    let reason = Damage::MetadataOlder { checkpoint: checkpoint.sequence, found };
+    Error::Damaged { path: dir.join(METADATA), offset: 0, indexes: None, reason }
+}
+
 /// The error for a batch that cannot be read although it should be there.
-fn lost_batch(dir: &Dir, replayed: &Replayed, expected: u64, durable: u64) -> Error {
+fn lost_batch(dir: &Dir, replayed: &Replayed) -> Error {
+    let (expected, durable) = (replayed.sequence + 1, replayed.behind.durable);
     let (path, offset) = match replayed.links.last() {
         Some(link) => (dir.join(&link.name.to_string()), link.end),
         None => (dir.path().to_path_buf(), 0),

@@ -22,6 +22,7 @@
 
 use std::sync::Arc;
 
+use super::table::Searched;
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
@@ -123,6 +124,11 @@ impl Link {
         self.apart.iter().map(move |header| Evidence::of(header, 0, expected))
     }
 
+    /// What was found in it after the last whole batch.
+    fn searched(&self, limit: Option<u64>, found: Evidence) -> Searched {
+        Searched { limit, first_sequence: self.header.first_sequence, found }
+    }
+
     /// Refuses entries up to `end` that do not lead to `next`, or whose offset table would not fit
     /// behind them: a log begins a new segment before.
     fn check_entries(&self, dir: &Dir, end: u64, count: u64, next: u64) -> Result<()> {
@@ -166,10 +172,9 @@ pub(crate) struct Replayed {
     pub(crate) batches: u64,
     pub(crate) entries: u64,
     pub(crate) scanned: u64,
-    /// What stands behind the end.
+    /// What stands after the end, segment by segment, and all of it.
+    pub(crate) searched: Vec<Searched>,
     pub(crate) behind: Evidence,
-    /// A batch of which frames stand where the checkpoint says that there can be none.
-    pub(crate) beyond: Option<u64>,
     /// Bytes from the end to the last one behind it that is not zero.
     pub(crate) leftover: u64,
 }
@@ -205,8 +210,7 @@ struct Reached {
     link: usize,
     end: u64,
     sequence: u64,
-    behind: Evidence,
-    beyond: Option<u64>,
+    searched: Vec<Searched>,
     leftover: u64,
     scanned: u64,
 }
@@ -257,8 +261,8 @@ pub(crate) fn replay(
         batches: reached.sequence - checkpoint.sequence,
         entries,
         scanned: reached.scanned,
-        behind: reached.behind,
-        beyond: reached.beyond,
+        behind: Searched::all(&reached.searched),
+        searched: reached.searched,
         leftover: reached.leftover,
     })
 }
@@ -269,7 +273,7 @@ fn first_pass(
     links: &mut Vec<Link>,
     later: &dyn Later,
 ) -> Result<Reached> {
-    let mut beyond = None;
+    let mut searched = Vec::new();
     let mut whole = (0, checkpoint.tail_offset, checkpoint.sequence);
     let mut open_batch = false;
     let mut scanned = 0;
@@ -297,10 +301,8 @@ fn first_pass(
         }
         let end = link.end;
         let expected = whole.2 + 1;
-        let behind = search(part, &link.salt, end..u64::MAX, expected);
-        let behind = link.witnesses(expected).fold(behind, Evidence::merge);
-        // INV-5: no frame ends behind the reach, so a newer checkpoint had let this one.
-        beyond = beyond.or_else(|| (behind.end > link.limit).then_some(behind.newest));
+        let found = search(part, &link.salt, end..u64::MAX, expected);
+        let mut found = link.witnesses(expected).fold(found, Evidence::merge);
         let generation = link.salt.generation();
         let continues = |next: &Link| {
             next.header.previous_generation == generation
@@ -309,30 +311,25 @@ fn first_pass(
         };
         let next = if checkpoint.clean { None } else { later.link(link.name.number + 1)? };
         match next.filter(continues) {
-            Some(next) if behind.newest < expected => links.push(next),
+            Some(next) if found.newest < expected => links.push(next),
             _ => {
-                let mut behind = behind;
-                later.each_above(link.name.number, &mut |segment| {
-                    let found = search_segment(dir, &segment, expected)?;
-                    // A checkpoint names a segment before any batch in it is acknowledged, and the
-                    // last one of a log every segment that it has.
-                    let named = found.durable >= segment.header.first_sequence
-                        || checkpoint.clean && found.newest >= expected;
-                    beyond = beyond.or_else(|| named.then_some(found.newest));
-                    behind = behind.merge(Evidence { end: 0, ..found });
-                    Ok(())
-                })?;
                 if open_batch {
                     // Its first frames stand before the place where the search began.
-                    behind.newest = behind.newest.max(expected);
+                    found.newest = found.newest.max(expected);
                 }
+                searched.push(link.searched(Some(link.limit), found));
+                later.each_above(link.name.number, &mut |segment| {
+                    let found = search_segment(dir, &segment, expected)?;
+                    searched.push(segment.searched(None, found));
+                    Ok(())
+                })?;
                 let leftover =
                     leftover(part, &link.salt, if at == whole.0 { whole.1 } else { link.from });
                 if at == whole.0 {
                     link.bytes = Some(bytes);
                 }
                 let (link, end, sequence) = whole;
-                return Ok(Reached { link, end, sequence, behind, beyond, leftover, scanned });
+                return Ok(Reached { link, end, sequence, searched, leftover, scanned });
             }
         }
     }

@@ -1,7 +1,18 @@
-//! The recovery table: from what was observed to what is done, nothing else.
+//! The recovery table: from what was seen to what is done, nothing else.
 //!
-//! Every combination of observations is matched by exactly one row; a test enumerates them. The
-//! table with its reasons is in docs/RECOVERY.md, and the same test reads it there.
+//! 1. [`Seen`] holds what was read: what there is of files, and the numbers of batches that frames and
+//!    headers state. Nothing in it is a conclusion.
+//! 2. Two columns follow from the numbers. Between *torn* and *acknowledged*: with `n` the batch after
+//!    the last whole one, a header of `n` or a later batch means that something was begun after it; one
+//!    that states `n` as durable means that it was acknowledged. And whether the checkpoint is older
+//!    than the log: a frame stands where it says that none can be.
+//! 3. Every combination of columns is matched by exactly one row.
+//!
+//! Tests enumerate the columns and the numbers. The table with its reasons is in docs/RECOVERY.md, and
+//! a test reads it there.
+
+use crate::planted::{Bug, planted};
+use crate::segment::walk::Evidence;
 
 /// What the metadata file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +80,81 @@ pub(crate) enum SideFilesFact {
     Present,
 }
 
-/// Everything that decides.
+/// A segment that was searched after the last whole batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Searched {
+    /// Where its frames can end at the latest: the checkpoint's reach, or the end of the file. Nothing
+    /// for a segment that no checkpoint names and that does not follow on.
+    pub(crate) limit: Option<u64>,
+    /// The batch that it begins with, by its header.
+    pub(crate) first_sequence: u64,
+    /// What the headers in it state, of batches after the last whole one.
+    pub(crate) found: Evidence,
+}
+
+impl Searched {
+    /// What all of them state; the end is that of the last frame in a segment of the log.
+    pub(crate) fn all(searched: &[Self]) -> Evidence {
+        searched.iter().fold(Evidence::default(), |all, one| {
+            let end = if one.limit.is_some() { one.found.end } else { 0 };
+            all.merge(Evidence { end, ..one.found })
+        })
+    }
+}
+
+/// What was seen of a log.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) metadata: MetadataFact,
+    pub(crate) segments: SegmentsFact,
+    pub(crate) tail: TailFact,
+    /// The last whole batch; that of the checkpoint, where the tail cannot be read.
+    pub(crate) sequence: u64,
+    pub(crate) searched: Vec<Searched>,
+    /// The batch of a frame where a checkpoint that counts none after its own excludes any: at the
+    /// place of a close, or anywhere in a log that is being created.
+    pub(crate) excluded: Option<u64>,
+    pub(crate) side_files: SideFilesFact,
+}
+
+impl Seen {
+    /// The columns of the table.
+    pub(crate) fn facts(&self) -> Facts {
+        let next = self.sequence.saturating_add(1);
+        let found = Searched::all(&self.searched);
+        let behind = match found {
+            found if found.durable >= next => BehindFact::Durable,
+            found if found.newest >= next => BehindFact::Later,
+            _ => BehindFact::Nothing,
+        };
+        let beyond = self.beyond().map_or(BeyondFact::Nothing, |_| BeyondFact::Frames);
+        let Self { metadata, segments, tail, side_files, .. } = *self;
+        Facts { metadata, segments, tail, behind, beyond, side_files }
+    }
+
+    /// The batch of a frame that stands where the checkpoint says that there can be none.
+    pub(crate) fn beyond(&self) -> Option<u64> {
+        if planted(Bug::OlderMetadataBelieved) {
+            return None;
+        }
+        let next = self.sequence.saturating_add(1);
+        let clean = self.metadata == MetadataFact::Clean;
+        let is_older = |segment: &&Searched| {
+            let found = segment.found;
+            let acknowledged = found.durable >= segment.first_sequence;
+            // INV-6: a checkpoint names a segment before any batch in it is acknowledged, and that of
+            // a close every segment there is.
+            let unnamed = acknowledged || clean && found.newest >= next;
+            // INV-5: no frame ends after the reach, so a newer checkpoint had let this one.
+            segment.limit.map_or(unnamed, |limit| found.end > limit)
+        };
+        let creating = self.metadata == MetadataFact::Creating;
+        let stray = self.excluded.filter(|&found| creating || found >= next);
+        self.searched.iter().find(is_older).map(|segment| segment.found.newest).or(stray)
+    }
+}
+
+/// Everything that decides: the columns of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) metadata: MetadataFact,
@@ -281,8 +366,10 @@ impl Row {
     }
 }
 
-/// The row for these facts. There is always exactly one; were there none, the log is refused.
-pub(crate) fn decide(facts: Facts) -> Decision {
+/// What is done about what was seen. There is always exactly one row for it; were there none, the log
+/// is refused.
+pub(crate) fn decide(seen: &Seen) -> Decision {
+    let facts = seen.facts();
     ROWS.iter().find(|row| row.matches(facts)).map_or(Decision::RefuseMetadata, |row| row.decision)
 }
 
@@ -321,6 +408,61 @@ mod tests {
             used[rows[0]] += 1;
         }
         assert!(used.iter().all(|&times| times > 0), "a row that matches nothing: {used:?}");
+    }
+
+    fn seen(metadata: MetadataFact, searched: Vec<Searched>, excluded: Option<u64>) -> Seen {
+        let (segments, side_files) = (SegmentsFact::Present, SideFilesFact::Present);
+        let (tail, sequence) = (TailFact::Readable, SEQUENCE);
+        Seen { metadata, segments, tail, sequence, searched, excluded, side_files }
+    }
+
+    /// The last whole batch.
+    const SEQUENCE: u64 = 5;
+
+    /// Every combination of numbers around those that decide, in the tail and in a segment after it.
+    #[test]
+    fn acknowledged_batch_is_never_torn_whatever_the_numbers() {
+        let numbers = || SEQUENCE - 1..=SEQUENCE + 2;
+        let ends = [0, 100, 101];
+        let mut counts = [0; 3];
+        for (durable, newest) in numbers().flat_map(|one| numbers().map(move |two| (one, two))) {
+            for end in ends {
+                let found = Evidence { durable, newest, end };
+                for limit in [Some(100), None] {
+                    for first_sequence in numbers() {
+                        let searched = vec![Searched { limit, first_sequence, found }];
+                        let past = limit.is_some() && end > 100
+                            || limit.is_none() && durable >= first_sequence;
+                        let open = decide(&seen(MetadataFact::Open, searched.clone(), None));
+                        let expected = match () {
+                            () if past => Decision::RefuseOlder,
+                            () if durable > SEQUENCE => Decision::RefuseTail,
+                            () if newest > SEQUENCE => Decision::OpenTorn,
+                            () => Decision::OpenRecovered,
+                        };
+                        assert_eq!(open, expected, "{searched:?}");
+                        let clean = decide(&seen(MetadataFact::Clean, searched.clone(), None));
+                        assert_ne!(clean, Decision::OpenTorn, "{searched:?}");
+                        if newest > SEQUENCE || durable > SEQUENCE || past {
+                            assert_ne!(clean, Decision::OpenClean, "{searched:?}");
+                        }
+                        counts[0] += usize::from(open == Decision::OpenTorn);
+                        counts[1] += usize::from(open == Decision::RefuseTail);
+                        counts[2] += usize::from(open == Decision::RefuseOlder);
+                    }
+                }
+            }
+        }
+        assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
+    }
+
+    #[test]
+    fn frame_that_a_checkpoint_excludes_says_that_it_is_older() {
+        let decision = |metadata, excluded| decide(&seen(metadata, Vec::new(), excluded));
+        assert_eq!(decision(MetadataFact::Creating, None), Decision::FinishCreate);
+        assert_eq!(decision(MetadataFact::Creating, Some(1)), Decision::RefuseOlder);
+        assert_eq!(decision(MetadataFact::Clean, Some(SEQUENCE)), Decision::OpenClean);
+        assert_eq!(decision(MetadataFact::Clean, Some(SEQUENCE + 1)), Decision::RefuseOlder);
     }
 
     #[test]

@@ -316,7 +316,7 @@ fn too_many(dir: &Dir, expected: u64, got: u64) -> Error {
 fn obstacle(dir: &Dir, scene: &Scene) -> Result<Option<Obstacle>> {
     let refusal = || {
         let path = dir.path().to_path_buf();
-        scene.observed.refusal.clone().unwrap_or(Error::Missing { path })
+        scene.refusal().cloned().unwrap_or(Error::Missing { path })
     };
     let mut gone = scene.parts.iter().filter(|part| part.is_gone()).map(|part| &part.gone);
     if let Some(numbers) = gone.clone().find_map(|numbers| {

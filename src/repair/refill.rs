@@ -134,7 +134,7 @@ pub(super) fn fill_all(
     let mut scene = Scene::of(dir)?;
     let checkpoint = scene.checkpoint().cloned().ok_or_else(missing)?;
     if scene.decision != Decision::OpenClean {
-        return Err(scene.observed.refusal.take().unwrap_or_else(missing));
+        return Err(scene.refusal().cloned().unwrap_or_else(missing));
     }
     if let Some(error) = scene.latent.take() {
         return Err(error);

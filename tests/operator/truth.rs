@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use indelible::inspect::{EntrySeen, FrameSeen, Outcome, entries, frames, inspect, verify};
-use indelible::{Batch, CellValue, Error, Log, Verdict};
+use indelible::{Backup, Batch, CellValue, Damage, Error, Log, Verdict};
 
 use super::{Random, build, cut, entry, flip, options, segments, zero};
 
@@ -216,4 +216,27 @@ fn compare(path: &Path, log: &Log, seed: u64, sound: &BTreeMap<u64, Option<Vec<u
     }
     assert!(self_restraint < 40, "seed {seed}: {self_restraint} entries are not shown");
     unreadable
+}
+
+/// What an open refuses is not copied: not a log with an older copy of its metadata file either.
+#[test]
+fn stopped_log_under_an_older_metadata_file_is_not_backed_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, to) = (directory.path().join("log"), directory.path().join("copy"));
+    let (log, _) = Log::open_or_create(&path, &options()).unwrap();
+    log.append(b"first").unwrap();
+    log.close().unwrap();
+    let older = fs::read(path.join("metadata")).unwrap();
+    let (log, _) = Log::open(&path, &options()).unwrap();
+    log.append(b"second").unwrap();
+    drop(log);
+    fs::write(path.join("metadata"), older).unwrap();
+    let is_older = |error: &Error| {
+        matches!(error, Error::Damaged { reason: Damage::MetadataOlder { .. }, .. })
+    };
+    let refused = Log::open(&path, &options()).err().unwrap();
+    assert!(is_older(&refused), "{refused}");
+    let copied = Backup::of_stopped(&path, &to, false, &mut |_| ()).err();
+    assert!(copied.as_ref().is_some_and(is_older), "{copied:?}");
+    assert!(!to.exists(), "nothing is left of it");
 }
