@@ -55,31 +55,19 @@ impl Metadata {
         let (tail_number, sync_method) = (newest_tail, for_slots(sync_method));
         let dir = dir.clone();
         let mut metadata = Self { dir, file, sync_method, generation, newest_tail, tail_number };
-        metadata.put_both(checkpoint, &temporary)?;
-        metadata.dir.rename(&temporary, METADATA)?;
-        Ok(metadata)
-    }
-
-    /// Takes back the mark of a log that is being created, in both slots with one sync. On return that is
-    /// durable. A crash before leaves each slot as it was or as it is to be, because all that differs
-    /// is in its first sector; and whichever of them counts, nothing was acknowledged yet.
-    pub(crate) fn finish_create(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.put_both(checkpoint, METADATA)
-    }
-
-    /// Writes both slots of the file with this name at once, where there is no other checkpoint that a
-    /// crash could take.
-    fn put_both(&mut self, checkpoint: &Checkpoint, name: &str) -> Result<()> {
         let mut both = [0; METADATA_BYTES];
         for _ in 0..2 {
-            let (offset, slot) = self.next_slot(checkpoint)?;
+            let (offset, slot) = metadata.next_slot(checkpoint)?;
             let (start, end) = (to_usize(offset), to_usize(offset) + SLOT_BYTES);
             if let Some(room) = both.get_mut(start..end) {
                 room.copy_from_slice(&*slot);
             }
         }
-        // Makes both slots durable. What a crash before this leaves, the callers say.
-        self.put(0, &both, name)
+        // Makes both slots durable at once: there is no other checkpoint that a crash could take. One
+        // before this leaves a temporary file.
+        metadata.put(0, &both, &temporary)?;
+        metadata.dir.rename(&temporary, METADATA)?;
+        Ok(metadata)
     }
 
     /// Opens the file, which the directory lists with `bytes`, and reads both slots from the medium.

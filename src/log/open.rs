@@ -229,7 +229,7 @@ fn finish_create(
         .map_err(|source| Error::io("sync", path(), source))?;
     checkpoint.creating = false;
     checkpoint.reach = reach(options, &checkpoint, FRAMES_START);
-    metadata.finish_create(&checkpoint)?;
+    metadata.write(&checkpoint)?;
     let mut view = View::new(checkpoint.first, checkpoint.next);
     view.begin(Arc::clone(&tail.segment), Units::default(), &mut Vec::new());
     Ok(Parts {

@@ -6,10 +6,13 @@
     reason = "a test fails, and says how far it went"
 )]
 
-use indelible::WriteMode;
+use std::sync::Arc;
+
+use indelible::io::sim::{Moment, Persistence, SimDisk};
 use indelible::testing::config::CONFIGS;
 use indelible::testing::explore::{Effort, Subject, Tally, explore, explore_program};
 use indelible::testing::program::{Change, Lazily, Program, Step, count_of};
+use indelible::{Error, Log, Options, WriteMode};
 
 fn explore_all(subjects: impl Iterator<Item = Subject>) -> Tally {
     let mut total = Tally::default();
@@ -101,4 +104,32 @@ fn frames_in_memory_survive_in_order_or_not_at_all() {
             "rolls with frames in memory",
         ],
     );
+}
+
+/// Both slots lost the mark of a create with one sync, because it is in the first sector of each: but a
+/// sector can be cut, and then both were unreadable.
+#[test]
+fn create_that_is_cut_leaves_a_log_or_none() {
+    let options = Options::new().tiny_segments(8 * 1024).background(false);
+    let (mut finished, mut none) = (0, 0);
+    let whole = SimDisk::new(1);
+    drop(Log::create_in(Arc::new(whole.clone()), &options).unwrap());
+    for call in 0..whole.calls() {
+        let disk = SimDisk::new(1);
+        disk.crash_at_call(call, Moment::Before);
+        let _cut_short = Log::create_in(Arc::new(disk.clone()), &options);
+        // The slots are written last.
+        for seed in 0..if call + 8 < whole.calls() { 40 } else { 1000 } {
+            let disk = disk.crash_copy(Persistence::Random(seed));
+            match Log::open_in(Arc::new(disk), &options) {
+                Ok((log, _)) => {
+                    assert_eq!(log.next(), 0);
+                    finished += 1;
+                }
+                Err(Error::Missing { .. }) => none += 1,
+                Err(error) => panic!("cut at call {call}, left {seed}: {error}"),
+            }
+        }
+    }
+    assert!(finished > 1000 && none > 100, "{finished} finished, {none} none");
 }
