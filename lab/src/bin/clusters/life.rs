@@ -200,12 +200,12 @@ impl Life {
         for at in 0..self.nodes.len() {
             let Some(node) = self.nodes.get_mut(at) else { continue };
             let messages = node.outgoing().unwrap_or_default();
+            let decided = node.newly_decided();
             if node.is_cut() || !node.is_up() {
                 self.has_gone(at);
                 continue;
             }
             let pid = node.pid;
-            let decided = node.newly_decided();
             for message in messages {
                 self.network.send(message);
             }

@@ -85,7 +85,8 @@ mod tests {
     #[cfg(not(feature = "sabotage"))]
     #[test]
     fn a_few_lives_lose_nothing() {
-        for seed in 1..20 {
+        // In the last one the power fails while decided entries are read.
+        for seed in (1..20).chain([5022]) {
             live(seed, false).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
         }
     }
