@@ -81,7 +81,7 @@ impl Life {
         let known = Known::default();
         let (uneasy, interrupted, collected) = (false, false, 0);
         let mount = Mount::new(place.path(), Arc::clone(&state), write_back)?;
-        Ok(Self { dice, state, known, config, uneasy, interrupted, collected, bug, place, mount })
+        Ok(Self { dice, state, known, config, uneasy, interrupted, collected, bug, mount, place })
     }
 
     /// On return the kernel has written back what it would, and has forgotten everything.
