@@ -136,6 +136,13 @@ pub(crate) struct RunChoices {
     /// Let this node lead, then let its syncs hang: it asks another one to lead.
     #[arg(long, value_name = "NODE", value_parser = first_node())]
     pub(crate) slow_disk: Option<NodeId>,
+    /// How much longer a sync takes then, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 600, requires = "slow_disk")]
+    pub(crate) hang: u64,
+    /// Node N serves its figures to Prometheus at 127.0.0.1, this port + N.
+    #[cfg_attr(feature = "prometheus", arg(long, value_name = "PORT"))]
+    #[cfg_attr(not(feature = "prometheus"), arg(skip))]
+    pub(crate) metrics: Option<u16>,
     /// One page with everything that happened.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
@@ -202,6 +209,10 @@ pub(crate) struct ServeChoices {
     /// Entries between two snapshots, at least.
     #[arg(long, default_value_t = 2_000, value_name = "ENTRIES")]
     pub(crate) snapshot_every: usize,
+    /// Serve the figures of the log to Prometheus here.
+    #[cfg(feature = "prometheus")]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<String>,
     /// Ends when standard input does: for nodes that a run started.
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,

@@ -42,6 +42,8 @@ pub(crate) struct Cluster {
     dir: PathBuf,
     store: StoreChoices,
     snapshot_every: u64,
+    /// Node N serves its figures at this port + N.
+    metrics: Option<u16>,
     seats: BTreeMap<NodeId, Seat>,
     /// Disks of nodes that are on none of the system's.
     disks: BTreeMap<NodeId, Disk>,
@@ -60,7 +62,12 @@ pub(crate) struct Restart {
 }
 
 impl Cluster {
-    pub(crate) fn new(dir: &Path, store: StoreChoices, snapshot_every: u64) -> Outcome<Self> {
+    pub(crate) fn new(
+        dir: &Path,
+        store: StoreChoices,
+        snapshot_every: u64,
+        metrics: Option<u16>,
+    ) -> Outcome<Self> {
         let ports = free_ports(4)?;
         let address = |port: &u16| format!("127.0.0.1:{port}");
         let seats = (1..).zip(&ports).map(|(id, port)| {
@@ -71,6 +78,7 @@ impl Cluster {
             dir: dir.to_owned(),
             store,
             snapshot_every,
+            metrics,
             seats: seats.collect(),
             disks: BTreeMap::new(),
             members: Members { config: 1, nodes },
@@ -143,6 +151,9 @@ impl Cluster {
         process.arg("--dir").arg(self.home_of(id));
         process.args(["--snapshot-every", &self.snapshot_every.to_string()]);
         process.args(["--durability", if self.store.always { "always" } else { "barrier" }]);
+        if let Some(port) = self.metrics {
+            process.args(["--metrics", &format!("127.0.0.1:{}", u64::from(port) + id)]);
+        }
         match start {
             Start::Again => {}
             Start::New => {

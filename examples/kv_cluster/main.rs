@@ -64,6 +64,8 @@ mod client;
 mod cluster;
 mod decode;
 mod disks;
+#[cfg(feature = "prometheus")]
+mod export;
 mod failure;
 mod fitness;
 mod history;

@@ -50,6 +50,8 @@ pub(crate) struct NodeChoices {
     pub(crate) snapshot_every: usize,
     /// It may be disturbed on demand.
     pub(crate) supervised: bool,
+    #[cfg(feature = "prometheus")]
+    pub(crate) export: crate::export::Export,
 }
 
 /// A client that waits for a command, and the key it wants to read, if any.
@@ -138,6 +140,8 @@ impl Node {
             let opened = Replica::open(&log, choices.id, members, choices.store, fresh, deputy)?;
             node.recovered = opened.0.recovered().clone();
             node.compacted = opened.1.len();
+            #[cfg(feature = "prometheus")]
+            node.choices.export.show(Some(opened.0.handle().log()));
             (node.replica, node.machine) = (Some(opened.0), opened.1);
         }
         node.connect();

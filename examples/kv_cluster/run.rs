@@ -90,7 +90,7 @@ pub(crate) fn run(mut choices: RunChoices) -> Outcome<bool> {
     let snapshot_every =
         if disks > 0 { choices.entries } else { (choices.entries / 20).clamp(200, 5_000) };
     let store = choices.durability.store();
-    let mut cluster = Cluster::new(place.path(), store, snapshot_every)?;
+    let mut cluster = Cluster::new(place.path(), store, snapshot_every, choices.metrics)?;
     for id in (1..=3).filter(|id| choices.wants_disk(*id)) {
         cluster.mount(id, choices.seed.wrapping_add(id))?;
     }

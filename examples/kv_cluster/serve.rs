@@ -40,7 +40,13 @@ pub(crate) fn serve(serve: &ServeChoices, say: impl Fn(&str)) -> Outcome<()> {
         store: serve.durability.store(),
         snapshot_every: serve.snapshot_every,
         supervised: serve.supervised,
+        #[cfg(feature = "prometheus")]
+        export: crate::export::Export::default(),
     };
+    #[cfg(feature = "prometheus")]
+    if let Some(address) = &serve.metrics {
+        choices.export.serve(id, address)?;
+    }
     if serve.start() != Start::Again {
         create(&dir, &place)?;
     }

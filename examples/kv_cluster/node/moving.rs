@@ -87,6 +87,8 @@ impl Node {
         place.save(&self.choices.dir)?;
         if let Some(replica) = self.replica.take() {
             self.syncs += replica.handle().stats().log.syncs;
+            #[cfg(feature = "prometheus")]
+            self.choices.export.show(None);
             replica.close()?;
         }
         self.config.store(place.members.config, Ordering::Relaxed);
@@ -106,6 +108,8 @@ impl Node {
                 self.machine = machine;
                 self.answer_from_snapshot();
             }
+            #[cfg(feature = "prometheus")]
+            self.choices.export.show(Some(replica.handle().log()));
             self.replica = Some(replica);
         }
         self.connect();

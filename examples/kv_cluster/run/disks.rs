@@ -11,8 +11,6 @@ use super::Run;
 use crate::failure::{Failure, Outcome};
 use crate::protocol::{Request, Status};
 
-/// How much longer a sync takes on a disk that hangs.
-const HANG_MILLIS: u64 = 600;
 /// How long entries flow while a disk is disturbed.
 const FLOW: Duration = Duration::from_millis(1_500);
 /// How long nothing must be decided where no majority can write.
@@ -112,8 +110,9 @@ impl Run {
         }
         self.prefer_leader();
         let before = self.await_status(node, "an answer", |_| true)?.handed_over;
-        self.cluster.disk(node)?.order(&format!("slow {HANG_MILLIS}"))?;
-        self.report.event(format!("node {node} leads, and its syncs take {HANG_MILLIS} ms longer"));
+        let hang = self.choices.hang;
+        self.cluster.disk(node)?.order(&format!("slow {hang}"))?;
+        self.report.event(format!("node {node} leads, and its syncs take {hang} ms longer"));
         let started = Instant::now();
         self.ledger.lock().quota = base + share / 4 + 1;
         let new = self.await_a_leader(|id| id != node)?;
