@@ -4,10 +4,11 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use indelible::inspect::{Comparison, compare};
+use indelible::inspect::{Comparison, compare, compare_stores};
 
 use crate::How;
 use crate::exit::Exit;
+use crate::groups::{self, Peer};
 use crate::json::{Body, Difference, print};
 use crate::progress::{Meter, Unit};
 use crate::text::count;
@@ -30,6 +31,10 @@ pub(crate) struct Args {
     /// Entries that one checksum covers.
     #[arg(long, value_name = "ENTRIES", default_value_t = 10_000)]
     step: u64,
+    /// Compares one group of two logs of groups; if the second log holds none, the group with all of
+    /// it.
+    #[arg(long, value_name = "ID")]
+    group: Option<u64>,
     /// Prints the checksums of all ranges, not only of those that differ.
     #[arg(long)]
     sums: bool,
@@ -39,7 +44,18 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     crate::text::check_range(args.from, args.to)?;
     let mut meter = Meter::new("compare", Unit::Entries, how);
     let range = (args.from, args.to);
-    let seen = compare(&args.a, &args.b, range, args.step, &mut |it| meter.at(it))?;
+    let mut progress = |it| meter.at(it);
+    let seen = match args.group {
+        None => compare(&args.a, &args.b, range, args.step, &mut progress)?,
+        Some(id) => {
+            let (ours, _) = groups::preview(&args.a)?;
+            let ours = groups::one_of(&ours, id)?;
+            match groups::peer(&args.b, id)? {
+                Peer::Group(peer) => compare_stores(&ours, &peer, range, args.step, &mut progress)?,
+                Peer::Log(peer) => compare_stores(&ours, &peer, range, args.step, &mut progress)?,
+            }
+        }
+    };
     drop(meter);
     let exit = match (&seen.difference, &seen.unreadable) {
         (None, [a, b]) if a.is_empty() && b.is_empty() => Exit::Sound,

@@ -7,7 +7,9 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use indelible::inspect::StateSeen;
+use indelible::CellValue;
+use indelible::inspect::describe_cell;
+use indelible_groups::describe_record;
 
 use crate::Failure;
 use crate::exit::Exit;
@@ -27,6 +29,8 @@ pub(crate) enum Host {
     Openraft,
     AsyncRaft,
     DEngine,
+    /// Records of groups: of which group, and what happened to it.
+    Groups,
 }
 
 /// Shows entries.
@@ -48,14 +52,15 @@ impl Decoder {
     pub(crate) fn new(
         host: Host,
         program: Option<&str>,
-        state: Option<&StateSeen>,
+        cells: &[(String, CellValue)],
     ) -> Result<Self, Failure> {
-        let names = || state.into_iter().flat_map(|it| &it.cells).map(|(name, _)| name.as_str());
+        let names = || cells.iter().map(|(name, _)| name.as_str());
         let host = match host {
             Host::Auto if names().any(|it| it.starts_with("omnipaxos.")) => Host::Omnipaxos,
             Host::Auto if names().any(|it| it.starts_with("openraft.")) => Host::Openraft,
             Host::Auto if names().any(|it| it.starts_with("async-raft.")) => Host::AsyncRaft,
             Host::Auto if names().any(|it| it == "d-engine") => Host::DEngine,
+            Host::Auto if names().any(|it| it == "groups.format") => Host::Groups,
             Host::Auto => {
                 let said = "the cells do not tell whose entries these are".to_owned();
                 let advice = Some("name the host, as in --decode=openraft");
@@ -68,10 +73,19 @@ impl Decoder {
 
     /// An entry in words.
     pub(crate) fn show(&mut self, index: u64, bytes: &[u8]) -> Result<String, Failure> {
+        if self.host == Host::Groups
+            && let Some(seen) = describe_record(bytes)
+            && let Some(cell) = seen.cell
+        {
+            let value = describe_cell(cell, seen.payload);
+            return Ok(format!("group {}  {} = {value}", seen.group, seen.said));
+        }
         let envelope = match self.host {
             Host::Openraft => openraft(index, bytes),
             Host::AsyncRaft => async_raft(index, bytes),
             Host::DEngine => d_engine(index, bytes),
+            Host::Groups => describe_record(bytes)
+                .map(|it| (format!("group {}  {}", it.group, it.said), it.payload)),
             Host::Omnipaxos | Host::Auto => Some(("entry".to_owned(), bytes)),
         };
         let Some((said, payload)) = envelope else {

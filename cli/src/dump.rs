@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::ops::Range;
 
+use indelible::CellValue;
 use indelible::format::cell::decode_cell;
 use indelible::format::frame::decode_hole;
 use indelible::format::{CellRecord, FrameHeader, Kind};
@@ -10,6 +11,7 @@ use indelible::inspect::{EntrySeen, FrameSeen, describe_cell, entries, frames, i
 
 use crate::decode::{Decoder, Host};
 use crate::exit::Exit;
+use crate::groups;
 use crate::json::{self, Body, print};
 use crate::text::{count, hex_lines, preview};
 use crate::{Dir, Failure, How};
@@ -46,6 +48,10 @@ pub(crate) struct Args {
         conflicts_with_all = ["frames", "state", "hex"]
     )]
     decode: Option<Host>,
+    /// Shows one group of a log of groups: its entries by its own indexes, or with `--state` its
+    /// cells. Without it a log of groups is shown record by record.
+    #[arg(long, value_name = "ID", conflicts_with = "frames")]
+    group: Option<u64>,
     /// Shows payloads through this shell command, which reads one a line in hexadecimal, and writes
     /// a line for each.
     #[arg(long, value_name = "COMMAND", requires = "decode")]
@@ -54,7 +60,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
     crate::text::check_range(args.from, args.to)?;
-    if args.state {
+    if let Some(id) = args.group {
+        group(args, id, how, out)
+    } else if args.state {
         state(args, how, out)
     } else if args.frames {
         raw_frames(args, how, out)
@@ -71,19 +79,28 @@ fn state(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
             _ => indelible::Error::Missing { path: seen.path }.into(),
         });
     };
-    for (name, value) in &state.cells {
+    cells(args, how, &state.cells, out)
+}
+
+fn cells(
+    args: &Args,
+    how: How,
+    cells: &[(String, CellValue)],
+    out: &mut dyn Write,
+) -> crate::Outcome {
+    for (name, value) in cells {
         if how.json {
             print(out, Body::Cell(json::Cell::new(name, value)))?;
             continue;
         }
         match value {
-            indelible::CellValue::Inline(bytes) if args.hex => {
+            CellValue::Inline(bytes) if args.hex => {
                 writeln!(out, "{name}\n{}", hex_lines(bytes).trim_end())?;
             }
-            indelible::CellValue::Inline(bytes) => {
+            CellValue::Inline(bytes) => {
                 writeln!(out, "{name}  {}", describe_cell(name, bytes))?;
             }
-            indelible::CellValue::SideFile(file) => {
+            CellValue::SideFile(file) => {
                 writeln!(out, "{name}  side file {} of {} bytes", file.file_name(), file.length)?;
             }
         }
@@ -98,8 +115,12 @@ fn live_entries(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
     let log = log.within(args.from.unwrap_or(0)..args.to.unwrap_or(u64::MAX));
     let none = log.range().is_empty();
     let state = log.state();
-    let decoder = |host| Decoder::new(host, args.payload.as_deref(), state.as_ref());
-    let mut decoder = args.decode.map(decoder).transpose()?;
+    let known = state.as_ref().map(|it| it.cells.as_slice()).unwrap_or_default();
+    // Records of groups are of no use to anybody as they are.
+    let records =
+        (groups::are_in(state.as_ref()) && !args.hex && !how.json).then_some(Host::Groups);
+    let decoder = |host| Decoder::new(host, args.payload.as_deref(), known);
+    let mut decoder = args.decode.or(records).map(decoder).transpose()?;
     let mut lost = 0;
     for seen in log {
         match seen? {
@@ -110,24 +131,65 @@ fn live_entries(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
                 let said = "it is compressed, and this build cannot decompress it";
                 lost += unreadable(&(index..index + 1), said.to_owned(), how, out)?;
             }
-            EntrySeen::Missing { entries } => {
-                lost += entries.end - entries.start;
-                if how.json {
-                    print(out, Body::Missing(json::Span::from(&entries)))?;
-                } else {
-                    writeln!(out, "{}..{}  missing since a repair", entries.start, entries.end)?;
-                }
-            }
+            EntrySeen::Missing { entries } => lost += missing(&entries, how, out)?,
             EntrySeen::Unreadable { entries, error } => {
                 lost += unreadable(&entries, error.to_string(), how, out)?;
             }
             _ => {}
         }
     }
+    conclude(args, how, &bounds, none, lost, out)
+}
+
+/// One group, as the log underneath would be after an open, or, if that is refused, after a repair.
+fn group(args: &Args, id: u64, how: How, out: &mut dyn Write) -> crate::Outcome {
+    let (all, _) = groups::preview(&args.dir.dir)?;
+    let group = groups::one_of(&all, id)?;
+    if args.state {
+        return cells(args, how, &group.cells(), out);
+    }
+    let known = group.cells();
+    let decoder = |host| Decoder::new(host, args.payload.as_deref(), &known);
+    let mut decoder = args.decode.map(decoder).transpose()?;
+    let bounds = group.first()..group.next();
+    let from = args.from.unwrap_or(0).max(bounds.start);
+    let range = from..args.to.unwrap_or(u64::MAX).min(bounds.end).max(from);
+    let (none, mut lost) = (range.is_empty(), 0);
+    let mut at = range.start;
+    while at < range.end {
+        let mut seen = at..at + 1;
+        match group.entry(at) {
+            Ok(payload) => entry(args, how, at, &payload, decoder.as_mut(), out)?,
+            Err(indelible::Error::Hole { range: hole, .. }) => {
+                seen.end = hole.end.clamp(at + 1, range.end);
+                while seen.end < range.end
+                    && matches!(group.entry(seen.end), Err(indelible::Error::Hole { .. }))
+                {
+                    seen.end += 1;
+                }
+                lost += missing(&seen, how, out)?;
+            }
+            Err(error) => lost += unreadable(&seen, error.to_string(), how, out)?,
+        }
+        at = seen.end;
+    }
+    conclude(args, how, &bounds, none, lost, out)
+}
+
+/// What is to be said after the entries: of a range that does not exist, and of what was not shown.
+fn conclude(
+    args: &Args,
+    how: How,
+    bounds: &Range<u64>,
+    none: bool,
+    lost: u64,
+    out: &mut dyn Write,
+) -> crate::Outcome {
     out.flush()?;
     let beyond = args.from.is_some_and(|from| from < bounds.start || from >= bounds.end)
         || args.to.is_some_and(|to| to > bounds.end || to <= bounds.start);
-    let said = format!("the log holds entries {}..{} only", bounds.start, bounds.end);
+    let who = if args.group.is_some() { "group" } else { "log" };
+    let said = format!("the {who} holds entries {}..{} only", bounds.start, bounds.end);
     if beyond && none {
         let said = format!("there is no entry in that range: {said}");
         return Err(Failure::Refused(said, None, Exit::Unreadable));
@@ -154,7 +216,7 @@ fn entry(
 ) -> Result<(), Failure> {
     let shown = decoder.map(|it| it.show(index, payload)).transpose()?;
     if how.json {
-        print(out, Body::Entry(json::Entry::new(index, payload, shown)))?;
+        print(out, Body::Entry(json::Entry::new(args.group, index, payload, shown)))?;
     } else if let Some(shown) = shown {
         writeln!(out, "{index}  {shown}")?;
     } else if args.hex {
@@ -164,6 +226,16 @@ fn entry(
         writeln!(out, "{index}  {} bytes  {}", payload.len(), preview(payload, PREVIEW))?;
     }
     Ok(())
+}
+
+/// Says that entries are missing. Returns how many.
+fn missing(entries: &Range<u64>, how: How, out: &mut dyn Write) -> Result<u64, Failure> {
+    if how.json {
+        print(out, Body::Missing(json::Span::from(entries)))?;
+    } else {
+        writeln!(out, "{}..{}  missing since a repair", entries.start, entries.end)?;
+    }
+    Ok(entries.end - entries.start)
 }
 
 /// Says why entries are not shown. Returns how many.

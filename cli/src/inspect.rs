@@ -9,10 +9,11 @@ use indelible::inspect::{
 };
 
 use crate::exit::Exit;
+use crate::groups::{self, Group, Told};
 use crate::json::{Body, LogSeen, print};
 use crate::page::page;
 use crate::progress::{Meter, Unit};
-use crate::text::{count, in_use, size};
+use crate::text::{count, in_use, numbers, size};
 use crate::{Dir, Failure, How};
 
 /// Characters of the map of one segment.
@@ -40,11 +41,12 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
         Outcome::DropsTornTail { .. } => Exit::Torn,
         _ => Exit::Sound,
     };
+    let found = groups::found(&args.dir.dir, seen.state.as_ref());
     if let Some(file) = &args.html {
-        return write_page(args, how, &seen, exit, file);
+        return write_page(args, how, &seen, &found, exit, file);
     }
     if how.json {
-        print(out, Body::Inspection(Box::new(LogSeen::from(&seen))))?;
+        print(out, Body::Inspection(Box::new(LogSeen::new(&seen, groups::listed(&found)))))?;
         return Ok(exit);
     }
     head(&seen, out)?;
@@ -54,11 +56,19 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     }
     segments(&seen, out)?;
     files(&seen, out)?;
+    groups::say_found(&found, out)?;
     Ok(exit)
 }
 
 /// What is found by reading everything is part of the page, and of its verdict.
-fn write_page(args: &Args, how: How, seen: &Inspection, exit: Exit, file: &Path) -> crate::Outcome {
+fn write_page(
+    args: &Args,
+    how: How,
+    seen: &Inspection,
+    found: &Told<Group>,
+    exit: Exit,
+    file: &Path,
+) -> crate::Outcome {
     let mut meter = Meter::new("verify", Unit::Bytes, how);
     let checked = verify(&args.dir.dir, &mut |progress| meter.at(progress));
     drop(meter);
@@ -69,7 +79,7 @@ fn write_page(args: &Args, how: How, seen: &Inspection, exit: Exit, file: &Path)
         }
         Err(error) => return Err(error.into()),
     };
-    std::fs::write(file, page(seen, &checked, exit)).map_err(|source| {
+    std::fs::write(file, page(seen, &checked, found, exit)).map_err(|source| {
         let said = format!("cannot write {}: {source}", file.display());
         Failure::Refused(said, None, Exit::Unreadable)
     })?;
@@ -177,14 +187,11 @@ fn segments(seen: &Inspection, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "  (none)")?;
     }
     for gone in &seen.absent {
-        let last = gone.end - 1;
-        let numbers =
-            if gone.start == last { last.to_string() } else { format!("{}-{last}", gone.start) };
         let said = match seen.segments.iter().filter(|it| it.number == gone.start).count() {
             0 => "MISSING: the log names it, and there is no such file".to_owned(),
             files => format!("AMBIGUOUS: {files} files claim to be it"),
         };
-        writeln!(out, "  {numbers:>6}  {said}")?;
+        writeln!(out, "  {:>6}  {said}", numbers(gone))?;
     }
     for segment in &seen.segments {
         let role = match segment.role {
@@ -241,7 +248,9 @@ fn files(seen: &Inspection, out: &mut dyn Write) -> std::io::Result<()> {
     if !seen.side_files.is_empty() {
         writeln!(out, "\nside files")?;
     }
-    for file in &seen.side_files {
+    let mut side_files: Vec<_> = seen.side_files.iter().collect();
+    side_files.sort_by_key(|file| (file.cell.is_none(), &file.cell, &file.name));
+    for file in side_files {
         let cell = file.cell.as_ref().map_or_else(
             || match seen.state {
                 Some(_) => "nothing refers to it".to_owned(),

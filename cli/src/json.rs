@@ -3,20 +3,25 @@
 //! Owns: the types, which are the schema `docs/schema/indelible-1.json`; a test compares them.
 //! Does not own: any finding.
 
+mod dump;
+
 use std::io::Write;
 use std::ops::Range;
 
-use indelible::format::{CellValue, FrameHeader};
+use indelible::format::CellValue;
 use indelible::inspect::{
     Comparison, Finding, InUse, Inspection, Meaning, Outcome, Role, SegmentSeen, SlotSeen,
     Verification, describe_cell,
 };
 use indelible::repair::{Loss, Plan, Refilled, Step};
+use indelible_groups::GroupRefilled;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub(crate) use self::dump::{Entry, Frame, Gap};
 use crate::bench::Report;
 use crate::exit::Exit;
+use crate::groups::{Group, Hurt};
 use crate::progress::Unit;
 use crate::text::hex;
 
@@ -78,6 +83,18 @@ pub(crate) enum Body {
 pub(crate) struct Span {
     first: u64,
     next: u64,
+}
+
+impl Span {
+    pub(crate) fn count(&self) -> u64 {
+        self.next.saturating_sub(self.first)
+    }
+}
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}..{}", self.first, self.next)
+    }
 }
 
 impl From<&Range<u64>> for Span {
@@ -146,6 +163,8 @@ pub(crate) struct LogSeen {
     absent: Vec<Span>,
     side_files: Vec<SideFile>,
     disk: Disk,
+    /// The groups in the log; null if it holds none, or they cannot be told.
+    groups: Option<Vec<Group>>,
 }
 
 /// What an open would do.
@@ -180,7 +199,7 @@ struct State {
 }
 
 /// A state cell: its bytes, or a side file.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Cell {
     name: String,
     hex: Option<String>,
@@ -337,8 +356,8 @@ impl From<(u64, u64)> for Files {
     }
 }
 
-impl From<&Inspection> for LogSeen {
-    fn from(seen: &Inspection) -> Self {
+impl LogSeen {
+    pub(crate) fn new(seen: &Inspection, groups: Option<Vec<Group>>) -> Self {
         let (in_use, process) = match seen.use_now {
             InUse::No => (Some(false), None),
             InUse::Yes(pid) => (Some(true), pid),
@@ -381,6 +400,7 @@ impl From<&Inspection> for LogSeen {
                 foreign: disk.foreign.into(),
                 bytes: disk.bytes,
             },
+            groups,
         }
     }
 }
@@ -418,6 +438,8 @@ pub(crate) struct Checked {
     entries: u64,
     segments: u64,
     bytes: u64,
+    /// What groups lost; null if the log holds none, nothing is lost, or it cannot be told.
+    groups: Option<Vec<Hurt>>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -465,8 +487,8 @@ impl From<&Finding> for Found {
     }
 }
 
-impl From<&Verification> for Checked {
-    fn from(seen: &Verification) -> Self {
+impl Checked {
+    pub(crate) fn new(seen: &Verification, groups: Option<Vec<Hurt>>) -> Self {
         use indelible::inspect::Health as Seen;
         let (health, torn) = match &seen.health {
             Seen::Clean => (Health::Clean, None),
@@ -483,6 +505,7 @@ impl From<&Verification> for Checked {
             entries: seen.entries,
             segments: seen.segments,
             bytes: seen.bytes,
+            groups,
         }
     }
 }
@@ -583,6 +606,8 @@ pub(crate) struct Planned {
     losses: Vec<Lost>,
     /// Where the files are as they were.
     kept: Option<String>,
+    /// What groups lose; null if the log holds none, or it cannot be told.
+    groups: Option<Vec<Hurt>>,
 }
 
 /// One step of a repair.
@@ -615,7 +640,7 @@ enum Lost {
 }
 
 impl Planned {
-    pub(crate) fn new(plan: &Plan, kept: Option<String>) -> Self {
+    pub(crate) fn new(plan: &Plan, kept: Option<String>, groups: Option<Vec<Hurt>>) -> Self {
         let steps = plan.steps.iter().filter_map(|step| match step {
             Step::Rebuild { segment, missing } => {
                 Some(Does::Rebuild { segment: segment.clone(), missing: spans(missing) })
@@ -640,6 +665,7 @@ impl Planned {
             steps: steps.collect(),
             losses: losses.collect(),
             kept,
+            groups,
         }
     }
 }
@@ -665,73 +691,15 @@ impl From<&Refilled> for RefillDone {
     }
 }
 
-/// An entry: its bytes in hexadecimal, and what they say with `--decode`.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Entry {
-    index: u64,
-    bytes: u64,
-    hex: String,
-    decoded: Option<String>,
-}
-
-impl Entry {
-    pub(crate) fn new(index: u64, payload: &[u8], decoded: Option<String>) -> Self {
-        Self { index, bytes: number(payload.len()), hex: hex(payload), decoded }
-    }
-}
-
-/// A frame as it stands in a segment.
-#[derive(Debug, Serialize, JsonSchema)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a field of the format")]
-pub(crate) struct Frame {
-    segment: String,
-    offset: u64,
-    kind: String,
-    batch: u64,
-    first: bool,
-    last: bool,
-    lag: u32,
-    index: u64,
-    length: u32,
-    lz4: bool,
-    /// Whether it is an entry that still counts.
-    live: bool,
-    hex: String,
-}
-
-impl Frame {
-    pub(crate) fn new(
-        segment: &str,
-        offset: u64,
-        header: &FrameHeader,
-        payload: &[u8],
-        live: bool,
-    ) -> Self {
+impl RefillDone {
+    pub(crate) fn of_group(done: &GroupRefilled) -> Self {
         Self {
-            segment: segment.to_owned(),
-            offset,
-            kind: format!("{:?}", header.kind),
-            batch: header.sequence,
-            first: header.is_first(),
-            last: header.is_last(),
-            lag: header.lag.into(),
-            index: header.index,
-            length: header.length,
-            lz4: header.is_compressed(),
-            live,
-            hex: hex(payload),
+            filled: done.put_back.iter().map(|range| range.end - range.start).sum(),
+            put_back: spans(&done.put_back),
+            missing: spans(&done.missing),
+            stopped: done.stopped.as_ref().map(Failed::from),
         }
     }
-}
-
-/// No sound frame.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Gap {
-    /// The segment file; a pattern if it is not there.
-    pub(crate) segment: String,
-    /// The bytes; null for the whole file.
-    pub(crate) bytes: Option<Span>,
-    pub(crate) reason: String,
 }
 
 /// How far a piece of work has come.

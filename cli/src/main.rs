@@ -12,6 +12,7 @@ mod compare;
 mod decode;
 mod dump;
 mod exit;
+mod groups;
 mod inspect;
 mod json;
 mod manual;

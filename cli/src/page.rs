@@ -2,14 +2,16 @@
 //!
 //! Owns: the page, which needs nothing beside itself. Does not own: any finding.
 
+use indelible::Error;
 use indelible::format::CellValue;
 use indelible::inspect::{
-    Health, Inspection, Outcome, Role, SegmentSeen, Verification, describe_cell,
+    Finding, Health, Inspection, Outcome, Role, SegmentSeen, Verification, describe_cell,
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::exit::Exit;
-use crate::text::{count, in_use, size};
+use crate::groups::{Group, Told};
+use crate::text::{count, in_use, numbers, size};
 
 const STYLE: &str = "
 body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
@@ -19,14 +21,20 @@ border-bottom:1px solid #e3e8ee;vertical-align:top}th{font-weight:600;color:#5b6
 code{font:13px/1.4 ui-monospace,monospace;overflow-wrap:anywhere}
 .verdict{display:inline-block;padding:.15rem .7rem;border-radius:1rem;color:#fff;font-weight:600}
 .good{background:#2e7d4f}.torn{background:#b07b12}.bad{background:#b3362b}
-.bar{display:flex;height:1.1rem;background:#eef2f6;border-radius:3px;overflow:hidden;min-width:18rem}
+.bar{position:relative;display:flex;height:1.1rem;background:#eef2f6;border-radius:3px;overflow:hidden;min-width:18rem}
 .live{background:#2f6fb3}.trimmed{background:#a9c3dd}.truncated{background:#d99a4e}
+.damage{background:#c62f24}.bar .damage{position:absolute;width:4px;height:100%}
 .key span{display:inline-block;width:.9rem;height:.9rem;border-radius:2px;margin:0 .3rem 0 1rem;
 vertical-align:-.1rem}.free{background:#eef2f6;border:1px solid #cfd8e0}
 .muted{color:#5b6875}";
 
 /// The page.
-pub(crate) fn page(seen: &Inspection, checked: &Verification, exit: Exit) -> String {
+pub(crate) fn page(
+    seen: &Inspection,
+    checked: &Verification,
+    found: &Told<Group>,
+    exit: Exit,
+) -> String {
     let title = seen.path.display().to_string();
     let markup = html! {
         (DOCTYPE)
@@ -42,8 +50,9 @@ pub(crate) fn page(seen: &Inspection, checked: &Verification, exit: Exit) -> Str
                 p { (verdict(checked, exit)) " " (opens(&seen.outcome)) }
                 (summary(seen, checked))
                 (findings(checked))
-                (segments(seen))
+                (segments(seen, checked))
                 (cells(seen))
+                (groups(found))
                 (slots(seen))
                 (disk(seen))
                 p.muted { "indelible " (env!("CARGO_PKG_VERSION")) ", a moment of the past" }
@@ -112,17 +121,18 @@ fn findings(checked: &Verification) -> Markup {
     }
 }
 
-fn segments(seen: &Inspection) -> Markup {
+fn segments(seen: &Inspection, checked: &Verification) -> Markup {
     html! {
         h2 { "Segments" }
         p.key.muted {
             span.live {} "live" span.trimmed {} "trimmed"
             span.truncated {} "truncated, or no part of the log" span.free {} "free"
+            span.damage {} "a finding"
         }
         table {
             tr { th { "number" } th { "role" } th { "entries" } th { "map" } th { "size" } }
             @for gone in &seen.absent {
-                tr { td { (gone.start) ".." (gone.end) } td colspan="4" { b { "missing" } } }
+                tr { td { (numbers(gone)) } td colspan="4" { b { "missing" } } }
             }
             @for segment in &seen.segments {
                 tr {
@@ -130,7 +140,7 @@ fn segments(seen: &Inspection) -> Markup {
                     td { (role(segment)) }
                     td { (segment.live.start) ".." (segment.live.end)
                         @if segment.holes { " with holes" } }
-                    td { (bar(segment)) }
+                    td { (bar(segment, checked)) }
                     td { (size(segment.bytes)) }
                 }
                 @for error in [segment.header, segment.footer].into_iter().flatten() {
@@ -151,17 +161,26 @@ fn role(segment: &SegmentSeen) -> &'static str {
     }
 }
 
-fn bar(segment: &SegmentSeen) -> Markup {
+fn bar(segment: &SegmentSeen, checked: &Verification) -> Markup {
     // Hundredths of a percent, which is as fine as anybody sees.
     let share = |bytes: u64| {
         let share = u128::from(bytes) * 10_000 / u128::from(segment.bytes.max(1));
-        format!("width:{}.{:02}%", share / 100, share % 100)
+        format!("{}.{:02}%", share / 100, share % 100)
+    };
+    let here = |finding: &Finding| match &finding.error {
+        Error::Damaged { path, offset, .. } if path.ends_with(&segment.name) => {
+            Some((*offset).min(segment.bytes))
+        }
+        _ => None,
     };
     html! {
         div.bar title=(format!("{} of frames", size(segment.used))) {
-            div.trimmed style=(share(segment.trimmed)) {}
-            div.live style=(share(segment.in_use)) {}
-            div.truncated style=(share(segment.truncated)) {}
+            div.trimmed style={ "width:" (share(segment.trimmed)) } {}
+            div.live style={ "width:" (share(segment.in_use)) } {}
+            div.truncated style={ "width:" (share(segment.truncated)) } {}
+            @for place in checked.findings.iter().filter_map(here) {
+                div.damage style={ "left:min(" (share(place)) ",100% - 4px)" } {}
+            }
         }
     }
 }
@@ -182,6 +201,22 @@ fn cells(seen: &Inspection) -> Markup {
                         }
                     } } }
                 }
+            }
+        }
+    }
+}
+
+fn groups(found: &Told<Group>) -> Markup {
+    html! {
+        @if let Some(found) = &found.0 {
+            h2 { "Groups" }
+            @match found {
+                Ok(found) => table {
+                    @for group in found {
+                        tr { th { (group.id()) } td { (group.holds()) } }
+                    }
+                },
+                Err(error) => p { "They cannot be told: " (error) },
             }
         }
     }

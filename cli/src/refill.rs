@@ -3,9 +3,12 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use indelible::inspect::inspect;
 use indelible::repair::{FromPeer, RefillError, Refilled, Refusal, refill_from};
+use indelible_groups::GroupRefillError;
 
 use crate::exit::Exit;
+use crate::groups::{self, Peer};
 use crate::json::{Body, RefillDone, print};
 use crate::progress::{Meter, Unit};
 use crate::text::{count, ranges};
@@ -23,6 +26,10 @@ pub(crate) struct Args {
     /// decided; other logs need it stated here.
     #[arg(long, value_name = "INDEX")]
     to: Option<u64>,
+    /// Puts back what one group of a log of groups lost, from the same group of the other log, or
+    /// from a log that the group was taken out into.
+    #[arg(long, value_name = "ID")]
+    group: Option<u64>,
     /// Goes beyond what the other log states as decided, and without an entry that shows that both
     /// are of one group. An entry that differs is refused all the same.
     #[arg(long)]
@@ -30,6 +37,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
+    if let Some(id) = args.group {
+        return one_group(args, id, how, out);
+    }
+    by_group_or_as_a_whole(args)?;
     let peer = FromPeer::new().to(args.to).force(args.force);
     let mut meter = Meter::new("refill", Unit::Entries, how);
     let done = refill_from(&args.dir.dir, &args.from, &peer, &mut |it| meter.at(it));
@@ -49,6 +60,64 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
         return Ok(exit);
     }
     report(&done, out)?;
+    Ok(exit)
+}
+
+/// Two nodes hold the same groups and never the same records in the same order. Only a copy of a log
+/// of groups can refill it as a whole.
+fn by_group_or_as_a_whole(args: &Args) -> Result<(), Failure> {
+    let ours = inspect(&args.dir.dir)?.state;
+    if !groups::are_in(ours.as_ref()) {
+        return Ok(());
+    }
+    let theirs = inspect(&args.from)?.state;
+    if ours.map(|it| it.uuid) == theirs.map(|it| it.uuid) {
+        return Ok(());
+    }
+    let said = format!("{} holds groups: each is refilled by itself", args.dir.dir.display());
+    let advice = Some("--group ID; `indelible verify` says which lost something");
+    Err(Failure::Refused(said, advice, Exit::Usage))
+}
+
+/// One group of a log of groups. Everything else in it stays as it is.
+fn one_group(args: &Args, id: u64, how: How, out: &mut dyn Write) -> crate::Outcome {
+    let groups = groups::open(&args.dir.dir)?;
+    let ours = groups::one_of(&groups, id)?;
+    let done = match groups::peer(&args.from, id)? {
+        Peer::Group(peer) => ours.refill_from(&peer, args.to, args.force),
+        Peer::Log(peer) => ours.refill_from(&peer, args.to, args.force),
+    };
+    let done = done.map_err(|error| match error {
+        GroupRefillError::Log(error) => error.into(),
+        GroupRefillError::Refused(refusal) => refused(args, &refusal),
+        _ => Failure::Refused("the group was not refilled".to_owned(), None, Exit::Unreadable),
+    })?;
+    groups.close()?;
+    let exit = match (&done.stopped, done.missing.is_empty()) {
+        (Some(error), _) => Exit::of(error),
+        (None, true) => Exit::Sound,
+        (None, false) => Exit::Damaged,
+    };
+    if how.json {
+        print(out, Body::Refill(RefillDone::of_group(&done)))?;
+        return Ok(exit);
+    }
+    if done.put_back.is_empty() && done.missing.is_empty() {
+        writeln!(out, "group {id} lacks nothing, nothing was changed")?;
+        return Ok(exit);
+    }
+    let filled: u64 = done.put_back.iter().map(|it| it.end - it.start).sum();
+    let which = if filled > 0 { format!(": {}", ranges(&done.put_back)) } else { String::new() };
+    writeln!(out, "put back {}{which}", count(filled, "entry", "entries"))?;
+    if done.missing.is_empty() {
+        writeln!(out, "group {id} is whole")?;
+    } else {
+        writeln!(out, "still missing: {}", ranges(&done.missing))?;
+    }
+    if let Some(error) = &done.stopped {
+        writeln!(out, "stopped: {error}")?;
+        writeln!(out, "what was put back is durable; run it again to go on")?;
+    }
     Ok(exit)
 }
 

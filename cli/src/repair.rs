@@ -1,11 +1,13 @@
 //! `indelible repair`: what would be done and lost, and, when told so, doing it.
 
 use std::io::Write;
+use std::path::Path;
 
-use indelible::inspect::{Outcome as Open, inspect};
+use indelible::inspect::{Outcome as Open, StateSeen, inspect};
 use indelible::repair::{Obstacle, Plan, Repair, plan_with};
 
 use crate::exit::Exit;
+use crate::groups::{self, Hurt, Told};
 use crate::json::{Body, Planned, print};
 use crate::progress::{Meter, Unit};
 use crate::{Dir, How};
@@ -29,10 +31,11 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
         let plan = plan_with(&args.dir.dir, &mut |it| meter.at(it))?;
         drop(meter);
         let exit = judge(args, &plan)?;
+        let lost = lost_by_group(args, &plan, groups::lost_by_repair)?;
         if how.json {
-            print(out, Body::Plan(Planned::new(&plan, None)))?;
+            print(out, Body::Plan(Planned::new(&plan, None, groups::listed(&lost))))?;
         } else {
-            say(&plan, exit, out)?;
+            say(&plan, &lost, exit, out)?;
         }
         return Ok(exit);
     }
@@ -42,7 +45,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     if repair.plan().obstacle.is_some() || repair.plan().is_empty() {
         let exit = judge(args, repair.plan())?;
         if how.json {
-            print(out, Body::Repair(Planned::new(repair.plan(), None)))?;
+            print(out, Body::Repair(Planned::new(repair.plan(), None, None)))?;
         } else if let Some(obstacle) = &repair.plan().obstacle {
             refuse(obstacle, out)?;
         } else {
@@ -54,21 +57,36 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     let (done, kept) = repair.carry_out(&mut |it| meter.at(it))?;
     drop(meter);
     let kept = kept.map(|kept| kept.display().to_string());
+    let lost = lost_by_group(args, &done, groups::hurt)?;
     let exit = if done.losses.is_empty() { Exit::Sound } else { Exit::Damaged };
     if how.json {
-        print(out, Body::Repair(Planned::new(&done, kept)))?;
+        print(out, Body::Repair(Planned::new(&done, kept, groups::listed(&lost))))?;
         return Ok(exit);
     }
     writeln!(out, "done")?;
     steps(&done, out)?;
     losses("lost", &done, out)?;
+    groups::say_hurt(&lost, out)?;
     if let Some(kept) = kept {
         writeln!(out, "the files as they were are in {kept}")?;
     }
     if !done.losses.is_empty() {
-        writeln!(out, "next: `indelible refill` with the log of a peer")?;
+        let which = if lost.0.is_some() { " --group ID" } else { "" };
+        writeln!(out, "next: `indelible refill{which}` with the log of a peer")?;
     }
     Ok(exit)
+}
+
+/// What a repair takes from groups, if it takes anything.
+fn lost_by_group(
+    args: &Args,
+    plan: &Plan,
+    look: fn(&Path, Option<&StateSeen>) -> Told<Hurt>,
+) -> Result<Told<Hurt>, indelible::Error> {
+    if plan.losses.is_empty() {
+        return Ok(Told(None));
+    }
+    Ok(look(&args.dir.dir, inspect(&args.dir.dir)?.state.as_ref()))
 }
 
 /// What the log is, with a plan that changes nothing, or as it would be repaired.
@@ -83,7 +101,7 @@ fn judge(args: &Args, plan: &Plan) -> Result<Exit, indelible::Error> {
     })
 }
 
-fn say(plan: &Plan, exit: Exit, out: &mut dyn Write) -> std::io::Result<()> {
+fn say(plan: &Plan, lost: &Told<Hurt>, exit: Exit, out: &mut dyn Write) -> std::io::Result<()> {
     if let Some(obstacle) = &plan.obstacle {
         return refuse(obstacle, out);
     }
@@ -100,6 +118,7 @@ fn say(plan: &Plan, exit: Exit, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "would be done")?;
     steps(plan, out)?;
     losses("would be lost", plan, out)?;
+    groups::say_hurt(lost, out)?;
     writeln!(out, "a copy of every file that changes would be kept in DIR/repair-<n>")?;
     writeln!(out, "nothing was changed; --apply does it")
 }

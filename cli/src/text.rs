@@ -30,6 +30,12 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
+/// First and last number of a range, or the only one.
+pub(crate) fn numbers(range: &Range<u64>) -> String {
+    let last = range.end.saturating_sub(1);
+    if range.start == last { last.to_string() } else { format!("{}-{last}", range.start) }
+}
+
 /// A count and its noun.
 pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }

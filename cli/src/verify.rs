@@ -6,6 +6,7 @@ use indelible::Error;
 use indelible::inspect::{Health, InUse, Meaning, Verification};
 
 use crate::exit::Exit;
+use crate::groups::{self, Hurt, Told};
 use crate::json::{Body, Checked, print};
 use crate::progress::{Meter, Unit};
 use crate::text::{count, finding, size};
@@ -21,10 +22,11 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     let mut meter = Meter::new("verify", Unit::Bytes, how);
     let seen = indelible::inspect::verify(&args.dir.dir, &mut |progress| meter.at(progress))?;
     drop(meter);
+    let hurt = hurt(args, &seen)?;
     if how.json {
-        print(out, Body::Verification(Checked::from(&seen)))?;
+        print(out, Body::Verification(Checked::new(&seen, groups::listed(&hurt))))?;
     } else {
-        report(&seen, out)?;
+        report(&seen, &hurt, out)?;
     }
     Ok(match seen.health {
         Health::Clean => Exit::Sound,
@@ -34,13 +36,22 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     })
 }
 
+/// What groups lost, where something is lost.
+fn hurt(args: &Args, seen: &Verification) -> Result<Told<Hurt>, Error> {
+    if seen.holes.is_empty() && !seen.findings.iter().any(|it| it.meaning.is_loss()) {
+        return Ok(Told(None));
+    }
+    let state = indelible::inspect::inspect(&args.dir.dir)?.state;
+    Ok(groups::hurt(&args.dir.dir, state.as_ref()))
+}
+
 /// Whether nothing is wrong but that a newer build has to read it.
 fn is_only_newer(seen: &Verification) -> bool {
     let mut losses = seen.findings.iter().map(|it| it.meaning).filter(|it| it.is_loss());
     losses.all(|meaning| meaning == Meaning::Unsupported)
 }
 
-fn report(seen: &Verification, out: &mut dyn Write) -> std::io::Result<()> {
+fn report(seen: &Verification, hurt: &Told<Hurt>, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(
         out,
         "read {}: {}, {}",
@@ -67,6 +78,7 @@ fn report(seen: &Verification, out: &mut dyn Write) -> std::io::Result<()> {
         let holes = crate::text::ranges(&seen.holes);
         writeln!(out, "  entries {holes} are missing since a repair")?;
     }
+    groups::say_hurt(hurt, out)?;
     match &seen.health {
         Health::Clean => writeln!(out, "CLEAN")?,
         Health::TornTail { path, offset } => {
@@ -75,6 +87,12 @@ fn report(seen: &Verification, out: &mut dyn Write) -> std::io::Result<()> {
             writeln!(
                 out,
                 "  as a crash leaves it; the next open drops it, nothing shows that it was acknowledged"
+            )?;
+        }
+        Health::Incomplete if matches!(&hurt.0, Some(Ok(hurt)) if hurt.is_empty()) => {
+            writeln!(
+                out,
+                "INCOMPLETE: what is missing is no group's any more; it goes with a trim"
             )?;
         }
         Health::Incomplete => writeln!(out, "INCOMPLETE: refill it from a peer")?,

@@ -14,7 +14,7 @@ pub fn describe_cell(name: &str, value: &[u8]) -> String {
         "omnipaxos.promise" | "omnipaxos.accepted" => ballot(value),
         "omnipaxos.decided" | "omnipaxos.compacted" => number(value),
         "omnipaxos.stopsign" => stop_sign(value),
-        "omnipaxos.format" => small_number(value),
+        "omnipaxos.format" | "groups.format" => small_number(value),
         "openraft.vote" => openraft_vote(value),
         "openraft.committed" | "openraft.purged" => openraft_log_id(value),
         "openraft.format" | "async-raft.format" | "async-raft.node" | "async-raft.applied" => {

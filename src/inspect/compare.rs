@@ -10,6 +10,7 @@ use super::entries::{Entries, EntrySeen, entries};
 use super::{Progress, StateSeen};
 use crate::error::{Error, Result};
 use crate::format::CellValue;
+use crate::store::{Store, StoreEntries as _};
 
 /// The checksum of a range of entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +94,58 @@ pub fn compare(
     let bounds = [a.bounds(), b.bounds()];
     let stated = |log: &Entries| log.state().as_ref().and_then(decided);
     let decided = [stated(&a), stated(&b)];
+    let open = |range: Range<u64>| [Side::of(a.within(range.clone())), Side::of(b.within(range))];
+    run(bounds, decided, range, step, open, progress)
+}
+
+/// Compares what two stores hold, be they logs or groups, as [`compare`] does. Reads them entry by
+/// entry, while they may go on.
+///
+/// # Errors
+/// None of reading: what cannot be read is named in the comparison.
+pub fn compare_stores(
+    a: &impl Store,
+    b: &impl Store,
+    range: (Option<u64>, Option<u64>),
+    step: u64,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Comparison> {
+    let bounds = [a.first()..a.next(), b.first()..b.next()];
+    let decided = [decided_in(a), decided_in(b)];
+    let open = |range: Range<u64>| [Side::of(seen(a, range.clone())), Side::of(seen(b, range))];
+    run(bounds, decided, range, step, open, progress)
+}
+
+/// What a store states as decided, as [`decided`].
+pub fn decided_in(store: &impl Store) -> Option<u64> {
+    let cell = store.cell("omnipaxos.decided")?;
+    cell.as_ref().try_into().ok().map(u64::from_le_bytes)
+}
+
+/// The entries of a store.
+fn seen(store: &impl Store, range: Range<u64>) -> impl Iterator<Item = Result<EntrySeen>> {
+    range.map(move |index| {
+        let entries = index..index.saturating_add(1);
+        Ok(match store.read(entries.clone()) {
+            Ok(read) => {
+                let payload = read.get(0).unwrap_or_default().to_vec();
+                EntrySeen::Entry { index, payload, packed: false }
+            }
+            Err(Error::Hole { .. }) => EntrySeen::Missing { entries },
+            Err(error) => EntrySeen::Unreadable { entries, error },
+        })
+    })
+}
+
+/// Compares what both have below what both state as decided.
+fn run<'a>(
+    bounds: [Range<u64>; 2],
+    decided: [Option<u64>; 2],
+    range: (Option<u64>, Option<u64>),
+    step: u64,
+    open: impl FnOnce(Range<u64>) -> [Side<'a>; 2],
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Comparison> {
     let [in_a, in_b] = &bounds;
     let start = in_a.start.max(in_b.start).max(range.0.unwrap_or(0));
     let both = decided.iter().copied().flatten().min().unwrap_or(u64::MAX);
@@ -106,7 +159,7 @@ pub fn compare(
         unreadable: [Vec::new(), Vec::new()],
         same: 0,
     };
-    let mut sides = [Side::new(a, start..end), Side::new(b, start..end)];
+    let mut sides = open(start..end);
     let (mut from, step) = (start, step.max(1));
     while from < end {
         let to = from.saturating_add(step).min(end);
@@ -129,7 +182,7 @@ pub fn compare(
 pub fn range_sums(path: impl AsRef<Path>, range: Range<u64>, step: u64) -> Result<Vec<RangeSum>> {
     let log = entries(path)?.within(range);
     let range = log.range();
-    let mut side = Side::new(log, range.clone());
+    let mut side = Side::of(log);
     let (mut sums, mut from, step) = (Vec::new(), range.start, step.max(1));
     while from < range.end {
         let to = from.saturating_add(step).min(range.end);
@@ -145,7 +198,7 @@ pub fn range_sums(path: impl AsRef<Path>, range: Range<u64>, step: u64) -> Resul
 
 impl Comparison {
     /// One range, entry by entry. Returns its sum on each side.
-    fn range(&mut self, sides: &mut [Side; 2], range: Range<u64>) -> Result<[Option<u32>; 2]> {
+    fn range(&mut self, sides: &mut [Side<'_>; 2], range: Range<u64>) -> Result<[Option<u32>; 2]> {
         let mut sums = [Sum::default(), Sum::default()];
         let [a, b] = sides;
         let [sum_a, sum_b] = &mut sums;
@@ -191,16 +244,26 @@ impl Sum {
 }
 
 /// One log, read in step with the other.
-struct Side {
-    log: Entries,
+struct Side<'a> {
+    log: Box<dyn Iterator<Item = Result<EntrySeen>> + 'a>,
     /// What was read last.
     seen: Option<EntrySeen>,
     unreadable: Vec<(Range<u64>, String)>,
 }
 
-impl Side {
-    fn new(log: Entries, range: Range<u64>) -> Self {
-        Self { log: log.within(range), seen: None, unreadable: Vec::new() }
+impl<'a> Side<'a> {
+    fn of(log: impl Iterator<Item = Result<EntrySeen>> + 'a) -> Self {
+        Self { log: Box::new(log), seen: None, unreadable: Vec::new() }
+    }
+
+    /// Takes note of entries that cannot be compared; neighbours for the same reason are one range.
+    fn note(&mut self, entries: Range<u64>, reason: String) {
+        match self.unreadable.last_mut() {
+            Some((last, why)) if last.end == entries.start && *why == reason => {
+                last.end = entries.end;
+            }
+            _ => self.unreadable.push((entries, reason)),
+        }
     }
 
     /// The bytes of an entry; nothing if they cannot be read. Asked for in ascending order.
@@ -210,14 +273,14 @@ impl Side {
             match &seen {
                 EntrySeen::Entry { index, packed: true, .. } => {
                     let said = "it is compressed, and this build cannot decompress it";
-                    self.unreadable.push((*index..*index + 1, said.to_owned()));
+                    self.note(*index..*index + 1, said.to_owned());
                 }
                 EntrySeen::Entry { .. } => {}
                 EntrySeen::Missing { entries } => {
-                    self.unreadable.push((entries.clone(), "missing since a repair".to_owned()));
+                    self.note(entries.clone(), "missing since a repair".to_owned());
                 }
                 EntrySeen::Unreadable { entries, error } => {
-                    self.unreadable.push((entries.clone(), Error::to_string(error)));
+                    self.note(entries.clone(), Error::to_string(error));
                 }
             }
             self.seen = Some(seen);

@@ -19,7 +19,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::cells::describe_cell;
-pub use self::compare::{Compared, Comparison, Difference, RangeSum, compare, decided, range_sums};
+pub use self::compare::{
+    Compared, Comparison, Difference, RangeSum, compare, compare_stores, decided, decided_in,
+    range_sums,
+};
 pub use self::entries::{Entries, EntrySeen, entries, entries_in};
 pub use self::frames::{FrameSeen, Frames, frames, frames_in};
 pub use self::verify::{Finding, Health, Meaning, Progress, Verification, verify, verify_in};

@@ -176,6 +176,11 @@ impl Log {
         )
     }
 
+    /// Opens a log in a directory behind any door.
+    pub(crate) fn open_at(dir: Dir, options: &Options) -> Result<Self> {
+        Self::start(open::open(dir, options)?)
+    }
+
     fn start(shared: Arc<Shared>) -> Result<Self> {
         let threads = Threads::start(&shared)?;
         crate::telemetry::trace::opened(shared.dir.path(), &shared.report);

@@ -131,7 +131,8 @@ pub fn refill_from(
         (None, None) => return Err(Refusal::Unstated.into()),
     };
     let limit = limit.min(theirs.bounds().end);
-    let sure = stated.unwrap_or(limit).min(limit);
+    // Also past `to`: what is decided is the same on every node.
+    let sure = stated.unwrap_or(limit);
     for hole in holes.iter().filter(|hole| hole.start < limit) {
         if !agree_around(&mut ours, &mut theirs, hole, sure)? && !how.force {
             return Err(Refusal::NothingInCommon { hole: hole.clone() }.into());

@@ -17,6 +17,7 @@
 
 mod from_peer;
 mod plan;
+mod preview;
 mod rebuild;
 mod refill;
 mod salvage;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::from_peer::{FromPeer, RefillError, Refusal, refill_from};
+pub use self::preview::{preview, preview_repaired};
 pub use self::refill::{Refilled, missing, refill, refill_in};
 
 use self::plan::Work;
@@ -277,7 +279,7 @@ pub fn apply(path: impl AsRef<Path>) -> Result<(Plan, Option<PathBuf>)> {
 /// As [`apply`].
 pub fn apply_in(directory: Arc<dyn Directory>, kept: Arc<dyn Directory>) -> Result<Plan> {
     let repair = Repair::of(Dir::new(directory, ""), &mut |_| ())?;
-    repair.apply(|| Ok(Dir::new(kept, "")), &mut |_| ())
+    repair.apply(|| Ok(Some(Dir::new(kept, ""))), &mut |_| ())
 }
 
 /// A repair that was planned and not carried out yet. Nobody else can open the log meanwhile.
@@ -322,7 +324,7 @@ impl Repair {
         let keep = || {
             let dir = kept_in(&path)?;
             kept = Some(dir.path().to_path_buf());
-            Ok(dir)
+            Ok(Some(dir))
         };
         let plan = self.apply(keep, progress)?;
         Ok((plan, kept))
@@ -330,7 +332,7 @@ impl Repair {
 
     fn apply(
         self,
-        kept: impl FnOnce() -> Result<Dir>,
+        kept: impl FnOnce() -> Result<Option<Dir>>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Plan> {
         let Self { dir, scene, work, _lock } = self;
@@ -340,7 +342,7 @@ impl Repair {
         if work.plan.obstacle.is_some() || work.plan.steps.is_empty() {
             return Ok(work.plan);
         }
-        work.carry_out(&dir, scene, &kept()?, progress)
+        work.carry_out(&dir, scene, kept()?.as_ref(), progress)
     }
 }
 

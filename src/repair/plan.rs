@@ -238,11 +238,13 @@ impl Work {
         mut self,
         dir: &Dir,
         mut scene: Scene,
-        kept: &Dir,
+        kept: Option<&Dir>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Plan> {
         let found = scene.checkpoint().cloned().unwrap_or_default();
-        self.keep(dir, &scene, kept)?;
+        if let Some(kept) = kept {
+            self.keep(dir, &scene, kept)?;
+        }
         if let Some((salvaged, header)) = &self.tail {
             let mut rebuilt = Rebuilt::new(dir, *header)?;
             for index in header.base..self.checkpoint.next {

@@ -276,6 +276,9 @@ fn a_page_shows_everything_and_needs_nothing_beside_itself() {
     flip(&sealed, find(&sealed, "entry 8 ") + 5000);
     let damaged = page(3);
     assert!(damaged.contains(">damaged<") && damaged.contains("(entries 8..9)"));
+    assert!(
+        damaged.contains("class=\"damage\" style=") && !sound.contains("class=\"damage\" style=")
+    );
     let nowhere = place.path("nowhere/page.html");
     let output = indelible(&["inspect", "--html", nowhere.to_str().unwrap()], &[&log]);
     assert_eq!(output.status.code(), Some(4));

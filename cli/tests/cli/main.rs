@@ -14,6 +14,7 @@ mod backup;
 mod bench;
 mod compare;
 mod damage;
+mod groups;
 mod looking;
 mod repair;
 mod schema;

@@ -1,0 +1,244 @@
+//! The groups of a log from outside: nothing in its directory is locked or changed.
+//!
+//! Owns: opening them for reading, and what a peer has to show before anything of it is taken. Does
+//! not own: the log underneath (`indelible::repair::preview`), nor writing (`transfer`).
+
+use std::ops::Range;
+use std::path::Path;
+
+use indelible::inspect::decided_in;
+use indelible::repair::{Plan, Refusal};
+use indelible::store::{Store, StoreEntries as _};
+use indelible::{Error, Log, Result};
+
+use crate::envelope::{Event, Record};
+use crate::group::Group;
+use crate::groups::{FORMAT, Groups};
+use crate::options::GroupsOptions;
+
+/// Entries on each side of a hole that are compared with those of a peer.
+const SIDE_ENTRIES: u64 = 64;
+/// Most entries that are written again as one batch, and bytes after which it ends.
+const BATCH_ENTRIES: usize = 256;
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// What a refill of a group did.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct GroupRefilled {
+    /// Entries that were put back, and are durable.
+    pub put_back: Vec<Range<u64>>,
+    /// Entries that still cannot be read.
+    pub missing: Vec<Range<u64>>,
+    /// Why it did not go on, if something was put back and then something failed.
+    pub stopped: Option<Error>,
+}
+
+/// Why nothing of a peer was taken.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum GroupRefillError {
+    /// Either of the two could not be used.
+    Log(Error),
+    /// The peer's entries are not shown to be the right ones.
+    Refused(Refusal),
+}
+
+impl From<Error> for GroupRefillError {
+    fn from(error: Error) -> Self {
+        Self::Log(error)
+    }
+}
+
+/// An entry of the log underneath: what happened to a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordSeen<'a> {
+    /// The group.
+    pub group: u64,
+    /// What happened, in words.
+    pub said: String,
+    /// The cell whose value the payload is, if it is one.
+    pub cell: Option<&'a str>,
+    /// The bytes that come with it: of an entry, a value, or a part of a side file.
+    pub payload: &'a [u8],
+}
+
+/// The record that an entry of the log underneath is, if it is one.
+pub fn describe_record(bytes: &[u8]) -> Option<RecordSeen<'_>> {
+    let Record { group, event } = Record::decode(bytes)?;
+    let (said, payload): (String, &[u8]) = match event {
+        Event::Create => ("begins".to_owned(), &[]),
+        Event::Remove => ("is gone".to_owned(), &[]),
+        Event::Entry { index, bytes } => (format!("entry {index}"), bytes),
+        Event::Truncate(to) => (format!("truncated to {to}"), &[]),
+        Event::Trim(to) => (format!("trimmed to {to}"), &[]),
+        Event::Reset(to) => (format!("reset to {to}"), &[]),
+        Event::Set { cell, value } => (format!("cell {cell}"), value),
+        Event::Clear { cell } => (format!("cell {cell} cleared"), &[]),
+        Event::Part { file, nth, bytes } => (format!("part {nth} of side file {file}"), bytes),
+        Event::Attach { cell, file } => {
+            (format!("cell {cell} = side file {} of {} bytes", file.id, file.length), &[])
+        }
+        Event::Page { first, places, .. } => {
+            let count = places.len() / crate::page::PLACE_BYTES;
+            (format!("page of the {count} entries from {first} on"), &[])
+        }
+    };
+    let cell = if let Event::Set { cell, .. } = event { Some(cell) } else { None };
+    Some(RecordSeen { group, said, cell, payload })
+}
+
+/// Whether a log holds groups.
+pub fn holds_groups(log: &Log) -> bool {
+    log.cell(FORMAT).is_some()
+}
+
+impl Groups {
+    /// The groups in a directory as an open would find them, for reading. Nothing in the directory is
+    /// locked or changed, so it may be in use, or on a read-only mount; what is written stays in memory
+    /// and ends with the handle. Reads of entries that are lost return [`Error::Hole`] or
+    /// [`Error::Damaged`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`indelible::repair::preview`], and of [`Self::from_log`];
+    /// [`Error::InvalidArgument`] if the log holds no groups.
+    pub fn preview(path: impl AsRef<Path>) -> Result<Self> {
+        Self::previewed(indelible::repair::preview(path)?)
+    }
+
+    /// The groups in a directory as a repair would leave them, and what the repair would do and lose.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`indelible::repair::preview_repaired`], and of [`Self::preview`].
+    pub fn preview_repaired(path: impl AsRef<Path>) -> Result<(Self, Plan)> {
+        let (log, plan) = indelible::repair::preview_repaired(path)?;
+        Ok((Self::previewed(log)?, plan))
+    }
+
+    fn previewed(log: Log) -> Result<Self> {
+        if !holds_groups(&log) {
+            return Err(Error::InvalidArgument { what: "log", reason: "it holds no groups" });
+        }
+        Self::from_log(log, &GroupsOptions::new())
+    }
+}
+
+impl Group {
+    /// Writes entries again that cannot be read, from a peer's store of the same group. Only entries
+    /// before `to` are taken, by default those that the peer states as decided, and only if entries next
+    /// to each gap are the same in both; `force` goes beyond what the peer shows, never beyond a
+    /// difference. Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupRefillError::Refused`] if the peer is not shown to have the right entries: nothing was
+    /// changed. [`GroupRefillError::Log`] for what [`Self::verify`] and [`Self::refill`] return.
+    pub fn refill_from(
+        &self,
+        peer: &impl Store,
+        to: Option<u64>,
+        force: bool,
+    ) -> std::result::Result<GroupRefilled, GroupRefillError> {
+        let refused = |refusal| Err(GroupRefillError::Refused(refusal));
+        let stated = decided_in(peer);
+        let limit = match (to, stated) {
+            (Some(to), Some(decided)) if to > decided && !force => {
+                return refused(Refusal::Undecided { to, decided });
+            }
+            (Some(to), _) => to,
+            (None, Some(decided)) => decided,
+            (None, None) => return refused(Refusal::Unstated),
+        };
+        let limit = limit.min(peer.next());
+        // Also past `to`: what is decided is the same on every node.
+        let sure = stated.unwrap_or(limit);
+        let gaps: Vec<Range<u64>> = self.verify()?.entries.into_iter().map(|it| it.0).collect();
+        for gap in gaps.iter().filter(|gap| gap.start < limit) {
+            match self.agrees_around(peer, gap, sure) {
+                Err(index) => return refused(Refusal::Differs { index }),
+                Ok(false) if !force => {
+                    return refused(Refusal::NothingInCommon { hole: gap.clone() });
+                }
+                Ok(_) => {}
+            }
+        }
+        let mut put_back: Vec<Range<u64>> = Vec::new();
+        let mut stopped = None;
+        for gap in &gaps {
+            let wanted = gap.start.max(peer.first())..gap.end.min(limit);
+            if let Err(error) = self.take(peer, wanted, &mut put_back) {
+                if put_back.is_empty() {
+                    return Err(error.into());
+                }
+                stopped = Some(error);
+                break;
+            }
+        }
+        // Makes durable what was put back, under every policy. A crash before it leaves gaps, which
+        // another refill finds.
+        self.log().sync()?;
+        let missing = self.verify()?.entries.into_iter().map(|it| it.0).collect();
+        Ok(GroupRefilled { put_back, missing, stopped })
+    }
+
+    /// Takes what the peer has of a range.
+    fn take(
+        &self,
+        peer: &impl Store,
+        range: Range<u64>,
+        put_back: &mut Vec<Range<u64>>,
+    ) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let (first, mut entries, mut bytes) = (at, Vec::new(), 0);
+            while at < range.end && entries.len() < BATCH_ENTRIES && bytes < BATCH_BYTES {
+                let Some(entry) = payload(peer, at) else { break };
+                bytes += entry.len();
+                entries.push(entry);
+                at += 1;
+            }
+            if entries.is_empty() {
+                // The peer has it no more than we do.
+                at += 1;
+                continue;
+            }
+            self.refill(first, &entries)?;
+            match put_back.last_mut() {
+                Some(last) if last.end == first => last.end = at,
+                _ => put_back.push(first..at),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether entries on some side of a gap are in both; the index of one that differs.
+    fn agrees_around(
+        &self,
+        peer: &impl Store,
+        gap: &Range<u64>,
+        limit: u64,
+    ) -> std::result::Result<bool, u64> {
+        let first = self.first().max(peer.first());
+        let before = gap.start.saturating_sub(SIDE_ENTRIES).max(first)..gap.start.min(limit);
+        let next = self.next().min(peer.next()).min(limit);
+        let after = gap.end..gap.end.saturating_add(SIDE_ENTRIES).min(next);
+        let mut agreed = false;
+        for index in before.chain(after) {
+            match (payload(self, index), payload(peer, index)) {
+                (Some(here), Some(there)) if here != there => return Err(index),
+                (Some(_), Some(_)) => agreed = true,
+                _ => {}
+            }
+        }
+        Ok(agreed)
+    }
+}
+
+/// The bytes of an entry, if they can be read.
+fn payload(store: &impl Store, index: u64) -> Option<Vec<u8>> {
+    let entries = store.read(index..index.checked_add(1)?).ok()?;
+    entries.get(0).map(<[u8]>::to_vec)
+}
