@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use d_engine_server::{EmbeddedEngine, FileStateMachine};
+use indelible::Log;
 use indelible_d_engine::{DEngineStorage, Options};
 
 const PORTS: [u16; 3] = [27181, 27182, 27183];
@@ -43,18 +44,19 @@ async fn start(
     port: u16,
     logs: &Path,
     scratch: &Path,
-) -> Result<EmbeddedEngine, Box<dyn Error>> {
+) -> Result<(EmbeddedEngine, Log), Box<dyn Error>> {
     std::fs::create_dir_all(scratch)?;
     let file = scratch.join("node.toml");
     std::fs::write(&file, config(id, port, scratch))?;
     // An example is started by hand the first time and every time; a service would `create` once
     // and `open` from then on.
     let storage = DEngineStorage::open_or_create(logs.join(format!("{id}")), &Options::new())?;
-    println!("node {id}: {:?}", storage.log().recovery().verdict);
+    let log = storage.log().clone();
+    println!("node {id}: {:?}", log.recovery().verdict);
     let machine = FileStateMachine::new(scratch.join("machine")).await?;
     let file = file.to_str().ok_or("the path of the configuration is not text")?;
     let node = EmbeddedEngine::start_custom(Arc::new(storage), Arc::new(machine), Some(file));
-    Ok(node.await?)
+    Ok((node.await?, log))
 }
 
 async fn leader(nodes: &[EmbeddedEngine]) -> &EmbeddedEngine {
@@ -66,20 +68,45 @@ async fn leader(nodes: &[EmbeddedEngine]) -> &EmbeddedEngine {
     }
 }
 
+/// Waits for a log to fail. d-engine only notes that in its own log and goes on from memory, so the
+/// process has to end.
+async fn poisoned(logs: &[Log]) -> String {
+    loop {
+        if let Some(log) = logs.iter().find(|log| log.stats().poisoned) {
+            return format!("the log in {} has failed", log.path().display());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let logs = std::env::args_os().nth(1).ok_or("usage: replicated_counter DIRECTORY")?;
+    let directory = std::env::args_os().nth(1).ok_or("usage: replicated_counter DIRECTORY")?;
     let scratch = tempfile::tempdir()?;
-    let mut nodes = Vec::new();
+    let (mut nodes, mut logs) = (Vec::new(), Vec::new());
     for (id, port) in (1..).zip(PORTS) {
         let scratch = scratch.path().join(format!("{id}"));
-        nodes.push(start(id, port, Path::new(&logs), &scratch).await?);
+        let (node, log) = start(id, port, Path::new(&directory), &scratch).await?;
+        nodes.push(node);
+        logs.push(log);
+    }
+    tokio::select! {
+        counted = count(&nodes) => counted?,
+        failed = poisoned(&logs) => return Err(failed.into()),
     }
     for node in &nodes {
+        node.stop().await?;
+    }
+    Ok(())
+}
+
+/// Adds ten to the counter.
+async fn count(nodes: &[EmbeddedEngine]) -> Result<(), Box<dyn Error>> {
+    for node in nodes {
         node.wait_ready(Duration::from_secs(30)).await?;
     }
 
-    let client = leader(&nodes).await.client();
+    let client = leader(nodes).await.client();
     let found = client.get_linearizable(KEY).await?;
     let mut counter: u64 = match &found {
         Some(bytes) => std::str::from_utf8(bytes)?.parse()?,
@@ -91,9 +118,5 @@ async fn main() -> Result<(), Box<dyn Error>> {
         client.put(KEY, counter.to_string()).await?;
     }
     println!("the counter is {counter}");
-
-    for node in &nodes {
-        node.stop().await?;
-    }
     Ok(())
 }
