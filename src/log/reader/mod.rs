@@ -7,6 +7,7 @@
 //! In here: the view (`view`), reads (`read`), the walk over all entries (`iter`), looking up offsets
 //! that an open left alone (`index`), the bound on what is open (`opened`).
 
+mod chain;
 mod index;
 mod iter;
 #[cfg(all(test, loom))]
@@ -100,7 +101,10 @@ impl Reader {
     /// Shows readers what a batch leads to. Segments that hold nothing live any more go to `dead`.
     #[inline]
     pub(super) fn show(&self, draft: &mut Draft, bounds: Bounds, dead: &mut Vec<Arc<Segment>>) {
-        self.view.write().swap_in(draft, bounds, dead);
+        // Only whoever writes a batch changes the list, so it is the same when it is swapped. The one before
+        // is let go when nobody waits for it.
+        let list = self.view.read().next_list(draft, bounds.first, dead);
+        let _before = self.view.write().swap_in(draft, bounds.next, list);
     }
 
     /// Every footer before the segment with this number is durable.
