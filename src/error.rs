@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::codec::CodecError;
+use crate::planted::{Bug, planted};
 
 /// The result of every call of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -232,8 +233,10 @@ impl Error {
         match (source.kind(), what) {
             // No door opens a file for writing that has a second name.
             (io::ErrorKind::ResourceBusy, _) if op == "open" => Self::HardLinked { path },
-            (_, Some(what)) => Self::Exhausted { what, op, path, source: Arc::new(source) },
-            (_, None) => Self::Io { op, path, source: Arc::new(source) },
+            (_, Some(what)) if !planted(Bug::ShortagePoisons) => {
+                Self::Exhausted { what, op, path, source: Arc::new(source) }
+            }
+            _ => Self::Io { op, path, source: Arc::new(source) },
         }
     }
 
@@ -253,6 +256,11 @@ impl Error {
             Self::Exhausted { op, path, source, .. } => Self::Io { op, path, source },
             other => other,
         }
+    }
+
+    /// Whether it poisons a log that meets it where nothing can be taken back.
+    pub(crate) fn poisons(&self) -> bool {
+        !matches!(self, Self::Poisoned { .. }) && !planted(Bug::NoPoison)
     }
 
     /// Whether it is about a file that is not there.

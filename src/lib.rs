@@ -67,6 +67,7 @@ pub mod error;
 pub mod format;
 pub mod inspect;
 pub mod io;
+mod lazy;
 mod log;
 pub mod options;
 mod planted;

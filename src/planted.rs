@@ -1,14 +1,19 @@
 //! Planted bugs: small sabotages of the engine, to see that the tests would notice.
 //!
 //! Owns: the switch. Without the feature `sabotage` it is a constant, and the compiler removes
-//! every trace of it. Does not own: the sabotages, which stand where the bug would.
+//! every trace of it. Does not own: the sabotages. Each stands where the bug would, and is one line that
+//! skips what is below it, or chooses something else; syncs that are left out are so at the door
+//! (`door`). At most a dozen are in `log/`, and those are what only its steps can get wrong.
+
+#[cfg(feature = "sabotage")]
+mod door;
 
 macro_rules! bugs {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// A planted bug.
         #[cfg_attr(
             not(feature = "sabotage"),
-            expect(unreachable_pub, reason = "public with the feature")
+            expect(unreachable_pub, dead_code, reason = "public, and at the door, with the feature")
         )]
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[non_exhaustive]
@@ -49,7 +54,7 @@ bugs! {
     SlotsNotSynced,
     /// A roll is acknowledged without a checkpoint that names the new segment.
     NoCheckpointOnRoll,
-    /// Files go before the checkpoint is durable that no longer needs them.
+    /// Files go without the checkpoint that no longer needs them having been written.
     ReclaimBeforeCheckpoint,
     /// A side file goes when a batch replaces it, before that batch is durable.
     SideFileRemovedAtOnce,
@@ -161,7 +166,7 @@ bugs! {
     LazyValueNotInCheckpoint,
     /// What is unsynced is counted without the frames that are still in memory.
     PendingNotDirty,
-    /// A sync hands frames over behind its syncs instead of before them.
+    /// A sync puts on media what the file has, and leaves frames in memory for later.
     SyncBeforeHandOver,
     /// Readers are shown frames before they are in the file.
     ShownBeforeWritten,
@@ -213,6 +218,23 @@ pub(crate) fn planted(bug: Bug) -> bool {
 #[inline]
 pub(crate) const fn planted(_bug: Bug) -> bool {
     false
+}
+
+/// A door that a bug may stand at.
+#[cfg(feature = "sabotage")]
+pub(crate) fn at_the_door(
+    door: std::sync::Arc<dyn crate::io::Directory>,
+) -> std::sync::Arc<dyn crate::io::Directory> {
+    std::sync::Arc::new(door::Sabotaged::new(door))
+}
+
+/// A door as it is.
+#[cfg(not(feature = "sabotage"))]
+#[inline]
+pub(crate) fn at_the_door(
+    door: std::sync::Arc<dyn crate::io::Directory>,
+) -> std::sync::Arc<dyn crate::io::Directory> {
+    door
 }
 
 /// Puts a bug in force on this thread, in place of any other; `None` ends it.

@@ -24,6 +24,8 @@ mod futex {
 
     use rustix::thread::futex;
 
+    use crate::planted::{Bug, planted};
+
     /// Where threads wait until it is opened the next time. Whoever is about to wait notes what the
     /// gate shows first: an opening in between is then never missed.
     #[derive(Debug, Default)]
@@ -54,7 +56,9 @@ mod futex {
 
         /// Lets one of those through who wait at the open gate.
         pub(crate) fn wake_one(&self) {
-            futex::wake(&self.0, futex::Flags::PRIVATE, 1).ok();
+            if !planted(Bug::WakeUpLost) {
+                futex::wake(&self.0, futex::Flags::PRIVATE, 1).ok();
+            }
         }
 
         /// Lets everybody through who waits at the open gate.

@@ -101,6 +101,11 @@ impl Cells {
         })
     }
 
+    /// Whether a cell refers to a side file.
+    pub(crate) fn refer_to(&self, file: SideFileRef) -> bool {
+        !planted(Bug::SideFileRemovedWhileShared) && self.side_files().any(|it| it == file)
+    }
+
     /// Sets or clears a cell.
     pub(crate) fn put(&mut self, name: &str, value: Option<Value<'_>>) {
         match (self.find(name), value) {
@@ -164,6 +169,11 @@ fn owned(value: Value<'_>) -> CellValue {
         Value::Inline(bytes) => CellValue::Inline(bytes.into()),
         Value::SideFile(file) => CellValue::SideFile(file),
     }
+}
+
+/// Whether a cell that has one value is to have the same.
+pub(crate) fn is_unchanged(before: Option<Value<'_>>, value: Option<Value<'_>>) -> bool {
+    before == value && !planted(Bug::UnchangedCellsWritten)
 }
 
 /// Replaces bytes, in place if they are as many and nobody else holds them.

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::format::number::{to_u64, to_usize};
 use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
 use crate::options::SyncMethod;
-use crate::planted::{Bug, planted};
+use crate::planted::{Bug, at_the_door, planted};
 use crate::process::Process;
 
 /// Bytes copied in one step: larger writes would leave large pages in the cache, and then every
@@ -37,7 +37,8 @@ pub(crate) struct Dir {
 
 impl Dir {
     pub(crate) fn new(door: Arc<dyn Directory>, path: impl Into<PathBuf>) -> Self {
-        Self { door, path: path.into().into(), read_only: false, process: Process::this() }
+        let (door, path) = (at_the_door(door), path.into().into());
+        Self { door, path, read_only: false, process: Process::this() }
     }
 
     /// The same, for looking only: every file is opened for reading, from the cache, and nothing
@@ -107,6 +108,7 @@ impl Dir {
         let stays = |name: &String| match self.remove(name) {
             Err(error) if !error.is_not_found() => {
                 crate::telemetry::trace::not_removed(&error);
+                assert!(!planted(Bug::JunkIsFatal), "planted");
                 true
             }
             _ => false,

@@ -237,10 +237,7 @@ impl SideFileWriter {
         self.temporary = Some(reference.file_name());
         // Makes the name durable, so that a frame may refer to it. A crash before this loses the
         // name or leaves an orphan; nothing refers to it yet.
-        if !planted(Bug::NoDirectorySyncOnSideFile) {
-            self.dir.sync().inspect_err(|_| *lost = !planted(Bug::LostNamesForgiven))?;
-        }
-        Ok(())
+        self.dir.sync().inspect_err(|_| *lost = !planted(Bug::LostNamesForgiven))
     }
 
     fn hand_over(&mut self) -> io::Result<()> {

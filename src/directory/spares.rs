@@ -14,9 +14,11 @@ use parking_lot::Mutex;
 
 use crate::directory::Dir;
 use crate::error::{Error, Result};
-use crate::format::names;
+use crate::format::header::SEGMENT_HEADER_USED_BYTES;
+use crate::format::{SegmentHeader, names};
 use crate::io::{Access, File, Region};
 use crate::options::Preparation;
+use crate::planted::{Bug, planted};
 use crate::segment::FRAMES_START;
 use crate::segment::space::{Failed, Space};
 
@@ -153,7 +155,14 @@ impl Spares {
     /// Takes over a spare that is in the directory already. Returns whether it did, as
     /// [`Self::recycle`]. How much of it has its space is not known, so all of it is made ready
     /// again, a little ahead of need like that of any other.
-    pub(crate) fn adopt(&self, name: String) -> Result<bool> {
+    ///
+    /// One that was begun as the segment after the tail of generation `tail`, by a batch that was
+    /// dropped, is left: as a spare it would get that name again, and a crash that loses its new header
+    /// would bring the old one back, with the batch.
+    pub(crate) fn adopt(&self, name: String, tail: u64) -> Result<bool> {
+        if self.followed(&name, tail) && !planted(Bug::AnySpareAdopted) {
+            return Ok(false);
+        }
         if self.open_unshared(&name)?.is_none() {
             return Ok(false);
         }
@@ -165,6 +174,15 @@ impl Spares {
     pub(crate) fn space(&self, file: Arc<dyn File>, ready: u64) -> Arc<Space> {
         let space = Space::new(file, self.segment_bytes, self.preparation, ready);
         Arc::new(if self.direct { space.direct() } else { space })
+    }
+
+    /// Whether a file was begun as the segment after that of generation `tail`, as far as can be told.
+    fn followed(&self, name: &str, tail: u64) -> bool {
+        let mut block = [0; SEGMENT_HEADER_USED_BYTES];
+        let file = self.dir.open(name, Access::Read);
+        let read = file.is_ok_and(|file| file.read_at(0, &mut block).is_ok());
+        let header = SegmentHeader::decode(&block);
+        !read || header.is_ok_and(|header| header.previous_generation == tail)
     }
 
     /// A file for writing, unless it has another name.

@@ -163,7 +163,11 @@ fn placed(offset: u64) -> u32 {
 /// The lag that a frame of batch `sequence` states where `durable` is known to be durable.
 #[inline]
 pub fn lag(sequence: u64, durable: u64) -> u16 {
-    u16::try_from(sequence.saturating_sub(durable)).unwrap_or(LAG_UNSTATED)
+    match () {
+        () if planted(Bug::WatermarkNeverWritten) => LAG_UNSTATED,
+        () if planted(Bug::WatermarkAhead) => 0,
+        () => u16::try_from(sequence.saturating_sub(durable)).unwrap_or(LAG_UNSTATED),
+    }
 }
 
 /// Bytes of a frame with so many bytes of payload: header, payload and padding.

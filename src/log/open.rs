@@ -36,27 +36,27 @@ use super::syncer::Syncer;
 use super::watch::Watch;
 use super::writer::{Writer, WriterLock};
 use crate::clock::Moment;
+use crate::directory::Dir;
 use crate::directory::foreign;
 use crate::directory::identity::Uuid;
 use crate::directory::metadata::Metadata;
 use crate::directory::side_file::SideFiles;
 use crate::directory::spares::Spares;
-use crate::directory::{Dir, is_full};
 use crate::error::{Error, Result};
-use crate::format::header::{SEGMENT_HEADER_BYTES, SEGMENT_HEADER_USED_BYTES};
+use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::{Checkpoint, FIRST_SEGMENT, SegmentHeader, SegmentName};
 use crate::io::{Access, Lock};
 use crate::options::{Options, Preparation, WriteMode};
-use crate::planted::{Bug, planted};
 use crate::recovery::observe::{Files, Observed, observe};
 use crate::recovery::replay::Replayed;
+use crate::recovery::reseal::reseal;
 use crate::recovery::table::{Decision, decide};
 use crate::recovery::{RecoveryReport, Verdict};
 use crate::segment::durable_part::DurablePart;
 use crate::segment::offsets::Units;
-use crate::segment::tail::{Seal, Tail, take_name, write_header};
+use crate::segment::tail::{Tail, take_name, write_header};
 use crate::segment::{FRAMES_START, Segment};
 use crate::state::{CellValue, State};
 use crate::telemetry::stats::Counters;
@@ -116,13 +116,11 @@ pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
 /// The files of a directory in which a log can be created: none of another log, and nobody else's.
 fn vacant(dir: &Dir, options: &Options) -> Result<Files> {
     let files = Files::list(dir)?;
-    if files.any() && !planted(Bug::CreateOverALog) {
+    if files.any() {
         return Err(Error::AlreadyExists { path: dir.path().to_path_buf() });
     }
     match foreign::refusal(dir, &files.foreign) {
-        Some(refusal) if !options.beside_foreign_files && !planted(Bug::ForeignFilesOverlooked) => {
-            Err(refusal)
-        }
+        Some(refusal) if !options.beside_foreign_files => Err(refusal),
         _ => Ok(files),
     }
 }
@@ -215,11 +213,9 @@ fn finish_create(
         replaces: 0,
     };
     let tail = take_name(dir, &spare, &header, options)?;
-    if !planted(Bug::NoDirectorySyncOnCreate) {
-        // Makes the names of the metadata file and the segment durable: the commit point of `create`.
-        // A crash before this leaves either without the other; the segment has no header then.
-        dir.sync()?;
-    }
+    // Makes the names of the metadata file and the segment durable: the commit point of `create`.
+    // A crash before this leaves either without the other; the segment has no header then.
+    dir.sync()?;
     write_header(dir, &spare, &header)?;
     let path = || dir.join(&tail.segment.name.to_string());
     // Makes the header durable, so that the checkpoint may rely on it. A crash before this leaves a
@@ -264,11 +260,7 @@ fn recover(
         let path = dir.path().to_path_buf();
         return Err(Error::Incomplete { path, count: replayed.state.holes });
     }
-    // Frames that were dropped must never fit behind new ones: numbers go on above all of them.
-    let mut sequence = replayed.sequence.max(replayed.behind.newest);
-    if planted(Bug::NumbersGivenAgain) {
-        sequence = replayed.sequence;
-    }
+    let sequence = replayed.newest_number();
     if let [first, _, ..] = replayed.links.as_mut_slice() {
         // It was sealed since the checkpoint, so its footer is to be made sure of.
         first.complete_offsets(dir)?;
@@ -295,9 +287,7 @@ fn recover(
         ..found
     };
     // Step 7, (a) to (d).
-    if !planted(Bug::NoReseal) {
-        reseal(dir, options, &found, &replayed)?;
-    }
+    reseal(dir, &found, &replayed, options.sync_method_in_force())?;
     if replayed.links.len() > 1 {
         // Makes the names of segments begun since the last checkpoint durable, before the next one
         // names them. A crash before this finds the log as this open did.
@@ -321,41 +311,6 @@ fn recover(
     let state = replayed.state;
     let dead = kept;
     Ok(Parts { metadata, checkpoint, state, sequence, tail, view, unindexed, dead, spares, report })
-}
-
-/// Sees that every segment sealed since the checkpoint has its own footer. A crash may have lost
-/// it, or left that of a seal which was dropped, whose offsets are those of other frames.
-fn reseal(dir: &Dir, options: &Options, found: &Checkpoint, replayed: &Replayed) -> Result<()> {
-    for (link, next) in replayed.links.iter().zip(replayed.links.iter().skip(1)) {
-        let bytes = Seal {
-            salt: &link.salt,
-            base: link.header.base,
-            units: link.offsets.units.all().unwrap_or_default(),
-            data_end: link.end,
-            next_sequence: next.header.first_sequence,
-            compressed: link.offsets.compressed,
-            holes: link.offsets.holes,
-        }
-        .encode();
-        let start = found.segment_bytes.saturating_sub(to_u64(bytes.len()));
-        let failed = |op| move |source| Error::io(op, dir.join(&link.name.to_string()), source);
-        let mut there = vec![0; bytes.len()];
-        link.file.read_at(start, &mut there).map_err(failed("read"))?;
-        if there != bytes {
-            match link.file.write_at(start, &bytes) {
-                // No footer is there that could be taken for this one, and no space for one: whoever
-                // reads the segment walks its frames.
-                Err(error) if is_full(&error) && there.iter().all(|&byte| byte == 0) => continue,
-                written => written.map_err(failed("write"))?,
-            }
-            // Makes the footer durable before a checkpoint declares the segment sealed. A crash
-            // before it finds the log as this open did.
-            link.file
-                .sync(start..found.segment_bytes, options.sync_method_in_force())
-                .map_err(failed("sync"))?;
-        }
-    }
-    Ok(())
 }
 
 /// Maps the segment that goes on as the tail.
@@ -442,8 +397,8 @@ fn tidy(
     }
     for (name, bytes) in &files.spares {
         let fits = *bytes == checkpoint.segment_bytes && spares.count() < options.spares;
-        let dangerous = !planted(Bug::AnySpareAdopted) && followed_the_tail(dir, name, checkpoint);
-        if !(fits && !dangerous && spares.adopt(name.clone()).unwrap_or(false)) {
+        let tail = checkpoint.tail_generation;
+        if !(fits && spares.adopt(name.clone(), tail).unwrap_or(false)) {
             junk.push(name.clone());
         }
     }
@@ -463,16 +418,6 @@ fn tidy(
     gone.extend_from_slice(&files.temporaries);
     gone.retain(|name| !stays.contains(name));
     Ok((gone, stays))
-}
-
-/// Whether a spare was begun as the segment behind this very tail, by a batch that was dropped. As
-/// a spare it would get that name again, and a crash that loses its new header would bring the old
-/// one back, with the batch.
-fn followed_the_tail(dir: &Dir, spare: &str, checkpoint: &Checkpoint) -> bool {
-    let mut block = [0; SEGMENT_HEADER_USED_BYTES];
-    let read = dir.open(spare, Access::Read).is_ok_and(|file| file.read_at(0, &mut block).is_ok());
-    let header = SegmentHeader::decode(&block);
-    !read || header.is_ok_and(|header| header.previous_generation == checkpoint.tail_generation)
 }
 
 fn verdict(dir: &Dir, decision: Decision, replayed: &Replayed) -> Verdict {
@@ -526,8 +471,6 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         report,
     } = parts;
     let attached = SideFiles::new(side_files(&checkpoint));
-    let created = report.verdict == Verdict::Created;
-    let tail_at_open = if created { 0 } else { tail.segment.name.number };
     let writer = Writer::new(state, tail, sequence, checkpoint.reach, dead);
     Arc::new(Shared {
         dir,
@@ -540,7 +483,6 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         reader: Reader::new(view, unindexed, options.warm_bytes),
         spares,
         side_files: Arc::new(attached),
-        tail_at_open,
         counters: Counters::new(),
         signals: Signals::default(),
         watch: Watch::default(),

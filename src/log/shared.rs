@@ -42,9 +42,6 @@ pub(crate) struct Shared {
     pub(super) reader: Reader,
     pub(crate) spares: Spares,
     pub(crate) side_files: Arc<SideFiles>,
-    /// Number of the tail when the log was opened, 0 if it was created: segments with a higher one were
-    /// begun since.
-    pub(crate) tail_at_open: u64,
     pub(crate) counters: Counters,
     pub(crate) signals: Signals,
     pub(crate) watch: Watch,
@@ -132,8 +129,7 @@ impl Shared {
 
     /// Poisons the handle, unless it is already. Returns whether it does.
     fn poison_with(&self, error: Error) -> bool {
-        let is_new = !matches!(error, Error::Poisoned { .. }) && !planted(Bug::NoPoison);
-        is_new && self.poison.set(Arc::new(error)).is_ok()
+        error.poisons() && self.poison.set(Arc::new(error)).is_ok()
     }
 
     fn tell_of_failure(&self) {
@@ -145,11 +141,8 @@ impl Shared {
     /// Waits for whoever is writing to a file of the log, and unlocks the directory. From here on
     /// nothing is written to it.
     pub(crate) fn end(&self) {
-        if planted(Bug::UnlockedEarly) {
-            self.lock.lock().take();
-            return;
-        }
-        let _checkpointing = self.syncer.end(|ended| self.writer.with_nothing_on_its_way(ended));
+        let wait = || self.syncer.end(|ended| self.writer.with_nothing_on_its_way(ended));
+        let _checkpointing = (!planted(Bug::UnlockedEarly)).then(wait);
         self.lock.lock().take();
     }
 

@@ -10,6 +10,7 @@
 pub(crate) mod holes;
 pub(crate) mod observe;
 pub(crate) mod replay;
+pub(crate) mod reseal;
 pub(crate) mod table;
 
 use std::path::PathBuf;

@@ -82,7 +82,8 @@ impl Files {
 
     /// Whether there are traces of a log.
     pub(crate) fn any(&self) -> bool {
-        self.metadata.is_some() || !self.segments.is_empty() || !self.sides.is_empty()
+        let any = self.metadata.is_some() || !self.segments.is_empty() || !self.sides.is_empty();
+        any && !planted(Bug::CreateOverALog)
     }
 
     /// Why there is not the one segment file with this number.

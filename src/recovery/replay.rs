@@ -179,6 +179,15 @@ pub(crate) struct Replayed {
     pub(crate) leftover: u64,
 }
 
+impl Replayed {
+    /// The newest number that a batch was given, dropped ones included: what follows is numbered above
+    /// all of them, so that no frame that was dropped ever fits after a new one.
+    pub(crate) fn newest_number(&self) -> u64 {
+        let dropped = if planted(Bug::NumbersGivenAgain) { 0 } else { self.behind.newest };
+        self.sequence.max(dropped)
+    }
+}
+
 /// Opens a segment of the chain and reads its header from the medium.
 pub(crate) fn open_link(
     dir: &Dir,

@@ -18,6 +18,7 @@ pub(crate) mod durable_part;
 pub(crate) mod edge;
 pub(crate) mod entries;
 pub(crate) mod offsets;
+pub(crate) mod reach;
 pub(crate) mod read;
 pub(crate) mod rebuilt;
 pub(crate) mod space;
@@ -58,6 +59,8 @@ pub(crate) const OFFSET_UNIT: u64 = 8;
 pub(crate) struct Segment {
     pub(crate) name: SegmentName,
     pub(crate) bytes: u64,
+    /// By the log that is open now.
+    begun: bool,
     /// Some entry is compressed. Set by the writer, or when the footer is read.
     pub(crate) compressed: AtomicBool,
     /// Some entry is missing. Set as `compressed` is.
@@ -104,7 +107,8 @@ impl Segment {
         let flag = || AtomicBool::new(false);
         let (compressed, holes, used, opened) = (flag(), flag(), flag(), Mutex::default());
         let ready = AtomicU64::new(0);
-        Self { name, bytes, compressed, holes, dir: dir.clone(), uuid, opened, used, ready }
+        let (dir, begun) = (dir.clone(), false);
+        Self { name, bytes, begun, compressed, holes, dir, uuid, opened, used, ready }
     }
 
     /// A segment whose file and map are at hand.
@@ -154,7 +158,25 @@ impl Segment {
     /// Lets go of file, map and table; they are opened again when they are needed. Who has them keeps
     /// them.
     pub(crate) fn shut(&self) {
-        self.opened.lock().take();
+        if !planted(Bug::SegmentsStayOpen) {
+            self.opened.lock().take();
+        }
+    }
+
+    /// Whether its file may be used again once nothing refers to it. What was there when the log was
+    /// opened may be held by reads of the life before, in this process.
+    pub(crate) fn may_be_used_again(&self) -> bool {
+        self.begun || planted(Bug::OldSegmentRecycled)
+    }
+
+    /// Whether a footer may stand in it already, of a seal that a crash dropped.
+    pub(crate) fn may_have_a_footer(&self) -> bool {
+        !self.begun && !planted(Bug::OldFooterLeft)
+    }
+
+    /// As a segment that this very log began.
+    pub(crate) fn begun(self) -> Self {
+        Self { begun: true, ..self }
     }
 
     /// Takes note that somebody reads from it.

@@ -19,6 +19,7 @@ use crate::format::number::to_usize;
 use crate::io::aligned::Aligned;
 use crate::io::{File, Way};
 use crate::options::{Preparation, SyncMethod};
+use crate::planted::{Bug, planted};
 
 /// Bytes in which space is counted: a page, which no two kinds of writes share.
 const BLOCK_BYTES: u64 = 4 * 1024;
@@ -130,7 +131,7 @@ impl Space {
         let _sealed = self.sealed.lock();
         let ready = self.ready();
         let end = range.end.next_multiple_of(BLOCK_BYTES).min(self.bytes);
-        if end > ready {
+        if end > ready && !planted(Bug::SpaceNotAwaited) {
             self.fill(range.start.max(ready)..end)?;
             if range.start <= ready {
                 self.ready.store(end, Ordering::Release);

@@ -109,6 +109,11 @@ impl Tail {
         self.handed + to_u64(self.pending.len())
     }
 
+    /// Where what is not durable ends: pending frames will be in the file by then.
+    pub(crate) fn unsynced_end(&self) -> u64 {
+        if planted(Bug::PendingNotDirty) { self.handed } else { self.position() }
+    }
+
     pub(crate) fn base(&self) -> u64 {
         self.segment.name.base
     }
@@ -282,7 +287,8 @@ impl Pending {
         });
         clear(&mut self.bytes);
         let failed = |source| Error::io("write", self.segment.path(), source);
-        (self.bytes, written.map_err(failed))
+        let forgotten = planted(Bug::HandOverFailureForgotten);
+        (self.bytes, if forgotten { Ok(()) } else { written.map_err(failed) })
     }
 }
 
@@ -371,7 +377,7 @@ pub(crate) fn take_name(
     dir.rename(&spare.name, &name.to_string())?;
     let uuid = crate::directory::identity::Uuid::from_bytes(header.uuid);
     let mapped = (Arc::clone(spare.space.file()), region);
-    let segment = Segment::with_region(dir, uuid, name, mapped, salt.clone());
+    let segment = Segment::with_region(dir, uuid, name, mapped, salt.clone()).begun();
     Tail::new(Arc::new(segment), Arc::clone(&spare.space), salt, FRAMES_START, options)
 }
 

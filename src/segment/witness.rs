@@ -17,6 +17,7 @@ use std::ops::Range;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, decode_frame, encode_frame};
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{BLOCK_BYTES, Kind};
+use crate::planted::{Bug, planted};
 
 /// What a disk replaces at once, at the least.
 pub(crate) const SECTOR: u64 = 512;
@@ -69,7 +70,9 @@ impl Testimony {
         let (length, index, kind, flags) = (0, 0, Kind::Witness, 0);
         let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES);
         let header = FrameHeader { length, sequence, index, lag, kind, flags };
-        encode_frame(&mut bytes, salt, offset, &header, &[]);
+        if !planted(Bug::NoWitness) {
+            encode_frame(&mut bytes, salt, offset, &header, &[]);
+        }
         Self { offset, bytes }
     }
 

@@ -8,7 +8,6 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::planted::{Bug, planted};
 use crate::segment::Segment;
 
 /// Most segments that are open at a time, the tail aside: one descriptor each, and at most one map.
@@ -27,9 +26,6 @@ impl OpenSegments {
     /// Takes note of a segment that was just opened. Shuts those that nobody read from for the
     /// longest time, about, until there are few enough.
     pub(crate) fn note(&self, segment: &Arc<Segment>) {
-        if planted(Bug::SegmentsStayOpen) {
-            return;
-        }
         let mut queue = self.queue.lock();
         queue.retain(|open| {
             open.upgrade().is_some_and(|it| !Arc::ptr_eq(&it, segment) && it.opened().is_some())

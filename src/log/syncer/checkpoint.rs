@@ -98,12 +98,7 @@ impl Shared {
 
     fn finish_locked(&self, mut next: NextCheckpoint, _one: &MutexGuard<'_, ()>) -> Result<()> {
         let _alarm = self.alarm();
-        if planted(Bug::ReclaimBeforeCheckpoint) {
-            let dead = std::mem::take(&mut next.dead);
-            let dead_files = std::mem::take(&mut next.dead_files);
-            self.reclaim(dead, &dead_files);
-        }
-        if !next.in_slots {
+        if !next.in_slots && !planted(Bug::ReclaimBeforeCheckpoint) {
             self.write_slots(&mut next).map_err(|error| self.poisoned_by(error))?;
         }
         let nothing_goes = next.dead.is_empty() && next.dead_files.is_empty();
@@ -127,10 +122,8 @@ impl Shared {
             let name = segment.name.to_string();
             let wanted = self.spares.count() < self.options.spares + RECYCLED_SPARES;
             // A segment that a borrowed read still holds must keep its bytes: its name goes, its
-            // map stays. What was there when the log was opened may be held by reads of the life
-            // before, in this process.
-            let known = segment.name.number > self.tail_at_open || planted(Bug::OldSegmentRecycled);
-            let ready = segment.ready();
+            // map stays.
+            let (ready, known) = (segment.ready(), segment.may_be_used_again());
             let unused = Arc::into_inner(segment).is_some() && known;
             // Neither is one that cannot be opened or renamed now of any use as a spare.
             let may_recycle = self.options.recycle && wanted && unused;
@@ -150,9 +143,6 @@ impl Shared {
     fn remove(&self, name: String) -> bool {
         let stays = self.dir.remove_junk([name]);
         add(&self.counters.not_removed, to_u64(stays.len()));
-        if !stays.is_empty() && planted(Bug::JunkIsFatal) {
-            self.poisoned_by(Error::Closed);
-        }
         stays.is_empty()
     }
 }

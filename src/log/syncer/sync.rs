@@ -103,19 +103,15 @@ impl Shared {
     /// Hands over what is pending, while others go on behind it, syncs everything in stock, and
     /// writes the checkpoint that has to come with it.
     fn put_stock_on_media(&self, writer: WriterGuard<'_>, stock: &mut Stock) -> Result<()> {
-        if planted(Bug::SyncBeforeHandOver) {
-            drop(writer);
-            self.put_on_media(stock)?;
-            self.hand_over()?;
-        } else {
+        if !planted(Bug::SyncBeforeHandOver) {
             self.hand_over_from(writer, stock.witness.as_ref(), stock.through)?;
-            if stock.through {
-                // All of it is on the medium.
-                stock.unsynced.clear();
-            }
-            self.sync_footers(stock)?;
-            self.put_on_media(stock)?;
         }
+        if stock.through {
+            // All of it is on the medium.
+            stock.unsynced.clear();
+        }
+        self.sync_footers(stock)?;
+        self.put_on_media(stock)?;
         match stock.checkpoint.as_mut() {
             Some(next) if stock.rolled && !planted(Bug::NoCheckpointOnRoll) => {
                 self.write_slots(next)
@@ -148,12 +144,10 @@ impl Shared {
 
     /// Syncs everything in stock.
     pub(in crate::log) fn put_on_media(&self, stock: &Stock) -> Result<()> {
-        let count = if planted(Bug::SyncNewestRangeOnly) { 1 } else { usize::MAX };
-        let count = if planted(Bug::AcknowledgeBeforeSync) { 0 } else { count };
         let method = self.options.tail_sync_method();
         // One sync of a file covers all of it, unless the method goes by ranges.
         let by_range = matches!(method, SyncMethod::Msync | SyncMethod::Dsync);
-        for (at, range) in stock.unsynced.iter().enumerate().rev().take(count).rev() {
+        for (at, range) in stock.unsynced.iter().enumerate() {
             let covered =
                 stock.unsynced.get(at + 1).is_some_and(|next| next.shares_its_file_with(range));
             if covered && !by_range {
@@ -162,7 +156,7 @@ impl Shared {
             // Makes the range durable. A crash before it loses batches that are not acknowledged yet.
             range.sync(&self.dir, method)?;
         }
-        if stock.rolled && !planted(Bug::NoDirectorySyncOnRoll) {
+        if stock.rolled {
             // Makes the names of new segments durable. A crash before it loses the whole file,
             // in which nothing is acknowledged yet.
             self.dir.sync()?;

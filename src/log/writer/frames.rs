@@ -12,11 +12,10 @@ use super::{Unsynced, Writer};
 use crate::directory::spares::Spare;
 use crate::error::{Error, Result};
 use crate::format::cell::{CellRecord, encode_cell};
-use crate::format::frame::{Flags, FrameHeader, LAG_UNSTATED, encode_frame, lag, payload_length};
+use crate::format::frame::{Flags, FrameHeader, encode_frame, lag, payload_length};
 use crate::format::{Kind, Salt, SegmentHeader};
 use crate::log::reader::Draft;
 use crate::log::shared::Shared;
-use crate::planted::{Bug, planted};
 use crate::segment::{in_units, tail};
 use crate::telemetry::stats::add_alone;
 
@@ -62,17 +61,13 @@ impl Shared {
             self.write_entries(writer, &mut writing, load)?;
         } else {
             let mut walk = plan.again(&writer.state, self.place(writer), load);
-            let mut nth = 0;
-            while let Some((name, value)) = writer.lazy.nth(nth) {
-                nth += 1;
-                if planted(Bug::LazyValueDropped) {
-                    writing.left -= 1;
-                    continue;
-                }
-                if let Some(frame) = walk.rider(&writer.state, &name, &value) {
-                    let rider = CellRecord::Set { name: &name, value: &value };
-                    self.write_frame(writer, &mut writing, frame, Some(Body::Cell(rider)))?;
-                }
+            for nth in 0..plan.riders {
+                let Some((name, value)) = writer.lazy.nth_rider(nth, &writer.state.cells) else {
+                    break;
+                };
+                let rider = CellRecord::Set { name: &name, value: &value };
+                let frame = walk.rider(&rider);
+                self.write_frame(writer, &mut writing, frame, Some(Body::Cell(rider)))?;
             }
             for at in 0..load.records().len() {
                 if let Some(frame) = walk.step(&writer.state, &writer.lazy, load, at)? {
@@ -174,11 +169,7 @@ impl Shared {
 
     /// How far a batch is ahead of the newest durable one, as its frames state it.
     pub(super) fn lag(&self, sequence: u64) -> u16 {
-        match () {
-            () if planted(Bug::WatermarkNeverWritten) => LAG_UNSTATED,
-            () if planted(Bug::WatermarkAhead) => 0,
-            () => lag(sequence, self.syncer.durable()),
-        }
+        lag(sequence, self.syncer.durable())
     }
 
     /// Ends the frames of a batch: they go to the file, or wait in memory.
@@ -216,10 +207,9 @@ impl Shared {
         let spare = writing.spares.pop().ok_or(none)?;
         let sealed = Arc::clone(&writer.tail.segment);
         writer.tail = tail::begin(&self.dir, &spare, &header, &self.options)?;
-        writer.unsynced_from = Some(if planted(Bug::HeaderNotSynced) { 4096 } else { 0 });
+        writer.unsynced_from = Some(0);
         writer.begun += 1;
-        // No checkpoint names this segment yet, so none limits it: see `Shared::take_stock`.
-        writer.reach = self.segment_bytes;
+        writer.reach.is_unlimited(self.segment_bytes);
         writing.draft.begin(Arc::clone(&writer.tail.segment));
         // Who reads from it opens it again; who has its map keeps it.
         sealed.shut();
@@ -234,9 +224,9 @@ impl Shared {
     /// with the roll: the footer of a seal that a crash dropped may stand in its place, and must not
     /// come back.
     fn note_footer(&self, writer: &mut Writer, range: Range<u64>) {
-        let name = writer.tail.segment.name;
+        let (name, may_be_another) =
+            (writer.tail.segment.name, writer.tail.segment.may_have_a_footer());
         let frames_wait = writer.unsynced.last().is_some_and(|unsynced| unsynced.name == name);
-        let may_be_another = name.number <= self.tail_at_open && !planted(Bug::OldFooterLeft);
         let many = writer.footers.len() >= FOOTERS_AWAITED_MAX || self.options.volatile;
         if frames_wait || may_be_another || many {
             writer.unsynced.push(Unsynced { file: Arc::clone(&writer.tail.file), name, range });
@@ -250,7 +240,6 @@ impl Shared {
     fn sync_oldest(&self, writer: &mut Writer) -> Result<()> {
         while let Some(oldest) = writer.unsynced.first().map(|dirty| dirty.name)
             && writer.tail.segment.name.number - oldest.number > UNSYNCED_SEGMENTS_MAX
-            && !planted(Bug::SegmentsStayOpen)
         {
             let _watched = self.watch.enter();
             let of_oldest = writer.unsynced.partition_point(|dirty| dirty.name == oldest);

@@ -7,6 +7,8 @@
 //! `handing_over` before it lets the writer's lock go. Whoever gets that lock afterwards knows that
 //! everything taken before is in the file, or that the log is poisoned.
 
+use parking_lot::MutexGuard;
+
 use super::{Writer, WriterGuard};
 use crate::error::{Error, Result};
 use crate::format::number::{to_u64, to_usize};
@@ -49,15 +51,13 @@ impl Shared {
         let pending = writer.tail.take_pending(std::mem::take(&mut buffer));
         drop(writer);
         self.not_poisoned()?;
-        if planted(Bug::HandedOverOutOfOrder) {
-            drop(buffer);
-            return pending.hand_over(self.reader.warm(), witness, through).1;
-        }
-        let (empty, handed) = pending.hand_over(self.reader.warm(), witness, through);
+        let hand_over = || pending.hand_over(self.reader.warm(), witness, through);
+        let (empty, handed) = if planted(Bug::HandedOverOutOfOrder) {
+            MutexGuard::unlocked(&mut buffer, hand_over)
+        } else {
+            hand_over()
+        };
         *buffer = empty;
-        if planted(Bug::HandOverFailureForgotten) {
-            return Ok(());
-        }
         handed.map_err(|error| self.poisoned_by(error))
     }
 

@@ -24,7 +24,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use self::lazy::LazyCells;
 pub(crate) use self::plan::entry_bytes_max;
 pub(super) use self::stock::{NextCheckpoint, Stock, Want};
 pub(crate) use self::write::Written;
@@ -32,12 +31,12 @@ use super::shared::{Alarm, Shared};
 use crate::directory::Dir;
 use crate::error::{Error, Result};
 use crate::format::frame::FrameHeader;
-use crate::format::number::to_u64;
 use crate::format::{SegmentName, SideFileRef};
 use crate::io::File;
+use crate::lazy::LazyCells;
 use crate::options::{CELLS_BYTES_MAX, SyncMethod};
-use crate::planted::{Bug, planted};
 use crate::segment::Segment;
+use crate::segment::reach::Reach;
 use crate::segment::tail::Tail;
 use crate::state::State;
 
@@ -61,9 +60,8 @@ pub(crate) struct Writer {
     tail: Tail,
     /// Sequence of the newest batch written.
     sequence: u64,
-    /// No frame goes into the tail at or past this offset before another checkpoint (INV-5: the
-    /// newest durable checkpoint states at least as much).
-    reach: u64,
+    /// How far the tail may grow before another checkpoint.
+    reach: Reach,
     /// Nobody has looked yet at what was in the tail when the log was opened.
     unlooked: bool,
     /// What was written since the last sync took stock, oldest first.
@@ -77,9 +75,6 @@ pub(crate) struct Writer {
     unstated: u64,
     /// Lowest end that a truncation or reset led to since the last sync took stock.
     lowest: u64,
-    /// Numbers the checkpoints that were put together, so that an older one never replaces a newer
-    /// one.
-    checkpoints: u64,
     /// Segments and side files that nothing refers to since a batch that may not be durable yet.
     dead: Vec<Arc<Segment>>,
     dead_files: Vec<SideFileRef>,
@@ -196,14 +191,13 @@ impl Writer {
             lazy: LazyCells::default(),
             tail,
             sequence,
-            reach,
+            reach: Reach::new(reach),
             unlooked: true,
             unsynced: Vec::new(),
             unsynced_from: None,
             begun: 0,
             unstated: 0,
             lowest: u64::MAX,
-            checkpoints: 0,
             dead: Vec::new(),
             dead_files: Vec::new(),
             footers: Vec::new(),
@@ -237,7 +231,7 @@ impl Writer {
     pub(super) fn broken_invariant(&self) -> Option<&'static str> {
         let position = self.tail.position();
         let broken = |holds: bool, what| (!holds).then_some(what);
-        broken(position <= self.reach, "INV-5: a frame is past the reach of the checkpoint")
+        broken(self.reach.includes(position), "INV-5: a frame is past the reach of the checkpoint")
             .or_else(|| {
                 let what = "INV-9: a frame is where the file has no space";
                 broken(position <= self.tail.space.ready(), what)
@@ -250,7 +244,7 @@ impl Writer {
 
     #[cfg(test)]
     pub(super) fn lower_reach(&mut self, reach: u64) {
-        self.reach = reach;
+        self.reach = Reach::new(reach);
     }
 
     /// Takes back footers that could not be made durable yet.
@@ -260,10 +254,7 @@ impl Writer {
 
     /// Moves the unsynced part of the tail to the list of unsynced ranges.
     fn note_unsynced_tail(&mut self) {
-        let mut end = self.tail.position();
-        if planted(Bug::PendingNotDirty) {
-            end -= to_u64(self.tail.pending.len());
-        }
+        let end = self.tail.unsynced_end();
         if let Some(from) = self.unsynced_from.take()
             && from < end
         {

@@ -8,16 +8,15 @@
 //! at changes in between: where every record came to a frame, no cell is compared a second time.
 //! Entries alone that fit the tail, which is what a log is given most, need no such steps.
 
-use super::lazy::LazyCells;
 use crate::batch::Record;
 use crate::error::{Error, Result};
 use crate::format::cell::CellRecord;
 use crate::format::frame::{FRAME_HEADER_BYTES, frame_bytes};
 use crate::format::number::{to_u32, to_u64, to_usize};
+use crate::lazy::LazyCells;
 use crate::options::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
-use crate::planted::{Bug, planted};
 use crate::segment::{FRAMES_START, tail::footer_space};
-use crate::state::{Bounds, State, Value, check_cell, check_cells_bytes, too_large};
+use crate::state::{Bounds, State, Value, check_cell, check_cells_bytes, is_unchanged, too_large};
 
 /// What a caller wants written: the records of a batch, entries compressed where that is asked for.
 #[derive(Debug)]
@@ -176,11 +175,10 @@ impl Plan {
         load: &Load<'_>,
     ) -> Result<()> {
         check_count(load.records.len())?;
-        for (name, value) in lazy.iter() {
-            if self.rider(state, name, value).is_some() {
-                let before = state.cells.get(name).map(Value::from);
-                self.count_cell(name, before, Some(Value::Inline(value)));
-            }
+        for (name, value) in lazy.riders(&state.cells) {
+            self.rider(&CellRecord::Set { name, value });
+            let before = state.cells.get(name).map(Value::from);
+            self.count_cell(name, before, Some(Value::Inline(value)));
         }
         self.riders = self.frames;
         if !self.add_plain(load) {
@@ -280,14 +278,8 @@ impl Plan {
 
     /// Takes in a cell that was set lazily. It gets a frame whatever the state says: a checkpoint
     /// may have stated another value meanwhile.
-    pub(crate) fn rider(&mut self, state: &State, name: &str, value: &[u8]) -> Option<Frame> {
-        if planted(Bug::LazyValueCompared)
-            && state.cells.get(name).map(Value::from) == Some(Value::Inline(value))
-        {
-            return None;
-        }
-        let length = CellRecord::Set { name, value }.payload_bytes();
-        Some(self.put(0, length, None))
+    pub(crate) fn rider(&mut self, cell: &CellRecord<'_>) -> Frame {
+        self.put(0, cell.payload_bytes(), None)
     }
 
     /// Takes in a record. Returns the frame that it comes to, none if it changes nothing.
@@ -369,9 +361,8 @@ impl Plan {
             None => standing(state, lazy, name),
         };
         check_cell(name, value, before.is_some())?;
-        let waits = lazy.get(name).is_some() && !planted(Bug::LazyValueOverlooked);
-        self.repeated += usize::from(waits);
-        if before == value && !planted(Bug::UnchangedCellsWritten) {
+        self.repeated += usize::from(lazy.waiting(name).is_some());
+        if is_unchanged(before, value) {
             return Ok(false);
         }
         self.count_cell(name, before, value);
@@ -419,7 +410,7 @@ impl Plan {
 
 /// The value a cell has before the batch.
 fn standing<'a>(state: &'a State, lazy: &'a LazyCells, name: &str) -> Option<Value<'a>> {
-    match lazy.get(name).filter(|_| !planted(Bug::LazyValueOverlooked)) {
+    match lazy.waiting(name) {
         Some(waiting) => Some(Value::Inline(waiting)),
         None => state.cells.get(name).map(Value::from),
     }

@@ -65,9 +65,7 @@ impl Shared {
         let Writer { state, lazy, .. } = writer;
         if !lazy.is_empty() {
             lazy.merge_into(&mut state.cells);
-            if !planted(Bug::LazyValueOutlivesItsBatch) {
-                lazy.taken();
-            }
+            lazy.taken();
         }
         if !plan.sets_cells() {
             return;
@@ -78,16 +76,15 @@ impl Shared {
         }
         self.side_files.attached(state.cells.side_files());
         for file in before {
-            let shared = state.cells.side_files().any(|it| it == file);
-            if shared && !planted(Bug::SideFileRemovedWhileShared) {
+            if state.cells.refer_to(file) {
                 continue;
             }
             // From now on nothing can refer to it again: it goes with the next checkpoint.
-            let known = self.side_files.forget(file.id);
-            if known && planted(Bug::SideFileRemovedAtOnce) {
-                let _gone = self.dir.remove(&file.file_name());
-            } else if known {
+            if self.side_files.forget(file.id) {
                 writer.dead_files.push(file);
+            }
+            if planted(Bug::SideFileRemovedAtOnce) {
+                let _gone = self.dir.remove(&file.file_name());
             }
         }
     }
@@ -97,7 +94,7 @@ impl Shared {
         let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
         // A tail that is near its end is stated with the roll; but if it was begun since the newest
         // checkpoint, perhaps no sync comes.
-        let comes_anyway = writer.reach == self.segment_bytes && writer.begun == 0;
+        let comes_anyway = writer.reach.includes(self.segment_bytes) && writer.begun == 0;
         let due = writer.unstated > step && !comes_anyway && !self.options.volatile;
         let leftover = !writer.dead.is_empty()
             || !writer.dead_files.is_empty()

@@ -11,7 +11,6 @@ use crate::format::{Checkpoint, SegmentName, SideFileRef};
 use crate::log::reader::Runs;
 use crate::log::shared::Shared;
 use crate::options::{SyncMethod, Witness};
-use crate::planted::{Bug, planted};
 use crate::segment::Segment;
 use crate::segment::witness::Testimony;
 
@@ -107,7 +106,7 @@ impl Shared {
     /// Adds a witness of what is durable so far to a sync without a checkpoint.
     fn call_witness(&self, writer: &mut Writer, stock: &mut Stock) {
         let Some(newest) = stock.unsynced.last_mut() else { return };
-        let wanted = self.options.witness != Witness::None && !planted(Bug::NoWitness);
+        let wanted = self.options.witness != Witness::None;
         if stock.checkpoint.is_some() || self.options.volatile || !wanted {
             return;
         }
@@ -131,7 +130,6 @@ impl Shared {
     /// A checkpoint of the log as it was written so far. From here on the tail is limited by what it
     /// will say, and until it is durable by what the one before says (INV-5).
     pub(super) fn next_checkpoint(&self, writer: &mut Writer, want: Want) -> NextCheckpoint {
-        writer.checkpoints += 1;
         writer.unstated = 0;
         writer.dead_files.extend(self.side_files.take_unused());
         let mut dead = std::mem::take(&mut writer.dead);
@@ -142,11 +140,9 @@ impl Shared {
         let position = writer.tail.position();
         let reach = position.saturating_add(want.bytes.max(step.saturating_mul(2)));
         let reach = reach.min(self.segment_bytes);
-        if !planted(Bug::ReachLoweredLate) {
-            writer.reach = writer.reach.min(reach);
-        }
+        let number = writer.reach.is_to_be(reach);
         NextCheckpoint {
-            number: writer.checkpoints,
+            number,
             lazy_version: writer.lazy.version,
             checkpoint: self.checkpoint_of(writer, runs, reach, want.clean),
             dead,
@@ -175,8 +171,6 @@ impl Shared {
     /// What a checkpoint says that names these segments.
     fn checkpoint_of(&self, writer: &Writer, runs: Runs, reach: u64, clean: bool) -> Checkpoint {
         let state = &writer.state;
-        let overlooked = planted(Bug::LazyValueNotInCheckpoint);
-        let cells = if overlooked { state.cells.to_map() } else { writer.cells().to_map() };
         Checkpoint {
             uuid: *self.uuid.as_bytes(),
             generation: 0,
@@ -193,7 +187,7 @@ impl Shared {
             creating: false,
             holes: state.holes,
             runs,
-            cells,
+            cells: writer.lazy.stated_over(&state.cells).to_map(),
         }
     }
 }
@@ -202,9 +196,8 @@ impl Writer {
     /// A checkpoint is in both slots: the tail may grow as far as it says, unless something that limits
     /// the tail came since, another checkpoint or a refused batch.
     pub(crate) fn is_stated_by(&mut self, next: &NextCheckpoint) {
-        let newest = self.checkpoints == next.number || planted(Bug::RefusalOvertaken);
-        if newest && self.tail.segment.name.number == next.checkpoint.tail_number {
-            self.reach = next.checkpoint.reach;
+        if self.tail.segment.name.number == next.checkpoint.tail_number {
+            self.reach.is_stated(next.number, next.checkpoint.reach);
         }
     }
 }

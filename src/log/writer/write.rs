@@ -111,7 +111,7 @@ impl Shared {
             return Ok(Attempt::Unchanged(Written { sequence, next }));
         }
         let end = if plan.rolls == 0 { plan.place.position } else { self.segment_bytes };
-        if end > writer.reach && !planted(Bug::ReachIgnored) {
+        if !writer.reach.allows(end) {
             let bytes = end - writer.tail.position();
             return Ok(Attempt::NeedsCheckpoint { bytes });
         }
@@ -162,9 +162,8 @@ impl Shared {
                 writer.tail.rewind(position, last_frame);
                 writer.sequence += 1;
                 self.syncer.note_written(writer.sequence);
-                writer.reach = writer.reach.min(position);
                 // A checkpoint that was put together before does not say so, and frees nothing.
-                writer.checkpoints += 1;
+                writer.reach.refuse_after(position);
                 Ok(if load.appends() { Attempt::Refused(error) } else { Attempt::NeedsSlots })
             }
             Err(error) => Err(self.poisoned_by(error)),
@@ -201,9 +200,6 @@ impl Shared {
             None => (plan.place.position, None),
             Some((end, entries)) => (end, Some(self.segment_bytes - footer_space(entries))),
         };
-        if planted(Bug::SpaceNotAwaited) {
-            return Ok(());
-        }
         let short = end > space.ready();
         if short {
             add(&self.counters.preparer_behind, 1);
@@ -283,9 +279,7 @@ impl Shared {
     pub(crate) fn unless_shortage(&self, error: Error) -> Error {
         match error {
             Error::DiskFull { .. } => add(&self.counters.disk_full, 1),
-            Error::Exhausted { .. } if !planted(Bug::ShortagePoisons) => {
-                add(&self.counters.shortages, 1);
-            }
+            Error::Exhausted { .. } => add(&self.counters.shortages, 1),
             failure => return self.poisoned_by(failure),
         }
         error

@@ -1,0 +1,105 @@
+//! Lazily set cells: values that need not be durable by themselves.
+//!
+//! Owns: the newest value of each until a batch takes it along. Does not own: when one does (`log`).
+//!
+//! A value is never durable ahead of a batch that was written before it was set, and never missing
+//! once a later batch is durable: it counts like a batch of its own between the two. A checkpoint
+//! states it and leaves it waiting all the same: the next batch may be durable first.
+
+use std::sync::Arc;
+
+use crate::planted::{Bug, planted};
+use crate::state::{Cells, Value, overwrite};
+
+/// The lazily set cells of a log. Few: a host has one or two of them.
+#[derive(Debug, Default)]
+pub(crate) struct LazyCells {
+    /// Every cell that was ever set lazily, so that it is allocated once.
+    cells: Vec<LazyCell>,
+    /// How many of them wait for a batch.
+    waiting: usize,
+    /// Counts the changes.
+    pub(crate) version: u64,
+}
+
+#[derive(Debug)]
+struct LazyCell {
+    name: Arc<str>,
+    value: Arc<[u8]>,
+    waiting: bool,
+}
+
+impl LazyCells {
+    /// Whether no value waits for a batch.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// The values that wait, as a batch takes them along over these cells.
+    pub(crate) fn riders(&self, cells: &Cells) -> impl Iterator<Item = (&Arc<str>, &Arc<[u8]>)> {
+        self.iter().filter(|(name, value)| {
+            let is_there = || cells.get(name).map(Value::from) == Some(Value::Inline(value));
+            !(planted(Bug::LazyValueDropped) || planted(Bug::LazyValueCompared) && is_there())
+        })
+    }
+
+    /// The `nth` of those.
+    pub(crate) fn nth_rider(&self, nth: usize, cells: &Cells) -> Option<(Arc<str>, Arc<[u8]>)> {
+        let (name, value) = self.riders(cells).nth(nth)?;
+        Some((Arc::clone(name), Arc::clone(value)))
+    }
+
+    /// The values that wait.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<[u8]>)> {
+        // Most batches meet none.
+        let cells = if self.is_empty() { &[] } else { self.cells.as_slice() };
+        let waiting = cells.iter().filter(|cell| cell.waiting);
+        waiting.map(|cell| (&cell.name, &cell.value))
+    }
+
+    /// The value of a cell, if one waits.
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<[u8]>> {
+        self.iter().find(|(waiting, _)| ***waiting == *name).map(|(_, value)| value)
+    }
+
+    /// The same, as a batch asks for it.
+    pub(crate) fn waiting(&self, name: &str) -> Option<&Arc<[u8]>> {
+        if planted(Bug::LazyValueOverlooked) { None } else { self.get(name) }
+    }
+
+    /// These cells and the waiting values, as a checkpoint states them.
+    pub(crate) fn stated_over(&self, cells: &Cells) -> Cells {
+        let mut cells = cells.clone();
+        if !planted(Bug::LazyValueNotInCheckpoint) {
+            self.merge_into(&mut cells);
+        }
+        cells
+    }
+
+    /// Puts the waiting values where a batch with them would.
+    pub(crate) fn merge_into(&self, cells: &mut Cells) {
+        self.iter().for_each(|(name, value)| cells.put(name, Some(Value::Inline(value))));
+    }
+
+    /// A batch has taken the waiting values along.
+    pub(crate) fn taken(&mut self) {
+        if !planted(Bug::LazyValueOutlivesItsBatch) {
+            self.cells.iter_mut().for_each(|cell| cell.waiting = false);
+            self.waiting = 0;
+        }
+    }
+
+    /// Sets a cell.
+    pub(crate) fn set(&mut self, name: &str, value: &[u8]) {
+        self.version += 1;
+        if let Some(cell) = self.cells.iter_mut().find(|cell| *cell.name == *name) {
+            self.waiting += usize::from(!cell.waiting);
+            overwrite(&mut cell.value, value);
+            cell.waiting = true;
+        } else {
+            self.cells.push(LazyCell { name: name.into(), value: value.into(), waiting: true });
+            self.waiting += 1;
+        }
+    }
+}
