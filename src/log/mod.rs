@@ -271,7 +271,7 @@ impl Log {
     /// The ticket of a commit, when it is as durable as the policy wants it to be on return.
     fn as_durable_as_asked(&self, ticket: Ticket) -> Result<Ticket> {
         if self.shared().options.durability == Durability::Always {
-            ticket.wait()?;
+            self.shared().wait_durable(ticket.sequence())?;
         }
         Ok(ticket)
     }

@@ -30,7 +30,7 @@ use crate::format::number::to_u64;
 use crate::segment::Segment;
 use crate::segment::durable_part::DurablePart;
 use crate::segment::warm::Warm;
-use crate::state::{Bounds, State};
+use crate::state::State;
 
 /// What readers have of a log.
 #[derive(Debug)]
@@ -96,15 +96,6 @@ impl Reader {
     /// The entries from `end` on were dropped.
     pub(super) fn durable_ends_at(&self, end: u64) {
         self.durable.fetch_min(end, Ordering::AcqRel);
-    }
-
-    /// Shows readers what a batch leads to. Segments that hold nothing live any more go to `dead`.
-    #[inline]
-    pub(super) fn show(&self, draft: &mut Draft, bounds: Bounds, dead: &mut Vec<Arc<Segment>>) {
-        // Only whoever writes a batch changes the list, so it is the same when it is swapped. The one before
-        // is let go when nobody waits for it.
-        let list = self.view.read().next_list(draft, bounds.first, dead);
-        let _before = self.view.write().swap_in(draft, bounds.next, list);
     }
 
     /// Every footer before the segment with this number is durable.

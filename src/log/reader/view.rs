@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::Reader;
 use super::chain::Chain;
 use crate::error::{Error, Result};
 use crate::format::number::{to_u64, to_usize};
@@ -13,6 +14,7 @@ use crate::format::slot::RUNS_MAX;
 use crate::segment::Segment;
 use crate::segment::offsets::Units;
 use crate::segment::read::{Piece, Pieces, Places};
+use crate::state::Bounds;
 
 /// How many segments a look at the invariants takes in.
 const LOOKED_AT: usize = 64;
@@ -143,7 +145,7 @@ impl View {
 
     /// The list of segments that a batch leads to, nothing if it is this one. Segments that hold nothing
     /// live any more go to `dead`.
-    pub(crate) fn next_list(
+    fn next_list(
         &self,
         draft: &Draft,
         first: u64,
@@ -162,7 +164,7 @@ impl View {
 
     /// Swaps in what a batch leads to, and a list of segments if there is another one. Returns the one
     /// before.
-    pub(crate) fn swap_in(
+    fn swap_in(
         &mut self,
         draft: &mut Draft,
         next: u64,
@@ -332,6 +334,22 @@ impl View {
     /// What a checkpoint names: see [`Segments::runs`].
     pub(crate) fn runs(&self, dead: &mut Vec<Arc<Segment>>) -> (Runs, Vec<Arc<Segment>>) {
         self.list.runs(dead)
+    }
+}
+
+impl Reader {
+    /// Shows readers what a batch leads to. Segments that hold nothing live any more go to `dead`.
+    #[inline]
+    pub(in crate::log) fn show(
+        &self,
+        draft: &mut Draft,
+        bounds: Bounds,
+        dead: &mut Vec<Arc<Segment>>,
+    ) {
+        // Only whoever writes a batch changes the list, so it is the same when it is swapped. The one before
+        // is let go when nobody waits for it.
+        let list = self.view.read().next_list(draft, bounds.first, dead);
+        let _before = self.view.write().swap_in(draft, bounds.next, list);
     }
 }
 

@@ -17,6 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub(super) use self::group::Callback;
 use self::group::{Group, Turn};
+pub(super) use self::sync::Unsynced;
 use crate::directory::metadata::Metadata;
 use crate::error::{Error, Result};
 use crate::format::Checkpoint;

@@ -9,14 +9,42 @@
 //! Step 2 is the commit point of a batch, or step 3 if it rolled. A crash before it loses batches that
 //! nobody was told of. With a checkpoint that comes by itself go the footers that no sync had to wait for.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use super::group::{Next, Turn};
 use crate::clock::Moment;
+use crate::directory::Dir;
 use crate::error::{Error, Result};
-use crate::io::Access;
+use crate::format::SegmentName;
+use crate::io::{Access, File};
 use crate::log::shared::Shared;
 use crate::log::writer::{NextCheckpoint, Stock, Want, WriterGuard};
 use crate::options::SyncMethod;
 use crate::planted::{Bug, planted};
+
+/// A range of a file that is not durable yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Unsynced {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) name: SegmentName,
+    pub(crate) range: Range<u64>,
+}
+
+impl Unsynced {
+    /// Whether one sync of the other one's file puts this on media as well, whatever the range.
+    fn shares_its_file_with(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+
+    /// Puts it on media.
+    pub(crate) fn sync(&self, dir: &Dir, method: SyncMethod) -> Result<()> {
+        let failed = |source| Error::io("sync", dir.join(&self.name.to_string()), source);
+        // Makes frames, headers and footers durable. A crash before it loses batches that are not
+        // acknowledged yet.
+        self.file.sync(self.range.clone(), method).map_err(failed)
+    }
+}
 
 impl Shared {
     /// Waits until a batch is durable, syncing if nobody else does.

@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Writer;
 use super::plan::{Body, Frame, Load, Plan};
-use super::{Unsynced, Writer};
 use crate::directory::spares::Spare;
 use crate::error::{Error, Result};
 use crate::format::cell::{CellRecord, encode_cell};
@@ -16,6 +16,7 @@ use crate::format::frame::{Flags, FrameHeader, encode_frame, lag, payload_length
 use crate::format::{Kind, Salt, SegmentHeader};
 use crate::log::reader::Draft;
 use crate::log::shared::Shared;
+use crate::log::syncer::Unsynced;
 use crate::segment::{in_units, tail};
 use crate::telemetry::stats::add_alone;
 

@@ -4,8 +4,7 @@
 //! around these. Nobody outside of this folder sees a field of them. Does not own: durability
 //! (`syncer`), what readers see (`reader`).
 //!
-//! In here: what a batch comes to (`plan`), its steps (`write`), its frames (`frames`), its effects
-//! (`publish`), the way of one that a full disk leaves to the metadata file (`in_slots`), lazily set
+//! In here: what a batch comes to (`plan`), its steps and effects (`write`), its frames (`frames`), the way of one that a full disk leaves to the metadata file (`in_slots`), lazily set
 //! cells (`lazy`), frames on their way from memory to the file (`hand_over`), and what a sync or a
 //! checkpoint takes over (`stock`).
 
@@ -14,7 +13,6 @@ mod hand_over;
 mod in_slots;
 mod lazy;
 mod plan;
-mod publish;
 mod stock;
 mod write;
 
@@ -28,13 +26,11 @@ pub(crate) use self::plan::entry_bytes_max;
 pub(super) use self::stock::{NextCheckpoint, Stock, Want};
 pub(crate) use self::write::Written;
 use super::shared::{Alarm, Shared};
-use crate::directory::Dir;
-use crate::error::{Error, Result};
+use super::syncer::Unsynced;
 use crate::format::frame::FrameHeader;
 use crate::format::{SegmentName, SideFileRef};
-use crate::io::File;
 use crate::lazy::LazyCells;
-use crate::options::{CELLS_BYTES_MAX, SyncMethod};
+use crate::options::CELLS_BYTES_MAX;
 use crate::segment::Segment;
 use crate::segment::reach::Reach;
 use crate::segment::tail::Tail;
@@ -86,14 +82,6 @@ pub(crate) struct Writer {
     /// Space used again and again: for offsets, and for the cells that a batch changes.
     units: Vec<u32>,
     touched: Vec<u32>,
-}
-
-/// A range of a file that is not durable yet.
-#[derive(Debug, Clone)]
-pub(crate) struct Unsynced {
-    file: Arc<dyn File>,
-    name: SegmentName,
-    range: std::ops::Range<u64>,
 }
 
 /// The writer, locked. A panic while it is held poisons the log before anybody else gets it: what
@@ -159,21 +147,6 @@ impl Shared {
     pub(crate) fn writer(&self) -> WriterGuard<'_> {
         let writer = self.writer.writer.lock();
         WriterGuard { _alarm: self.alarm(), writer }
-    }
-}
-
-impl Unsynced {
-    /// Whether one sync of the other one's file puts this on media as well, whatever the range.
-    pub(super) fn shares_its_file_with(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-
-    /// Puts it on media.
-    pub(crate) fn sync(&self, dir: &Dir, method: SyncMethod) -> Result<()> {
-        let failed = |source| Error::io("sync", dir.join(&self.name.to_string()), source);
-        // Makes frames, headers and footers durable. A crash before it loses batches that are not
-        // acknowledged yet.
-        self.file.sync(self.range.clone(), method).map_err(failed)
     }
 }
 

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use super::{Unsynced, Writer};
+use super::Writer;
 use crate::error::Result;
 use crate::format::{Checkpoint, SegmentName, SideFileRef};
 use crate::log::reader::Runs;
 use crate::log::shared::Shared;
+use crate::log::syncer::Unsynced;
 use crate::options::{SyncMethod, Witness};
 use crate::segment::Segment;
 use crate::segment::witness::Testimony;
