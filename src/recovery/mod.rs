@@ -1,8 +1,9 @@
 //! Recovery: what an open finds, what it means, and what is done about it.
 //!
 //! Owns: observing (`observe`), replaying the tail (`replay`), counting what is missing (`holes`),
-//! deciding (`table`). Does not own:
-//! carrying the decision out, which is `log::open`.
+//! deciding (`table`). Does not own: carrying the decision out, which is `log::open`.
+//!
+//! The algorithm is docs/RECOVERY.md, "How an open reads"; each file says which of its steps it is.
 //!
 //! Observation changes nothing. It reads from the medium, never from what a former process may
 //! have left in the page cache after a failed sync.

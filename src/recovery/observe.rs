@@ -185,6 +185,8 @@ pub(crate) fn observe(dir: &Dir, sync_method: SyncMethod) -> Result<Observed> {
 }
 
 impl Observed {
+    /// Steps 3 to 6, with a checkpoint at hand. What is wrong in one of them keeps none of the others
+    /// from being looked at, as far as it can be: a repair and `verify` want to know all of it.
     fn look_further(&mut self, dir: &Dir, metadata: (Metadata, Slots)) -> Result<()> {
         let checkpoint = metadata.1.newest.clone();
         self.metadata = Some(metadata);
@@ -204,6 +206,7 @@ impl Observed {
             self.seen.segments = SegmentsFact::SomeMissing;
             self.wrong.segments = Some(error);
         }
+        // Steps 4 to 6.
         self.look_at_tail(dir, &checkpoint)?;
         if let Some(replayed) = self.replayed.as_mut().filter(|it| it.state.holes > 0) {
             recount(dir, &checkpoint, &self.segments, replayed)?;
@@ -239,6 +242,9 @@ impl Observed {
         Ok(())
     }
 
+    /// Steps 4 to 6: the header of the tail and the last frame before the checkpoint's place, then what
+    /// is after it. Only what was read is noted here; whether it is a torn end or damage, and whether
+    /// the checkpoint is the newest, follows in the table.
     fn look_at_tail(&mut self, dir: &Dir, checkpoint: &Checkpoint) -> Result<()> {
         let tail = match open_tail(dir, checkpoint, &self.segments, &self.files) {
             Err(error @ (Error::Io { .. } | Error::Exhausted { .. })) => return Err(error),
@@ -367,6 +373,9 @@ fn misnamed(
     if planted(Bug::NamesBelieved) {
         return Ok(None);
     }
+    // Two kinds of segments take entries away by their name alone: the one that the first entry is in
+    // makes all before it dead, and one whose base is not above that of an earlier one replaces its
+    // end. If such a name lies, acknowledged entries are gone without a word; so its header is asked.
     let first = replayed.state.first;
     // Those before it hold nothing live, if it begins where it says.
     let holds_first = named.iter().rposition(|name| name.base <= first);
@@ -431,6 +440,8 @@ fn named_segments(
     if wrong.is_some() {
         return (names, wrong);
     }
+    // A segment ends where the lowest base of any later one begins (INV-1). So, going back from the
+    // tail, the last one that begins lower than all after it holds the first entries.
     let mut lowest = u64::MAX;
     let mut first_live = checkpoint.next;
     for name in names.iter().rev() {
