@@ -212,6 +212,30 @@ fn links_between_documents_lead_somewhere() {
     assert_none(&offenders, "there is no such file");
 }
 
+/// What is assumed of the medium has numbers in docs/RECOVERY.md; the code that relies on one cites it.
+#[test]
+fn assumptions_that_are_cited_are_made() {
+    let page = fs::read_to_string(root().join("docs/RECOVERY.md")).unwrap();
+    let mut cited = 0;
+    let mut offenders = Vec::new();
+    for (path, text) in sources() {
+        for (at, line) in
+            text.lines().enumerate().filter(|(_, line)| line.contains("RECOVERY.md, M"))
+        {
+            let after = line.split_once("RECOVERY.md, ").map_or("", |(_, after)| after);
+            let words = after.split(|byte: char| !byte.is_ascii_alphanumeric());
+            for number in words.filter(|word| word.starts_with('M') && word.len() == 2) {
+                cited += 1;
+                if !page.contains(&format!("- **{number} ")) {
+                    offenders.push(format!("{}:{}: {number}", path.display(), at + 1));
+                }
+            }
+        }
+    }
+    assert!(cited >= 4, "only {cited} citations found: has the check gone blind?");
+    assert_none(&offenders, "number what is assumed in docs/RECOVERY.md");
+}
+
 #[test]
 fn readme_states_two_commands_and_the_check_runs_one_of_them() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();

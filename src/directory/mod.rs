@@ -153,8 +153,8 @@ impl Dir {
     }
 
     /// Makes the names durable that were created, renamed or removed before: a crash just before it
-    /// may lose any of these. Whatever it fails with is no refusal: it may have lost names that others
-    /// count on.
+    /// may lose any of these (docs/RECOVERY.md, M3). Whatever it fails with is no refusal: it may have
+    /// lost names that others count on.
     pub(crate) fn sync(&self) -> Result<()> {
         let failed = |source| Error::io("sync", &*self.path, source).with_unknown_outcome();
         self.door.sync().map_err(failed)

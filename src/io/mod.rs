@@ -47,9 +47,9 @@ pub enum Access {
     /// For reading only; cached pages are believed. Needs no lock.
     Read,
     /// For writing, after a restart: a former process may have failed to sync, and then the cache
-    /// holds bytes that the medium does not have. The file is synced (a failure is final), then
-    /// every cached page of `from..to` is dropped before the call returns; one that stays is
-    /// written again as it is read, so that cache and medium agree.
+    /// holds bytes that the medium does not have (docs/RECOVERY.md, M5). The file is synced (a failure
+    /// is final), then every cached page of `from..to` is dropped before the call returns; one that
+    /// stays is written again as it is read, so that cache and medium agree.
     Distrust {
         /// First byte of what is not known to be durable.
         from: u64,

@@ -114,7 +114,8 @@ impl Shared {
         }
     }
 
-    /// Poisons the handle for good, and gives the error back to the one who met it.
+    /// Poisons the handle for good (docs/RECOVERY.md, M5), and gives the error back to the one who met
+    /// it.
     pub(crate) fn poisoned_by(&self, error: Error) -> Error {
         // Where nothing can be taken back a shortage is no refusal.
         let error = error.with_unknown_outcome();

@@ -7,7 +7,8 @@
 //! between the frames and the witness it repeats the witness before, which is in another sector, and
 //! else zeros. So a block is written again as it fills, and each of its sectors is then either as it
 //! was or has the same bytes and more behind them: a crash cannot take away what was durable
-//! (docs/RECOVERY.md). A page cache does the same with every synced write of less than a page.
+//! (docs/RECOVERY.md, M1 and M2). A page cache does the same with every synced write of less than a
+//! page.
 
 use std::io;
 use std::sync::Arc;
