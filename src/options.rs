@@ -109,9 +109,10 @@ pub enum SyncMethod {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 #[non_exhaustive]
 pub enum Witness {
-    /// In the block after the frames, which costs next to nothing. The frames of the next sync may
-    /// go over it: a power cut in that sync together with a bad block in front of it can take what
-    /// they prove, if what was put over it has no frame header.
+    /// In the block after the frames, which costs next to nothing. A sync of which the frames go more
+    /// than 512 bytes past the block that those before it end in goes over it. So a power cut in such
+    /// a sync, together with that block going bad, can take the batches that end in the block, if no
+    /// frame header of the sync reached the medium. Shorter syncs never come in its way.
     #[default]
     Near,
     /// In the first block of the segment, where no frame ever comes: no power cut takes it. Costs

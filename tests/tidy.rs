@@ -256,10 +256,14 @@ fn what_cannot_be_told_from_a_torn_end_is_said_in_one_sentence() {
         lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
     };
     let read = |path: &str| words(&fs::read_to_string(root().join(path)).unwrap());
-    let verdict = read("src/recovery/mod.rs");
-    let start = verdict.find("What cannot be told from a torn end is").unwrap();
-    let (sentence, _) = verdict[start..].split_once(" TornTail {").unwrap();
-    for page in ["README.md", "docs/DESIGN.md", "docs/RECOVERY.md", "docs/OPERATIONS.md"] {
+    let sentence = indelible::Verdict::UNNOTICED;
+    let pages = ["README.md", "docs/DESIGN.md", "docs/RECOVERY.md", "docs/OPERATIONS.md"];
+    let said =
+        ["torn_inspect.txt", "torn_verify.txt"].map(|it| format!("cli/tests/cli/snapshots/{it}"));
+    for page in pages.into_iter().chain(said.iter().map(String::as_str)) {
         assert!(read(page).contains(sentence), "{page} should say: {sentence}");
     }
+    let verdict = read("src/recovery/mod.rs");
+    let (documented, _) = verdict.split_once(" TornTail {").unwrap();
+    assert!(documented.ends_with(sentence), "the page of the verdict should say: {sentence}");
 }

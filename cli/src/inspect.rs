@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use indelible::Verdict;
 use indelible::format::CellValue;
 use indelible::inspect::{
     Health, Inspection, Outcome, Role, SegmentSeen, StateSeen, describe_cell, verify,
@@ -99,6 +100,9 @@ fn head(seen: &Inspection, out: &mut dyn Write) -> std::io::Result<()> {
     }
     writeln!(out, "in use    {}", in_use(seen.use_now))?;
     writeln!(out, "an open   {}", outcome(&seen.outcome))?;
+    if matches!(seen.outcome, Outcome::DropsTornTail { .. }) {
+        writeln!(out, "          {}", Verdict::UNNOTICED)?;
+    }
     if let Outcome::Refuses(error) = &seen.outcome
         && let Some(advice) = crate::advice(error)
     {

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use indelible::Error;
 use indelible::inspect::{Health, InUse, Meaning, Verification};
+use indelible::{Error, Verdict};
 
 use crate::exit::Exit;
 use crate::groups::{self, Hurt, Told};
@@ -88,6 +88,7 @@ fn report(seen: &Verification, hurt: &Told<Hurt>, out: &mut dyn Write) -> std::i
                 out,
                 "  as a crash leaves it; the next open drops it, nothing shows that it was acknowledged"
             )?;
+            writeln!(out, "  {}", Verdict::UNNOTICED)?;
         }
         Health::Incomplete if matches!(&hurt.0, Some(Ok(hurt)) if hurt.is_empty()) => {
             writeln!(

@@ -76,6 +76,14 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// What no open and no tool can notice, as every page and tool has it.
+    pub const UNNOTICED: &'static str = "What cannot be told from a torn end is damage to the \
+        batches of the very last sync, all of them at most, while nothing was written or \
+        checkpointed after it; under `Witness::Near`, if the sync after that was torn, it can be \
+        the batches of one block.";
+}
+
 impl RecoveryReport {
     /// The report of a log that was just created.
     pub(crate) fn created(elapsed: Duration) -> Self {
