@@ -26,6 +26,8 @@ const WIDTH: f64 = 1000.0;
 const CHART: f64 = 130.0;
 const LANE: f64 = 22.0;
 const GAP: f64 = 34.0;
+/// Where the first chart begins, below the numbers of the events.
+const TOP: f64 = 48.0;
 const BUCKETS: u32 = 200;
 
 const STYLE: &str = "\
@@ -90,7 +92,7 @@ impl Page<'_> {
     }
 
     fn drawing(&self) -> String {
-        let lanes_top = 2.0 * (CHART + GAP) + 10.0;
+        let lanes_top = TOP + 2.0 * (CHART + GAP) - 24.0;
         let bottom = lanes_top + LANE * float(self.lanes.len());
         let mut out = String::new();
         let _infallible = write!(
@@ -100,8 +102,8 @@ impl Page<'_> {
             bottom + 42.0
         );
         let buckets = self.buckets();
-        self.rates(&mut out, &buckets, GAP);
-        self.latencies(&mut out, &buckets, CHART + 2.0 * GAP);
+        self.rates(&mut out, &buckets, TOP);
+        self.latencies(&mut out, &buckets, TOP + CHART + GAP);
         for (row, (id, lane)) in self.lanes.iter().enumerate() {
             self.lane(&mut out, *id, lane, lanes_top + LANE * float(row) + 24.0);
         }
@@ -112,7 +114,7 @@ impl Page<'_> {
             let _infallible = write!(
                 out,
                 "<g><title>{text}</title><line class=\"event\" x1=\"{x:.1}\" x2=\"{x:.1}\" \
-                 y1=\"{GAP}\" y2=\"{:.1}\"/><text class=\"mark\" x=\"{x:.1}\" y=\"{high}\" \
+                 y1=\"{TOP}\" y2=\"{:.1}\"/><text class=\"mark\" x=\"{x:.1}\" y=\"{high}\" \
                  text-anchor=\"middle\">{number}</text></g>",
                 bottom + 20.0
             );

@@ -15,7 +15,7 @@ use crate::client;
 
 const EVERY: Duration = Duration::from_millis(50);
 /// A node that takes longer to say how it is does not answer.
-const PATIENCE: Duration = Duration::from_millis(150);
+const PATIENCE: Duration = Duration::from_millis(400);
 
 /// How a node was from some moment on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,14 +60,22 @@ impl Timeline {
         Self { lanes, stop, threads }
     }
 
-    /// Ends the watch. The lanes of nodes that never answered are left out.
+    /// Ends the watch. The lanes of nodes that never answered are left out; what did not answer yet at
+    /// first had not been started.
     pub(crate) fn finish(mut self) -> Vec<(NodeId, Lane)> {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             let _panicked = thread.join();
         }
-        let lanes = self.lanes.iter().map(|(id, lane)| (*id, lane.lock().clone()));
-        lanes.filter(|(_, lane)| lane.iter().any(|(_, it)| *it != Condition::Silent)).collect()
+        let begun = |lane: &Arc<Mutex<Lane>>| {
+            let mut lane = lane.lock().clone();
+            if let Some((_, first @ Condition::Silent)) = lane.first_mut() {
+                *first = Condition::Outside;
+            }
+            lane
+        };
+        let lanes = self.lanes.iter().map(|(id, lane)| (*id, begun(lane)));
+        lanes.filter(|(_, lane)| lane.len() > 1).collect()
     }
 }
 
