@@ -5,7 +5,7 @@
 //! promises ([`Defect`]). Does not own: how entries lie in the log ([`indelible::typed`]).
 //!
 //! Invariants:
-//! - The log begins at index 1, or behind the snapshot. The snapshot stands for the entry at its
+//! - The log begins at index 1, or after the snapshot. The snapshot stands for the entry at its
 //!   own index as well, which the host asks for as a "snapshot pointer".
 //! - `visible` is the end of the log as the host knows it. Entries from there on are still in the
 //!   log: the host dropped them, and as often as not it sends the same ones again.
@@ -55,7 +55,7 @@ const FIRST: u64 = 1;
 /// The application's side: commands in, replies out, and a way to a snapshot and back.
 ///
 /// The state lives in memory. When a [`Storage`] opens, it restores the snapshot if there is one and
-/// applies the entries behind it that are known to be committed.
+/// applies the entries after it that are known to be committed.
 pub trait StateMachine: Send + 'static {
     /// What clients ask for.
     type Command: AppData;
@@ -306,7 +306,7 @@ impl<M: StateMachine, K: EntryCodec<M>, S: Store> Inner<M, K, S> {
     }
 
     /// Puts entries where they say. Those that are there already are passed over if `same` entries
-    /// may come again, and everything behind the first that is not is replaced.
+    /// may come again, and everything after the first that is not is replaced.
     fn replicate(&self, entries: &[Entry<M::Command>], same: bool) -> Result<Ticket, Failure> {
         let mut view = self.view.lock();
         let (first, next) = (self.log.log().first(), self.log.log().next());
@@ -364,7 +364,7 @@ impl<M: StateMachine, K: EntryCodec<M>, S: Store> Inner<M, K, S> {
         Ok(())
     }
 
-    /// Takes a snapshot of the state machine as it is, and trims the log behind it. Returns the file
+    /// Takes a snapshot of the state machine as it is, and trims the log up to there. Returns the file
     /// that has it.
     fn compact(&self) -> Result<(Covered, TemporaryFile), Failure> {
         let machine = self.machine.blocking_lock();
@@ -401,7 +401,7 @@ impl<M: StateMachine, K: EntryCodec<M>, S: Store> Inner<M, K, S> {
         Ok((covered, file))
     }
 
-    /// Replaces state and log with a snapshot from the leader. Entries behind it stay, hidden, if
+    /// Replaces state and log with a snapshot from the leader. Entries after it stay, hidden, if
     /// the log agrees with the snapshot. One that holds nothing new changes nothing: the host hands
     /// over snapshots that were long on their way, and takes the last piece, which the leader repeats
     /// if its answer is late, for a snapshot of its own.
@@ -464,7 +464,7 @@ impl<M: StateMachine, K: EntryCodec<M>, S: Store> Inner<M, K, S> {
         Ok(Some((covered, file)))
     }
 
-    /// The entries the host may see. A range that ends below the snapshot is answered with the
+    /// The entries the host may see. A range that ends below the snapshot gives the
     /// snapshot pointer: a leader that reads there has to learn that it must send the snapshot.
     /// Only not for a single index, which is how followers compare logs.
     fn entries(&self, start: u64, stop: u64) -> Result<Vec<Entry<M::Command>>, Failure> {

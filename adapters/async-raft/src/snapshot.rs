@@ -1,6 +1,6 @@
 //! The bytes of a snapshot, in its side file and on the wire: what it covers, then the state.
 //!
-//! `"INDLSNAP"`, length of the description u32, CRC-32 of everything behind this field u32, the
+//! `"INDLSNAP"`, length of the description u32, CRC-32 of everything after this field u32, the
 //! description, the state. Integers are little-endian. The host hands a received snapshot over
 //! with nothing but index and term, and may hand over less than all of it, so the bytes say
 //! themselves what they are and whether they are whole.

@@ -73,7 +73,7 @@ impl<S: Store> DEngineLog<S> {
         self.log.first()..self.log.next()
     }
 
-    /// Submits `entries` behind the entries before them. Purged ones and ones that are stored
+    /// Submits `entries` after the entries before them. Purged ones and ones that are stored
     /// already are left out; from the first that differs on, they replace what is stored.
     fn submit_persist(&self, entries: &[Entry]) -> Result<Ticket> {
         let mut run = Run::encode(entries)?;
@@ -252,7 +252,7 @@ impl Run {
         self.skip(usize::try_from(below).unwrap_or(usize::MAX));
     }
 
-    /// Refuses to leave a gap behind a log that ends with `next`.
+    /// Refuses to leave a gap after a log that ends with `next`.
     fn check_follows(&self, next: u64) -> Result<()> {
         if !self.is_empty() && self.first > next {
             return Err(Error::NonContiguous { expected: next, got: self.first });

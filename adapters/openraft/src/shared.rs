@@ -134,13 +134,13 @@ impl<K, S: Store> RaftLog<K, S> {
     }
 
     /// Drops every entry up to and including `last` and remembers the `boundary`, its log id; with
-    /// `and_all_behind` the entries after it as well. Past the end, the log is empty afterwards and
-    /// goes on behind the boundary.
+    /// `and_all_after` the entries after it as well. Past the end, the log is empty afterwards and
+    /// goes on after the boundary.
     pub(crate) fn purge<B>(
         &self,
         last: u64,
         boundary: &B,
-        and_all_behind: bool,
+        and_all_after: bool,
     ) -> Result<Ticket, Failure>
     where
         Postcard: Codec<B>,
@@ -148,7 +148,7 @@ impl<K, S: Store> RaftLog<K, S> {
         let first = after(last);
         let mut batch = Batch::new();
         if first >= self.log().first() {
-            if and_all_behind || first > self.log().next() {
+            if and_all_after || first > self.log().next() {
                 batch.reset(first);
             } else {
                 batch.trim(first);

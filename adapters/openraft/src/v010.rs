@@ -196,7 +196,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>, S: Store> RaftLogStorage<C> for LogSto
     }
 
     async fn purge(&mut self, log_id: LogIdOf<C>) -> Result<(), io::Error> {
-        // Entries behind the boundary but of an older leader contradict it: they were replaced.
+        // Entries after the boundary but of an older leader contradict it: they were replaced.
         let contradicted = self.last_log_id()?.as_ref() < Some(&log_id);
         self.log.purge(log_id.index(), &log_id, contradicted)?;
         Ok(())

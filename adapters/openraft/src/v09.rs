@@ -205,7 +205,7 @@ impl<C: RaftTypeConfig, K: EntryCodec<C>, S: Store> RaftLogStorage<C> for LogSto
 
     async fn purge(&mut self, log_id: LogId<C::NodeId>) -> Result<(), StorageError<C::NodeId>> {
         let write = |failure: Failure| StorageIOError::write_logs(any(&failure));
-        // Entries behind the boundary but of an older leader contradict it: they were replaced.
+        // Entries after the boundary but of an older leader contradict it: they were replaced.
         let contradicted = self.last_log_id().map_err(write)? < Some(log_id.clone());
         let ticket = self.log.purge(log_id.index, &log_id, contradicted);
         Ok(ticket.map(drop).map_err(write)?)

@@ -41,7 +41,7 @@ pub(super) struct State {
     pub(super) accepted: Option<Ballot>,
     pub(super) decided: u64,
     pub(super) compacted: u64,
-    /// Whether there is a stop sign, which counts as one entry behind the last.
+    /// Whether there is a stop sign, which counts as one entry after the last.
     pub(super) stopsign: bool,
     /// Whether there is a snapshot. It is read, and its checksum verified, when it is asked for.
     pub(super) snapshot: bool,
