@@ -29,7 +29,7 @@ fn options() -> Options {
 /// Opens of logs of several sizes.
 pub(crate) fn opens(_: &mut Criterion) {
     println!("\nlifecycle/open (floor: one synced append of 4096 B)");
-    let sizes: &[u64] = if is_test() { &[10_000] } else { &[10_000, 200_000, 2_000_000] };
+    let sizes: &[u64] = if is_test() { &[10_000] } else { &[10_000, 50_000, 200_000, 2_000_000] };
     for &entries in sizes {
         let place = directory();
         build(place.path(), entries);

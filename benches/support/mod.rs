@@ -13,6 +13,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -45,7 +46,12 @@ pub struct Floor {
 
 impl Floor {
     pub fn new(directory: &Path, bytes: u64) -> Self {
-        let path = directory.join("floor");
+        Self::named(directory, "floor", bytes)
+    }
+
+    /// The same in a file of another name.
+    pub fn named(directory: &Path, name: &str, bytes: u64) -> Self {
+        let path = directory.join(name);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -67,6 +73,11 @@ impl Floor {
         self.file.sync_data().unwrap();
     }
 
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Writes without a sync.
     pub fn write(&mut self, bytes: &[u8]) {
         if self.at + bytes.len() as u64 > self.bytes {
@@ -74,6 +85,55 @@ impl Floor {
         }
         self.file.write_all_at(bytes, self.at).unwrap();
         self.at += bytes.len() as u64;
+    }
+}
+
+/// Bytes of a block of direct writes.
+pub const BLOCK: u64 = 4096;
+
+/// The floor of direct writes: the same space, written in whole blocks past the page cache.
+pub struct DirectFloor {
+    pub file: File,
+    at: u64,
+    bytes: u64,
+    pub memory: Vec<u8>,
+}
+
+impl DirectFloor {
+    /// Fails where the file system takes no such writes.
+    pub fn new(directory: &Path, bytes: u64) -> std::io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        drop(Floor::named(directory, "direct-floor", bytes));
+        let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap();
+        let path = directory.join("direct-floor");
+        let file = OpenOptions::new().write(true).custom_flags(direct).open(path)?;
+        let mut floor = Self { file, at: 0, bytes, memory: Vec::new() };
+        floor.append(&[1])?;
+        Ok(floor)
+    }
+
+    /// Where the blocks go that so many bytes take after the last ones, and where in the memory they
+    /// are, aligned.
+    pub fn blocks(&mut self, bytes: usize) -> (u64, Range<usize>) {
+        if self.at + bytes as u64 > self.bytes {
+            self.at = 0;
+        }
+        let (from, end) = (self.at / BLOCK * BLOCK, self.at + bytes as u64);
+        self.at = end;
+        let len = (end.next_multiple_of(BLOCK) - from) as usize;
+        self.memory.resize(self.memory.len().max(len + BLOCK as usize), 0xa5);
+        let aligned = self.memory.as_ptr().align_offset(BLOCK as usize);
+        (from, aligned..aligned + len)
+    }
+
+    /// Writes them with one call that is durable on return (`RWF_DSYNC`).
+    pub fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let (from, range) = self.blocks(bytes.len());
+        let blocks = std::io::IoSlice::new(&self.memory[range]);
+        let flags = rustix::io::ReadWriteFlags::DSYNC;
+        let written = rustix::io::pwritev2(&self.file, &[blocks], from, flags)?;
+        assert_eq!(written, blocks.len(), "a short write");
+        Ok(())
     }
 }
 

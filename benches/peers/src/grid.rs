@@ -68,6 +68,8 @@ pub struct Row {
 pub struct Cell {
     /// Median of the rounds' medians.
     pub median: f64,
+    /// Between these is the middle half of the rounds' medians.
+    pub quartiles: [f64; 2],
     /// Median of the rounds' ratios to the base.
     pub ratio: Option<f64>,
     /// The 99th percentile of all samples, where a round has more than one.
@@ -141,8 +143,12 @@ impl Grid {
         let mut all: Vec<f64> = samples.iter().flat_map(|sample| &sample.all).copied().collect();
         all.sort_by(f64::total_cmp);
         let many = all.len() > samples.len();
+        let mut medians: Vec<f64> = samples.iter().map(|sample| sample.median).collect();
+        medians.sort_by(f64::total_cmp);
+        let last = medians.len().checked_sub(1)?;
         Some(Cell {
-            median: median(samples.iter().map(|sample| sample.median).collect())?,
+            quartiles: [medians[last / 4], medians[last - last / 4]],
+            median: median(medians)?,
             ratio: median(ratios.collect()),
             p99: many.then(|| all[all.len() * 99 / 100]),
             rounds: samples.len(),
@@ -192,6 +198,13 @@ mod tests {
         let table = grid.table(&["floor", "peer"]);
         let cell = table.rows[1].cells[0].expect("measured");
         assert_eq!((cell.median, cell.ratio, cell.rounds), (20.0, Some(2.0), 3));
+        assert_eq!(cell.quartiles, [2.0, 200.0]);
+        for value in [1.0, 2.0] {
+            grid.next_round();
+            grid.record("peer", "one", vec![value]);
+        }
+        let cell = grid.table(&["peer"]).rows[0].cells[0].expect("measured");
+        assert_eq!((cell.median, cell.quartiles), (2.0, [2.0, 20.0]));
     }
 
     #[test]

@@ -76,13 +76,22 @@ const BOTH: &[Mode] = &[Mode::Synced, Mode::Unsynced];
 /// The name of the peer that all others are divided by.
 pub const FLOOR: &str = "floor";
 
-/// Every peer, the floor first.
+/// The floor of direct writes.
+pub const FLOOR_DIRECT: &str = "floor-direct";
+
+/// Every peer, the floors first.
 pub const KINDS: &[Kind] = &[
     Kind {
         name: FLOOR,
         note: "pwrite onto zero-filled space, fdatasync; no framing, no checksum, no index",
         modes: BOTH,
         open: peers::floor::open,
+    },
+    Kind {
+        name: FLOOR_DIRECT,
+        note: "the same in whole blocks past the page cache, durable on return (RWF_DSYNC)",
+        modes: &[Mode::Synced],
+        open: peers::floor::open_direct,
     },
     Kind {
         name: "indelible",
@@ -157,6 +166,18 @@ pub const KINDS: &[Kind] = &[
         note: "flush() after each batch: see the sync calls",
         modes: BOTH,
         open: peers::commitlog::open,
+    },
+    Kind {
+        name: "wal-db",
+        note: "one file, its own group commit; the host keeps the positions (8 bytes an entry)",
+        modes: BOTH,
+        open: peers::wal_db::open,
+    },
+    Kind {
+        name: "wal-db-segments",
+        note: "the same in segments of 64 MiB",
+        modes: BOTH,
+        open: peers::wal_db::open_segmented,
     },
     Kind {
         name: "walrus",

@@ -11,4 +11,5 @@ pub mod redb;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 pub mod sled;
+pub mod wal_db;
 pub mod walrus;
