@@ -8,9 +8,17 @@ use crate::error::Damage;
 use crate::format::number::{to_usize, u32_to_usize};
 use crate::options::SEGMENT_BYTES_MAX;
 
+#[cfg(all(test, feature = "lz4"))]
+thread_local! {
+    /// How many entries this thread has compressed.
+    pub(crate) static COMPRESSED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// The compressed form of an entry, if it is any smaller.
 #[cfg(feature = "lz4")]
 pub(crate) fn compress(entry: &[u8]) -> Option<Vec<u8>> {
+    #[cfg(test)]
+    COMPRESSED.set(COMPRESSED.get() + 1);
     let compressed = lz4_flex::block::compress_prepend_size(entry);
     (compressed.len() < entry.len()).then_some(compressed)
 }

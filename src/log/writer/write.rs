@@ -399,4 +399,30 @@ mod tests {
         assert!(shared.writer().unsynced.len() <= 1);
         assert_eq!(shared.reader.footers_awaited(), 0);
     }
+
+    /// A batch that is longer than the tail may grow is tried again after a checkpoint.
+    #[cfg(feature = "lz4")]
+    #[test]
+    fn entry_is_compressed_once_however_often_its_batch_is_tried() {
+        use crate::compress::COMPRESSED;
+        use crate::io::sim::SimDisk;
+        let options = Options::new().background(false).segment_bytes(1024 * 1024);
+        let options = options.checkpoint_bytes(64 * 1024).compress_above(Some(100));
+        let log = Log::create_in(std::sync::Arc::new(SimDisk::new(1)), &options).unwrap();
+        let mut batch = crate::Batch::new();
+        let mut noise = 1_u64;
+        for _ in 0..60 {
+            // Half of it is noise, so that it stays long.
+            let mut entry = vec![0; 8000];
+            for byte in entry.iter_mut().take(4000) {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                *byte = noise.to_le_bytes()[7];
+            }
+            batch.append(entry);
+        }
+        let before = (log.stats().checkpoints, COMPRESSED.get());
+        log.commit(&batch).unwrap();
+        assert!(log.stats().checkpoints > before.0, "it was not tried again");
+        assert_eq!(COMPRESSED.get() - before.1, 60);
+    }
 }
