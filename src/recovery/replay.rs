@@ -30,13 +30,13 @@ use crate::format::footer::TABLE_ENTRY_BYTES;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, peek_header};
 use crate::format::kind::{Effect, Span};
 use crate::format::number::{to_u64, to_usize};
-use crate::format::{Checkpoint, SegmentHeader, SegmentName};
+use crate::format::{BLOCK_BYTES, Checkpoint, SegmentHeader, SegmentName};
 use crate::io::{Access, File};
 use crate::planted::{Bug, planted};
 use crate::segment::durable_part::DurablePart;
 use crate::segment::offsets::{Offsets, Units};
 use crate::segment::tail::footer_space;
-use crate::segment::walk::{Evidence, Found, Part, Policy, Walk, search};
+use crate::segment::walk::{Evidence, Found, Part, Policy, Walk, is_quiet, search};
 use crate::segment::witness::SECTOR;
 use crate::segment::{FRAMES_START, Segment, witness};
 use crate::state::State;
@@ -347,7 +347,7 @@ fn first_pass(
 /// Bytes from `end` to the last one behind it that is not zero and of no witness.
 fn leftover(part: Part<'_>, salt: &Salt, end: u64) -> u64 {
     let mut rest = part.from(to_usize(end));
-    while let Some(last) = rest.iter().rposition(|&byte| byte != 0) {
+    while let Some(last) = last_byte(rest) {
         let start = (end + to_u64(last)) / SECTOR * SECTOR;
         let within = to_usize(start.saturating_sub(end));
         let sector = rest.get(within..).unwrap_or(&[]);
@@ -360,6 +360,18 @@ fn leftover(part: Part<'_>, salt: &Salt, end: u64) -> u64 {
         rest = rest.get(..within).unwrap_or(&[]);
     }
     0
+}
+
+/// Where the last byte is that is not zero. Most are, so they are looked at in blocks.
+fn last_byte(bytes: &[u8]) -> Option<usize> {
+    let mut start = bytes.len();
+    for block in bytes.rchunks(BLOCK_BYTES) {
+        start -= block.len();
+        if !is_quiet(block) {
+            return block.iter().rposition(|&byte| byte != 0).map(|at| start + at);
+        }
+    }
+    None
 }
 
 /// What the headers in a segment that no checkpoint names state.

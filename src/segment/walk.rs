@@ -276,6 +276,17 @@ impl Evidence {
 /// No log writes as many batches behind the last whole one.
 const AHEAD_MAX: u64 = 1 << 32;
 
+/// Bytes that a search passes over at once if all of them are zero.
+const QUIET_BYTES: usize = 512;
+
+/// The next place where a frame may start after one behind which so many bytes are zero: no kind is.
+const QUIET_STEP: usize = (QUIET_BYTES - FRAME_KIND_OFFSET) / FRAME_ALIGN * FRAME_ALIGN;
+
+/// Whether every byte is zero, some at a time.
+pub(crate) fn is_quiet(bytes: &[u8]) -> bool {
+    bytes.chunks(64).all(|some| some.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
 /// Looks for headers of frames of this generation anywhere in `range`, at every place one could
 /// start; `expected` is the batch that would come next. One look at each place, however long the
 /// frames say that they are: hostile bytes cost no more than others.
@@ -285,7 +296,11 @@ pub(crate) fn search(part: Part<'_>, salt: &Salt, range: Range<u64>, expected: u
     let mut at = to_usize(range.start).next_multiple_of(FRAME_ALIGN);
     while at < end {
         let rest = part.from(at);
-        // Most places hold zeros: one look at where a kind would be passes over them.
+        // Most places hold zeros.
+        if rest.first_chunk::<QUIET_BYTES>().is_some_and(|bytes| is_quiet(bytes)) {
+            at += QUIET_STEP;
+            continue;
+        }
         let kind = rest.get(FRAME_KIND_OFFSET).copied().unwrap_or(0);
         if Kind::from_number(kind).is_some()
             && let Ok(header) = peek_header(rest, salt, to_u64(at))
