@@ -52,8 +52,8 @@ pub(crate) struct Args {
     /// cells. Without it a log of groups is shown record by record.
     #[arg(long, value_name = "ID", conflicts_with = "frames")]
     group: Option<u64>,
-    /// Shows payloads through this shell command, which reads one a line in hexadecimal, and writes
-    /// a line for each.
+    /// Shows payloads through this shell command, which reads one per line in hexadecimal, and
+    /// writes a line for each.
     #[arg(long, value_name = "COMMAND", requires = "decode")]
     payload: Option<String>,
 }

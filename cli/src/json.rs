@@ -1,4 +1,4 @@
-//! What the commands print with `--json`: one document, or one a line.
+//! What the commands print with `--json`: one document, or one per line.
 //!
 //! Owns: the types, which are the schema `docs/schema/indelible-1.json`; a test compares them.
 //! Does not own: any finding.
@@ -614,6 +614,8 @@ pub(crate) struct Planned {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "does")]
 enum Does {
+    /// A file gets the name back that its header states.
+    Rename { segment: String, to: String },
     /// A segment is written anew, with entries marked as missing.
     Rebuild { segment: String, missing: Vec<Span> },
     /// One that is not there is written, all entries marked as missing.
@@ -642,6 +644,9 @@ enum Lost {
 impl Planned {
     pub(crate) fn new(plan: &Plan, kept: Option<String>, groups: Option<Vec<Hurt>>) -> Self {
         let steps = plan.steps.iter().filter_map(|step| match step {
+            Step::Rename { segment, to } => {
+                Some(Does::Rename { segment: segment.clone(), to: to.clone() })
+            }
             Step::Rebuild { segment, missing } => {
                 Some(Does::Rebuild { segment: segment.clone(), missing: spans(missing) })
             }

@@ -44,7 +44,7 @@ pub(crate) struct Cli {
 /// How everything is said.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct How {
-    /// Prints JSON instead: one document, or one a line (docs/schema of the repository). Errors too.
+    /// Prints JSON instead: one document, or one per line (docs/schema of the repository). Errors too.
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Says nothing about progress.
@@ -241,6 +241,12 @@ pub(crate) fn advice(error: &indelible::Error) -> Option<&'static str> {
         Error::Incomplete { .. } => "run `indelible refill` with the log of a peer",
         Error::DiskFull { .. } => "free space and run it again; nothing was changed",
         Error::AlreadyExists { .. } => "choose a directory that holds no log",
+        Error::Io { source, .. } => match source.kind() {
+            io::ErrorKind::NotADirectory => "name the directory that holds the log, not a file",
+            io::ErrorKind::PermissionDenied => "run it as the user that the node runs as",
+            io::ErrorKind::ReadOnlyFilesystem => "the file system is mounted read-only",
+            _ => return None,
+        },
         _ => return None,
     })
 }

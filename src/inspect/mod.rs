@@ -11,6 +11,7 @@ mod cells;
 mod compare;
 pub(crate) mod entries;
 mod frames;
+pub(crate) mod misnamed;
 pub(crate) mod scene;
 pub(crate) mod survey;
 pub(crate) mod verify;

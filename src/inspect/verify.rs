@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::misnamed::{misnamed, view};
 use super::scene::{Part, Scene};
 use super::survey::{FileBytes, Hints, Survey, read_file};
 use super::{InUse, generation, in_use, is_gone, os_door, slots};
@@ -222,6 +223,9 @@ fn once(
     locked: Option<bool>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Verification> {
+    // What is under a wrong name is read as what it is; the name is a finding of its own.
+    let misnamed = misnamed(dir)?;
+    let dir = &view(dir, &misnamed);
     let scene = Scene::of(dir)?;
     scene.readable(dir)?;
     let mut check = Check {
@@ -240,6 +244,9 @@ fn once(
         total: to_u64(METADATA_BYTES),
         progress,
     };
+    for it in &misnamed {
+        check.find(it.error(dir), Meaning::Blocking);
+    }
     check.metadata()?;
     if let Some(checkpoint) = scene.checkpoint() {
         check.count_total(checkpoint);

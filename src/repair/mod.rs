@@ -8,7 +8,7 @@
 //! the kind Hole), so that what follows keeps its indexes; the log then opens only with
 //! [`Options::allow_holes`](crate::Options::allow_holes) until they were refilled.
 //!
-//! Steps of [`apply`], with the lock held: (1) a copy of every file that will change, in
+//! Steps of [`apply`], with the lock held: (0) files under a wrong name get theirs back, (1) a copy of every file that will change, in
 //! `repair-<n>`, (2) if the tail is damaged, a new tail under a number of its own, (3) both slots,
 //! with the missing entries counted, (4) rebuilt sealed segments in place of the damaged ones,
 //! (5) the damaged tail is removed. The commit point is (3). A crash before it leaves the log as it
@@ -34,6 +34,7 @@ pub use self::refill::{Refilled, missing, refill, refill_in};
 use self::plan::Work;
 use crate::directory::Dir;
 use crate::error::{Error, Result};
+use crate::inspect::misnamed::{Misnamed, misnamed, view};
 use crate::inspect::scene::Scene;
 use crate::inspect::{Progress, os_door};
 use crate::io::os::OsDirectory;
@@ -131,6 +132,13 @@ impl fmt::Display for Obstacle {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
+    /// A segment gets the name back that its header states.
+    Rename {
+        /// The file.
+        segment: String,
+        /// Its name.
+        to: String,
+    },
     /// A segment is written anew, with entries marked as missing; none, if only its header, table
     /// or footer is wrong.
     Rebuild {
@@ -160,6 +168,9 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Rename { segment, to } => {
+                write!(f, "rename {segment} to {to}, as its header has it")
+            }
             Self::Rebuild { segment, missing } if missing.is_empty() => {
                 write!(f, "write {segment} anew: every entry is readable, its table or header not")
             }
@@ -259,7 +270,21 @@ pub fn plan_in(directory: Arc<dyn Directory>) -> Result<Plan> {
 }
 
 fn plan_of(dir: &Dir, progress: &mut dyn FnMut(Progress)) -> Result<Plan> {
-    Ok(Work::of(dir, &Scene::of(dir)?, progress)?.plan)
+    let misnamed = misnamed(dir)?;
+    let dir = &view(dir, &misnamed);
+    Ok(with_names(Work::of(dir, &Scene::of(dir)?, progress)?.plan, &misnamed))
+}
+
+/// A plan that begins with giving files their names back.
+fn with_names(mut plan: Plan, misnamed: &[Misnamed]) -> Plan {
+    if plan.obstacle.is_none() {
+        let step = |it: &Misnamed| {
+            let (segment, to) = (it.found.to_string(), it.right.to_string());
+            Step::Rename { segment, to }
+        };
+        plan.steps.splice(0..0, misnamed.iter().map(step));
+    }
+    plan
 }
 
 /// Repairs the log in a directory: does what [`plan`] says, and keeps a copy of every file it
@@ -288,6 +313,8 @@ pub struct Repair {
     dir: Dir,
     scene: Scene,
     work: Work,
+    /// Files under a wrong name; all else was planned as if they had theirs.
+    misnamed: Vec<Misnamed>,
     _lock: Box<dyn Lock>,
 }
 
@@ -304,9 +331,12 @@ impl Repair {
 
     fn of(dir: Dir, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
         let lock = dir.lock()?;
-        let scene = Scene::of(&dir)?;
-        let work = Work::of(&dir, &scene, progress)?;
-        Ok(Self { dir, scene, work, _lock: lock })
+        let misnamed = misnamed(&dir)?;
+        let seen = view(&dir, &misnamed);
+        let scene = Scene::of(&seen)?;
+        let mut work = Work::of(&seen, &scene, progress)?;
+        work.plan = with_names(work.plan, &misnamed);
+        Ok(Self { dir, scene, work, misnamed, _lock: lock })
     }
 
     /// What would be done and lost.
@@ -335,14 +365,28 @@ impl Repair {
         kept: impl FnOnce() -> Result<Option<Dir>>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Plan> {
-        let Self { dir, scene, work, _lock } = self;
+        let Self { dir, mut scene, mut work, misnamed, _lock } = self;
         if let Some(error) = work.plan.obstacle.as_ref().and_then(Obstacle::error) {
             return Err(error.clone());
         }
         if work.plan.obstacle.is_some() || work.plan.steps.is_empty() {
             return Ok(work.plan);
         }
-        work.carry_out(&dir, scene, kept()?.as_ref(), progress)
+        if !misnamed.is_empty() {
+            for it in &misnamed {
+                dir.rename(&it.found.to_string(), &it.right.to_string())?;
+            }
+            // Makes the names durable before anything else changes. A crash before it leaves some of
+            // them wrong, and another repair goes on from there.
+            dir.sync()?;
+            scene = Scene::of(&dir)?;
+            work = Work::of(&dir, &scene, &mut |_| ())?;
+            if work.plan.steps.is_empty() {
+                return Ok(with_names(work.plan, &misnamed));
+            }
+        }
+        let done = work.carry_out(&dir, scene, kept()?.as_ref(), progress)?;
+        Ok(with_names(done, &misnamed))
     }
 }
 

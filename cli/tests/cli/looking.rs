@@ -216,6 +216,41 @@ fn a_directory_without_a_log_is_said_to_have_none() {
 }
 
 #[test]
+fn the_help_of_every_command_and_the_manual_state_every_exit_code() {
+    let page =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/OPERATIONS.md")).unwrap();
+    let rows = page.lines().skip_while(|line| !line.starts_with("| exit code")).skip(2);
+    let rows: Vec<Vec<&str>> = rows
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    assert_eq!(rows.len(), 6);
+    let said = |arguments: &[&str]| {
+        let output = indelible(arguments, &[]);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let help = said(&["--help"]);
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands = commands.take_while(|line| line.starts_with("  "));
+    let names: Vec<&str> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.len() > 9, "{names:?}");
+    let pages = names.iter().filter(|name| **name != "help").map(|name| said(&[name, "--help"]));
+    for page in pages.chain([help.clone(), said(&["man"])]) {
+        for row in &rows {
+            assert!(row.iter().all(|cell| page.contains(cell)), "{row:?} is not in\n{page}");
+        }
+    }
+}
+
+#[test]
+fn a_file_is_no_directory_of_a_log() {
+    let place = Place::new();
+    place.closed();
+    check_untouched(&place, "file_inspect", &["inspect"], &[&place.log().join("metadata")]);
+}
+
+#[test]
 fn a_log_one_level_down_is_pointed_at() {
     let place = Place::new();
     place.closed();

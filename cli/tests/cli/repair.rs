@@ -114,6 +114,46 @@ fn a_damaged_header_or_footer_costs_nothing() {
     log.close().unwrap();
 }
 
+#[test]
+fn a_renamed_segment_gets_its_name_back_and_costs_nothing() {
+    // Its base is taken for one entry more, and for one less.
+    for (name, snapshot) in [("0007", "repair_renamed_up"), ("0005", "repair_renamed_down")] {
+        let place = Place::new();
+        place.closed();
+        let wrong = place.log().join(format!("0000000000000002-000000000000{name}.seg"));
+        fs::rename(place.segment(2), &wrong).unwrap();
+        check_untouched(&place, &format!("{snapshot}_verify"), &["verify"], &[&place.log()]);
+        check_untouched(
+            &place,
+            &format!("{snapshot}_plan"),
+            &["repair", "--plan"],
+            &[&place.log()],
+        );
+        check(&place, &format!("{snapshot}_apply"), &["repair", "--apply"], &[&place.log()]);
+        let (log, _) = Log::open(place.log(), &options()).unwrap();
+        for index in 2..14 {
+            assert_eq!(log.entry(index).unwrap(), entry(index), "{index}");
+        }
+        log.close().unwrap();
+    }
+}
+
+#[test]
+fn a_renamed_segment_beside_damage_costs_no_more_than_the_damage() {
+    let place = Place::new();
+    place.closed();
+    let sealed = place.segment(1);
+    flip(&sealed, find(&sealed, "entry 4 ") + 5000);
+    let wrong = place.log().join("0000000000000002-0000000000000007.seg");
+    fs::rename(place.segment(2), &wrong).unwrap();
+    check(&place, "repair_renamed_damaged", &["repair", "--apply"], &[&place.log()]);
+    let (log, _) = Log::open(place.log(), &options().allow_holes(true)).unwrap();
+    for index in 2..14 {
+        assert_eq!(log.entry(index).is_ok(), index != 4, "{index}");
+    }
+    log.close().unwrap();
+}
+
 /// A repair that does nothing leaves nothing but the lock it took.
 fn check_but_lock(place: &Place, snapshot: &str) {
     let lock = place.log().join("lock");
