@@ -33,8 +33,8 @@ const HOLE_ROOM: u64 = 4096;
 pub(super) struct Work {
     pub(super) plan: Plan,
     checkpoint: Checkpoint,
-    /// Sealed segments to be written anew, without their bytes, with the entries that count.
-    rebuild: Vec<(Survey, Part)>,
+    /// Sealed segments to be written anew. Each is read again then: a plan holds one at a time.
+    rebuild: Vec<Part>,
     /// Segments to be written although there is nothing left of them.
     recreate: Vec<(SegmentName, u64)>,
     tail: Option<(Salvaged, SegmentHeader)>,
@@ -71,9 +71,17 @@ impl Work {
         let Some(tail) = scene.parts.iter().rfind(is_tail).map(|part| part.name) else {
             return Ok(());
         };
-        let salvaged = Salvaged::of(dir, scene, &found, tail)?;
+        let mut salvaged = Salvaged::of(dir, scene, &found, tail)?;
         let names: Vec<SegmentName> = scene.parts.iter().map(|part| part.name).collect();
         let live = live_ranges(&names, salvaged.state.first, salvaged.state.next);
+        // All that is needed of the tail's bytes, before those of other segments are read.
+        let tail_live = live.iter().find(|(name, _)| *name == tail).map(|(_, live)| live.clone());
+        let tail_live = tail_live.filter(|live| live.end.saturating_sub(tail.base) <= SPAN_MAX);
+        let tail_live = tail_live.unwrap_or(0..0);
+        let tail_missing =
+            ranges(tail_live.clone().filter(|&index| salvaged.entry(index).is_none()));
+        let tail_holes = salvaged.holes(&tail_live);
+        salvaged.forget();
         let mut numbers = Vec::new();
         let mut sums = Sums::default();
         let total_bytes = found.segment_bytes.saturating_mul(to_u64(names.len()));
@@ -91,11 +99,10 @@ impl Work {
                 return Err(too_many(dir, SPAN_MAX, live.end - name.base));
             }
             if name == tail {
-                let missing = ranges(live.clone().filter(|&index| salvaged.entry(index).is_none()));
-                sums.holes += total(&missing) + salvaged.holes(&live);
+                sums.holes += total(&tail_missing) + tail_holes;
                 if salvaged.needed {
-                    self.replace_tail(dir, scene, name, &missing);
-                    sums.lost.extend(missing);
+                    self.replace_tail(dir, scene, name, &tail_missing);
+                    sums.lost.extend(tail_missing.clone());
                 }
             } else {
                 self.sealed(dir, scene, &found, part, &mut sums)?;
@@ -123,7 +130,7 @@ impl Work {
         part: &Part,
         sums: &mut Sums,
     ) -> Result<()> {
-        let mut survey = survey(dir, scene, found, part.name, &part.live)?;
+        let survey = survey(dir, scene, found, part.name, &part.live)?;
         if let Err(error @ (Error::UnsupportedVersion { .. } | Error::UnsupportedFeature { .. })) =
             survey.header
         {
@@ -149,8 +156,7 @@ impl Work {
             }
             let (segment, missing) = (part.name.to_string(), joined(marked));
             self.plan.steps.push(Step::Rebuild { segment, missing });
-            survey.bytes = Vec::new();
-            self.rebuild.push((survey, part.clone()));
+            self.rebuild.push(part.clone());
         }
         Ok(())
     }
@@ -245,7 +251,8 @@ impl Work {
         if let Some(kept) = kept {
             self.keep(dir, &scene, kept)?;
         }
-        if let Some((salvaged, header)) = &self.tail {
+        if let Some((salvaged, header)) = &mut self.tail {
+            salvaged.read_again(dir, &scene)?;
             let mut rebuilt = Rebuilt::new(dir, *header)?;
             for index in header.base..self.checkpoint.next {
                 let there = salvaged.entry(index);
@@ -258,6 +265,7 @@ impl Work {
             (self.checkpoint.tail_offset, self.checkpoint.reach) = (ready.end, ready.end);
             self.checkpoint.last_frame = ready.last_frame;
             ready.take_place(dir)?;
+            salvaged.forget();
         }
         // Makes the new names durable before the slots rely on them.
         dir.sync()?;
@@ -277,10 +285,8 @@ impl Work {
             rebuilt.seal(found.sequence + 1)?.take_place(dir)?;
             one_more();
         }
-        for (mut survey, part) in std::mem::take(&mut self.rebuild) {
-            let name = part.name.to_string();
-            // What was readable then is read again, and checked as it is copied.
-            survey.bytes = read_file(dir, &name, scene.length_of(part.name), &mut |_| ())?.bytes;
+        for part in std::mem::take(&mut self.rebuild) {
+            let survey = survey(dir, &scene, &found, part.name, &part.live)?;
             rebuild(dir, &found, &survey, &part)?.take_place(dir)?;
             one_more();
         }
@@ -298,7 +304,7 @@ impl Work {
         let metadata = to_u64(METADATA_BYTES);
         dir.copy_to(kept, METADATA, metadata, metadata)?;
         let tail = self.tail.iter().map(|(salvaged, _)| salvaged.name);
-        for name in self.rebuild.iter().map(|(_, part)| part.name).chain(tail) {
+        for name in self.rebuild.iter().map(|part| part.name).chain(tail) {
             let length = scene.length_of(name);
             dir.copy_to(kept, &name.to_string(), length, length)?;
         }

@@ -92,6 +92,18 @@ impl Salvaged {
         Ok(salvaged)
     }
 
+    /// Gives the memory of the bytes back.
+    pub(super) fn forget(&mut self) {
+        self.bytes = Vec::new();
+    }
+
+    /// The bytes that were given back.
+    pub(super) fn read_again(&mut self, dir: &Dir, scene: &Scene) -> Result<()> {
+        let length = scene.length_of(self.name);
+        self.bytes = read_file(dir, &self.name.to_string(), length, &mut |_| ())?.bytes;
+        Ok(())
+    }
+
     /// Behind the checkpoint's place.
     fn read_on(
         &mut self,
