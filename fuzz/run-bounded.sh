@@ -33,7 +33,7 @@ for target in "${targets[@]}"; do
     # scripts, so tracing finds nothing more in as many executions, and halves their rate.
     cargo +stable fuzz build --fuzz-dir $package --target-dir fuzz/target -s none --no-trace-compares "$target"
     case $target in
-    groups_open | open_directory | operations | stores_raft | store_d_engine) runs=$whole_logs ;;
+    groups_open | groups_operations | open_directory | operations | stores_raft | store_d_engine) runs=$whole_logs ;;
     *) runs=$decoders ;;
     esac
     # Longer inputs say nothing new and are slower. Programs are long from the start: left alone, the

@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 
+use indelible::format::frame::frame_bytes;
 use indelible::io::sim::SimDisk;
 use indelible::{Batch, Error, Log, Options};
 use indelible_groups::{Groups, GroupsOptions};
@@ -81,6 +82,13 @@ fn assert_typed(error: &Error) {
     assert!(typed, "{error}");
 }
 
+/// The record of a page of eight entries with frames of so many bytes, in the region that starts at 0.
+fn page(group: u8, first: u32, bytes: usize) -> Vec<u8> {
+    let bytes = u32::try_from(bytes).unwrap();
+    let places = (first..first + 8).flat_map(|at| [at.to_le_bytes(), bytes.to_le_bytes()]);
+    [&[11, group, 0, 0][..], &places.flatten().collect::<Vec<u8>>()].concat()
+}
+
 /// Records and checkpoints as groups write them.
 pub fn seeds() -> Vec<(String, Vec<u8>)> {
     let groups = Groups::in_memory(&GroupsOptions::new()).unwrap();
@@ -95,7 +103,13 @@ pub fn seeds() -> Vec<(String, Vec<u8>)> {
     group.commit(&batch).unwrap();
     groups.create_group(300).unwrap().append(b"another").unwrap();
     groups.remove_group(300).unwrap();
+    let long = groups.create_group(10).unwrap();
+    let first = u32::try_from(groups.log().next()).unwrap();
+    (0..12).for_each(|_| drop(long.append(b"entry").unwrap()));
+    // What a page says that is written once the region is complete.
+    let page = page(10, first, frame_bytes(b"\x03\x0a\x00entry".len()));
     let records: Vec<Vec<u8>> = groups.log().iter(0).map(|entry| entry.unwrap().1).collect();
+    let paged = [&records[..], &[page]].concat();
     let as_pieces = |what: u8, pieces: &[Vec<u8>]| -> Vec<u8> {
         let piece = |bytes: &Vec<u8>| {
             let [low, high] = u16::try_from(bytes.len()).unwrap().to_le_bytes();
@@ -110,6 +124,7 @@ pub fn seeds() -> Vec<(String, Vec<u8>)> {
     vec![
         ("records".into(), as_pieces(2, &records)),
         ("checkpoint".into(), [as_pieces(2, &records), as_pieces(0, &[checkpoint])].concat()),
+        ("page".into(), as_pieces(2, &paged)),
         ("pending".into(), [as_pieces(2, &records), as_pieces(1, &[pending])].concat()),
     ]
 }

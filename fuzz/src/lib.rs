@@ -7,6 +7,7 @@ pub mod codec_omnipaxos;
 pub mod codec_raft;
 pub mod frame_decode;
 pub mod groups_open;
+pub mod groups_operations;
 pub mod images;
 pub mod metadata_slots;
 pub mod open_directory;
@@ -23,7 +24,7 @@ pub type Seed = (String, Vec<u8>);
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Seed>);
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("frame_decode", frame_decode::run, frame_decode::seeds),
     ("segment_scan", segment_scan::run, segment_scan::seeds),
     ("metadata_slots", metadata_slots::run, metadata_slots::seeds),
@@ -33,6 +34,7 @@ pub const TARGETS: [Target; 9] = [
     ("open_directory", open_directory::run, open_directory::seeds),
     ("operations", operations::run, operations::seeds),
     ("groups_open", groups_open::run, groups_open::seeds),
+    ("groups_operations", groups_operations::run, groups_operations::seeds),
 ];
 
 #[cfg(test)]

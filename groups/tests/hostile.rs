@@ -16,7 +16,7 @@ use proptest::prelude::*;
 #[test]
 fn seeds_pass() {
     let seeds = groups_open::seeds();
-    assert_eq!(seeds.len(), 3);
+    assert_eq!(seeds.len(), 4);
     for (_, bytes) in seeds {
         groups_open::run(&bytes);
     }
@@ -26,7 +26,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
     fn changed_seeds_are_refused_or_opened(
-        seed in 0_usize..3, changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..6),
+        seed in 0_usize..4, changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..6),
         cut in any::<usize>(), tail in proptest::collection::vec(any::<u8>(), 0..20)
     ) {
         let mut bytes = groups_open::seeds().swap_remove(seed).1;

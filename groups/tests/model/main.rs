@@ -10,6 +10,7 @@
 
 mod crash;
 mod ops;
+mod program;
 
 use indelible::Durability;
 use indelible::io::sim::SimDisk;
@@ -85,5 +86,15 @@ proptest! {
         let sums = groups.stats();
         let live: u64 = groups.ids().iter().map(|id| groups.group(*id).unwrap().stats().live_bytes).sum();
         prop_assert_eq!(sums.live_bytes, live);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn programs_of_mishaps_lose_nothing(
+        bytes in proptest::collection::vec(any::<u8>(), 1..800)
+    ) {
+        program::run(&bytes);
     }
 }
