@@ -74,7 +74,7 @@ impl Maintenance {
 impl Inner {
     /// Bytes of log between two checkpoints.
     pub(crate) fn checkpoint_bytes(&self) -> u64 {
-        let default = || self.log.segment_bytes().min(CHECKPOINT_BYTES_DEFAULT);
+        let default = || (self.log.segment_bytes() / 2).min(CHECKPOINT_BYTES_DEFAULT);
         self.options.checkpoint_bytes.unwrap_or_else(default)
     }
 
@@ -95,7 +95,9 @@ impl Inner {
         let affordable = u128::from(carried) < percent(written, self.options.carry_share_percent);
         let below = percent(oldest.bytes, self.options.carry_below_percent);
         let (bytes, live) = writer.ledger.regions.sums();
-        let room = live.saturating_mul(2).saturating_add(self.log.segment_bytes() * 2);
+        // Beside this it takes a segment at each end, of which a part counts, and what is written
+        // until the next two checkpoints: four segments in all.
+        let room = live.saturating_mul(2).saturating_add(self.log.segment_bytes());
         u128::from(oldest.live) < below && affordable || bytes > room
     }
 

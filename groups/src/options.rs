@@ -36,7 +36,7 @@ impl GroupsOptions {
     }
 
     /// Bytes of log after which all groups are written down, so that an open reads no more than
-    /// twice as much; 4096 at least. By default as many as a segment has, at most 32 MiB.
+    /// twice as much; 4096 at least. By default as many as half a segment has, at most 32 MiB.
     #[must_use]
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
         self.checkpoint_bytes = Some(bytes);

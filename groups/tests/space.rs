@@ -1,0 +1,137 @@
+//! What groups take: disk use whatever single groups do, and what is written again for it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::sync::Arc;
+
+use indelible::io::sim::SimDisk;
+use indelible::store::Store as _;
+use indelible::{Batch, Durability, Log, Options};
+use indelible_groups::{Group, Groups, GroupsOptions};
+
+const SEGMENT_BYTES: u64 = 128 * 1024;
+
+fn open() -> Groups {
+    let log = Options::new()
+        .background(false)
+        .segment_bytes(SEGMENT_BYTES)
+        .durability(Durability::Barrier);
+    let (log, _) = Log::open_or_create_in(Arc::new(SimDisk::new(1)), &log).unwrap();
+    Groups::from_log(log, &GroupsOptions::new()).unwrap()
+}
+
+/// What a group does in each of the rounds.
+type Habit = fn(&Groups, u64, u64);
+
+fn append(group: &Group, count: usize, bytes: usize) {
+    let mut batch = Batch::new();
+    for _ in 0..count {
+        batch.append(vec![7; bytes]);
+    }
+    group.commit(&batch).unwrap();
+}
+
+fn trim_to(group: &Group, kept: u64) {
+    let mut batch = Batch::new();
+    batch.trim(group.next().saturating_sub(kept).max(group.first()));
+    group.commit(&batch).unwrap();
+}
+
+/// Appends and trims at once.
+fn busy(groups: &Groups, id: u64, _: u64) {
+    let group = groups.group(id).unwrap();
+    append(&group, 8, 300);
+    trim_to(&group, 20);
+}
+
+/// Wrote once, and keeps it.
+fn slow(groups: &Groups, id: u64, round: u64) {
+    if round == 0 {
+        append(&groups.group(id).unwrap(), 200, 100);
+    }
+}
+
+/// Keeps all of it.
+fn hoards(groups: &Groups, id: u64, _: u64) {
+    append(&groups.group(id).unwrap(), 1, 200);
+}
+
+/// Takes back what it wrote.
+fn truncates(groups: &Groups, id: u64, round: u64) {
+    let group = groups.group(id).unwrap();
+    let mut batch = Batch::new();
+    batch.truncate(group.next().saturating_sub(4).max(group.first()));
+    group.commit(&batch).unwrap();
+    append(&group, 5, 20 + usize::try_from(round % 90).unwrap() * 10);
+    if round % 64 == 63 {
+        let mut batch = Batch::new();
+        batch.reset(group.next() + 10);
+        group.commit(&batch).unwrap();
+    }
+}
+
+/// Writes a snapshot now and then, and drops what it covers.
+fn snapshots(groups: &Groups, id: u64, round: u64) {
+    let group = groups.group(id).unwrap();
+    append(&group, 3, 150);
+    if round % 32 == 31 {
+        let file = group.write_side_file(&vec![9; 20_000]).unwrap();
+        let mut batch = Batch::new();
+        batch.attach("snapshot", file).trim(group.next());
+        group.commit(&batch).unwrap();
+    }
+}
+
+/// Is dropped and begun again.
+fn comes_and_goes(groups: &Groups, id: u64, round: u64) {
+    append(&groups.group(id).unwrap(), 2, 400);
+    if round % 50 == 49 {
+        groups.remove_group(id).unwrap();
+        groups.create_group(id).unwrap();
+    }
+}
+
+#[test]
+fn disk_use_is_bounded_whatever_single_groups_do() {
+    let habits: [Habit; 6] = [busy, slow, hoards, truncates, snapshots, comes_and_goes];
+    // All of them together, and each beside a busy one.
+    let alone = habits.iter().map(|habit| vec![*habit, busy]);
+    for (number, habits) in alone.chain([habits.to_vec()]).enumerate() {
+        let groups = open();
+        (0..).zip(&habits).for_each(|(id, _)| drop(groups.create_group(id).unwrap()));
+        for round in 0..800 {
+            for (id, habit) in (0..).zip(&habits) {
+                habit(&groups, id, round);
+            }
+            let stats = groups.stats();
+            let limit = 2 * stats.live_bytes + 4 * SEGMENT_BYTES;
+            // Spare segments are the log's own, and used next.
+            let used = stats.log.disk_bytes - stats.log.spares * SEGMENT_BYTES;
+            assert!(used <= limit, "{number}, round {round}: {used} of {limit} bytes, {stats:?}");
+        }
+        assert!(groups.log().first() > 0, "{number}: nothing was given back");
+    }
+}
+
+#[test]
+fn mixed_load_is_written_one_and_a_half_times_at_most() {
+    let groups = open();
+    let handles: Vec<Group> = (0..32).map(|id| groups.create_group(id).unwrap()).collect();
+    for round in 0..1500_u64 {
+        for group in &handles {
+            // One in sixteen writes rarely and trims rarely; the others keep fifty entries.
+            let lags = group.id() % 16 == 0;
+            if lags && round % 32 > 0 {
+                continue;
+            }
+            append(group, 1, 256);
+            if round % 16 == 0 {
+                trim_to(group, if lags { 200 } else { 50 });
+            }
+        }
+    }
+    let stats = groups.stats();
+    assert!(stats.carried_records > 0, "{stats:?}");
+    let amplification = stats.write_amplification();
+    assert!(amplification <= 1.5, "{amplification}: {stats:?}");
+}
