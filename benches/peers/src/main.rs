@@ -4,6 +4,7 @@
 //! came out and how to read it.
 
 mod grid;
+mod groups;
 mod omni;
 mod owned;
 mod peer;
@@ -34,7 +35,8 @@ indelible-peers list               the peers, and what to know about each
   --quick            small and few rounds: to see that it works, not to quote
   --rounds N         rounds of each work (default 15, quick 3)
   --only A,B         these peers (the floor always takes part)
-  --work A,B         of: syncs, synced, threads, unsynced, reads, reopen, omnipaxos (default: all)
+  --work A,B         of: syncs, synced, threads, unsynced, reads, reopen, omnipaxos,
+                     groups (default: all)
   --appends N        syncs: durable appends to trace (default 100)
   --json FILE        everything as JSON
   --svg DIR          a picture a table
@@ -221,6 +223,9 @@ fn run(arguments: &Arguments, plan: &Plan, report: &mut Report) -> Outcome<()> {
     }
     if wanted("reopen") {
         tables.extend(work::reopen::run(plan)?);
+    }
+    if wanted("groups") {
+        tables.extend(groups::run(plan)?);
     }
     if wanted("omnipaxos") {
         tables.extend(omni::run(plan)?);

@@ -14,7 +14,7 @@ const LANES: usize = 128;
 
 /// An entry whose first eight bytes are its index: the smallest message that knows its place.
 #[derive(Clone)]
-struct Indexed;
+pub struct Indexed;
 
 impl MessageExt for Indexed {
     type Entry = BytesValue;
