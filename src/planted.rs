@@ -48,8 +48,6 @@ bugs! {
     SideFileNotSynced,
     /// A checkpoint is written to one slot instead of both.
     OneSlotOnly,
-    /// The footer of a tail from before the open is left to a later checkpoint.
-    OldFooterLeft,
     /// The slots are written and not synced.
     SlotsNotSynced,
     /// A roll is acknowledged without a checkpoint that names the new segment.

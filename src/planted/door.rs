@@ -92,7 +92,9 @@ impl Directory for Sabotaged {
         let mut names = self.names.lock();
         let is = FileName::classify(to);
         let open = names.open.remove(from).unwrap_or_default();
-        open.iter().for_each(|name| *name.lock() = is);
+        for name in &open {
+            *name.lock() = is;
+        }
         names.open.insert(to.to_owned(), open);
         names.unsynced.push(is);
         names.see(is);

@@ -171,7 +171,7 @@ impl Segment {
 
     /// Whether a footer may stand in it already, of a seal that a crash dropped.
     pub(crate) fn may_have_a_footer(&self) -> bool {
-        !self.begun && !planted(Bug::OldFooterLeft)
+        !self.begun
     }
 
     /// As a segment that this very log began.
