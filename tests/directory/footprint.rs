@@ -169,7 +169,7 @@ fn syncs(disk: &indelible::io::sim::SimDisk, act: impl FnOnce()) -> u64 {
     counted() - before
 }
 
-/// On a machine one more, if the directory itself is new: its name in its parent.
+/// On a machine one more: the name of the directory in its parent.
 #[test]
 fn create_and_roll_take_few_syncs() {
     use indelible::io::sim::SimDisk;
