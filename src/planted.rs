@@ -48,6 +48,8 @@ bugs! {
     SideFileNotSynced,
     /// A checkpoint is written to one slot instead of both.
     OneSlotOnly,
+    /// The footer of a segment in which entries were taken back is left to a later checkpoint.
+    FooterOfCutsLeft,
     /// The slots are written and not synced.
     SlotsNotSynced,
     /// A roll is acknowledged without a checkpoint that names the new segment.

@@ -29,7 +29,7 @@ mod reads;
 mod recovery;
 
 use durability::{lazily, promises};
-use recovery::{evidence, meetings, regressions};
+use recovery::{evidence, footers, meetings, regressions};
 
 macro_rules! stories {
     ($($file:ident: $($story:ident)*;)*) => {
@@ -72,6 +72,8 @@ const STORIES: &[(&str, fn())] = stories! {
         metadata_of_the_middle_of_a_life_removes_no_segment
         older_tail_is_refused
         renamed_segment_changes_no_entry;
+    footers:
+        conflict_after_a_power_cut_leaves_replaced_entries_readable;
     meetings:
         frames_are_read_once_they_are_in_the_file
         roll_waits_for_frames_on_their_way

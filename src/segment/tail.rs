@@ -58,6 +58,8 @@ pub(crate) struct Tail {
     mode: WriteMode,
     /// Somebody was told that a roll comes near.
     spare_asked: bool,
+    /// Something in it takes entries of it back, or was taken back itself.
+    cut: bool,
 }
 
 impl Tail {
@@ -76,7 +78,7 @@ impl Tail {
             .transpose()
             .map_err(segment.io("read"))?;
         let (file, pending, handed) = (Arc::clone(space.file()), Vec::new(), position);
-        let (last_frame, witness_turn, spare_asked) = (0, false, false);
+        let (last_frame, witness_turn, spare_asked, cut) = (0, false, false, false);
         Ok(Self {
             segment,
             file,
@@ -89,6 +91,7 @@ impl Tail {
             witness_turn,
             mode,
             spare_asked,
+            cut,
         })
     }
 
@@ -193,9 +196,21 @@ impl Tail {
         Some((header, bytes.get(FRAME_HEADER_BYTES..end)?.to_vec()))
     }
 
+    /// Takes note that entries of this segment were taken back.
+    pub(crate) fn note_cut(&mut self) {
+        self.cut = true;
+    }
+
+    /// Whether a walk of its frames may leave in doubt which of them count, unless the footer or the
+    /// header of the next segment says where they end. Not if each only adds to those before it.
+    pub(crate) fn needs_its_footer(&self) -> bool {
+        self.segment.may_have_a_footer() || self.cut && !planted(Bug::FooterOfCutsLeft)
+    }
+
     /// Takes back what was written since `position`, before any of it was published.
     pub(crate) fn rewind(&mut self, position: u64, last_frame: u64) {
         self.pending.clear();
+        self.cut = true;
         (self.handed, self.last_frame) = (position, last_frame);
     }
 

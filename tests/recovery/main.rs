@@ -3,6 +3,7 @@
 mod crash;
 pub(crate) mod evidence;
 mod faults;
+pub(crate) mod footers;
 mod full_disk;
 pub(crate) mod meetings;
 pub(crate) mod regressions;

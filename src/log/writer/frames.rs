@@ -142,8 +142,14 @@ impl Shared {
                     writer.tail.segment.compressed.store(true, Ordering::Relaxed);
                 }
             }
-            Body::Truncate => writing.draft.truncate(frame.index, writer.tail.base()),
-            Body::Reset => writing.draft.truncate(writer.tail.base(), writer.tail.base()),
+            Body::Truncate => {
+                writer.tail.note_cut();
+                writing.draft.truncate(frame.index, writer.tail.base());
+            }
+            Body::Reset => {
+                writer.tail.note_cut();
+                writing.draft.truncate(writer.tail.base(), writer.tail.base());
+            }
             Body::Trim | Body::Cell(_) => {}
         }
         let tail = &mut writer.tail;
@@ -221,15 +227,15 @@ impl Shared {
     }
 
     /// Has the footer of the tail become durable: with the frames before it, if they wait for a sync,
-    /// else with a checkpoint, because nothing relies on it. That of a tail from before the open goes
-    /// with the roll: the footer of a seal that a crash dropped may stand in its place, and must not
-    /// come back.
+    /// else with a checkpoint, because nothing relies on it: a walk finds what it says. It goes with the
+    /// roll where a walk may not, if the next segment is taken back later and its header with it; and
+    /// that of a tail from before the open, in whose place may stand the footer of a seal that a crash
+    /// dropped, which must not come back.
     fn note_footer(&self, writer: &mut Writer, range: Range<u64>) {
-        let (name, may_be_another) =
-            (writer.tail.segment.name, writer.tail.segment.may_have_a_footer());
+        let (name, needed) = (writer.tail.segment.name, writer.tail.needs_its_footer());
         let frames_wait = writer.unsynced.last().is_some_and(|unsynced| unsynced.name == name);
         let many = writer.footers.len() >= FOOTERS_AWAITED_MAX || self.options.volatile;
-        if frames_wait || may_be_another || many {
+        if frames_wait || needed || many {
             writer.unsynced.push(Unsynced { file: Arc::clone(&writer.tail.file), name, range });
         } else {
             writer.footers.push(name);

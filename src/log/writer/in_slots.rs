@@ -49,6 +49,8 @@ impl Shared {
             .and_then(|()| self.put_on_media(&before))
             .map_err(|error| self.poisoned_by(error))?;
         writer.tail.publish();
+        // It may lower the end, and no frame says so.
+        writer.tail.note_cut();
         let (sequence, base) = (writer.sequence + 1, writer.tail.base());
         let kept = plan.lowest.min(plan.bounds.next).saturating_sub(base);
         let mut draft = Draft::new(to_usize(kept), std::mem::take(&mut writer.units));
