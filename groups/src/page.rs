@@ -80,14 +80,18 @@ impl Page {
         let range = self.range();
         let index = index.clamp(range.start, range.end);
         let (mut head, mut tail) = (self.part(range.start..index), self.part(index..range.end));
-        head.bytes = if head.count == 0 || tail.count == 0 {
-            if head.count == 0 { 0 } else { self.bytes }
+        head.bytes = if head.count == 0 {
+            0
+        } else if tail.count == 0 {
+            self.bytes
         } else {
             let exact = head.places(pages);
             let exact = exact.map(|places| places.iter().map(|place| u64::from(place.bytes)).sum());
-            exact.unwrap_or(self.bytes / u64::from(self.count) * u64::from(head.count))
+            let bytes = exact.unwrap_or(self.bytes / u64::from(self.count) * u64::from(head.count));
+            // A split without the page may have left few bytes here: what lives counts all the same.
+            let most = self.bytes.saturating_sub(tail.count.into());
+            bytes.clamp(u64::from(head.count).min(most), most)
         };
-        head.bytes = head.bytes.min(self.bytes);
         tail.bytes = self.bytes - head.bytes;
         (head, tail)
     }
@@ -205,4 +209,38 @@ fn plan_page(planned: &mut Planned, group: u64, first: u64, base: u64, run: &[Pl
         places.extend_from_slice(&place.bytes.to_le_bytes());
     }
     planned.push(&Record { group, event: Event::Page { first, base, places: &places } });
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+mod tests {
+    use indelible::Options;
+
+    use super::*;
+
+    /// A page that was split while it could not be read has its bytes where they may not be.
+    #[test]
+    fn what_lives_in_a_page_always_has_bytes() {
+        let log = Log::in_memory(&Options::new().segment_bytes(64 * 1024)).unwrap();
+        let places: Vec<u8> = (0..16_u32)
+            .flat_map(|nth| [nth.to_le_bytes(), if nth < 8 { 10_u32 } else { 1000 }.to_le_bytes()])
+            .flatten()
+            .collect();
+        let mut bytes = Vec::new();
+        Record { group: 7, event: Event::Page { first: 0, base: 0, places: &places } }
+            .encode(&mut bytes);
+        log.append(&bytes).unwrap();
+        let page = Page::new(0, 0, 0, &places);
+        assert_eq!(page.bytes, 8080);
+        // It is no page of this group.
+        let (_, tail) = page.split(8, Pages { log: &log, group: 8 });
+        assert_eq!(tail.bytes, 4040);
+        let pages = Pages { log: &log, group: 7 };
+        let (head, tail) = tail.split(13, pages);
+        assert_eq!((head.count, tail.count), (5, 3));
+        assert_eq!((head.bytes, tail.bytes), (4037, 3));
+        assert_eq!(page.split(0, pages).0.bytes, 0);
+        assert_eq!(page.split(8, pages).0.bytes, 80);
+        assert_eq!(page.split(16, pages).0.bytes, 8080);
+    }
 }

@@ -181,6 +181,10 @@ impl Segment {
         if end > body.next_multiple_of(PAGE) && !there(body..end) {
             return None;
         }
+        // The page may have come from the medium just now, by somebody who does not trust it any more.
+        if !opened.is_trusted(offset) {
+            return None;
+        }
         self.note_use();
         let (region, units) = (region.clone(), SmallVec::from_slice(&[unit]));
         Some(Lent { _segment: Arc::clone(self), region, first: index, units, plain: Vec::new() })

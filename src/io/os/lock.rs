@@ -79,8 +79,8 @@ pub(super) fn take(directory: &OsDirectory) -> Result<Box<dyn Lock>, LockRefused
     };
     let taken = match by_directory {
         Ok(taken) => Ok((taken, false)),
-        // This file system locks no directories.
-        Err(_) => try_lock(&file).map(|taken| (taken, true)),
+        Err(error) if is_for_files_only(&error) => try_lock(&file).map(|taken| (taken, true)),
+        Err(error) => Err(error),
     };
     let by_file = match taken {
         Ok((true, by_file)) => by_file,
@@ -97,6 +97,15 @@ pub(super) fn take(directory: &OsDirectory) -> Result<Box<dyn Lock>, LockRefused
     writeln!(file, "{}", std::process::id()).ok();
     let (locked, file) = (Arc::clone(itself), by_file.then_some(file));
     Ok(Box::new(OsLock { locked, file, owner: Process::this() }))
+}
+
+/// Whether this file system locks no directories. Another error says nothing of that: whoever has the
+/// lock of this directory may have it for the directory.
+fn is_for_files_only(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let known = [Errno::BADF, Errno::INVAL, Errno::ISDIR, Errno::NOSYS, Errno::OPNOTSUPP];
+    error.kind() == io::ErrorKind::Unsupported
+        || known.iter().any(|known| error.raw_os_error() == Some(known.raw_os_error()))
 }
 
 /// Locks an open file unless another one holds the lock of it. Returns whether it did.
