@@ -137,6 +137,11 @@ impl Inner {
         }
         // The log writes all of it or nothing; the sync that makes it durable comes with the ticket.
         let ticket = self.log.submit(&batch)?;
+        if matches!(of, For::Index) {
+            // Places leave the memory for these pages. After a failed sync they could not be read, and
+            // what they lead to could not either, though it is durable.
+            ticket.wait()?;
+        }
         let first = ticket.next() - count;
         let aside = overlay.records().len();
         for ((nth, bytes), at) in

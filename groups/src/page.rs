@@ -158,8 +158,7 @@ impl Inner {
                 self.plan_pages(&mut writer.planned, &writer.ledger.regions, &member, &window);
             }
             if !writer.planned.is_empty() {
-                // Becomes durable with the next sync. Nothing relies on it before: the checkpoint
-                // that refers to these pages comes after them in the log.
+                // Durable on return. A crash before leaves the places where they were.
                 self.write_planned(&mut writer, For::Index)?;
             }
         }
