@@ -131,7 +131,9 @@ impl Shared {
     /// Hands over what is pending, while others go on behind it, syncs everything in stock, and
     /// writes the checkpoint that has to come with it.
     fn put_stock_on_media(&self, writer: WriterGuard<'_>, stock: &mut Stock) -> Result<()> {
-        if !planted(Bug::SyncBeforeHandOver) {
+        if planted(Bug::SyncBeforeHandOver) {
+            drop(writer);
+        } else {
             self.hand_over_from(writer, stock.witness.as_ref(), stock.through)?;
         }
         if stock.through {
