@@ -112,8 +112,6 @@ bugs! {
     NextSegmentNotSearched,
     /// A batch counts as whole without its last frame.
     LastFrameNotNeeded,
-    /// A frame in the middle of a batch can follow on another one.
-    FirstFrameNotNeeded,
     /// Recovery does not see a gap in the numbers of batches.
     NumbersNotCompared,
     /// Recovery forgets truncations.

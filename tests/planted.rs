@@ -173,7 +173,6 @@ fn likely(bug: Bug) -> usize {
         | Bug::WatermarkNeverWritten
         | Bug::WatermarkIgnored
         | Bug::NextSegmentNotSearched
-        | Bug::FirstFrameNotNeeded
         | Bug::EntriesNotChecked
         | Bug::SlotsNotChecked
         | Bug::SideFilesNotChecked

@@ -389,7 +389,7 @@ pub(super) fn search_segment(dir: &Dir, segment: &Link, expected: u64) -> Result
 fn follows(found: &Found<'_>, sequence: u64, open_batch: bool) -> bool {
     !found.header.is_witness()
         && (found.header.sequence == sequence + 1 || planted(Bug::NumbersNotCompared))
-        && (found.header.is_first() != open_batch || planted(Bug::FirstFrameNotNeeded))
+        && found.header.is_first() != open_batch
 }
 
 /// Applies the frames of one segment up to its end. Returns how many entries were new.

