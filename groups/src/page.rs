@@ -211,7 +211,6 @@ fn plan_page(planned: &mut Planned, group: u64, first: u64, base: u64, run: &[Pl
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 mod tests {
     use indelible::Options;
 
