@@ -11,8 +11,11 @@ mod support;
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use indelible::{Batch, Durability, Log, Options, WriteMode};
-use support::{Contender, Floor, directory, is_test, print_table, rounds, settle, take_turns};
+use indelible::{Durability, Log, Options, WriteMode};
+use support::{
+    Contender, Floor, batch, directory, is_test, print_table, rounds, settle, start_over,
+    take_turns,
+};
 
 /// Payload bytes of one unsynced burst: several times what is gathered in memory, and far less than
 /// a segment, so that no roll is in it.
@@ -21,23 +24,6 @@ const BURST_BYTES: usize = 8 * 1024 * 1024;
 /// The size of a segment by default; a small one where nothing is measured.
 fn segment_bytes() -> u64 {
     if is_test() { 1 << 20 } else { 64 << 20 }
-}
-
-fn batch(entry: &[u8], count: usize) -> Batch<'_> {
-    let mut batch = Batch::new();
-    for _ in 0..count {
-        batch.append(entry);
-    }
-    batch
-}
-
-/// Lets everything go, so that the disk does not fill up, and puts what was written on the medium.
-fn start_over(log: &Log) {
-    let mut batch = Batch::new();
-    batch.reset(log.next() + 1);
-    log.commit(&batch).unwrap();
-    log.sync().unwrap();
-    log.maintain().unwrap();
 }
 
 /// The policies under which a commit waits for no sync, with their write modes; what is written may

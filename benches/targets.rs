@@ -20,10 +20,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use indelible::{Batch, Durability, Log, Options, Witness, WriteMode};
+use indelible::{Durability, Log, Options, Witness, WriteMode};
 use support::{
-    Contender, DirectFloor, Floor, Times, directory, is_test, print_table, rounds, settle,
-    take_turns, time,
+    Contender, DirectFloor, Floor, Times, batch, directory, is_test, print_table, rounds, settle,
+    start_over, take_turns, time,
 };
 
 /// Rows of the table at the end: what, measured, target, met.
@@ -37,23 +37,6 @@ fn row(rows: &Rows, what: &str, got: String, target: String, met: bool) {
 /// A row whose value may be no more than this.
 fn at_most(rows: &Rows, what: &str, got: f64, limit: f64) {
     row(rows, what, format!("{got:.2} x"), format!("<= {limit:.2} x"), got <= limit);
-}
-
-fn batch(entry: &[u8], count: usize) -> Batch<'_> {
-    let mut batch = Batch::new();
-    for _ in 0..count {
-        batch.append(entry);
-    }
-    batch
-}
-
-/// Lets everything go, so that the disk does not fill up, and puts what was written on the medium.
-fn start_over(log: &Log) {
-    let mut batch = Batch::new();
-    batch.reset(log.next() + 1);
-    log.commit(&batch).unwrap();
-    log.sync().unwrap();
-    log.maintain().unwrap();
 }
 
 /// Durable appends of `Buffered` and `Direct`, with and without witnesses, beside both floors.

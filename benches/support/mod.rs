@@ -18,6 +18,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use indelible::{Batch, Log};
+
 /// A directory on the disk under test: `INDELIBLE_BENCH_DIR`, or the target directory. The system's
 /// temporary directory may be memory, where a sync costs nothing.
 pub fn directory() -> tempfile::TempDir {
@@ -35,6 +37,24 @@ pub fn base() -> PathBuf {
 /// Whether this is not `cargo bench`: then every path runs once, and nothing is measured.
 pub fn is_test() -> bool {
     !std::env::args().any(|argument| argument == "--bench")
+}
+
+/// A batch of so many equal entries.
+pub fn batch(entry: &[u8], count: usize) -> Batch<'_> {
+    let mut batch = Batch::new();
+    for _ in 0..count {
+        batch.append(entry);
+    }
+    batch
+}
+
+/// Lets everything go, so that the disk does not fill up, and puts what was written on the medium.
+pub fn start_over(log: &Log) {
+    let mut batch = Batch::new();
+    batch.reset(log.next() + 1);
+    log.commit(&batch).unwrap();
+    log.sync().unwrap();
+    log.maintain().unwrap();
 }
 
 /// The floor: a file of zero-filled space, written from its start and synced.
