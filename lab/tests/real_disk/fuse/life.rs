@@ -192,7 +192,9 @@ impl Life {
         // a flag for it, as `EIO`.
         let cut_off = ["(os error 4)", "(os error 5)"].iter().any(|it| trouble.text().contains(it));
         let interrupted = self.interrupted && cut_off;
-        let collects = trouble.kind() == "Io" && (self.uneasy || interrupted);
+        // Where a thread of the log met it, the call finds the log poisoned with it.
+        let of_a_call = matches!(trouble.kind(), "Io" | "Poisoned");
+        let collects = of_a_call && (self.uneasy || interrupted);
         self.collected += u64::from(collects);
         collects
     }
