@@ -255,7 +255,18 @@ fn add(
     bytes: usize,
 ) -> Result<()> {
     let path = place.join(all.len().to_string());
-    let log = Log::create(path, &it.options.segment_bytes(SEGMENT_BYTES))?;
+    let mode = it.options.write_mode_in_force();
+    let log = match Log::create(&path, &it.options.segment_bytes(SEGMENT_BYTES)) {
+        Ok(log) => log,
+        // The file system has no direct writes.
+        Err(Error::InvalidOption { option: "write_mode", .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if it.role == Role::Strategy && log.options().write_mode_in_force() != mode {
+        // It writes in another way here, which takes part under its own name.
+        drop(log);
+        return std::fs::remove_dir_all(&path).map_err(|it| io_at("remove", &path, it));
+    }
     // The buffered floor that was prepared last before it is the one of the same bytes.
     let same = |it: &Contender| it.label.role == Role::Floor && it.label.bytes == bytes as u64;
     let floor = all.iter().position(same).unwrap_or(0);
@@ -321,15 +332,20 @@ fn strategies() -> Vec<Contestant> {
         (SyncMethod::Dsync, "O_DSYNC"),
         (SyncMethod::Fsync, "fsync"),
     ];
-    for mode in [WriteMode::Buffered, WriteMode::Pwrite, WriteMode::Mmap] {
+    let modes = [WriteMode::Buffered, WriteMode::Pwrite, WriteMode::Mmap, WriteMode::Direct];
+    for mode in modes {
         for (method, name) in methods {
+            if mode == WriteMode::Direct && method == SyncMethod::Msync {
+                // Nothing is in a map: the log takes it for fdatasync.
+                continue;
+            }
             let mut setting = Vec::new();
             let mut options = Options::new();
             if mode != options.write_mode_in_force() {
                 options = options.write_mode(mode);
                 setting.push(format!(".write_mode(WriteMode::{mode:?})"));
             }
-            if method != SyncMethod::default() {
+            if method != options.sync_method_in_force() {
                 options = options.sync_method(method);
                 setting.push(format!(".sync_method(SyncMethod::{method:?})"));
             }
