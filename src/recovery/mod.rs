@@ -39,7 +39,7 @@ pub struct RecoveryReport {
     pub not_removed: Vec<String>,
     /// Whether one slot of the metadata file was unreadable; it was written anew.
     pub slot_rewritten: bool,
-    /// Bytes from the end of the log to the last one behind it, within the reach of the newest
+    /// Bytes from the end of the log to the last one after it, within the reach of the newest
     /// checkpoint, that is not zero: of a batch that was dropped now or before, also where none of its
     /// headers is left, or of the file's life as another segment.
     pub leftover_bytes: u64,
@@ -55,15 +55,15 @@ pub enum Verdict {
     Created,
     /// It had been closed, and nothing has changed since.
     Clean,
-    /// It had not been closed, and every batch of which a header was found is whole. What stands
-    /// behind without a header is counted in [`RecoveryReport::leftover_bytes`].
+    /// It had not been closed, and every batch of which a header was found is whole. Bytes
+    /// after them that have no header are counted in [`RecoveryReport::leftover_bytes`].
     Recovered,
     /// It had not been closed, and its end was unfinished. That end was dropped: nothing shows that
     /// it was acknowledged.
     ///
-    /// What cannot be told from a torn end is damage to the batches of the very last sync, all
-    /// of them at most, while nothing was written or checkpointed after it; under
-    /// `Witness::Near`, if the sync after that was torn, it can be the batches of one block.
+    /// One kind of damage looks like a torn end: damage to batches of the very last sync, before
+    /// anything else was written or checkpointed; under `Witness::Near`, if the next sync was torn,
+    /// also to the batches of one block.
     TornTail {
         /// The segment file.
         path: PathBuf,
@@ -77,11 +77,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// What no open and no tool can notice, as every page and tool has it.
-    pub const UNNOTICED: &'static str = "What cannot be told from a torn end is damage to the \
-        batches of the very last sync, all of them at most, while nothing was written or \
-        checkpointed after it; under `Witness::Near`, if the sync after that was torn, it can be \
-        the batches of one block.";
+    /// The damage that no open and no tool can tell from a torn end, as every page and tool has it.
+    pub const UNNOTICED: &'static str = "One kind of damage looks like a torn end: damage to batches of \
+        the very last sync, before anything else was written or checkpointed; under \
+        `Witness::Near`, if the next sync was torn, also to the batches of one block.";
 }
 
 impl RecoveryReport {
