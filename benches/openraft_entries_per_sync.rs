@@ -1,8 +1,9 @@
 //! How many entries one sync makes durable, by the number of clients: a single node each of
-//! openraft 0.9, which waits for every append before it takes the next, and of 0.10, which does not.
+//! openraft 0.9, which waits for every append before it takes the next, and of 0.10, which does not,
+//! beside a bare write of as many entries with one sync.
 //!
 //! `cargo bench -p indelible-benches --bench openraft_entries_per_sync`
-//! The directory is a temporary one; `TMPDIR` chooses the disk.
+//! `INDELIBLE_BENCH_DIR` chooses the disk; the target directory by default.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
@@ -16,6 +17,8 @@ mod kv_010;
 #[path = "../adapters/openraft/examples/hosts/openraft_09.rs"]
 #[expect(dead_code, reason = "nothing is read back")]
 mod kv_09;
+#[path = "support/mod.rs"]
+mod support;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -34,63 +37,104 @@ use openraft_010::raft::{
 };
 use openraft_010::type_config::alias::{SnapshotOf, VoteOf};
 use openraft_010::{Config, Raft, RaftNetworkFactory, RaftNetworkV2, SnapshotPolicy};
+use support::{is_test, median};
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-const CLIENTS: [u64; 4] = [1, 16, 64, 256];
-const SECONDS: u64 = 2;
+const CLIENTS: [usize; 4] = [1, 16, 64, 256];
+const ROUNDS: usize = 5;
+const TURN: Duration = Duration::from_secs(1);
 const VALUE_BYTES: usize = 256;
+/// What an entry of so many bytes takes in a log.
+const FRAME_BYTES: usize = VALUE_BYTES + 32;
+const CONTENDERS: [&str; 3] = ["pwrite and fdatasync", "openraft 0.9", "openraft 0.10 alpha.37"];
+
+/// What one contender did while it had its turn.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    entries_per_second: f64,
+    entries_per_sync: f64,
+}
 
 #[tokio::main]
 async fn main() -> Result<(), Failed> {
-    println!("{VALUE_BYTES}-byte values, one node, {SECONDS} s each");
-    println!(
-        "{:<14}{:>8}{:>12}{:>10}{:>18}",
-        "openraft", "clients", "entries/s", "syncs/s", "entries per sync"
-    );
+    let (rounds, turn) = if is_test() { (1, TURN / 50) } else { (ROUNDS, TURN) };
+    println!("{VALUE_BYTES}-byte values, one node, {turn:?} each, {rounds} rounds; medians");
+    println!("The first of each three writes an entry of every client at once, without a host.");
+    println!("{:<24}{:>8}{:>12}{:>18}", "", "clients", "entries/s", "entries per sync");
     for clients in CLIENTS {
-        let directory = tempfile::tempdir()?;
-        let cluster = cluster::Cluster::new(directory.path(), u64::MAX)?;
-        let node = cluster.start(0).await?;
-        cluster.initialize().await?;
-        cluster.leader().await?;
-        let raft = node.raft.clone();
-        let write = move |key, value| {
-            let raft = raft.clone();
-            async move {
-                raft.client_write(kv_09::Set { key, value }).await?;
-                Ok(())
-            }
-        };
-        measure("0.9", clients, &node.log, write).await?;
-        cluster.stop(0).await?;
-    }
-    for clients in CLIENTS {
-        let directory = tempfile::tempdir()?;
-        let (raft, log) = start(directory.path()).await?;
-        let writer = raft.clone();
-        let write = move |key, value| {
-            let raft = writer.clone();
-            async move {
-                raft.client_write(kv_010::Set { key, value }).await?;
-                Ok(())
-            }
-        };
-        measure("0.10 alpha.37", clients, &log, write).await?;
-        raft.shutdown().await?;
-        log.close()?;
+        let mut turns = [const { Vec::new() }; 3];
+        for _ in 0..rounds {
+            turns[0].push(floor(clients, turn)?);
+            turns[1].push(openraft_09(clients, turn).await?);
+            turns[2].push(openraft_010(clients, turn).await?);
+        }
+        for (name, turns) in CONTENDERS.iter().zip(&turns) {
+            let rates = turns.iter().map(|turn: &Turn| turn.entries_per_second).collect();
+            let shared = turns.iter().map(|turn: &Turn| turn.entries_per_sync).collect();
+            println!("{name:<24}{clients:>8}{:>12.0}{:>18.1}", median(rates), median(shared));
+        }
     }
     Ok(())
 }
 
-/// Lets so many clients write one value after the other, and prints what that took.
-async fn measure<W, F>(host: &str, clients: u64, log: &Log, write: W) -> Result<(), Failed>
+/// The most that a sync for the entries of all clients allows: one write and one `fdatasync`.
+fn floor(clients: usize, turn: Duration) -> Result<Turn, Failed> {
+    let directory = support::directory();
+    let mut floor = support::Floor::new(directory.path(), 64 << 20);
+    let frames = vec![7; clients * FRAME_BYTES];
+    let (start, mut syncs) = (Instant::now(), 0_u32);
+    while start.elapsed() < turn {
+        floor.append(&frames);
+        syncs += 1;
+    }
+    let entries_per_sync = f64::from(u32::try_from(clients)?);
+    let syncs_per_second = f64::from(syncs) / start.elapsed().as_secs_f64();
+    Ok(Turn { entries_per_second: entries_per_sync * syncs_per_second, entries_per_sync })
+}
+
+async fn openraft_09(clients: usize, turn: Duration) -> Result<Turn, Failed> {
+    let directory = support::directory();
+    let cluster = cluster::Cluster::new(directory.path(), u64::MAX)?;
+    let node = cluster.start(0).await?;
+    cluster.initialize().await?;
+    cluster.leader().await?;
+    let write = |key, value| {
+        let raft = node.raft.clone();
+        async move {
+            raft.client_write(kv_09::Set { key, value }).await?;
+            Ok(())
+        }
+    };
+    let turn = measure(clients, turn, &node.log, write).await?;
+    cluster.stop(0).await?;
+    Ok(turn)
+}
+
+async fn openraft_010(clients: usize, turn: Duration) -> Result<Turn, Failed> {
+    let directory = support::directory();
+    let (raft, log) = start(directory.path()).await?;
+    let write = |key, value| {
+        let raft = raft.clone();
+        async move {
+            raft.client_write(kv_010::Set { key, value }).await?;
+            Ok(())
+        }
+    };
+    let turn = measure(clients, turn, &log, write).await?;
+    raft.shutdown().await?;
+    log.close()?;
+    Ok(turn)
+}
+
+/// Lets so many clients write one value after the other.
+async fn measure<W, F>(clients: usize, turn: Duration, log: &Log, write: W) -> Result<Turn, Failed>
 where
     W: Fn(String, String) -> F,
     F: Future<Output = Result<(), Failed>>,
 {
     let (entries, syncs, start) = (log.next(), log.stats().syncs, Instant::now());
-    let until = start + Duration::from_secs(SECONDS);
+    let until = start + turn;
     try_join_all((0..clients).map(|client| {
         let write = &write;
         async move {
@@ -101,17 +145,12 @@ where
         }
     }))
     .await?;
-    let milliseconds = u64::try_from(start.elapsed().as_millis())?.max(1);
-    let (entries, syncs) = (log.next() - entries, (log.stats().syncs - syncs).max(1));
-    let tenths = entries * 10 / syncs;
-    println!(
-        "{host:<14}{clients:>8}{:>12}{:>10}{:>16}.{}",
-        entries * 1000 / milliseconds,
-        syncs * 1000 / milliseconds,
-        tenths / 10,
-        tenths % 10
-    );
-    Ok(())
+    let entries = f64::from(u32::try_from(log.next() - entries)?);
+    let syncs = f64::from(u32::try_from(log.stats().syncs - syncs)?.max(1));
+    Ok(Turn {
+        entries_per_second: entries / start.elapsed().as_secs_f64(),
+        entries_per_sync: entries / syncs,
+    })
 }
 
 /// A cluster of one node of openraft 0.10.
