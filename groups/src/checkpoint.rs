@@ -146,7 +146,7 @@ pub(crate) fn decode(bytes: &[u8], log: &Log) -> Option<Checkpoint> {
             return None;
         }
     }
-    let ledger = Ledger { regions, next_file, lost: 0, log: log.clone() };
+    let ledger = Ledger::new(regions, next_file, log);
     fields.0.is_empty().then_some(Checkpoint { position, ledger, table })
 }
 
@@ -236,7 +236,7 @@ mod tests {
     fn sample() -> (RwLock<Table>, Ledger) {
         let table = RwLock::new(Table::new());
         let regions = Regions::new(0, 200);
-        let mut ledger = Ledger { regions, next_file: 0, lost: 0, log: log() };
+        let mut ledger = Ledger::new(regions, 0, &log());
         let file = SideFileRef { id: 3, length: 4, crc: 5 };
         let events = [
             (9, Event::Create),

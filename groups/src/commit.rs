@@ -21,7 +21,7 @@ use crate::maintenance::Maintenance;
 use crate::options::GroupsOptions;
 use crate::overlay::{Overlay, PENDING};
 use crate::plan::{Planned, Planner, Riders, entry_bytes_max};
-use crate::state::{Ledger, Member, Misfit, Table, apply, effect};
+use crate::state::{Ledger, Member, Misfit, Table, apply, effect, end_batch};
 
 /// What all handles share.
 #[derive(Debug)]
@@ -157,6 +157,7 @@ impl Inner {
                 settle(apply_bytes(self, ledger, bytes, place, apply), failed)?;
             }
         }
+        end_batch(&self.table, ledger);
         *overlay = Overlay::default();
         Ok(ticket)
     }
@@ -179,6 +180,7 @@ impl Inner {
         for bytes in planned.records() {
             settle(apply_bytes(self, ledger, bytes, Place::LOST, effect), failed)?;
         }
+        end_batch(&self.table, ledger);
         *overlay = more;
         Ok(ticket)
     }
@@ -222,6 +224,12 @@ impl Inner {
     pub(crate) fn damaged(&self, indexes: Option<Range<u64>>, reason: Damage) -> Error {
         Error::Damaged { path: self.log.path().to_owned(), offset: 0, indexes, reason }
     }
+
+    /// Records that do not follow on one another.
+    pub(crate) fn misplaced(&self, indexes: Option<Range<u64>>, misfit: Misfit) -> Error {
+        let Misfit { field, expected, got } = misfit;
+        self.damaged(indexes, Damage::Field { field, expected, got })
+    }
 }
 
 /// [`apply`] or [`effect`].
@@ -246,16 +254,13 @@ pub(crate) fn apply_bytes(
     place: Place,
     how: Effect,
 ) -> Result<()> {
-    let at = Some(place.at..place.at.saturating_add(1));
+    let at = (!place.is_lost()).then(|| place.at..place.at.saturating_add(1));
     let Some(record) = Record::decode(bytes) else {
         let got = bytes.first().copied().map_or(0, u64::from);
         let reason = Damage::Field { field: "kind of a group's record", expected: 1, got };
         return Err(inner.damaged(at, reason));
     };
-    how(&inner.table, ledger, &record, place).map_err(|misfit| {
-        let Misfit { field, expected, got } = misfit;
-        inner.damaged(at, Damage::Field { field, expected, got })
-    })
+    how(&inner.table, ledger, &record, place).map_err(|misfit| inner.misplaced(at, misfit))
 }
 
 impl Counters {

@@ -343,7 +343,7 @@ fn newest_checkpoint(log: &Log) -> Result<(Checkpoint, [Option<u64>; 2])> {
         (None, Some(damaged)) => Err(damaged),
         (None, None) => {
             let regions = Regions::new(0, log.segment_bytes());
-            let ledger = Ledger { regions, next_file: 0, lost: 0, log: log.clone() };
+            let ledger = Ledger::new(regions, 0, log);
             Ok((Checkpoint { position: 0, ledger, table: Table::new() }, positions))
         }
     }
@@ -384,8 +384,11 @@ fn replay(inner: &Inner, position: u64) -> Result<()> {
     }
     writer.ledger.lost = 0;
     writer.ledger.regions.trimmed(inner.log.first());
+    // Nothing was let go of on the way: what was put aside is not in the order it came in.
+    writer.ledger.released.clear();
     for member in inner.table.read().values() {
         let mut state = member.state.write();
+        state.check().map_err(|misfit| inner.misplaced(None, misfit))?;
         state.drop_unattached(&mut writer.ledger.regions);
         // The log made everything it holds durable when it was opened.
         state.durable_floor = state.log.next();

@@ -65,8 +65,16 @@ pub(crate) struct Ledger {
     pub(crate) next_file: u64,
     /// Entries of the log underneath that a replay could not read: so much may be missing.
     pub(crate) lost: u64,
+    /// Side files, each with its group before it, that a cell let go of since a batch ended.
+    pub(crate) released: Vec<(u64, u64)>,
     /// The log underneath, for the pages in it.
     pub(crate) log: Log,
+}
+
+impl Ledger {
+    pub(crate) fn new(regions: Regions, next_file: u64, log: &Log) -> Self {
+        Self { regions, next_file, lost: 0, released: Vec::new(), log: log.clone() }
+    }
 }
 
 /// A record that does not follow on those before it.
@@ -127,6 +135,18 @@ pub(crate) fn effect(
     }
 }
 
+/// Ends a batch: lets go of the side files that no cell refers to any more. Within the batch they
+/// stay, as its next record may take them again.
+pub(crate) fn end_batch(table: &RwLock<Table>, ledger: &mut Ledger) {
+    for (group, id) in std::mem::take(&mut ledger.released) {
+        let Some(member) = table.read().get(&group).cloned() else { continue };
+        let mut state = member.state.write();
+        if !state.refers_to(id) {
+            state.drop_file(id, &mut ledger.regions);
+        }
+    }
+}
+
 impl GroupState {
     /// A group without entries, the next of which is `first`.
     fn empty(first: u64) -> Self {
@@ -140,8 +160,9 @@ impl GroupState {
         place: Place,
         ledger: &mut Ledger,
     ) -> Result<(), Misfit> {
-        let Ledger { regions, lost, log, .. } = &mut *ledger;
+        let Ledger { regions, lost, log, released, next_file } = &mut *ledger;
         let pages = Pages { log, group: record.group };
+        let let_go = |id| released.push((record.group, id));
         let dropped = |at, bytes| regions.gone(at, bytes);
         let changes = |changed: indelible::Result<bool>, field, got| match changed {
             Ok(_) => Ok(()),
@@ -168,20 +189,21 @@ impl GroupState {
                 self.durable_floor = base;
                 Ok(())
             }
-            Event::Set { cell, value } => self.cell(cell, &Change::Set(cell, value), regions),
-            Event::Clear { cell } => self.cell(cell, &Change::Clear(cell), regions),
+            Event::Set { cell, value } => self.cell(cell, &Change::Set(cell, value), let_go),
+            Event::Clear { cell } => self.cell(cell, &Change::Clear(cell), let_go),
             Event::Part { file, nth, bytes } => {
                 self.part((file, nth), to_u64(bytes.len()), place, ledger)
             }
             Event::Attach { cell, file } => {
-                let length = self.files.get(&file.id).map(|known| known.length);
-                if length != Some(file.length) && *lost == 0 {
-                    let expected = length.unwrap_or(0);
-                    return Err(misfit("length of a side file", expected, file.length));
+                // One without bytes has no part, so this is all that tells of it.
+                let known = self.files.entry(file.id).or_default();
+                if known.length != file.length && *lost == 0 {
+                    return Err(misfit("length of a side file", known.length, file.length));
                 }
-                self.files.entry(file.id).or_default().finished = Some(file);
+                known.finished = Some(file);
+                *next_file = (*next_file).max(file.id.saturating_add(1));
                 let change = Change::Attach(cell, SideFile::from_reference(file));
-                self.cell(cell, &change, regions)
+                self.cell(cell, &change, let_go)
             }
             Event::Page { first, base, places } => {
                 let page = Page::new(first, base, place.at, places);
@@ -245,24 +267,35 @@ impl GroupState {
         Ok(())
     }
 
-    /// Changes a cell, and lets go of the side file that no cell refers to any more.
+    /// Changes a cell, and tells of the side file that it referred to. All cells together may be too
+    /// large until the batch ends; the planner has seen to that.
     fn cell(
         &mut self,
         name: &str,
         change: &Change<'_>,
-        regions: &mut Regions,
+        let_go: impl FnOnce(u64),
     ) -> Result<(), Misfit> {
         let before = self.log.cells().get(name).cloned();
-        let changed = self.log.apply(change).and_then(|_| self.log.check());
+        let changed = self.log.apply(change);
         changed.map_err(|error| misfit("cell", expected_by(&error), to_u64(name.len())))?;
         if let Some(CellValue::SideFile(old)) = before {
-            let is_old =
-                |value: &CellValue| matches!(value, CellValue::SideFile(it) if it.id == old.id);
-            if !self.log.cells().values().any(is_old) {
-                self.drop_file(old.id, regions);
-            }
+            let_go(old.id);
         }
         Ok(())
+    }
+
+    /// Refuses cells that no batch leaves.
+    pub(crate) fn check(&self) -> Result<(), Misfit> {
+        self.log.check().map_err(|error| match error {
+            Error::TooLarge { got, limit, .. } => misfit("bytes of all cells", limit, got),
+            other => misfit("cells", expected_by(&other), 0),
+        })
+    }
+
+    /// Whether a cell refers to a side file.
+    fn refers_to(&self, id: u64) -> bool {
+        let mut values = self.log.cells().values();
+        values.any(|value| matches!(value, CellValue::SideFile(it) if it.id == id))
     }
 
     /// Lets go of a side file.
@@ -273,11 +306,8 @@ impl GroupState {
 
     /// Lets go of the side files that nobody can attach any more after an open.
     pub(crate) fn drop_unattached(&mut self, regions: &mut Regions) {
-        let attached = |id: &u64| {
-            let mut values = self.log.cells().values();
-            values.any(|value| matches!(value, CellValue::SideFile(it) if it.id == *id))
-        };
-        let unattached: Vec<u64> = self.files.keys().copied().filter(|id| !attached(id)).collect();
+        let unattached: Vec<u64> =
+            self.files.keys().copied().filter(|id| !self.refers_to(*id)).collect();
         for id in unattached {
             self.drop_file(id, regions);
         }

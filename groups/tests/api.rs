@@ -5,8 +5,10 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
+use indelible::format::CellValue;
 use indelible::io::sim::{Persistence, SimDisk};
-use indelible::{Batch, Durability, Error, Log, Options};
+use indelible::store::Store as _;
+use indelible::{Batch, Durability, Error, Log, Options, SideFile};
 use indelible_groups::{Group, GroupBatch, Groups, GroupsOptions};
 
 fn options() -> GroupsOptions {
@@ -205,4 +207,78 @@ fn slow_group_is_carried_forward_and_space_comes_back() {
     assert_eq!(slow.entry(0).unwrap(), [7; 200]);
     let file = slow.side_file("snapshot").unwrap().unwrap();
     assert_eq!(file.read_all().unwrap(), [8; 500]);
+}
+
+/// Attaches a side file with these bytes.
+fn attach(group: &Group, cell: &str, bytes: &[u8]) {
+    let file = group.write_side_file(bytes).unwrap();
+    let mut batch = Batch::new();
+    batch.attach(cell, file);
+    group.commit(&batch).unwrap();
+}
+
+#[test]
+fn empty_side_file_is_there_after_a_kill_and_its_number_taken() {
+    let disk = SimDisk::new(5);
+    let group = open(&disk, &options()).create_group(1).unwrap();
+    attach(&group, "empty", &[]);
+    let disk = disk.kill();
+    let group = open(&disk, &options()).group(1).unwrap();
+    assert_eq!(group.read_side_file("empty").unwrap().as_deref(), Some(&[][..]));
+    attach(&group, "snapshot", &[7; 100]);
+    for disk in [disk.kill_copy(), disk.crash_copy(Persistence::Nothing)] {
+        let group = open(&disk, &options()).group(1).unwrap();
+        assert_eq!(group.read_side_file("empty").unwrap().as_deref(), Some(&[][..]));
+        assert_eq!(group.read_side_file("snapshot").unwrap(), Some(vec![7; 100]));
+    }
+}
+
+#[test]
+fn cells_may_be_too_large_within_a_batch_but_not_after_it() {
+    let disk = SimDisk::new(6);
+    let groups = open(&disk, &options());
+    let group = groups.create_group(1).unwrap();
+    let mut batch = Batch::new();
+    for cell in ["a", "b", "c"] {
+        batch.set(cell, vec![1; 1000]);
+    }
+    group.commit(&batch).unwrap();
+    let mut batch = Batch::new();
+    batch.set("d", vec![2; 1000]);
+    let refused = group.commit(&batch);
+    assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
+    batch.clear("a");
+    group.commit(&batch).unwrap();
+    for disk in [disk.kill_copy(), disk.crash_copy(Persistence::Nothing)] {
+        let group = open(&disk, &options()).group(1).unwrap();
+        let names: Vec<String> = group.cells().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["b", "c", "d"]);
+    }
+}
+
+#[test]
+fn side_file_that_a_batch_lets_go_of_and_takes_again_stays() {
+    let disk = SimDisk::new(7);
+    let groups = open(&disk, &options());
+    let group = groups.create_group(1).unwrap();
+    attach(&group, "snapshot", &[1; 100]);
+    let known = group.cells().pop().unwrap().1;
+    let CellValue::SideFile(known) = known else { panic!("{known:?}") };
+    let mut batch = Batch::new();
+    batch.clear("snapshot").attach("snapshot", SideFile::from_reference(known));
+    group.commit(&batch).unwrap();
+    let [first, second] = [[2; 50], [3; 50]].map(|bytes| group.write_side_file(&bytes).unwrap());
+    let mut batch = Batch::new();
+    batch.attach("a", first.clone()).attach("a", second).attach("b", first);
+    group.commit(&batch).unwrap();
+    for disk in [disk.kill_copy(), disk.crash_copy(Persistence::Nothing)] {
+        let group = open(&disk, &options()).group(1).unwrap();
+        for (cell, bytes) in [("snapshot", vec![1; 100]), ("a", vec![3; 50]), ("b", vec![2; 50])] {
+            assert_eq!(group.read_side_file(cell).unwrap(), Some(bytes), "{cell}");
+        }
+    }
+    let mut batch = Batch::new();
+    batch.clear("snapshot").clear("a").clear("b");
+    group.commit(&batch).unwrap();
+    assert_eq!((group.stats().side_files, groups.stats().live_bytes), (0, 0));
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use indelible::io::sim::{Persistence, SimDisk};
+use indelible::store::Store as _;
 use indelible::{Batch, Error, Log, Options};
 use indelible_groups::{Group, Groups, GroupsOptions};
 
@@ -105,4 +106,65 @@ fn space_of_trimmed_entries_comes_back_on_a_full_disk() {
     drop((groups, handles));
     let busy = open(&disk).group(GROUPS - 1).unwrap();
     assert_eq!(busy.entry(busy.next() - 1).unwrap(), [1; 300]);
+}
+
+/// Of several records for one cell the newest is kept, where it came: so they are not in the order
+/// in which each of them was fine.
+#[test]
+fn records_that_were_put_aside_count_together() {
+    let disk = SimDisk::new(7);
+    let (groups, handles) = full(&disk);
+    let group = handles.first().unwrap();
+    disk.set_capacity(None);
+    let mut batch = Batch::new();
+    for cell in ["a", "b", "c"] {
+        batch.set(cell, vec![1; 1000]);
+    }
+    let [old, new] = [[2; 10], [3; 10]].map(|bytes| group.write_side_file(&bytes).unwrap());
+    batch.attach("old", old.clone()).attach("new", new.clone());
+    group.commit(&batch).unwrap();
+    let busy = handles.last().unwrap();
+    disk.set_capacity(Some(disk.used()));
+    while busy.append(&[1; 300]).is_ok() {}
+    for round in 0_u16.. {
+        promise(busy, round);
+        if groups.log().cell("groups.pending.0").is_some() {
+            break;
+        }
+    }
+    let step = |change: &dyn Fn(&mut Batch<'_>)| {
+        let mut batch = Batch::new();
+        change(&mut batch);
+        group.commit(&batch).unwrap();
+    };
+    step(&|batch| {
+        batch.set("a", b"short");
+    });
+    step(&|batch| {
+        batch.set("d", vec![1; 1000]);
+    });
+    step(&|batch| {
+        batch.set("a", b"shorter");
+    });
+    // `old` keeps its file over a cell that is cleared in the end.
+    step(&|batch| {
+        batch.attach("e", old.clone());
+    });
+    step(&|batch| {
+        batch.attach("old", new.clone());
+    });
+    step(&|batch| {
+        batch.attach("f", old.clone());
+    });
+    step(&|batch| {
+        batch.clear("e");
+    });
+    for persistence in [Persistence::Nothing, Persistence::Everything] {
+        let groups = open(&disk.crash_copy(persistence));
+        let found = groups.group(0).unwrap();
+        assert_eq!(found.cell("a").as_deref(), Some(&b"shorter"[..]));
+        assert_eq!(found.cell("d").as_deref(), Some(&[1; 1000][..]));
+        assert_eq!(found.read_side_file("f").unwrap(), Some(vec![2; 10]));
+        assert_eq!(found.cells(), group.cells());
+    }
 }
