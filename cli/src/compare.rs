@@ -58,6 +58,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     };
     drop(meter);
     let exit = match (&seen.difference, &seen.unreadable) {
+        _ if seen.entries.is_empty() => Exit::Unreadable,
         (None, [a, b]) if a.is_empty() && b.is_empty() => Exit::Sound,
         _ => Exit::Damaged,
     };

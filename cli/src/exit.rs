@@ -35,6 +35,17 @@ impl Exit {
         }
     }
 
+    /// The worse of two judgements of one log.
+    pub(crate) fn or_worse(self, other: Self) -> Self {
+        let rank = |exit: Self| match exit {
+            Self::Sound => 0,
+            Self::Torn => 1,
+            Self::Unreadable => 2,
+            _ => 3,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::Sound => {
@@ -50,8 +61,8 @@ impl Exit {
                  both logs"
             }
             Self::Unreadable => {
-                "could not be done: no log, in use, an unknown version, no space, or an error of the \
-                 system"
+                "could not be done: no log, in use, an unknown version, no space, nothing to compare, \
+                 or an error of the system"
             }
             Self::Interrupted => "interrupted",
         }

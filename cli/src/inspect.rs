@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use indelible::Verdict;
 use indelible::format::CellValue;
 use indelible::inspect::{
-    Health, Inspection, Outcome, Role, SegmentSeen, StateSeen, describe_cell, verify,
+    Inspection, Outcome, Role, SegmentSeen, StateSeen, describe_cell, verify,
 };
 
 use crate::exit::Exit;
@@ -31,17 +31,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
     let seen = indelible::inspect::inspect(&args.dir.dir)?;
-    let exit = match &seen.outcome {
-        Outcome::NoLog => return Err(indelible::Error::Missing { path: seen.path }.into()),
-        Outcome::Refuses(error) => Exit::of(error),
-        _ if seen.latent.is_some() => Exit::Damaged,
-        _ if seen.segments.iter().any(|it| !it.live.is_empty() && it.header.is_some()) => {
-            let newer = |it: &SegmentSeen| it.header.is_none_or(|error| error.damage().is_none());
-            if seen.segments.iter().all(newer) { Exit::Unreadable } else { Exit::Damaged }
-        }
-        Outcome::DropsTornTail { .. } => Exit::Torn,
-        _ => Exit::Sound,
-    };
+    if matches!(seen.outcome, Outcome::NoLog) {
+        return Err(indelible::Error::Missing { path: seen.path }.into());
+    }
+    let exit = judge(&seen);
     let found = groups::found(&args.dir.dir, seen.state.as_ref());
     if let Some(file) = &args.html {
         return write_page(args, how, &seen, &found, exit, file);
@@ -61,6 +54,20 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     Ok(exit)
 }
 
+/// What a log is by what is seen at a glance.
+pub(crate) fn judge(seen: &Inspection) -> Exit {
+    match &seen.outcome {
+        Outcome::Refuses(error) => Exit::of(error),
+        _ if seen.latent.is_some() || !seen.absent.is_empty() => Exit::Damaged,
+        _ if seen.segments.iter().any(|it| !it.live.is_empty() && it.header.is_some()) => {
+            let newer = |it: &SegmentSeen| it.header.is_none_or(|error| error.damage().is_none());
+            if seen.segments.iter().all(newer) { Exit::Unreadable } else { Exit::Damaged }
+        }
+        Outcome::DropsTornTail { .. } => Exit::Torn,
+        _ => Exit::Sound,
+    }
+}
+
 /// What is found by reading everything is part of the page, and of its verdict.
 fn write_page(
     args: &Args,
@@ -73,13 +80,8 @@ fn write_page(
     let mut meter = Meter::new("verify", Unit::Bytes, how);
     let checked = verify(&args.dir.dir, &mut |progress| meter.at(progress));
     drop(meter);
-    let (checked, exit) = match checked {
-        Ok(checked) => {
-            let worse = if checked.health == Health::Damaged { Exit::Damaged } else { exit };
-            (checked, if exit == Exit::Sound { worse } else { exit })
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let checked = checked?;
+    let exit = exit.or_worse(crate::verify::judge(&checked));
     std::fs::write(file, page(seen, &checked, found, exit)).map_err(|source| {
         let said = format!("cannot write {}: {source}", file.display());
         Failure::Refused(said, None, Exit::Unreadable)

@@ -239,7 +239,7 @@ pub(crate) fn advice(error: &indelible::Error) -> Option<&'static str> {
         Error::Missing { .. } => "check the path; an empty disk in its place is a lost node",
         Error::Locked { .. } => "stop that process first",
         Error::Incomplete { .. } => "run `indelible refill` with the log of a peer",
-        Error::DiskFull { .. } => "free space and run it again; nothing was changed",
+        Error::DiskFull { .. } => "free space and run it again",
         Error::AlreadyExists { .. } => "choose a directory that holds no log",
         Error::Io { source, .. } => match source.kind() {
             io::ErrorKind::NotADirectory => "name the directory that holds the log, not a file",

@@ -65,9 +65,10 @@ pub(crate) fn page(
 fn verdict(checked: &Verification, exit: Exit) -> Markup {
     let (class, text) = match (&checked.health, exit) {
         (Health::Clean, Exit::Sound) => ("good", "sound"),
-        (Health::TornTail { .. }, _) => ("torn", "a torn end"),
+        (Health::Clean | Health::TornTail { .. }, Exit::Torn) => ("torn", "a torn end"),
         (Health::Incomplete, _) => ("bad", "incomplete"),
         (Health::Clean, _) => ("bad", "refused"),
+        (_, Exit::Unreadable) => ("bad", "of a newer build"),
         _ => ("bad", "damaged"),
     };
     html! { span class={ "verdict " (class) } { (text) } }

@@ -3,14 +3,16 @@
 use std::io::Write;
 use std::path::Path;
 
+use indelible::Error;
 use indelible::inspect::{Outcome as Open, StateSeen, inspect};
-use indelible::repair::{Obstacle, Plan, Repair, plan_with};
+use indelible::repair::{Obstacle, Plan, Repair, Step, plan_with};
 
 use crate::exit::Exit;
 use crate::groups::{self, Hurt, Told};
+use crate::inspect::judge;
 use crate::json::{Body, Planned, print};
 use crate::progress::{Meter, Unit};
-use crate::{Dir, How};
+use crate::{Dir, Failure, How};
 
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true)))]
@@ -30,7 +32,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     if args.plan {
         let plan = plan_with(&args.dir.dir, &mut |it| meter.at(it))?;
         drop(meter);
-        let exit = judge(args, &plan)?;
+        let exit = judge_plan(args, &plan)?;
         let lost = lost_by_group(args, &plan, groups::lost_by_repair)?;
         if how.json {
             print(out, Body::Plan(Planned::new(&plan, None, groups::listed(&lost))))?;
@@ -43,7 +45,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     drop(meter);
     // What cannot be done is explained, not only refused.
     if repair.plan().obstacle.is_some() || repair.plan().is_empty() {
-        let exit = judge(args, repair.plan())?;
+        let exit = judge_plan(args, repair.plan())?;
         if how.json {
             print(out, Body::Repair(Planned::new(repair.plan(), None, None)))?;
         } else if let Some(obstacle) = &repair.plan().obstacle {
@@ -54,11 +56,12 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
         return Ok(exit);
     }
     let mut meter = Meter::new("writing", Unit::Bytes, how);
-    let (done, kept) = repair.carry_out(&mut |it| meter.at(it))?;
+    let (done, kept) = repair.carry_out(&mut |it| meter.at(it)).map_err(cut_short)?;
     drop(meter);
     let kept = kept.map(|kept| kept.display().to_string());
     let lost = lost_by_group(args, &done, groups::hurt)?;
-    let exit = if done.losses.is_empty() { Exit::Sound } else { Exit::Damaged };
+    let seen = inspect(&args.dir.dir)?;
+    let exit = if done.losses.is_empty() { judge(&seen) } else { Exit::Damaged };
     if how.json {
         print(out, Body::Repair(Planned::new(&done, kept, groups::listed(&lost))))?;
         return Ok(exit);
@@ -70,7 +73,11 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     if let Some(kept) = kept {
         writeln!(out, "the files as they were are in {kept}")?;
     }
-    if !done.losses.is_empty() {
+    let lacks = matches!(&seen.outcome, Open::Refuses(Error::Incomplete { .. }));
+    if done.losses.is_empty() && lacks {
+        writeln!(out, "entries are missing since an earlier repair")?;
+    }
+    if !done.losses.is_empty() || lacks {
         let which = if lost.0.is_some() { " --group ID" } else { "" };
         writeln!(out, "next: `indelible refill{which}` with the log of a peer")?;
     }
@@ -82,23 +89,32 @@ fn lost_by_group(
     args: &Args,
     plan: &Plan,
     look: fn(&Path, Option<&StateSeen>) -> Told<Hurt>,
-) -> Result<Told<Hurt>, indelible::Error> {
+) -> Result<Told<Hurt>, Error> {
     if plan.losses.is_empty() {
         return Ok(Told(None));
     }
     Ok(look(&args.dir.dir, inspect(&args.dir.dir)?.state.as_ref()))
 }
 
-/// What the log is, with a plan that changes nothing, or as it would be repaired.
-fn judge(args: &Args, plan: &Plan) -> Result<Exit, indelible::Error> {
-    if !plan.is_empty() {
+/// Damage, as `verify` has it, if something is lost, or the log cannot go on without the repair. A
+/// segment that is only written anew is judged by itself: its table repeats what its frames say.
+fn judge_plan(args: &Args, plan: &Plan) -> Result<Exit, Error> {
+    let is_needed = |step: &Step| !matches!(step, Step::Rebuild { .. });
+    if plan.obstacle.is_some() || !plan.losses.is_empty() || plan.steps.iter().any(is_needed) {
         return Ok(Exit::Damaged);
     }
-    Ok(match inspect(&args.dir.dir)?.outcome {
-        Open::DropsTornTail { .. } => Exit::Torn,
-        Open::Refuses(error) => Exit::of(&error),
-        _ => Exit::Sound,
-    })
+    Ok(judge(&inspect(&args.dir.dir)?))
+}
+
+/// A repair that met the full disk half way goes on where it stopped.
+fn cut_short(error: Error) -> Failure {
+    match error {
+        Error::DiskFull { .. } => {
+            let advice = Some("free space and run it again: it goes on");
+            Failure::Refused(error.to_string(), advice, Exit::of(&error))
+        }
+        error => error.into(),
+    }
 }
 
 fn say(plan: &Plan, lost: &Told<Hurt>, exit: Exit, out: &mut dyn Write) -> std::io::Result<()> {

@@ -28,12 +28,17 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     } else {
         report(&seen, &hurt, out)?;
     }
-    Ok(match seen.health {
+    Ok(judge(&seen))
+}
+
+/// What a log is by all its bytes.
+pub(crate) fn judge(seen: &Verification) -> Exit {
+    match seen.health {
         Health::Clean => Exit::Sound,
         Health::TornTail { .. } => Exit::Torn,
-        Health::Damaged if is_only_newer(&seen) => Exit::Unreadable,
+        Health::Damaged if is_only_newer(seen) => Exit::Unreadable,
         _ => Exit::Damaged,
-    })
+    }
 }
 
 /// What groups lost, where something is lost.

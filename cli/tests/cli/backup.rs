@@ -128,6 +128,12 @@ impl Small {
             .is_ok_and(|output| output.status.success());
         mounted.then_some(Self(path))
     }
+
+    fn grow(&self, bytes: u64) {
+        let size = format!("remount,size={bytes}");
+        let mut command = std::process::Command::new("mount");
+        assert!(command.args(["-o", &size]).arg(&self.0).status().unwrap().success());
+    }
 }
 
 impl Drop for Small {
@@ -169,6 +175,33 @@ fn a_repair_on_a_full_disk_changes_nothing() {
         let same = fs::read(&path).unwrap() == bytes;
         assert!(same || path.ends_with("lock"), "{} changed", path.display());
     }
+}
+
+#[test]
+fn a_repair_that_meets_a_full_disk_half_way_goes_on() {
+    let place = Place::new();
+    place.closed();
+    let Some(small) = Small::mount(&place, 1024 * 1024) else {
+        eprintln!("SKIPPED: needs the right to mount a tmpfs");
+        return;
+    };
+    let log = small.0.join("log");
+    super::copy(&place.log(), &log);
+    fs::remove_file(log.join("0000000000000002-0000000000000006.seg")).unwrap();
+    let sealed = log.join("0000000000000001-0000000000000000.seg");
+    super::damage::flip(&sealed, super::damage::find(&sealed, "entry 4 ") + 5000);
+    // For the copies that are kept and one segment; the second one comes after the slots.
+    small.grow(300 * 1024);
+    let before = fs::read(log.join("metadata")).unwrap();
+    check(&place, "repair_full_half_way", &["repair", "--apply"], &[&log]);
+    assert!(before != fs::read(log.join("metadata")).unwrap(), "it did not get that far");
+    small.grow(1024 * 1024);
+    check(&place, "repair_goes_on", &["repair", "--apply"], &[&log]);
+    let options = options().allow_holes(true);
+    let (opened, _) = Log::open(&log, &options).unwrap();
+    assert_eq!((opened.first(), opened.next()), (2, 14));
+    assert_eq!(opened.entry(13).unwrap(), entry(13));
+    opened.close().unwrap();
 }
 
 /// Found by review. A roll between the checkpoint of a backup and its stock sealed a segment, which got a

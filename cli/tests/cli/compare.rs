@@ -22,6 +22,17 @@ fn logs_of_one_group_are_the_same_and_stay_so_while_they_are_used() {
 }
 
 #[test]
+fn logs_with_nothing_to_compare_are_not_called_the_same() {
+    let place = Place::new();
+    place.closed();
+    let fresh = place.path("fresh");
+    Log::create(&fresh, &options()).unwrap().close().unwrap();
+    check_untouched(&place, "compare_nothing", &["compare"], &[&place.log(), &fresh]);
+    let beyond = ["compare", "--from", "12"];
+    check_untouched(&place, "compare_beyond", &beyond, &[&place.log(), &place.log()]);
+}
+
+#[test]
 fn the_first_difference_is_named() {
     let place = Place::new();
     place.closed();

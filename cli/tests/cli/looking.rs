@@ -314,6 +314,20 @@ fn a_page_shows_everything_and_needs_nothing_beside_itself() {
     assert!(
         damaged.contains("class=\"damage\" style=") && !sound.contains("class=\"damage\" style=")
     );
+    let torn = Place::new();
+    torn.killed();
+    let tail = torn.segment(3);
+    flip(&tail, find(&tail, "the last one"));
+    let page = |expected: i32| {
+        let arguments = ["inspect", "--html", file.to_str().unwrap()];
+        assert_eq!(indelible(&arguments, &[&torn.log()]).status.code(), Some(expected));
+        fs::read_to_string(&file).unwrap()
+    };
+    assert!(page(1).contains(">a torn end<"));
+    // Damage that an open does not notice.
+    let sealed = torn.segment(2);
+    flip(&sealed, find(&sealed, "entry 8 ") + 5000);
+    assert!(page(3).contains(">damaged<"));
     let nowhere = place.path("nowhere/page.html");
     let output = indelible(&["inspect", "--html", nowhere.to_str().unwrap()], &[&log]);
     assert_eq!(output.status.code(), Some(4));
@@ -337,6 +351,11 @@ fn exit_codes_are_one_table() {
     assert_eq!(code(&["compare"], &[&log, &log]), 0);
     assert_eq!(code(&["compare"], &[&log, &place.path("nowhere")]), 4);
     let sealed = place.segment(2);
+    // A table that repeats what the frames say.
+    flip(&sealed, 64 * 1024 - 30);
+    for command in [&["inspect"][..], &["verify"], &["dump"], &["repair", "--plan"]] {
+        assert_eq!(code(command, &[&log]), 0, "{command:?}");
+    }
     flip(&sealed, find(&sealed, "entry 8 ") + 5000);
     for command in [&["verify"][..], &["dump"], &["repair", "--plan"]] {
         assert_eq!(code(command, &[&log]), 3, "{command:?}");

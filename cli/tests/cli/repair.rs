@@ -191,6 +191,27 @@ fn a_sound_log_is_left_alone() {
 }
 
 #[test]
+fn a_repair_that_loses_nothing_says_what_the_log_still_lacks() {
+    let place = Place::new();
+    place.closed();
+    let sealed = place.segment(2);
+    flip(&sealed, find(&sealed, "entry 8 ") + 5000);
+    assert_eq!(indelible(&["repair", "--apply"], &[&place.log()]).status.code(), Some(3));
+    flip(&place.segment(1), 40);
+    check(&place, "repair_again", &["repair", "--apply"], &[&place.log()]);
+}
+
+#[test]
+fn a_repair_before_a_torn_end_leaves_it_to_the_next_open() {
+    let place = Place::new();
+    place.killed();
+    let tail = place.segment(3);
+    flip(&tail, find(&tail, "the last one"));
+    flip(&place.segment(1), 40);
+    check(&place, "repair_beside_torn", &["repair", "--apply"], &[&place.log()]);
+}
+
+#[test]
 fn a_log_in_use_is_not_repaired() {
     let place = Place::new();
     let log = build(&place.log());
