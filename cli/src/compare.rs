@@ -94,6 +94,11 @@ fn report(args: &Args, seen: &Comparison, out: &mut dyn Write) -> std::io::Resul
             "DIFFERENT from entry {} on: {a} bytes in A, {b} in B, first different byte {}",
             found.index, found.at
         )?;
+        let stated = seen.decided.iter().flatten().min();
+        if stated.map_or(args.to.is_none(), |&end| found.index >= end) {
+            writeln!(out, "  nothing states that it is decided: it may rightly differ")?;
+            writeln!(out, "  --to stops before it")?;
+        }
         return Ok(());
     }
     if seen.entries.is_empty() {

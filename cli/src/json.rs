@@ -515,6 +515,10 @@ impl Checked {
 pub(crate) struct Difference {
     /// The entries that were compared.
     entries: Span,
+    /// The first log states those before it as decided, or committed; null if it states none.
+    decided_a: Option<u64>,
+    /// The same of the second.
+    decided_b: Option<u64>,
     /// Entries that are the same.
     same: u64,
     /// The first entry that is not.
@@ -557,6 +561,8 @@ impl From<&Comparison> for Difference {
         let [a, b] = &seen.unreadable;
         Self {
             entries: Span::from(&seen.entries),
+            decided_a: seen.decided[0],
+            decided_b: seen.decided[1],
             same: seen.same,
             differs_at: seen.difference.as_ref().map(|it| it.index),
             byte: seen.difference.as_ref().map(|it| it.at),

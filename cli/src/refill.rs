@@ -22,8 +22,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
     /// Takes only entries before this index. What is decided, or committed, is the same on every
-    /// node; what comes after need not be. By default the index that an OmniPaxos log states as
-    /// decided; other logs need it stated here.
+    /// node; what comes after need not be. By default what the other log states as decided;
+    /// one of d-engine states nothing, and needs it given here.
     #[arg(long, value_name = "INDEX")]
     to: Option<u64>,
     /// Puts back what one group of a log of groups lost, from the same group of the other log, or

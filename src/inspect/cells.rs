@@ -27,21 +27,55 @@ pub fn describe_cell(name: &str, value: &[u8]) -> String {
     decoded.or_else(|| text(value)).unwrap_or_else(|| hex(value))
 }
 
-/// Exactly so many numbers in postcard's encoding: seven bits a byte, the lowest first.
+/// Cells in which hosts state up to where their entries are decided, or committed.
+pub(super) const STATED: [&str; 4] =
+    ["omnipaxos.decided", "openraft.committed", "async-raft.applied", "raft.hard-state"];
+
+/// What one of [`STATED`] says: the exclusive end of the entries that are the same on every node.
+pub(super) fn stated_end(name: &str, value: &[u8]) -> Option<u64> {
+    match name {
+        "omnipaxos.decided" => (value.len() == 8).then(|| LittleEndian::read_u64(value)),
+        "openraft.committed" => varints(value).and_then(|[_, _, index]| index.checked_add(1)),
+        "async-raft.applied" => varints(value).and_then(|[index]| index.checked_add(1)),
+        "raft.hard-state" => raft_commit(value)?.checked_add(1),
+        _ => None,
+    }
+}
+
+/// The commit index in a hard state: field 3 of three numbers in protobuf. Zero if it is not there.
+fn raft_commit(value: &[u8]) -> Option<u64> {
+    let (mut commit, mut bytes) = (0, value.iter());
+    while let Some(key) = bytes.next() {
+        let number = varint(&mut bytes)?;
+        match key {
+            0x08 | 0x10 => {}
+            0x18 => commit = number,
+            _ => return None,
+        }
+    }
+    Some(commit)
+}
+
+/// Exactly so many numbers in postcard's encoding.
 fn varints<const COUNT: usize>(value: &[u8]) -> Option<[u64; COUNT]> {
     let (mut numbers, mut bytes) = ([0; COUNT], value.iter());
     for number in &mut numbers {
-        let mut shift = 0;
-        loop {
-            let byte = bytes.next()?;
-            *number |= u64::from(byte & 0x7f).checked_shl(shift)?;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
+        *number = varint(&mut bytes)?;
     }
     bytes.next().is_none().then_some(numbers)
+}
+
+/// A number of seven bits a byte, the lowest first.
+fn varint(bytes: &mut std::slice::Iter<'_, u8>) -> Option<u64> {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let byte = bytes.next()?;
+        number |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
 }
 
 fn openraft_vote(value: &[u8]) -> Option<String> {
@@ -125,7 +159,24 @@ fn hex(value: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::describe_cell;
+    use super::{describe_cell, stated_end};
+
+    #[test]
+    fn each_host_states_its_committed_entries_in_its_own_way() {
+        assert_eq!(stated_end("omnipaxos.decided", &7_u64.to_le_bytes()), Some(7));
+        assert_eq!(stated_end("omnipaxos.decided", &[7]), None);
+        assert_eq!(stated_end("openraft.committed", &[3, 2, 0xac, 2]), Some(301));
+        assert_eq!(stated_end("openraft.committed", &[3, 2]), None);
+        assert_eq!(stated_end("async-raft.applied", &[9]), Some(10));
+        // Term 3, vote 2, commit 300; then what has no commit, and what is no hard state.
+        assert_eq!(stated_end("raft.hard-state", &[8, 3, 16, 2, 24, 0xac, 2]), Some(301));
+        assert_eq!(stated_end("raft.hard-state", &[8, 3]), Some(1));
+        for hostile in [&[24][..], &[0xff; 30], &[24, 0xff, 0xff], &[26, 1, 1]] {
+            assert_eq!(stated_end("raft.hard-state", hostile), None, "{hostile:?}");
+        }
+        let most = [&[0xff; 9][..], &[1]].concat();
+        assert_eq!(stated_end("async-raft.applied", &most), None);
+    }
 
     #[test]
     fn cells_are_shown_by_what_their_names_say() {

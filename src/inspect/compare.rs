@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::cells::{STATED, stated_end};
 use super::entries::{Entries, EntrySeen, entries};
 use super::{Progress, StateSeen};
 use crate::error::{Error, Result};
@@ -65,16 +66,14 @@ pub struct Comparison {
     pub same: u64,
 }
 
-/// What a log states as decided: the exclusive end of the entries that are the same on every node.
-/// Only logs of OmniPaxos state it in a cell that this crate knows.
+/// What a log states as decided, or committed: the exclusive end of the entries that are the same on
+/// every node. The node may have known of more. Logs of OmniPaxos, openraft, async-raft and tikv raft
+/// state it in a cell; those of other hosts, d-engine among them, do not.
 pub fn decided(state: &StateSeen) -> Option<u64> {
-    match state.cells.iter().find(|(name, _)| name == "omnipaxos.decided") {
-        Some((_, CellValue::Inline(bytes))) => {
-            use byteorder::{ByteOrder, LittleEndian};
-            (bytes.len() == 8).then(|| LittleEndian::read_u64(bytes))
-        }
-        _ => None,
-    }
+    state.cells.iter().find_map(|(name, value)| match value {
+        CellValue::Inline(bytes) => stated_end(name, bytes),
+        CellValue::SideFile(_) => None,
+    })
 }
 
 /// Compares the logs in two directories, of which neither is changed or locked. `range` limits the
@@ -118,8 +117,7 @@ pub fn compare_stores(
 
 /// What a store states as decided, as [`decided`].
 pub fn decided_in(store: &impl Store) -> Option<u64> {
-    let cell = store.cell("omnipaxos.decided")?;
-    cell.as_ref().try_into().ok().map(u64::from_le_bytes)
+    STATED.iter().find_map(|name| stated_end(name, &store.cell(name)?))
 }
 
 /// The entries of a store.

@@ -60,6 +60,37 @@ fn the_first_difference_is_named() {
     assert_eq!(sums[0][2].entries, 10..12);
 }
 
+/// Two logs of fourteen entries that differ from entry 9 on, as a deposed leader leaves one.
+fn with_another_end(place: &Place, cell: Option<(&str, &[u8])>) -> [std::path::PathBuf; 2] {
+    ["log", "peer"].map(|name| {
+        let log = Log::create(place.path(name), &options()).unwrap();
+        let mut batch = Batch::new();
+        for index in 0..14 {
+            let word = if index < 9 { "both" } else { name };
+            batch.append(format!("{word} {index}").into_bytes());
+        }
+        if let Some((cell, value)) = cell {
+            batch.set(cell, value.to_vec());
+        }
+        log.commit(&batch).unwrap();
+        log.close().unwrap();
+        place.path(name)
+    })
+}
+
+#[test]
+fn entries_that_no_raft_host_committed_may_differ() {
+    let place = Place::new();
+    // Term 3, node 2, index 8.
+    let [a, b] = with_another_end(&place, Some(("openraft.committed", &[3, 2, 8])));
+    check_untouched(&place, "compare_committed", &["compare"], &[&a, &b]);
+    check_untouched(&place, "compare_uncommitted", &["compare", "--to", "14"], &[&a, &b]);
+    let place = Place::new();
+    let [a, b] = with_another_end(&place, None);
+    check_untouched(&place, "compare_unstated", &["compare"], &[&a, &b]);
+    check_untouched(&place, "compare_to", &["compare", "--to", "14"], &[&a, &b]);
+}
+
 #[test]
 fn what_cannot_be_read_is_not_called_the_same() {
     let place = Place::new();
