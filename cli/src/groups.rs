@@ -12,10 +12,11 @@ use indelible_groups::{GroupDamage, Groups, GroupsOptions};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::Failure;
 use crate::exit::Exit;
 use crate::json::{Cell, Span};
+use crate::progress::{Meter, Unit};
 use crate::text::{count, ranges};
+use crate::{Failure, How};
 
 /// The cell that logs with groups have.
 const FORMAT: &str = "groups.format";
@@ -87,19 +88,25 @@ pub(crate) fn found(dir: &Path, state: Option<&StateSeen>) -> Told<Group> {
 }
 
 /// What each group lost as the log is now.
-pub(crate) fn hurt(dir: &Path, state: Option<&StateSeen>) -> Told<Hurt> {
-    let look = || {
-        let (groups, repaired) = preview(dir)?;
-        Ok(groups.verify()?.iter().map(|it| Hurt::new(it, repaired)).collect())
-    };
-    Told(are_in(state).then(look))
+pub(crate) fn hurt(dir: &Path, state: Option<&StateSeen>, how: How) -> Told<Hurt> {
+    lost(state, how, || preview(dir))
 }
 
 /// What each group would have lost after a repair.
-pub(crate) fn lost_by_repair(dir: &Path, state: Option<&StateSeen>) -> Told<Hurt> {
+pub(crate) fn lost_by_repair(dir: &Path, state: Option<&StateSeen>, how: How) -> Told<Hurt> {
+    lost(state, how, || Ok((Groups::preview_repaired(dir)?.0, true)))
+}
+
+fn lost(
+    state: Option<&StateSeen>,
+    how: How,
+    open: impl FnOnce() -> Result<(Groups, bool), Error>,
+) -> Told<Hurt> {
     let look = || {
-        let (groups, _) = Groups::preview_repaired(dir)?;
-        Ok(groups.verify()?.iter().map(|it| Hurt::new(it, true)).collect())
+        let (groups, repaired) = open()?;
+        let mut meter = Meter::new("groups", Unit::Entries, how);
+        let lost = groups.verify_with(&mut |it| meter.at(it))?;
+        Ok(lost.iter().map(|it| Hurt::new(it, repaired)).collect())
     };
     Told(are_in(state).then(look))
 }

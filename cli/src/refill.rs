@@ -83,10 +83,13 @@ fn by_group_or_as_a_whole(args: &Args) -> Result<(), Failure> {
 fn one_group(args: &Args, id: u64, how: How, out: &mut dyn Write) -> crate::Outcome {
     let groups = groups::open(&args.dir.dir)?;
     let ours = groups::one_of(&groups, id)?;
+    let mut meter = Meter::new("refill", Unit::Entries, how);
+    let mut progress = |it| meter.at(it);
     let done = match groups::peer(&args.from, id)? {
-        Peer::Group(peer) => ours.refill_from(&peer, args.to, args.force),
-        Peer::Log(peer) => ours.refill_from(&peer, args.to, args.force),
+        Peer::Group(peer) => ours.refill_from(&peer, args.to, args.force, &mut progress),
+        Peer::Log(peer) => ours.refill_from(&peer, args.to, args.force, &mut progress),
     };
+    drop(meter);
     let done = done.map_err(|error| match error {
         GroupRefillError::Log(error) => error.into(),
         GroupRefillError::Refused(refusal) => refused(args, &refusal),

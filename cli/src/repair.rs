@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
         let plan = plan_with(&args.dir.dir, &mut |it| meter.at(it))?;
         drop(meter);
         let exit = judge_plan(args, &plan)?;
-        let lost = lost_by_group(args, &plan, groups::lost_by_repair)?;
+        let lost = lost_by_group(args, how, &plan, groups::lost_by_repair)?;
         if how.json {
             print(out, Body::Plan(Planned::new(&plan, None, groups::listed(&lost))))?;
         } else {
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     let (done, kept) = repair.carry_out(&mut |it| meter.at(it)).map_err(cut_short)?;
     drop(meter);
     let kept = kept.map(|kept| kept.display().to_string());
-    let lost = lost_by_group(args, &done, groups::hurt)?;
+    let lost = lost_by_group(args, how, &done, groups::hurt)?;
     let seen = inspect(&args.dir.dir)?;
     let exit = if done.losses.is_empty() { judge(&seen) } else { Exit::Damaged };
     if how.json {
@@ -87,13 +87,14 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
 /// What a repair takes from groups, if it takes anything.
 fn lost_by_group(
     args: &Args,
+    how: How,
     plan: &Plan,
-    look: fn(&Path, Option<&StateSeen>) -> Told<Hurt>,
+    look: fn(&Path, Option<&StateSeen>, How) -> Told<Hurt>,
 ) -> Result<Told<Hurt>, Error> {
     if plan.losses.is_empty() {
         return Ok(Told(None));
     }
-    Ok(look(&args.dir.dir, inspect(&args.dir.dir)?.state.as_ref()))
+    Ok(look(&args.dir.dir, inspect(&args.dir.dir)?.state.as_ref(), how))
 }
 
 /// Damage, as `verify` has it, if something is lost, or the log cannot go on without the repair. A

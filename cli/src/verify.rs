@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     let mut meter = Meter::new("verify", Unit::Bytes, how);
     let seen = indelible::inspect::verify(&args.dir.dir, &mut |progress| meter.at(progress))?;
     drop(meter);
-    let hurt = hurt(args, &seen)?;
+    let hurt = hurt(args, &seen, how)?;
     if how.json {
         print(out, Body::Verification(Checked::new(&seen, groups::listed(&hurt))))?;
     } else {
@@ -42,12 +42,12 @@ pub(crate) fn judge(seen: &Verification) -> Exit {
 }
 
 /// What groups lost, where something is lost.
-fn hurt(args: &Args, seen: &Verification) -> Result<Told<Hurt>, Error> {
+fn hurt(args: &Args, seen: &Verification, how: How) -> Result<Told<Hurt>, Error> {
     if seen.holes.is_empty() && !seen.findings.iter().any(|it| it.meaning.is_loss()) {
         return Ok(Told(None));
     }
     let state = indelible::inspect::inspect(&args.dir.dir)?.state;
-    Ok(groups::hurt(&args.dir.dir, state.as_ref()))
+    Ok(groups::hurt(&args.dir.dir, state.as_ref(), how))
 }
 
 /// Whether nothing is wrong but that a newer build has to read it.

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use indelible::inspect::decided_in;
+use indelible::inspect::{Progress, decided_in};
 use indelible::repair::{Plan, Refusal};
 use indelible::store::{Store, StoreEntries as _};
 use indelible::{Error, Log, Result};
@@ -130,7 +130,8 @@ impl Group {
     /// Writes entries again that cannot be read, from a peer's store of the same group. Only entries
     /// before `to` are taken, by default those that the peer states as decided, and only if entries next
     /// to each gap are the same in both; `force` goes beyond what the peer shows, never beyond a
-    /// difference. Durable on return.
+    /// difference. Durable on return. Progress counts entries that were read, before and after, and
+    /// those that were put back.
     ///
     /// # Errors
     ///
@@ -141,6 +142,7 @@ impl Group {
         peer: &impl Store,
         to: Option<u64>,
         force: bool,
+        progress: &mut dyn FnMut(Progress),
     ) -> std::result::Result<GroupRefilled, GroupRefillError> {
         let refused = |refusal| Err(GroupRefillError::Refused(refusal));
         let stated = decided_in(peer);
@@ -155,7 +157,13 @@ impl Group {
         let limit = limit.min(peer.next());
         // Also past `to`: what is decided is the same on every node.
         let sure = stated.unwrap_or(limit);
-        let gaps: Vec<Range<u64>> = self.verify()?.entries.into_iter().map(|it| it.0).collect();
+        let (mut done, mut total) = (0, self.next().saturating_sub(self.first()).saturating_mul(2));
+        let mut more = |entries: u64, wanted: u64| {
+            (done, total) = (done + entries, total + wanted);
+            progress(Progress::new(done, total.max(done)));
+        };
+        let gaps = self.verify_counting(&mut |read| more(read, 0))?.entries;
+        let gaps: Vec<Range<u64>> = gaps.into_iter().map(|it| it.0).collect();
         for gap in gaps.iter().filter(|gap| gap.start < limit) {
             match self.agrees_around(peer, gap, sure) {
                 Err(index) => return refused(Refusal::Differs { index }),
@@ -169,7 +177,8 @@ impl Group {
         let mut stopped = None;
         for gap in &gaps {
             let wanted = gap.start.max(peer.first())..gap.end.min(limit);
-            if let Err(error) = self.take(peer, wanted, &mut put_back) {
+            more(0, wanted.end.saturating_sub(wanted.start));
+            if let Err(error) = self.take(peer, wanted, &mut put_back, &mut |put| more(put, 0)) {
                 if put_back.is_empty() {
                     return Err(error.into());
                 }
@@ -180,7 +189,8 @@ impl Group {
         // Makes durable what was put back, under every policy. A crash before it leaves gaps, which
         // another refill finds.
         self.log().sync()?;
-        let missing = self.verify()?.entries.into_iter().map(|it| it.0).collect();
+        let missing = self.verify_counting(&mut |read| more(read, 0))?.entries;
+        let missing = missing.into_iter().map(|it| it.0).collect();
         Ok(GroupRefilled { put_back, missing, stopped })
     }
 
@@ -190,6 +200,7 @@ impl Group {
         peer: &impl Store,
         range: Range<u64>,
         put_back: &mut Vec<Range<u64>>,
+        tried: &mut dyn FnMut(u64),
     ) -> Result<()> {
         let mut at = range.start;
         while at < range.end {
@@ -203,8 +214,10 @@ impl Group {
             if entries.is_empty() {
                 // The peer has it no more than we do.
                 at += 1;
+                tried(1);
                 continue;
             }
+            tried(at - first);
             self.refill(first, &entries)?;
             match put_back.last_mut() {
                 Some(last) if last.end == first => last.end = at,

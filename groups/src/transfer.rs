@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use indelible::format::CellValue;
 use indelible::format::number::to_u64;
+use indelible::inspect::Progress;
 use indelible::store::{Store, StoreEntries as _};
 use indelible::{Batch, Error, Result, Ticket};
 
@@ -127,9 +128,25 @@ impl Groups {
     ///
     /// [`Error::Closed`], [`Error::Poisoned`].
     pub fn verify(&self) -> Result<Vec<GroupDamage>> {
-        let mut found = Vec::new();
-        for group in self.ids() {
-            match self.group(group).and_then(|group| group.verify()) {
+        self.verify_with(&mut |_| ())
+    }
+
+    /// As [`Self::verify`], with the entries that were read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::verify`].
+    pub fn verify_with(&self, progress: &mut dyn FnMut(Progress)) -> Result<Vec<GroupDamage>> {
+        let groups = self.ids().into_iter().filter_map(|id| self.group(id).ok());
+        let groups: Vec<Group> = groups.collect();
+        let total = groups.iter().map(|it| it.next().saturating_sub(it.first())).sum();
+        let (mut found, mut done) = (Vec::new(), 0);
+        for group in groups {
+            let read = &mut |entries| {
+                done += entries;
+                progress(Progress::new(done, total));
+            };
+            match group.verify_counting(read) {
                 Ok(damage) if damage.entries.is_empty() && damage.side_files.is_empty() => {}
                 Ok(damage) => found.push(damage),
                 // It was removed meanwhile.
@@ -148,6 +165,11 @@ impl Group {
     ///
     /// [`Error::Closed`], [`Error::Poisoned`], [`Error::InvalidArgument`] if the group was removed.
     pub fn verify(&self) -> Result<GroupDamage> {
+        self.verify_counting(&mut |_| ())
+    }
+
+    /// Tells how many entries more were read.
+    pub(crate) fn verify_counting(&self, read: &mut dyn FnMut(u64)) -> Result<GroupDamage> {
         let mut damage =
             GroupDamage { group: self.id(), entries: Vec::new(), side_files: Vec::new() };
         let mut at = self.first();
@@ -156,6 +178,7 @@ impl Group {
             if matches!(self.read(at..end), Err(ref error) if is_damage(error)?) {
                 (at..end).try_for_each(|index| self.verify_entry(index, &mut damage))?;
             }
+            read(end - at);
             at = end;
         }
         for (name, value) in self.cells() {

@@ -37,6 +37,13 @@ pub struct Progress {
     pub total: u64,
 }
 
+impl Progress {
+    /// So far, and altogether.
+    pub fn new(done: u64, total: u64) -> Self {
+        Self { done, total }
+    }
+}
+
 /// What a damage means for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
