@@ -20,7 +20,7 @@ use crate::index::Place;
 use crate::maintenance::Maintenance;
 use crate::options::GroupsOptions;
 use crate::overlay::{Overlay, PENDING};
-use crate::plan::{Planned, Planner, Riders, entry_bytes_max};
+use crate::plan::{Planned, Planner, Riders, entry_bytes_max, no_such_group};
 use crate::state::{Ledger, Member, Misfit, Table, apply, effect, end_batch};
 
 /// What all handles share.
@@ -89,13 +89,17 @@ pub(crate) enum For {
 }
 
 impl Inner {
-    /// Plans a batch, writes it and applies it. Returns its ticket, and the end of `of` after it.
+    /// Plans a batch, writes it and applies it. Returns its ticket, and the end of `of` after it,
+    /// which has to be there: a group of the same id that began later is not this one.
     pub(crate) fn write(
         &self,
         of: Option<&Member>,
         plan: impl FnOnce(Planner<'_>) -> Result<Riders>,
     ) -> Result<(Ticket, u64)> {
         let mut writer = self.writer.lock();
+        if of.is_some_and(|member| member.removed.load(Ordering::Acquire)) {
+            return Err(no_such_group());
+        }
         let entry_bytes_max = entry_bytes_max(&self.log);
         let riders = plan(Planner::new(&self.table, entry_bytes_max, &mut writer.planned))?;
         let ticket = self.write_planned(&mut writer, For::Groups)?;
@@ -183,17 +187,6 @@ impl Inner {
         end_batch(&self.table, ledger);
         *overlay = more;
         Ok(ticket)
-    }
-
-    /// Writes one record that needs no plan.
-    pub(crate) fn write_record(&self, member: &Member, record: &Record<'_>) -> Result<Ticket> {
-        let mut writer = self.writer.lock();
-        if member.removed.load(Ordering::Acquire) {
-            return Err(crate::plan::no_such_group());
-        }
-        writer.planned.clear();
-        writer.planned.push(record);
-        self.write_planned(&mut writer, For::Groups)
     }
 
     /// Waits until a batch is as durable as the log's policy wants it to be on return.

@@ -4,6 +4,7 @@
 //! with the rest of its batch, nor where the parts are (`state`).
 
 use std::io::{self, Read, Write};
+use std::iter::once;
 use std::sync::Arc;
 
 use indelible::format::SideFileRef;
@@ -73,7 +74,8 @@ impl GroupFileWriter {
             return Ok(());
         }
         let event = Event::Part { file: self.id, nth: self.parts, bytes: &self.buffer };
-        self.inner.write_record(&self.member, &Record { group: self.member.id, event })?;
+        let record = Record { group: self.member.id, event };
+        self.inner.write(Some(&self.member), |planner| planner.records(once(record)))?;
         self.parts += 1;
         self.length += to_u64(self.buffer.len());
         self.buffer.clear();

@@ -14,7 +14,7 @@ use indelible::{Batch, Change, Completion, Error, Log, Result, Ticket};
 use crate::commit::Inner;
 use crate::file::{GroupFileReader, GroupFileWriter};
 use crate::groups::Groups;
-use crate::plan::{entry_bytes_max, no_such_group};
+use crate::plan::{Planner, Riders, entry_bytes_max, no_such_group};
 use crate::read::{self, Entries};
 use crate::state::Member;
 use crate::stats::GroupStats;
@@ -276,27 +276,19 @@ impl Group {
         }
     }
 
-    fn write(
+    pub(crate) fn write(
         &self,
-        plan: impl FnOnce(crate::plan::Planner<'_>) -> Result<crate::plan::Riders>,
+        plan: impl FnOnce(Planner<'_>) -> Result<Riders>,
     ) -> Result<(Ticket, u64)> {
-        self.inner.write(Some(&self.member), |planner| {
-            // Under the writer's lock: a group of the same id that began later is not this one.
-            self.alive()?;
-            plan(planner)
-        })
+        self.inner.write(Some(&self.member), plan)
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
     }
 
-    pub(crate) fn is_removed(&self) -> bool {
-        self.member.removed.load(Ordering::Acquire)
-    }
-
     fn alive(&self) -> Result<()> {
-        if self.is_removed() { Err(no_such_group()) } else { Ok(()) }
+        if self.member.removed.load(Ordering::Acquire) { Err(no_such_group()) } else { Ok(()) }
     }
 
     /// Refuses what a log that is closed or poisoned refuses.

@@ -114,6 +114,12 @@ impl<'p> Planner<'p> {
         self.finish()
     }
 
+    /// Plans records that change nothing that could refuse them.
+    pub(crate) fn records<'r>(self, records: impl Iterator<Item = Record<'r>>) -> Result<Riders> {
+        records.for_each(|record| self.planned.push(&record));
+        self.finish()
+    }
+
     fn finish(mut self) -> Result<Riders> {
         for copy in self.copies.values() {
             copy.state.as_ref().map_or(Ok(()), State::check)?;

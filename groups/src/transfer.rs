@@ -9,13 +9,12 @@ use indelible::format::CellValue;
 use indelible::format::number::to_u64;
 use indelible::inspect::Progress;
 use indelible::store::{Store, StoreEntries as _};
-use indelible::{Batch, Error, Result, Ticket};
+use indelible::{Batch, Error, Result};
 
-use crate::commit::For;
 use crate::envelope::{Event, Record};
 use crate::group::{Group, GroupTicket};
 use crate::groups::Groups;
-use crate::plan::{entry_bytes_max, no_such_group};
+use crate::plan::entry_bytes_max;
 
 /// The cell of a store that a copy into has not ended.
 const COPYING: &str = "groups.copying";
@@ -220,35 +219,44 @@ impl Group {
             if got > limit {
                 return Err(Error::TooLarge { what: "entry bytes", got, limit });
             }
-            match self.read(index..index.saturating_add(1)) {
-                Ok(found) if found.get(0) == Some(entry) => {}
-                Ok(_) => {
-                    let reason = "an entry that can be read is another one";
-                    return Err(Error::InvalidArgument { what: "refill", reason });
-                }
-                Err(error) if is_damage(&error)? => missing.push((index, entry)),
-                Err(error) => return Err(error),
+            if self.lacks(index, entry)? {
+                missing.push((index, entry));
             }
         }
-        let ticket = self.write_again(&missing)?;
+        let (ticket, next) = self.write(|planner| {
+            // Nobody writes from here on. What changed before is looked at again: an entry that took
+            // the place of a damaged one must not be overwritten.
+            let (first, next) = (self.first(), self.next());
+            let mut again = Vec::with_capacity(missing.len());
+            // One that was trimmed or truncated meanwhile is needed no more.
+            missing.retain(|(index, _)| (first..next).contains(index));
+            for (index, bytes) in missing {
+                if self.lacks(index, bytes)? {
+                    again.push(Record { group: self.id(), event: Event::Entry { index, bytes } });
+                }
+            }
+            planner.records(again.into_iter())
+        })?;
         self.inner().settled(&ticket)?;
-        Ok(GroupTicket::new(ticket, self.next()))
+        Ok(GroupTicket::new(ticket, next))
     }
 
-    fn write_again(&self, entries: &[(u64, &[u8])]) -> Result<Ticket> {
-        let inner = self.inner();
-        let mut writer = inner.writer.lock();
-        if self.is_removed() {
-            return Err(no_such_group());
+    /// Whether an entry cannot be read that should be this one; refuses another one.
+    fn lacks(&self, index: u64, entry: &[u8]) -> Result<bool> {
+        match self.read(index..index.saturating_add(1)) {
+            Ok(found) if found.get(0) == Some(entry) => Ok(false),
+            Ok(_) => {
+                let reason = "an entry that can be read is another one";
+                Err(Error::InvalidArgument { what: "refill", reason })
+            }
+            Err(error) => {
+                if is_damage(&error)? {
+                    Ok(true)
+                } else {
+                    Err(error)
+                }
+            }
         }
-        let (first, next) = (self.first(), self.next());
-        writer.planned.clear();
-        // One that was trimmed or truncated meanwhile is needed no more.
-        for (index, bytes) in entries.iter().filter(|(index, _)| (first..next).contains(index)) {
-            let event = Event::Entry { index: *index, bytes };
-            writer.planned.push(&Record { group: self.id(), event });
-        }
-        inner.write_planned(&mut writer, For::Groups)
     }
 }
 

@@ -90,6 +90,34 @@ fn damage_is_named_by_group_and_refilled_by_group() {
     }
 }
 
+/// An entry that a peer hands over late: something happens before.
+struct Late(Vec<u8>, Option<Box<dyn Fn()>>);
+
+impl AsRef<[u8]> for Late {
+    fn as_ref(&self) -> &[u8] {
+        self.1.iter().for_each(|meanwhile| meanwhile());
+        &self.0
+    }
+}
+
+#[test]
+fn entry_that_took_the_place_of_a_damaged_one_meanwhile_is_not_overwritten() {
+    let groups = open(&rot(&filled(), &entry(1, 60)));
+    let group = groups.group(1).unwrap();
+    let other_thread = group.clone();
+    let replace = move || {
+        let mut batch = Batch::new();
+        batch.truncate(60).append(b"acknowledged").append(entry(1, 61));
+        other_thread.commit(&batch).unwrap();
+    };
+    // By then the damaged entry was looked at.
+    let peer = [Late(entry(1, 60), None), Late(entry(1, 61), Some(Box::new(replace)))];
+    let refused = group.refill(60, &peer);
+    assert_eq!(group.entry(60).unwrap(), b"acknowledged");
+    assert!(matches!(refused, Err(Error::InvalidArgument { what: "refill", .. })), "{refused:?}");
+    assert_eq!(group.entry(61).unwrap(), entry(1, 61));
+}
+
 #[test]
 fn damaged_range_stays_until_its_group_lets_go_of_it() {
     let disk = rot(&filled(), &entry(1, 3));
