@@ -43,6 +43,8 @@ pub(crate) struct Writer {
     pub(crate) overlay: Overlay,
     /// Bytes of frames since the last checkpoint was made.
     pub(crate) since_checkpoint: u64,
+    /// Records that callers wrote since reclaim last took note of it: it looks at as many and more.
+    pub(crate) owed: u64,
     /// A record was written, or read at the open, whose effect could not be had: what is in memory is
     /// not what is on disk, and must never become a checkpoint.
     failed: Option<Error>,
@@ -51,7 +53,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(ledger: Ledger) -> Self {
         let (planned, overlay) = (Planned::default(), Overlay::default());
-        Self { ledger, planned, overlay, since_checkpoint: 0, failed: None }
+        Self { ledger, planned, overlay, since_checkpoint: 0, owed: 0, failed: None }
     }
 
     /// What is in memory is not what is on disk.
@@ -129,7 +131,7 @@ impl Inner {
 
     /// Writes what was put aside and what was planned.
     pub(crate) fn write_batch(&self, writer: &mut Writer, of: For) -> Result<Ticket> {
-        let Writer { ledger, planned, overlay, since_checkpoint, failed } = writer;
+        let Writer { ledger, planned, overlay, since_checkpoint, owed, failed } = writer;
         usable(failed.as_ref())?;
         let mut batch = Batch::new();
         for record in overlay.records().chain(planned.records()) {
@@ -145,6 +147,9 @@ impl Inner {
             // Places leave the memory for these pages. After a failed sync they could not be read, and
             // what they lead to could not either, though it is durable.
             ticket.wait()?;
+        }
+        if matches!(of, For::Groups) {
+            *owed = owed.saturating_add(count);
         }
         let first = ticket.next() - count;
         let aside = overlay.records().len();

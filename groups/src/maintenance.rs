@@ -34,6 +34,9 @@ pub(crate) const CHECKPOINTS: [&str; 2] = ["groups.checkpoint.a", "groups.checkp
 
 /// Most bytes of log between two checkpoints, unless it is told otherwise.
 const CHECKPOINT_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
+/// Entries of the log that reclaim looks at for each that was written, as far as it is worth it:
+/// so it gets through the log before as much has been written again.
+const LOOKS_PER_RECORD: u64 = 2;
 /// Most entries of the log that one step of a carry looks at.
 const CARRY_ENTRIES: u64 = 512;
 /// Bytes after which a step of a carry ends.
@@ -94,11 +97,15 @@ impl Inner {
         let written = self.counters.written_bytes.load(Ordering::Relaxed);
         let affordable = u128::from(carried) < percent(written, self.options.carry_share_percent);
         let below = percent(oldest.bytes, self.options.carry_below_percent);
+        u128::from(oldest.live) < below && affordable || self.is_too_large(writer)
+    }
+
+    /// Whether the log is larger than it may be.
+    fn is_too_large(&self, writer: &Writer) -> bool {
         let (bytes, live) = writer.ledger.regions.sums();
         // Beside this it takes a segment at each end, of which a part counts, and what is written
         // until the next two checkpoints: four segments in all.
-        let room = live.saturating_mul(2).saturating_add(self.log.segment_bytes());
-        u128::from(oldest.live) < below && affordable || bytes > room
+        bytes > live.saturating_mul(2).saturating_add(self.log.segment_bytes())
     }
 
     /// Does what is due after a write; the next write tries again what could not be done.
@@ -112,10 +119,18 @@ impl Inner {
     }
 
     fn step(&self, maintenance: &mut Maintenance) -> Result<()> {
-        if self.writer.lock().since_checkpoint >= self.checkpoint_bytes() {
+        let (owed, since_checkpoint) = {
+            let mut writer = self.writer.lock();
+            (std::mem::take(&mut writer.owed), writer.since_checkpoint)
+        };
+        // One large batch may be worth both, without which nothing of it could be given back.
+        for _ in CHECKPOINTS.iter().zip(0..since_checkpoint / self.checkpoint_bytes()) {
             self.write_checkpoint(maintenance)?;
         }
-        self.reclaim_step(maintenance).map(drop)
+        let mut looks = owed.saturating_mul(LOOKS_PER_RECORD);
+        // What is written meanwhile comes after both checkpoints, and is not looked at.
+        while self.reclaim_step(maintenance, &mut looks)? {}
+        Ok(())
     }
 
     /// Does all there is to do: writes a checkpoint unless nothing was written since the last, empties
@@ -128,7 +143,8 @@ impl Inner {
                 self.write_checkpoint(&mut maintenance)?;
             }
         }
-        while self.reclaim_step(&mut maintenance)? {}
+        let mut looks = u64::MAX;
+        while self.reclaim_step(&mut maintenance, &mut looks)? {}
         drop(maintenance);
         self.log.maintain()
     }
@@ -172,8 +188,9 @@ impl Inner {
         Ok(())
     }
 
-    /// One step of giving back. Returns whether another one may get further.
-    fn reclaim_step(&self, maintenance: &mut Maintenance) -> Result<bool> {
+    /// One step of giving back, which looks at so many entries of the log, or at as many as it takes
+    /// as long as the log is too large. Returns whether another one may get further.
+    fn reclaim_step(&self, maintenance: &mut Maintenance, looks: &mut u64) -> Result<bool> {
         let mut writer = self.writer.lock();
         writer.usable()?;
         let Some((region, end)) = writer.ledger.regions.oldest() else { return Ok(false) };
@@ -189,7 +206,7 @@ impl Inner {
             writer.ledger.regions.trimmed(end);
             return Ok(true);
         }
-        if maintenance.blocked == end {
+        if maintenance.blocked == end || *looks == 0 && !self.is_too_large(&writer) {
             return Ok(false);
         }
         maintenance.cursor = maintenance.cursor.max(region.start);
@@ -197,7 +214,9 @@ impl Inner {
             (maintenance.cursor, maintenance.blocked) = (0, end);
             return Ok(false);
         }
-        maintenance.cursor = self.carry(&mut writer, region.start, maintenance.cursor..end)?;
+        let from = maintenance.cursor;
+        maintenance.cursor = self.carry(&mut writer, region.start, from..end)?;
+        *looks = looks.saturating_sub(maintenance.cursor - from);
         Ok(true)
     }
 

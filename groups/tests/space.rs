@@ -103,13 +103,60 @@ fn disk_use_is_bounded_whatever_single_groups_do() {
             for (id, habit) in (0..).zip(&habits) {
                 habit(&groups, id, round);
             }
-            let stats = groups.stats();
-            let limit = 2 * stats.live_bytes + 4 * SEGMENT_BYTES;
-            // Spare segments are the log's own, and used next.
-            let used = stats.log.disk_bytes - stats.log.spares * SEGMENT_BYTES;
-            assert!(used <= limit, "{number}, round {round}: {used} of {limit} bytes, {stats:?}");
+            check_disk_use(&groups, &format!("{number}, round {round}"));
         }
         assert!(groups.log().first() > 0, "{number}: nothing was given back");
+    }
+}
+
+/// Checks the disk use, of which spare segments are the log's own, and used next.
+fn check_disk_use(groups: &Groups, when: &str) {
+    let stats = groups.stats();
+    let limit = 2 * stats.live_bytes + 4 * SEGMENT_BYTES;
+    let used = stats.log.disk_bytes - stats.log.spares * SEGMENT_BYTES;
+    assert!(used <= limit, "{when}: {used} of {limit} bytes, {stats:?}");
+}
+
+#[test]
+fn disk_use_is_bounded_with_batches_of_many_entries() {
+    let groups = open();
+    let (large, hoarder) = (groups.create_group(1).unwrap(), groups.create_group(2).unwrap());
+    for round in 0..60 {
+        append(&hoarder, 1, 20);
+        append(&large, 2000, 20);
+        trim_to(&large, 0);
+        check_disk_use(&groups, &format!("round {round}"));
+    }
+    assert_eq!(hoarder.read(0..60).unwrap().len(), 60);
+}
+
+#[test]
+fn disk_use_is_bounded_with_one_batch_of_many_segments() {
+    let groups = open();
+    let group = groups.create_group(1).unwrap();
+    for round in 0..4 {
+        let mut batch = Batch::new();
+        for _ in 0..200 {
+            batch.append(vec![7; 8000]);
+        }
+        batch.trim(group.next() + 200);
+        group.commit(&batch).unwrap();
+        check_disk_use(&groups, &format!("round {round}"));
+    }
+}
+
+#[test]
+fn disk_use_is_bounded_with_snapshots_of_many_segments() {
+    let groups = open();
+    let group = groups.create_group(1).unwrap();
+    for round in 0..50 {
+        let length = usize::try_from(4 * SEGMENT_BYTES).unwrap();
+        let file = group.write_side_file(&vec![round; length]).unwrap();
+        check_disk_use(&groups, &format!("snapshot {round}"));
+        let mut batch = Batch::new();
+        batch.attach("snapshot", file);
+        group.commit(&batch).unwrap();
+        check_disk_use(&groups, &format!("snapshot {round}, attached"));
     }
 }
 

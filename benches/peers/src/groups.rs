@@ -40,6 +40,8 @@ trait Many: Sync {
     fn turn(&self, groups: usize, entry: &[u8]) -> Outcome<()>;
     /// Leaves so many entries in a group.
     fn keep(&self, group: usize, entries: u64) -> Outcome<()>;
+    /// What a host has to call now and then so that space comes back.
+    fn purge(&self) -> Outcome<()>;
     /// Gives back what can be given back.
     fn maintain(&self) -> Outcome<()>;
     /// Syncs of the log so far.
@@ -87,6 +89,11 @@ impl Many for Ours {
         let mut batch = Batch::new();
         batch.trim(group.next().saturating_sub(entries).max(group.first()));
         group.submit(&batch)?;
+        Ok(())
+    }
+
+    fn purge(&self) -> Outcome<()> {
+        // Beside writes, by themselves.
         Ok(())
     }
 
@@ -146,10 +153,14 @@ impl Many for Theirs {
         Ok(())
     }
 
-    fn maintain(&self) -> Outcome<()> {
-        self.engine.sync()?;
+    fn purge(&self) -> Outcome<()> {
         self.engine.purge_expired_files()?;
         Ok(())
+    }
+
+    fn maintain(&self) -> Outcome<()> {
+        self.engine.sync()?;
+        self.purge()
     }
 
     fn syncs(&self) -> u64 {
@@ -297,7 +308,7 @@ fn mixed(plan: &Plan, dirs: &[PathBuf; 2], payloads: &Payloads) -> Outcome<Vec<T
                     many.keep(group, if lags(group) { KEPT_LAGGING } else { KEPT })?;
                 }
                 if count % 50_000 == 49_999 {
-                    many.maintain()?;
+                    many.purge()?;
                 }
             }
             let rate = appends as f64 / start.elapsed().as_secs_f64();
