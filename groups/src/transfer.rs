@@ -249,13 +249,8 @@ impl Group {
                 let reason = "an entry that can be read is another one";
                 Err(Error::InvalidArgument { what: "refill", reason })
             }
-            Err(error) => {
-                if is_damage(&error)? {
-                    Ok(true)
-                } else {
-                    Err(error)
-                }
-            }
+            Err(error) if is_damage(&error)? => Ok(true),
+            Err(error) => Err(error),
         }
     }
 }
