@@ -84,6 +84,8 @@ bugs! {
     CacheBelieved,
     /// A checkpoint counts as written although the sync of its slot failed.
     SlotFailureIgnored,
+    /// A sync does not ask whether somebody else was told of its failure.
+    FailureToldToAnother,
     /// A failed write or sync does not poison the log.
     NoPoison,
     /// The numbers of dropped batches are given again.

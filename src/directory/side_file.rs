@@ -154,8 +154,11 @@ pub(crate) trait Owner: std::fmt::Debug + Send + Sync {
     /// directory may be somebody else's by then.
     fn while_ours(&self, act: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 
-    /// Takes note of a failure after which nothing that was written can be trusted.
-    fn poison(&self, error: Error) -> Error;
+    /// Makes the names in its directory durable. A failure poisons it: names of its own may be lost.
+    fn sync_names(&self) -> Result<()>;
+
+    /// Calls back whoever waits and cannot be served any more. Called with no lock held.
+    fn call_back(&self);
 }
 
 /// Takes the bytes of a side file as they come. Dropped unfinished, it leaves nothing behind.
@@ -219,25 +222,23 @@ impl SideFileWriter {
             length,
             crc: self.hasher.clone().finalize(),
         };
-        let mut lost = false;
-        let mut publish = || self.publish(&reference, &mut lost);
+        let mut publish = || self.publish(&reference, log.as_ref());
         let after = planted(Bug::FinishedAfterClose);
         let published = if after { publish() } else { log.while_ours(&mut publish) };
-        // With no lock held: it calls back whoever waits.
-        published.map_err(|error| if lost { log.poison(error) } else { error })?;
+        published.inspect_err(|_| log.call_back())?;
         self.files.insert(reference.id);
         self.temporary = None;
         Ok(SideFile::new(reference, &self.files))
     }
 
-    /// Gives the file its name. `lost` says whether others may have lost theirs.
-    fn publish(&mut self, reference: &SideFileRef, lost: &mut bool) -> Result<()> {
+    /// Gives the file its name, durably.
+    fn publish(&mut self, reference: &SideFileRef, log: &dyn Owner) -> Result<()> {
         let temporary = self.temporary.clone().unwrap_or_default();
         self.dir.rename(&temporary, &reference.file_name())?;
         self.temporary = Some(reference.file_name());
         // Makes the name durable, so that a frame may refer to it. A crash before this loses the
         // name or leaves an orphan; nothing refers to it yet.
-        self.dir.sync().inspect_err(|_| *lost = !planted(Bug::LostNamesForgiven))
+        if planted(Bug::LostNamesForgiven) { self.dir.sync() } else { log.sync_names() }
     }
 
     fn hand_over(&mut self) -> io::Result<()> {

@@ -197,10 +197,13 @@ impl Spares {
     /// and ends the work early with nothing left behind. On return the space is on media; the name
     /// becomes durable with that of the segment.
     pub(crate) fn prepare(&self, stop: &dyn Fn() -> bool) -> Result<Option<Spare>> {
-        self.make(|space| {
-            space.prepare(0, stop).map_err(|failed| match failed {
-                Failed::Write(source) => ("write", source),
-                Failed::Sync(source) => ("sync", source),
+        self.make(|space, name| {
+            let failed = |op, source| self.dir.full_or_io(op, name, self.segment_bytes, source);
+            // Nobody else has it.
+            let sync = |sync: &dyn Fn() -> io::Result<()>| sync().map_err(|e| failed("sync", e));
+            space.prepare(0, stop, &sync).map_err(|what| match what {
+                Failed::Write(source) => failed("write", source),
+                Failed::Sync(error) => error,
             })
         })
     }
@@ -208,14 +211,14 @@ impl Spares {
     /// As [`Self::prepare`], for a commit that waits for it: nothing is synced, since what is
     /// written to it will be.
     pub(crate) fn prepare_in_line(&self) -> Result<Option<Spare>> {
-        self.make(|space| space.extend(0, FRAMES_START).map(|()| true).map_err(|e| ("write", e)))
+        self.make(|space, name| {
+            let failed = |source| self.dir.full_or_io("write", name, self.segment_bytes, source);
+            space.extend(0, FRAMES_START).map(|()| true).map_err(failed)
+        })
     }
 
     /// Makes a file and has `ready` make space in it; returns nothing if that was stopped.
-    fn make(
-        &self,
-        ready: impl FnOnce(&Space) -> std::result::Result<bool, (&'static str, io::Error)>,
-    ) -> Result<Option<Spare>> {
+    fn make(&self, ready: impl FnOnce(&Space, &str) -> Result<bool>) -> Result<Option<Spare>> {
         let (temporary, file) = self.dir.create(self.segment_bytes, false)?;
         let space = self.space(file, 0);
         let named = || {
@@ -223,12 +226,10 @@ impl Spares {
             self.dir.rename(&temporary, &name)?;
             Ok(name)
         };
-        let made = match ready(&space) {
+        let made = match ready(&space, &temporary) {
             Ok(true) => named().map(|name| Some(Spare::new(name, space))),
             Ok(false) => Ok(None),
-            Err((op, source)) => {
-                Err(self.dir.full_or_io(op, &temporary, self.segment_bytes, source))
-            }
+            Err(error) => Err(error),
         };
         if !matches!(made, Ok(Some(_))) {
             // What is left of it is junk that the next open removes as well.

@@ -3,6 +3,7 @@
 //! Owns: when these things happen. Does not own: how, nor the threads (`threads`). Without them the
 //! same work is done inside the calls that need it.
 
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -148,14 +149,16 @@ impl Shared {
             let space = Arc::clone(&tail.space);
             (tail.segment.name, space, tail.position(), tail.is_near_a_roll())
         };
-        let prepared = space.prepare(position, stop).map(|_| ()).map_err(|failed| match failed {
+        let name = name.to_string();
+        let failed = |source| Error::io("sync", self.dir.join(&name), source);
+        // Frames may be among what does not get there, and no later sync would say so.
+        let sync =
+            |sync: &dyn Fn() -> io::Result<()>| self.without_the_turn(|| sync().map_err(failed));
+        let prepared = space.prepare(position, stop, &sync).map(drop).map_err(|what| match what {
             Failed::Write(source) => {
-                self.dir.full_or_io("write", &name.to_string(), self.segment_bytes, source)
+                self.dir.full_or_io("write", &name, self.segment_bytes, source)
             }
-            // Frames may be among what did not get there, and no later sync would say so.
-            Failed::Sync(source) => {
-                Error::io("sync", self.dir.join(&name.to_string()), source).with_unknown_outcome()
-            }
+            Failed::Sync(error) => error,
         });
         let prepared = match prepared {
             Ok(()) if near => self.prepare_spares(stop),

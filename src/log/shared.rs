@@ -5,8 +5,9 @@
 //!
 //! Lock order: `checkpointing`, the turn to sync, `writer`, `unindexed`, `view`, `handing_over`. Each
 //! but the last stands in one of the three rooms, which are taken from the syncer down. Under the
-//! others, which are the newest checkpoint, the side files, and those of the group, the signals and the
-//! spares, no lock is taken. The host's callbacks run under none.
+//! others no lock is taken, but for what poisoning the log takes: the newest checkpoint, the syncs
+//! without the turn, the side files, and those of the group, the signals and the spares. The host's
+//! callbacks run under none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -182,9 +183,11 @@ impl Owner for Shared {
         if self.syncer.has_ended() { Err(Error::Closed) } else { act() }
     }
 
-    fn poison(&self, error: Error) -> Error {
-        let error = self.poisoned_by(error);
-        self.call_back();
-        error
+    fn sync_names(&self) -> Result<()> {
+        self.without_the_turn(|| self.dir.sync())
+    }
+
+    fn call_back(&self) {
+        Self::call_back(self);
     }
 }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::directory::is_full;
+use crate::error::Error;
 use crate::format::number::to_usize;
 use crate::io::aligned::Aligned;
 use crate::io::{File, Way};
@@ -97,8 +98,14 @@ impl Space {
     /// Makes ready what there should be behind frames that end at `position`, step by step, each on
     /// the medium on return. `stop` is asked between steps. Returns whether there is that much.
     ///
-    /// A failed sync is the failure of whatever was written to the file: it cannot be tried again.
-    pub(crate) fn prepare(&self, position: u64, stop: &dyn Fn() -> bool) -> Result<bool, Failed> {
+    /// The page cache is synced by way of `sync`: a failure there is the failure of whatever was written to
+    /// the file, which cannot be tried again.
+    pub(crate) fn prepare(
+        &self,
+        position: u64,
+        stop: &dyn Fn() -> bool,
+        sync: &Syncing<'_>,
+    ) -> Result<bool, Failed> {
         let to = (position + self.ahead(position)).min(self.bytes);
         loop {
             let sealed = self.sealed.lock();
@@ -113,14 +120,14 @@ impl Space {
             let at_once = if filled { STEP_BYTES } else { to - from };
             let end = (from + at_once).min(to).next_multiple_of(BLOCK_BYTES).min(self.bytes);
             if self.direct && filled {
-                self.fill_directly(from..end)?;
+                self.fill_directly(from..end).map_err(Failed::Write)?;
             } else {
                 self.fill(from..end).map_err(Failed::Write)?;
             }
             if filled && !self.direct {
                 // Makes the filled blocks durable, so that no sync of frames has to. A crash
                 // before this leaves zeros or nothing, which reads as zeros.
-                self.file.sync(from..end, SyncMethod::Fdatasync).map_err(Failed::Sync)?;
+                sync(&|| self.file.sync(from..end, SyncMethod::Fdatasync)).map_err(Failed::Sync)?;
             }
             self.ready.store(end, Ordering::Release);
         }
@@ -170,17 +177,16 @@ impl Space {
         *self.sealed.lock() = true;
     }
 
-    /// Zero-fills past the page cache; on return the zeros are on the medium.
-    fn fill_directly(&self, range: Range<u64>) -> Result<(), Failed> {
+    /// Zero-fills past the page cache; on return the zeros are on the medium. What fails is about them
+    /// alone: a direct write that fails says so to whoever made it.
+    fn fill_directly(&self, range: Range<u64>) -> io::Result<()> {
         // The last block of the frames is theirs to write, and is written whole.
         let from = range.start.next_multiple_of(BLOCK_BYTES).min(range.end);
-        self.file.allocate(range.start..from, false).map_err(Failed::Write)?;
+        self.file.allocate(range.start..from, false)?;
         let mut memory = Aligned::default();
-        let zeros = memory.bytes(to_usize(range.end - from)).map_err(Failed::Write)?;
+        let zeros = memory.bytes(to_usize(range.end - from))?;
         zeros.fill(0);
-        self.file.write_by(Way::DirectThrough, from, zeros).map_err(|error| {
-            if is_full(&error) { Failed::Write(error) } else { Failed::Sync(error) }
-        })
+        self.file.write_by(Way::DirectThrough, from, zeros)
     }
 
     fn fill(&self, range: Range<u64>) -> io::Result<()> {
@@ -191,11 +197,14 @@ impl Space {
     }
 }
 
+/// How a log has a file synced that others may be syncing as well, given the sync.
+pub(crate) type Syncing<'a> = dyn Fn(&dyn Fn() -> io::Result<()>) -> crate::error::Result<()> + 'a;
+
 /// What went wrong while space was made ready.
 #[derive(Debug)]
 pub(crate) enum Failed {
     Write(io::Error),
-    Sync(io::Error),
+    Sync(Error),
 }
 
 #[cfg(test)]
@@ -206,6 +215,10 @@ mod tests {
 
     const BYTES: u64 = 4 * 1024 * 1024;
 
+    fn alone(sync: &dyn Fn() -> io::Result<()>) -> crate::error::Result<()> {
+        sync().map_err(|source| Error::io("sync", "", source))
+    }
+
     fn file(disk: &SimDisk) -> Arc<dyn File> {
         disk.create(BYTES, false).unwrap().1
     }
@@ -215,12 +228,12 @@ mod tests {
         let disk = SimDisk::new(1);
         let space = Space::new(file(&disk), BYTES, Preparation::ZeroFill, 0);
         assert!(space.is_short(0));
-        assert!(space.prepare(4096, &|| false).unwrap());
+        assert!(space.prepare(4096, &|| false, &alone).unwrap());
         assert_eq!(space.ready(), 4096 + AHEAD_BYTES_MIN);
         assert_eq!(disk.used(), space.ready());
         assert!(!space.is_short(4096));
         assert!(space.is_short(space.ready()));
-        assert!(space.prepare(BYTES - 10, &|| false).unwrap());
+        assert!(space.prepare(BYTES - 10, &|| false, &alone).unwrap());
         assert_eq!((space.ready(), disk.used()), (BYTES, BYTES));
         assert!(!space.is_short(BYTES));
     }
@@ -231,13 +244,13 @@ mod tests {
         let file = file(&disk);
         file.write_at(0, &[7; 5000]).unwrap();
         let space = Space::new(Arc::clone(&file), BYTES, Preparation::ZeroFill, 5000);
-        space.prepare(5000, &|| false).unwrap();
+        space.prepare(5000, &|| false, &alone).unwrap();
         let footer = BYTES - 100..BYTES;
         space.cover(footer.clone()).unwrap();
         assert!(space.ready() < footer.start);
         space.seal();
         file.write_at(footer.start, &[9; 100]).unwrap();
-        assert!(space.prepare(BYTES, &|| false).unwrap());
+        assert!(space.prepare(BYTES, &|| false, &alone).unwrap());
         let mut bytes = vec![1; to_usize(BYTES)];
         file.read_at(0, &mut bytes).unwrap();
         assert!(bytes[..5000].iter().all(|&byte| byte == 7));
@@ -253,7 +266,7 @@ mod tests {
         disk.set_capacity(Some(100_000));
         let refused = space.cover(0..200_000).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
-        assert!(matches!(space.prepare(0, &|| false), Err(Failed::Write(_))));
+        assert!(matches!(space.prepare(0, &|| false, &alone), Err(Failed::Write(_))));
         assert_eq!(space.ready(), 4096);
         disk.set_capacity(None);
         space.cover(0..200_000).unwrap();

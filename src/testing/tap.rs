@@ -1,4 +1,5 @@
-//! A door in front of a simulated disk that lets somebody look before each call that changes it.
+//! A door in front of a simulated disk that lets somebody look before each call that changes it, and
+//! after each sync.
 //!
 //! Owns: the moment. Does not own: what is done in it. A look may crash copies of the disk, or call
 //! the very log that is making the call, as another thread could at that moment.
@@ -15,21 +16,38 @@ use crate::options::SyncMethod;
 /// Sees the disk before each call that changes it, and which kind of call it is.
 pub type Look = Arc<dyn Fn(&SimDisk, Op) + Send + Sync>;
 
+/// Sees how a sync of a file or of the directory ended, before its caller does.
+pub type Ended = Arc<dyn Fn(&SimDisk, Op, &io::Result<()>) + Send + Sync>;
+
 /// The door.
 #[derive(Clone)]
 pub struct Tap {
     disk: SimDisk,
     look: Look,
+    ended: Option<Ended>,
 }
 
 impl Tap {
     /// A door to `disk`; `look` is called before each call through it that changes the disk.
     pub fn new(disk: &SimDisk, look: Look) -> Self {
-        Self { disk: disk.clone(), look }
+        Self { disk: disk.clone(), look, ended: None }
+    }
+
+    /// The same door; `ended` is called after each sync through it as well, and its caller waits.
+    #[must_use]
+    pub fn after_syncs(self, ended: Ended) -> Self {
+        Self { ended: Some(ended), ..self }
     }
 
     fn look(&self, op: Op) {
         (self.look)(&self.disk, op);
+    }
+
+    fn ended(&self, op: Op, synced: io::Result<()>) -> io::Result<()> {
+        if let Some(ended) = &self.ended {
+            ended(&self.disk, op, &synced);
+        }
+        synced
     }
 
     fn file(&self, file: Arc<dyn File>) -> Arc<dyn File> {
@@ -77,7 +95,7 @@ impl Directory for Tap {
 
     fn sync(&self) -> io::Result<()> {
         self.look(Op::SyncDirectory);
-        Directory::sync(&self.disk)
+        self.ended(Op::SyncDirectory, Directory::sync(&self.disk))
     }
 
     fn random(&self) -> u64 {
@@ -112,7 +130,7 @@ impl File for TapFile {
 
     fn sync(&self, range: Range<u64>, method: SyncMethod) -> io::Result<()> {
         self.tap.look(Op::Sync);
-        self.file.sync(range, method)
+        self.tap.ended(Op::Sync, self.file.sync(range, method))
     }
 
     fn map(&self, bytes: u64, write: bool) -> io::Result<Region> {

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -378,6 +378,95 @@ pub(crate) fn nothing_is_written_after_a_close() {
     let found = found.unwrap().0;
     assert_eq!((found.first(), found.next()), (next.first(), next.next()));
     assert_eq!(found.cell("promise"), next.cell("promise"));
+}
+
+/// The system tells of a failed write-back once. Here a roll is told of it, which syncs the oldest of
+/// many segments, and not the sync whose frames it is about.
+#[test]
+pub(crate) fn failure_that_a_roll_was_told_of_is_no_durable_batch() {
+    let scene = Scene::new(&options());
+    let writer = scene.log.clone();
+    scene.within(Op::Sync, move |disk| {
+        disk.fail_next(Op::Sync, Fault::Io, Repeat::Once);
+        let mut many = Batch::new();
+        for _ in 0..40 {
+            many.append(vec![2; 3000]);
+        }
+        let rolled = aside(move || writer.submit(&many).map(drop));
+        assert!(matches!(rolled.recv_timeout(FOR_EVER).unwrap(), Err(Error::Io { .. })));
+    });
+    assert_not_durable(&scene.log, Batch::new().append([1; 300].as_slice()));
+}
+
+/// The same; somebody is told of it who makes space ready, or gives a side file its name, and has not
+/// passed it on when the sync ends.
+#[test]
+pub(crate) fn failure_that_somebody_else_is_being_told_of_is_no_durable_batch() {
+    let options = options().tiny_segments(1024 * 1024).checkpoint_bytes(1024 * 1024);
+    // Both slots are synced before space is made ready. A batch that rolls, and asks for no checkpoint.
+    for (op, before, bytes) in [(Op::Sync, 2, 100 * 1024), (Op::SyncDirectory, 0, 720 * 1024)] {
+        let (disk, syncs) = (SimDisk::new(1), AtomicI64::new(i64::MAX));
+        let syncs = Arc::new(syncs);
+        let [(other, other_came), (leader, leader_came), (failed, failure), (done, is_done)] =
+            [(); 4].map(|()| channel::<()>());
+        let [leader_came, failure, is_done] = [leader_came, failure, is_done].map(Mutex::new);
+        let await_it = |what: &Mutex<Receiver<()>>| what.lock().unwrap().recv_timeout(FOR_EVER);
+        let left = Arc::clone(&syncs);
+        let look = move |disk: &SimDisk, is: Op| match (is == op, left.load(Ordering::SeqCst)) {
+            (true, 0) => {
+                left.store(-1, Ordering::SeqCst);
+                other.send(()).unwrap();
+                await_it(&leader_came).unwrap();
+                disk.fail_next(op, Fault::Io, Repeat::Once);
+            }
+            // The one that the batch waits for.
+            (true, -1) => {
+                left.store(-2, Ordering::SeqCst);
+                leader.send(()).unwrap();
+                await_it(&failure).unwrap();
+            }
+            (true, more) => left.store(more - 1, Ordering::SeqCst),
+            (false, _) => {}
+        };
+        let ended = move |_: &SimDisk, is: Op, synced: &io::Result<()>| {
+            if is == op && synced.is_err() {
+                failed.send(()).unwrap();
+                // Too late, if all is well.
+                let _either_way = is_done.lock().unwrap().recv_timeout(A_WHILE);
+            }
+        };
+        let tap = Tap::new(&disk, Arc::new(look)).after_syncs(Arc::new(ended));
+        let log = Log::create_in(Arc::new(tap), &options).unwrap();
+        for byte in 0..3 {
+            log.append(&vec![byte; 100 * 1024]).unwrap();
+        }
+        log.sync().unwrap();
+        let mut writer = log.side_file_writer().unwrap();
+        writer.write_all(&[7; 100]).unwrap();
+        syncs.store(before, Ordering::SeqCst);
+        let maintained = log.clone();
+        let told = aside(move || match op {
+            Op::Sync => maintained.maintain(),
+            _ => writer.finish().map(drop),
+        });
+        other_came.recv_timeout(FOR_EVER).unwrap();
+        assert_not_durable(&log, Batch::new().append(vec![1; bytes]));
+        let _nobody_waits = done.send(());
+        assert!(told.recv_timeout(FOR_EVER).unwrap().is_err());
+    }
+}
+
+/// Whoever waits for the batch, in whatever way, hears that it may be lost.
+fn assert_not_durable(log: &Log, batch: &Batch<'_>) {
+    let (called, call) = channel();
+    let ticket = log.submit(batch).unwrap();
+    let waits = ticket.clone();
+    // This thread leads the sync: the log has none of its own.
+    ticket.on_durable(move |result| called.send(result).unwrap());
+    let heard = call.recv_timeout(FOR_EVER).unwrap();
+    assert!(matches!(heard, Err(Error::Poisoned { .. })), "called back: {heard:?}");
+    assert!(!waits.is_durable());
+    assert!(matches!(waits.wait(), Err(Error::Poisoned { .. })));
 }
 
 /// A segment is replaced between the moment in which a reader finds out that it needs it and the one

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::format::SideFileRef;
 use crate::format::number::to_u64;
 use crate::log::shared::Shared;
+use crate::log::syncer::NewestCheckpoint;
 use crate::log::writer::{NextCheckpoint, Want};
 use crate::planted::{Bug, planted};
 use crate::segment::Segment;
@@ -47,12 +48,13 @@ impl Shared {
         led
     }
 
-    /// Writes a checkpoint to both slots, or to one for a roll, unless a newer one is there already.
+    /// Writes a checkpoint to both slots, or to one for a roll, unless a newer one is there already. A
+    /// failure poisons.
     pub(in crate::log) fn write_slots(&self, next: &mut NextCheckpoint) -> Result<()> {
-        let _watched = self.watch.enter();
-        let mut newest = self.syncer.newest.lock();
-        let _alarm = self.alarm();
-        if newest.number < next.number {
+        self.in_slots(|newest| {
+            if newest.number >= next.number {
+                return Ok(());
+            }
             if next.for_roll {
                 newest.file.write_one(&next.checkpoint)?;
                 newest.in_both = newest.number;
@@ -66,24 +68,34 @@ impl Shared {
             newest.sequence = next.checkpoint.sequence;
             newest.lazy_version = next.lazy_version;
             self.counters.wrote_checkpoint();
-        }
+            Ok(())
+        })?;
         next.in_slots = true;
         Ok(())
     }
 
-    /// Sees that no slot has an older checkpoint than this: by writing the newest one, which is that of
-    /// a roll, to the other slot as well.
-    fn write_other_slot(&self, next: &NextCheckpoint) -> Result<()> {
+    /// Writes slots, one thread at a time. The log is poisoned before another one can: after a slot of
+    /// which nobody knows what it holds the other one is all there is, and is not touched.
+    fn in_slots(&self, write: impl FnOnce(&mut NewestCheckpoint) -> Result<()>) -> Result<()> {
         let _watched = self.watch.enter();
-        let newest = &mut *self.syncer.newest.lock();
+        let mut newest = self.syncer.newest.lock();
         let _alarm = self.alarm();
-        if newest.in_both < next.number
-            && let Some(checkpoint) = newest.in_one.take()
-        {
-            newest.file.write_one(&checkpoint)?;
-            newest.in_both = newest.number;
-        }
-        Ok(())
+        self.not_poisoned()?;
+        write(&mut newest).map_err(|error| self.poisoned_by(error))
+    }
+
+    /// Sees that no slot has an older checkpoint than this: by writing the newest one, which is that of
+    /// a roll, to the other slot as well. A failure poisons.
+    fn write_other_slot(&self, next: &NextCheckpoint) -> Result<()> {
+        self.in_slots(|newest| {
+            if newest.in_both < next.number
+                && let Some(checkpoint) = newest.in_one.take()
+            {
+                newest.file.write_one(&checkpoint)?;
+                newest.in_both = newest.number;
+            }
+            Ok(())
+        })
     }
 
     /// Writes a checkpoint if that was not done yet, and lets go of what it made superfluous.
@@ -99,12 +111,12 @@ impl Shared {
     fn finish_locked(&self, mut next: NextCheckpoint, _one: &MutexGuard<'_, ()>) -> Result<()> {
         let _alarm = self.alarm();
         if !next.in_slots && !planted(Bug::ReclaimBeforeCheckpoint) {
-            self.write_slots(&mut next).map_err(|error| self.poisoned_by(error))?;
+            self.write_slots(&mut next)?;
         }
         let nothing_goes = next.dead.is_empty() && next.dead_files.is_empty();
         // Files go which the older checkpoint needs; or both slots are wanted, and a roll came between.
         if !(next.for_roll && nothing_goes) {
-            self.write_other_slot(&next).map_err(|error| self.poisoned_by(error))?;
+            self.write_other_slot(&next)?;
         }
         {
             let mut writer = self.writer();

@@ -13,7 +13,7 @@ mod sync;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 pub(super) use self::group::Callback;
 use self::group::{Group, Turn};
@@ -30,6 +30,9 @@ pub(crate) struct Syncer {
     /// Held from the stock of a checkpoint, or from its slots, to the end of the files that go with
     /// it.
     checkpointing: Mutex<()>,
+    /// Shared by those who sync a file of the log, or its directory, without the turn, until a failure has
+    /// poisoned the log: see [`Shared::without_the_turn`](super::shared::Shared::without_the_turn).
+    without_turn: RwLock<()>,
     /// The directory is not ours any more. Set under `checkpointing`, the turn and the lock of frames on
     /// their way, so that whoever has one of these writes to nobody else's files.
     ended: AtomicBool,
@@ -54,7 +57,8 @@ impl Syncer {
         let (number, in_both, in_one, lazy_version) = (0, 0, None, 0);
         let newest = NewestCheckpoint { file, number, in_both, in_one, sequence, lazy_version };
         let (newest, checkpointing) = (Mutex::new(newest), Mutex::new(()));
-        Self { group: Group::new(sequence), newest, checkpointing, ended: AtomicBool::new(false) }
+        let (group, without_turn) = (Group::new(sequence), RwLock::new(()));
+        Self { group, newest, checkpointing, without_turn, ended: AtomicBool::new(false) }
     }
 
     /// The newest batch that is durable.

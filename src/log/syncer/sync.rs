@@ -4,8 +4,9 @@
 //! to sync (`writer::stock`), how a checkpoint is written (`checkpoint`).
 //!
 //! Steps: (1) take stock under the writer's lock, and hand pending frames to the file, and a witness of
-//! what is durable so far after them, (2) sync every unsynced range, oldest first, (3) if a segment was
-//! begun: sync the directory and write a checkpoint that names it to one slot, (4) move the watermark.
+//! what is durable so far after them, (2) sync every unsynced range, oldest first, and the directory if a
+//! segment was begun, and see that nobody else was told of a failure in place of this sync, (3) if a
+//! segment was begun: write a checkpoint that names it to one slot, (4) move the watermark.
 //! Step 2 is the commit point of a batch, or step 3 if it rolled. A crash before it loses batches that
 //! nobody was told of. With a checkpoint that comes by itself go the footers that no sync had to wait for.
 
@@ -191,6 +192,30 @@ impl Shared {
             // in which nothing is acknowledged yet.
             self.dir.sync()?;
         }
-        Ok(())
+        self.nobody_else_was_told()
+    }
+
+    /// Syncs a file of the log, or its directory, for somebody who has not got the turn. A failure poisons
+    /// before a leader whose sync meets this one calls anything durable.
+    ///
+    /// The system tells of a failed write-back once for each open file, and leaves the pages clean. Who
+    /// has it told may not be the one whose frames are lost: the sync of that one then succeeds.
+    pub(in crate::log) fn without_the_turn<T>(
+        &self,
+        sync: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let _leaders_wait = self.syncer.without_turn.read();
+        let _alarm = self.alarm();
+        sync().map_err(|error| self.poisoned_by(error))
+    }
+
+    /// After the syncs of a leader: waits for whoever may have been told of a failure in their place, and
+    /// fails if somebody was.
+    fn nobody_else_was_told(&self) -> Result<()> {
+        if planted(Bug::FailureToldToAnother) {
+            return Ok(());
+        }
+        drop(self.syncer.without_turn.write());
+        self.not_poisoned()
     }
 }

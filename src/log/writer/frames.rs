@@ -250,7 +250,7 @@ impl Shared {
             for dirty in writer.unsynced.drain(..of_oldest) {
                 // Makes frames and a footer durable that the next sync would. A crash before it loses
                 // batches that are not acknowledged yet.
-                dirty.sync(&self.dir, self.options.tail_sync_method())?;
+                self.without_the_turn(|| dirty.sync(&self.dir, self.options.tail_sync_method()))?;
             }
         }
         Ok(())

@@ -58,7 +58,7 @@ impl Shared {
         let mut next = self.next_checkpoint(writer, Want::default());
         // This is the checkpoint that the batch asks for.
         self.signals.take_checkpoint();
-        self.write_slots(&mut next).map_err(|error| self.poisoned_by(error))?;
+        self.write_slots(&mut next)?;
         self.reader.durable_is(writer.state.next);
         self.check_invariants_in_debug(writer)?;
         add(&self.counters.slot_commits, 1);
