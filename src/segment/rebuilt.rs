@@ -2,9 +2,13 @@
 //!
 //! Owns: where those frames end. Does not own: past what damage they are read (`inspect::survey`).
 //!
-//! INV-8: frames of a batch that was dropped may stand behind the last one, and their numbers are
+//! INV-8: frames of a batch that was dropped may stand after the last one, and their numbers are
 //! higher. The header of the next segment states the end. Without it the frames may end wherever
 //! they have given all entries that count; an entry that two such ends give to two frames is damaged.
+//!
+//! A frame whose header is lost ends the walk. It may have been a truncation: then frames after it,
+//! lost as well, stand for the entries from there on. So of the entries before it only those are
+//! certain that so few frames cannot have replaced.
 
 use std::sync::atomic::Ordering;
 
@@ -12,6 +16,7 @@ use super::offsets::Offsets;
 use super::walk::{Found, Headers};
 use super::{FRAMES_START, Opened, Segment};
 use crate::error::{Damage, Error, Result};
+use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::kind::Effect;
 use crate::format::number::{to_u64, to_usize};
@@ -22,8 +27,10 @@ use crate::io::Access;
 #[derive(Debug)]
 pub(super) struct Rebuilt {
     pub(super) units: Vec<u32>,
-    /// Where the frames ended, and how.
+    /// Where the walk ended, and how.
     stop: (u64, Damage),
+    /// How many entries no frame after that can have replaced.
+    certain: u64,
     /// The first entry, counted from the base, whose frame is not certain, and where that shows.
     doubt: Option<(u64, u64)>,
 }
@@ -32,7 +39,8 @@ impl Rebuilt {
     /// From the frames. `live_end` is the end of the entries that count here: they had so many.
     pub(super) fn of(segment: &Segment, opened: &Opened, live_end: u64) -> Result<Self> {
         let end = segment.stated_end(opened.salt.generation())?.filter(|end| *end <= segment.bytes);
-        let mut headers = Headers::new(&*opened.file, &opened.salt, end.unwrap_or(segment.bytes));
+        let limit = end.unwrap_or(segment.bytes);
+        let mut headers = Headers::new(&*opened.file, &opened.salt, limit);
         let base = segment.name.base;
         let mut doubt = Doubt::new(base, end.map_or(live_end, |_| u64::MAX));
         let mut offsets = Offsets::default();
@@ -59,18 +67,27 @@ impl Rebuilt {
         segment.holes.store(offsets.holes, Ordering::Relaxed);
         let units = offsets.units.all().unwrap_or_default().to_vec();
         let doubt = doubt.from.map(|(index, offset)| (index - base, offset));
-        Ok(Self { units, stop: (headers.position(), reason), doubt })
+        let (stop, live) = (headers.position(), live_end.saturating_sub(base));
+        // Where nothing states the end, frames that gave all that counts may have ended there.
+        let lost = if end.is_some() || to_u64(units.len()) < live {
+            limit.saturating_sub(stop) / to_u64(FRAME_HEADER_BYTES)
+        } else {
+            0
+        };
+        let certain = if lost == 0 { u64::MAX } else { live.saturating_sub(lost) };
+        Ok(Self { units, stop: (stop, reason), certain, doubt })
     }
 
     /// The offset of an entry, in units.
     pub(super) fn unit(&self, nth: u64) -> Option<u32> {
-        let certain = self.doubt.is_none_or(|(from, _)| nth < from);
+        let certain = self.doubt.is_none_or(|(from, _)| nth < from) && nth < self.certain;
         self.units.get(to_usize(nth)).copied().filter(|_| certain)
     }
 
     /// How many entries there are, if no frame that may not count would replace one.
     pub(super) fn entries(&self) -> Option<u64> {
-        self.doubt.is_none().then_some(to_u64(self.units.len()))
+        let known = to_u64(self.units.len());
+        (self.doubt.is_none() && known <= self.certain).then_some(known)
     }
 
     /// Where the frames end.
@@ -80,7 +97,7 @@ impl Rebuilt {
 
     /// From where on entries are unknown, counted from the base, and where and why that is so.
     pub(super) fn unknown(&self) -> (u64, u64, Damage) {
-        let known = to_u64(self.units.len());
+        let known = to_u64(self.units.len()).min(self.certain);
         match self.doubt {
             Some((from, offset)) if from <= known => (from, offset, Damage::UnknownEnd),
             _ => (known, self.stop.0, self.stop.1.clone()),

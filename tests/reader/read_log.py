@@ -464,8 +464,11 @@ class Log:
             replayed = {key: value for key, value in places.items() if value >= slot.tail_offset}
             places = {**self.places_behind(slot, segment, limit), **replayed}
             return places
-        return {index: place for index, place in places.items()
-                if index < next_ and (doubt is None or index < doubt)}
+        certain = next_ if doubt is None else min(next_, doubt)
+        # What is lost may have been a truncation, and entries after it.
+        if at < limit and (end is not None or next_ < live.stop):
+            certain = min(certain, live.stop - (limit - at) // 32) if limit - at >= 32 else certain
+        return {index: place for index, place in places.items() if index < certain}
 
     def places_behind(self, slot, segment, limit):
         """Of the tail, the places behind the checkpoint's."""

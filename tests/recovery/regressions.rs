@@ -702,34 +702,6 @@ fn entry_that_a_dropped_frame_may_have_replaced_is_damaged() {
     check(&Log::open_in(Arc::new(disk), &allowing).unwrap().0);
 }
 
-/// Found by review, with the ones above. Without a footer, the first read decided how many entries a
-/// segment had; a later one behind the damage was told that the frame at offset 0 is not the one.
-#[test]
-fn segment_without_a_footer_names_its_damage_to_every_read() {
-    let disk = SimDisk::new(1);
-    let log = Log::create_in(Arc::new(disk.clone()), &larger()).unwrap();
-    for length in [1000, 1000, 1000, 12_000] {
-        log.append(&vec![7; length]).unwrap();
-    }
-    let disk = without_a_footer(&disk, &log);
-    let name = disk.image().into_iter().map(|(name, _)| name).find(|name| name.ends_with(".seg"));
-    let place = 4096 + 1032;
-    disk.rot(&name.unwrap(), Rot::FlipBit { offset: place + 8, bit: 1 }).unwrap();
-    let (log, _) = Log::open_in(Arc::new(disk), &larger()).unwrap();
-    for index in [0, 2, 1, 3, 2, 0] {
-        match log.entry(index) {
-            Err(Error::Damaged { offset, indexes, .. }) => {
-                assert_eq!((offset, indexes), (place, Some(index..index + 1)));
-                assert!((1..3).contains(&index));
-            }
-            read => assert!(read.is_ok() && [0, 3].contains(&index), "{read:?}"),
-        }
-    }
-    let found = log.read(0..4).unwrap_err();
-    let Error::Damaged { indexes, .. } = found else { panic!("{found}") };
-    assert_eq!(indexes, Some(1..3));
-}
-
 /// As above, in the tail. A repair took what is proved to have been durable frame by frame, and with
 /// it frames of a batch that was dropped before the checkpoint and stood behind.
 #[test]
