@@ -19,6 +19,7 @@ use crate::format::{Checkpoint, Footer, SegmentHeader, SegmentName};
 use crate::io::Access;
 use crate::options::{SEGMENT_BYTES_MAX, SyncMethod};
 use crate::recovery::observe::{Observed, observe};
+use crate::recovery::replay::Replayed;
 use crate::recovery::table::{Decision, decide};
 use crate::segment::{FRAMES_START, OFFSET_UNIT, Segment};
 
@@ -95,6 +96,15 @@ impl Scene {
     /// What an open would refuse the log for.
     pub(crate) fn refusal(&self) -> Option<&Error> {
         self.observed.refusal(self.decision)
+    }
+
+    /// What an open would go on with, if it would not refuse the log.
+    pub(crate) fn opens(&self) -> Option<&Replayed> {
+        let opens = matches!(
+            self.decision,
+            Decision::OpenClean | Decision::OpenRecovered | Decision::OpenTorn
+        );
+        self.observed.replayed.as_ref().filter(|_| opens)
     }
 
     /// The newest readable checkpoint.

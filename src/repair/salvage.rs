@@ -1,10 +1,11 @@
-//! Salvaging the tail: what its frames still say, before and behind the checkpoint's place.
+//! Salvaging the tail: what its frames still say, before and after the checkpoint's place.
 //!
 //! Owns: reading on past a damage that recovery stops at. Does not own: whether that is to be done
 //! (`plan`).
 //!
-//! Batches that are proved to have been durable count frame by frame, whatever of them is readable.
-//! Behind the last of those, batches count whole and without a gap, as in recovery.
+//! Of a log that opens, what the open would go on with counts. Else batches that are proved to have been
+//! durable count frame by frame, whatever of them is readable; after the last of those, batches count
+//! whole and without a gap, as in recovery.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -19,6 +20,7 @@ use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, FrameHeader, SegmentName};
 use crate::inspect::scene::Scene;
 use crate::inspect::survey::{Offsets, joined, ranges, read_file};
+use crate::recovery::replay::Replayed;
 use crate::recovery::table::Decision;
 use crate::segment::walk::{Evidence, Found, Part, Step, past_gaps, search};
 use crate::segment::{FRAMES_START, Segment, witness};
@@ -82,14 +84,36 @@ impl Salvaged {
             lost: None,
             needed: !sound || scene.decision == Decision::RefuseTail,
         };
-        if !checkpoint.clean {
-            salvaged.read_on(dir, &bytes, &salt, scene, checkpoint)?;
+        // Segments that were begun since are lost with a tail that has to be replaced.
+        let from = salvaged.state.first.max(name.base);
+        let is_whole = (from..checkpoint.next).all(|index| salvaged.offsets.place(index).is_some());
+        match scene.opens().filter(|replayed| is_whole || replayed.links.len() == 1) {
+            Some(replayed) => salvaged.take_replayed(&bytes, &salt, replayed, checkpoint),
+            None if checkpoint.clean => {}
+            None => salvaged.read_on(dir, &bytes, &salt, scene, checkpoint)?,
         }
         salvaged.bytes = bytes;
         salvaged.needed |= salvaged.lost.is_some();
         let from = salvaged.state.first.max(name.base);
-        salvaged.needed |= !salvaged.missing(&(from..salvaged.state.next)).is_empty();
+        salvaged.needed |= !salvaged.missing(&(from..salvaged.offsets.next())).is_empty();
         Ok(salvaged)
+    }
+
+    /// What an open would go on with: whole batches, in this segment and in those after it.
+    fn take_replayed(
+        &mut self,
+        bytes: &[u8],
+        salt: &Salt,
+        replayed: &Replayed,
+        checkpoint: &Checkpoint,
+    ) {
+        let end = replayed.links.first().map_or(checkpoint.tail_offset, |link| link.end);
+        for step in past_gaps(bytes, salt, checkpoint.tail_offset..end, true) {
+            self.offsets.note(&step);
+        }
+        self.state = replayed.state.clone();
+        self.sequence = replayed.sequence;
+        self.claimed = replayed.newest_number();
     }
 
     /// Gives the memory of the bytes back.

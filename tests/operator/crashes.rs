@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use indelible::inspect::{FrameSeen, frames_in};
 use indelible::io::sim::{Moment, Persistence, SimDisk};
 use indelible::repair::{apply_in, refill_in};
 
@@ -147,7 +148,7 @@ fn sound_structures_that_lie_are_survived() {
         let disk = Arc::new(SimDisk::from_image(4, &image));
         let _any = indelible::inspect::inspect_in(disk.clone());
         let _any = indelible::inspect::verify_in(disk.clone(), &mut |_| ());
-        if let Ok(frames) = indelible::inspect::frames_in(disk.clone()) {
+        if let Ok(frames) = frames_in(disk.clone()) {
             let _count = frames.count();
         }
         let _any = indelible::repair::plan_in(disk.clone());
@@ -155,4 +156,47 @@ fn sound_structures_that_lie_are_survived() {
             let _any = refill(&disk);
         }
     }
+}
+
+/// Found by a sweep with older copies of slots. One slot was lost, and the other named the tail before
+/// the last roll: the log opened, and a repair took what the segment after it said to have been durable
+/// for batches that the old tail had lost. It gave up everything.
+#[test]
+fn a_log_that_opens_from_an_older_slot_has_nothing_to_repair() {
+    let disk = SimDisk::new(5);
+    let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
+    while log.stats().rolls == 0 {
+        log.append(&entry(log.next())).unwrap();
+    }
+    for _ in 0..3 {
+        log.append(&entry(log.next())).unwrap();
+    }
+    let (next, mut image) = (log.next(), disk.image());
+    // The last batch is torn: its header is gone.
+    let frames = frames_in(Arc::new(SimDisk::from_image(6, &image))).unwrap();
+    let places = frames.filter_map(|seen| match seen.unwrap() {
+        FrameSeen::Frame { segment, offset, live: true, .. } => {
+            Some((segment, usize::try_from(offset).unwrap()))
+        }
+        _ => None,
+    });
+    let (segment, last) = places.last().unwrap();
+    let (_, tail) = image.iter_mut().find(|(name, _)| *name == segment).unwrap();
+    tail[last..last + 8].fill(0);
+    let mut from_an_older_slot = 0;
+    for slot in [0, 4096] {
+        let mut image = image.clone();
+        let (_, metadata) = image.iter_mut().find(|(name, _)| name == "metadata").unwrap();
+        metadata[slot..slot + 4096].fill(0);
+        let disk = SimDisk::from_image(6, &image);
+        let (log, report) = Log::open_in(Arc::new(disk.kill_copy()), &options()).unwrap();
+        assert!(log.next() >= next - 1, "{report:?}");
+        from_an_older_slot += u32::from(report.entries_replayed > 2);
+        let plan = repair(&disk).unwrap();
+        assert!(plan.steps.is_empty() && plan.losses.is_empty(), "{plan:?}");
+        let (repaired, _) = Log::open_in(Arc::new(disk), &options()).unwrap();
+        let all = 0..log.next();
+        assert_eq!(repaired.read_owned(all.clone()).unwrap(), log.read_owned(all).unwrap());
+    }
+    assert!(from_an_older_slot > 0);
 }
