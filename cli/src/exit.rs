@@ -7,6 +7,12 @@ use std::process::ExitCode;
 
 use indelible::Error;
 
+use crate::text::wrapped;
+
+/// Columns of the table, and of the codes in it.
+const COLUMNS: usize = 78;
+const INDENT: usize = 7;
+
 /// How a command ended. Where it judges a log, this is the state of the log afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -78,7 +84,8 @@ impl Exit {
 
     /// The table as text, one line a code.
     pub(crate) fn table() -> String {
-        let line = |exit: &Self| format!("{:>5}  {}\n", exit.code(), exit.meaning());
+        let meaning = |exit: &Self| wrapped(exit.meaning(), INDENT, COLUMNS);
+        let line = |exit: &Self| format!("{:>5}  {}\n", exit.code(), meaning(exit));
         Self::ALL.iter().map(line).collect()
     }
 }

@@ -36,8 +36,12 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     }
     let exit = judge(&seen);
     let found = groups::found(&args.dir.dir, seen.state.as_ref());
-    if let Some(file) = &args.html {
-        return write_page(args, how, &seen, &found, exit, file);
+    let exit = match &args.html {
+        Some(file) => write_page(args, how, &seen, &found, exit, file)?,
+        None => exit,
+    };
+    if args.html.is_some() && !how.json {
+        return Ok(exit);
     }
     if how.json {
         print(out, Body::Inspection(Box::new(LogSeen::new(&seen, groups::listed(&found)))))?;

@@ -33,7 +33,7 @@ use self::exit::Exit;
 
 /// Looks inside the write-ahead logs of the `indelible` engine, checks and mends them.
 #[derive(Debug, Parser)]
-#[command(name = "indelible", version, arg_required_else_help = true)]
+#[command(name = "indelible", version, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     how: How,

@@ -117,10 +117,7 @@ fn one_group(args: &Args, id: u64, how: How, out: &mut dyn Write) -> crate::Outc
     } else {
         writeln!(out, "still missing: {}", ranges(&done.missing))?;
     }
-    if let Some(error) = &done.stopped {
-        writeln!(out, "stopped: {error}")?;
-        writeln!(out, "what was put back is durable; run it again to go on")?;
-    }
+    stopped(done.stopped.as_ref(), out)?;
     Ok(exit)
 }
 
@@ -155,9 +152,14 @@ fn report(done: &Refilled, out: &mut dyn Write) -> std::io::Result<()> {
         return writeln!(out, "the log is whole");
     }
     writeln!(out, "still missing: {}", ranges(&done.missing))?;
-    if let Some(error) = &done.stopped {
-        writeln!(out, "stopped: {error}")?;
-        writeln!(out, "what was put back is durable; run it again to go on")?;
+    stopped(done.stopped.as_ref(), out)
+}
+
+fn stopped(error: Option<&indelible::Error>, out: &mut dyn Write) -> std::io::Result<()> {
+    let Some(error) = error else { return Ok(()) };
+    writeln!(out, "stopped: {error}")?;
+    if let Some(advice) = crate::advice(error) {
+        writeln!(out, "  {advice}")?;
     }
-    Ok(())
+    writeln!(out, "what was put back is durable; then run it again: it goes on")
 }

@@ -54,6 +54,25 @@ pub(crate) fn preview(bytes: &[u8], limit: usize) -> String {
     }
 }
 
+/// Text over lines of so many columns, all of which but the first are indented; so is whatever stands
+/// before the first.
+pub(crate) fn wrapped(text: &str, indent: usize, columns: usize) -> String {
+    let (mut out, mut column) = (String::new(), indent);
+    for word in text.split_whitespace() {
+        let width = word.chars().count();
+        if column > indent && column + 1 + width > columns {
+            let _infallible = write!(out, "\n{:indent$}", "");
+            column = indent;
+        } else if column > indent {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += width;
+    }
+    out
+}
+
 /// Bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 2);
@@ -128,7 +147,14 @@ pub(crate) fn finding(finding: &Finding) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{hex_lines, preview, size};
+    use super::{hex_lines, preview, size, wrapped};
+
+    #[test]
+    fn lines_are_broken_between_words_and_hang() {
+        assert_eq!(wrapped("one two three", 2, 11), "one two\n  three");
+        assert_eq!(wrapped("longer-than-that x", 2, 6), "longer-than-that\n  x");
+        assert_eq!(wrapped("", 2, 6), "");
+    }
 
     #[test]
     fn sizes_have_one_decimal() {

@@ -64,7 +64,7 @@ pub(crate) enum Job {
         nodes: Nodes,
     },
     /// Shows commands of a log: reads one per line, in hexadecimal, and writes a line for each, as
-    /// `indelible dump DIR --decode omnipaxos --payload COMMAND` wants it.
+    /// `indelible dump DIR --decode=omnipaxos --payload COMMAND` wants it.
     Decode,
 }
 

@@ -1,4 +1,4 @@
-//! Commands of a log as text, for `indelible dump --decode omnipaxos --payload`.
+//! Commands of a log as text, for `indelible dump --decode=omnipaxos --payload`.
 //!
 //! Owns: one line out for each line in. Does not own: what a command is (`kv`).
 

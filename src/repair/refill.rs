@@ -280,9 +280,7 @@ impl Refill<'_> {
                 Looked::Entry(found, payload) => (Some(payload), 0, Some(found)),
                 Looked::Hole(_) if part.live.contains(&index) => {
                     self.asked += 1;
-                    if self.asked.is_multiple_of(1024) {
-                        (self.progress)(Progress { done: self.asked, total: self.wanted });
-                    }
+                    (self.progress)(Progress { done: self.asked, total: self.wanted });
                     let payload = (self.entry)(index)?;
                     if payload.is_some() {
                         note(&mut poured.put_back, index);

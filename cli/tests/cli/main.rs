@@ -16,6 +16,7 @@ mod compare;
 mod damage;
 mod groups;
 mod looking;
+mod progress;
 mod repair;
 mod schema;
 
@@ -127,8 +128,13 @@ fn bytes_of(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn indelible(arguments: &[&str], paths: &[&Path]) -> Output {
+    program(arguments, paths).output().unwrap()
+}
+
+fn program(arguments: &[&str], paths: &[&Path]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_indelible"));
-    command.args(arguments).args(paths).output().unwrap()
+    command.args(arguments).args(paths).env("COLUMNS", "80");
+    command
 }
 
 /// Runs the binary and compares all it says, and its exit code, with a snapshot.

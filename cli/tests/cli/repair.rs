@@ -240,6 +240,24 @@ fn refill_says_what_it_still_lacks() {
 }
 
 #[test]
+fn a_refill_that_stops_half_way_says_what_it_did_and_goes_on() {
+    let place = Place::new();
+    place.closed();
+    let apply = || indelible(&["repair", "--apply"], &[&place.log()]).status.code();
+    let flip_at = |number, text| flip(&place.segment(number), find(&place.segment(number), text));
+    flip_at(1, "entry 4 ");
+    flip_at(2, "entry 8 ");
+    assert_eq!(apply(), Some(3));
+    flip_at(2, "entry 10 ");
+    let peer = place.path("peer");
+    build(&peer).close().unwrap();
+    let from = ["refill", "--from", peer.to_str().unwrap()];
+    check(&place, "refill_stopped", &from, &[&place.log()]);
+    assert_eq!(apply(), Some(3));
+    check(&place, "refill_goes_on", &from, &[&place.log()]);
+}
+
+#[test]
 fn nothing_is_taken_from_a_log_that_is_not_of_the_group() {
     let place = Place::new();
     place.closed();

@@ -102,6 +102,10 @@ fn every_document_is_of_the_schema() {
     let log = place.closed();
     let copy = place.path("copy");
     assert_eq!(checked(&["inspect", "--json"], &[&log]), ["inspection"]);
+    let page = place.path("page.html");
+    let both = ["inspect", "--json", "--html", page.to_str().unwrap()];
+    assert_eq!(checked(&both, &[&log]), ["inspection"]);
+    assert!(page.exists());
     assert_eq!(checked(&["verify", "--json"], &[&log]), ["verification"]);
     assert_eq!(checked(&["backup", "--json"], &[&log, &copy]), ["backup"]);
     assert_eq!(checked(&["compare", "--json"], &[&log, &copy]), ["comparison"]);
