@@ -8,6 +8,8 @@ pub mod adapters {}
 pub mod benchmarks {}
 #[doc = include_str!("../docs/DESIGN.md")]
 pub mod design {}
+#[doc = include_str!("../docs/DISKS.md")]
+pub mod disks {}
 #[doc = include_str!("../docs/FORMAT.md")]
 pub mod format {}
 #[doc = include_str!("../docs/GLOSSARY.md")]

@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let directory = tempfile::tempdir()?;
     let options = Options::new().segment_bytes(256 * 1024);
-    let (log, _) = Log::open_or_create(directory.path().join("node-1"), &options)?;
+    let log = Log::create(directory.path().join("node-1"), &options)?;
     let mut publisher = Publisher::new("node-1");
     for number in 0..1000_u32 {
         log.append(&number.to_le_bytes().repeat(200))?;

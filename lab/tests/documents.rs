@@ -1,6 +1,7 @@
 //! Commands in the documents: each names packages, targets, features and options that exist.
 //!
-//! A command is a line of a block, or code within a line, that begins with one of our programs.
+//! A command is a line of a block, or code within a line, that begins with one of our programs. Those
+//! of `indelible` are run as well, on a small log, but for the bench, which takes its time.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use indelible::{Batch, Log, Options};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -155,7 +157,7 @@ fn wrong_with_options(words: &[String], help: &str) -> Option<String> {
         words.iter().map(|word| word.trim_matches(|of| matches!(of, '[' | ']' | '…' | '.')));
     let mut options = options.filter(|word| word.starts_with("--") && word.len() > 2);
     options
-        .find(|word| !known.contains(word.split('=').next().unwrap_or_default()))
+        .find(|word| !known.contains(word.split(['=', '[']).next().unwrap_or_default()))
         .map(|word| format!("no option {word}"))
 }
 
@@ -198,6 +200,91 @@ fn commands_in_the_documents_name_what_exists() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The commands of `indelible` in a document that can be run: without the options that a synopsis has
+/// in brackets, and not where only the name of a command is mentioned.
+fn runnable(text: &str) -> Vec<Vec<String>> {
+    let mut found = commands(text);
+    for words in &mut found {
+        let mut depth = 0;
+        words.retain(|word| {
+            depth += word.matches('[').count();
+            let outside = depth == 0;
+            depth -= word.matches(']').count();
+            outside
+        });
+    }
+    let runs = |words: &Vec<String>| {
+        let whole = words.len() > 2 || words.get(1).is_some_and(|word| word == "man");
+        words[0] == "indelible" && words[1] != "bench" && whole
+    };
+    found.into_iter().filter(runs).collect()
+}
+
+/// Two small logs of one group, and what stands for the names in a document.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        for name in ["log", "peer"] {
+            let log = Log::create(place.path(name), &Options::new()).unwrap();
+            let mut batch = Batch::new();
+            batch.append(b"entry").set("omnipaxos.decided", 1_u64.to_le_bytes().to_vec());
+            log.commit(&batch).unwrap();
+            log.close().unwrap();
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    fn word(&self, word: &str) -> String {
+        match word {
+            "DIR" | "A" => self.path("log"),
+            "PEER" | "B" => self.path("peer"),
+            "DEST" | "FILE" => self.path("new"),
+            "SHELL" => "bash".to_owned(),
+            own if own.starts_with("/var/lib/") => self.path("log"),
+            other if other.starts_with("/mnt/") => self.path("peer"),
+            other => other.to_owned(),
+        }
+    }
+}
+
+#[test]
+fn commands_of_the_operator_run_as_they_stand_in_the_documents() {
+    let (mut wrong, mut names) = (Vec::new(), BTreeSet::new());
+    for (document, text) in documents() {
+        for words in runnable(&text) {
+            let place = Place::new();
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo.current_dir(root()).args(["run", "--quiet", "-p", "indelible-cli", "--"]);
+            cargo.args(words.iter().skip(1).map(|word| place.word(word)));
+            let said = cargo.output().unwrap();
+            if !said.status.success() {
+                let stderr = String::from_utf8_lossy(&said.stderr);
+                wrong.push(format!("{document}: {}: {stderr}", words.join(" ")));
+            }
+            names.insert(words[1].clone());
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let all = [
+        "backup",
+        "compare",
+        "completions",
+        "dump",
+        "inspect",
+        "man",
+        "refill",
+        "repair",
+        "verify",
+    ];
+    assert!(names.iter().map(String::as_str).eq(all), "{names:?}");
+}
+
 #[test]
 fn wrong_commands_are_noticed() {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
@@ -215,4 +302,6 @@ fn wrong_commands_are_noticed() {
     let found =
         commands("Run `cargo test\n-p x`, or\n```sh\nA=1 explore --sweep \\\n  rot # long\n```\n");
     assert_eq!(found, [words("cargo test -p x"), words("explore --sweep rot")]);
+    let text = "`indelible dump DIR [--from --to]`, `indelible verify`, or `indelible bench DIR`";
+    assert_eq!(runnable(text), [words("indelible dump DIR")]);
 }

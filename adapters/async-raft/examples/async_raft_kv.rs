@@ -72,6 +72,8 @@ fn start(directory: &Path) -> Result<Arc<Network>> {
         .validate()?;
     let (network, config) = (Arc::new(Network::default()), Arc::new(config));
     let options = Options::new().segment_bytes(1024 * 1024);
+    // Its nodes are started here the first time and every time; a service would `create` its log once,
+    // and `open` it from then on.
     for id in 0..NODES {
         let (log, _) = Log::open_or_create(directory.join(id.to_string()), &options)?;
         network.start(id, &config, log)?;

@@ -31,7 +31,9 @@ const ADDED: u64 = 3;
 const COMMANDS: u64 = 500;
 const TICK: Duration = Duration::from_millis(20);
 
-/// Opens a node's log. A new one knows the members that begin; one that is added learns them.
+/// Opens a node's log. A new one knows the members that begin; one that is added learns them. The
+/// example starts its nodes the first time and every time; a service would `create` its log once, and
+/// `open` it from then on.
 fn open(directory: &Path, id: u64) -> Result<LogStore, Failed> {
     let options = Options::new().segment_bytes(1024 * 1024);
     let (log, report) = Log::open_or_create(directory.join(id.to_string()), &options)?;

@@ -56,7 +56,9 @@ impl Cluster {
         Ok(Self { nodes: Arc::default(), directory: directory.into(), config })
     }
 
-    /// Starts a node on what its directory holds, which may be nothing.
+    /// Starts a node on what its directory holds, which may be nothing: all nodes are started by one
+    /// program, the first time and every time. A service would `create` its log once, and `open` it
+    /// from then on.
     pub(crate) async fn start(&self, id: u64) -> Result<Node, Failed> {
         let path = self.directory.join(id.to_string());
         let (log, _) = Log::open_or_create(path, &Options::new().segment_bytes(1024 * 1024))?;

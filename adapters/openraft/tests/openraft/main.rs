@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod causes;
 #[path = "../../examples/hosts/cluster_010.rs"]
 mod cluster_010;
 #[path = "../../examples/hosts/cluster_09.rs"]

@@ -1,5 +1,5 @@
 //! Stands in for upstream's `memstore` in async-raft's own tests (`../run`): the storage is ours, in
-//! a directory of its own.
+//! a directory of its own, or, with `INDELIBLE_IN_MEMORY` set, in memory.
 
 #![expect(clippy::panic, reason = "as upstream's: there is no way to return an error")]
 
@@ -86,7 +86,10 @@ impl MemStore {
         let open = || -> Result<Self> {
             let directory = TempDir::new()?;
             let options = Options::new().segment_bytes(1024 * 1024);
-            let log = Log::create(directory.path().join("log"), &options)?;
+            let log = match std::env::var_os("INDELIBLE_IN_MEMORY") {
+                Some(_) => Log::in_memory(&options)?,
+                None => Log::create(directory.path().join("log"), &options)?,
+            };
             let storage = Storage::open(log, id, Machine::default())?;
             Ok(Self { storage, _directory: directory })
         };
