@@ -80,6 +80,8 @@ impl<F: FnMut(u64, u64)> Dropped for F {}
 pub(crate) struct Index {
     /// The next entry, while there are none.
     base: u64,
+    /// No two follow one another of which both are in memory: a page may span all that are, and what
+    /// it may span must not depend on how they got there.
     stretches: VecDeque<Stretch>,
 }
 
@@ -161,15 +163,35 @@ impl Index {
         if after.count > 0 {
             self.insert(nth, Stretch::Page(after));
         }
-        let previous = nth.checked_sub(1).and_then(|nth| self.stretches.get_mut(nth));
-        match previous {
-            // What is carried forward comes in the order of the indexes.
-            Some(Stretch::Slots(_, slots)) if before.count == 0 => push(slots, place),
-            _ => self.insert(nth, Stretch::Slots(index, VecDeque::from([place.into()]))),
-        }
+        self.insert(nth, Stretch::Slots(index, VecDeque::from([place.into()])));
         if before.count > 0 {
             self.insert(nth, Stretch::Page(before));
         }
+        // The places are at `nth` now, or one further.
+        (nth.saturating_sub(1)..nth + 2).rev().for_each(|nth| self.join(nth));
+    }
+
+    /// Makes one stretch of this one and the next, if the places of both are in memory.
+    fn join(&mut self, nth: usize) {
+        if nth + 1 >= self.stretches.len() {
+            return;
+        }
+        let mut rest = self.stretches.range_mut(nth..);
+        let (Some(Stretch::Slots(_, one)), Some(Stretch::Slots(_, next))) =
+            (rest.next(), rest.next())
+        else {
+            return;
+        };
+        let mut next = std::mem::take(next);
+        if one.len() < next.len() {
+            make_room(&mut next, one.len());
+            one.drain(..).rev().for_each(|slot| next.push_front(slot));
+            *one = next;
+        } else {
+            make_room(one, next.len());
+            one.append(&mut next);
+        }
+        self.stretches.remove(nth + 1);
     }
 
     /// Leaves the places of entries to a page that says the same of them. Returns whether they are
@@ -345,11 +367,15 @@ fn tell(place: Place, dropped: &mut impl Dropped) {
 }
 
 fn push(slots: &mut VecDeque<Slot>, place: Place) {
-    if slots.len() == slots.capacity() {
-        // Growing by half as much again would leave a third of the memory unused.
-        slots.reserve_exact(slots.len() / 8 + 4);
-    }
+    make_room(slots, 1);
     slots.push_back(place.into());
+}
+
+fn make_room(slots: &mut VecDeque<Slot>, more: usize) {
+    if slots.capacity() - slots.len() < more {
+        // Growing by half as much again would leave a third of the memory unused.
+        slots.reserve_exact(more.max(slots.len() / 8 + 4));
+    }
 }
 
 fn shrink(slots: &mut VecDeque<Slot>) {
@@ -485,6 +511,30 @@ mod tests {
         assert_eq!(of_the_page, 1 + 2 + 3 + 4 + 6 + 10);
         assert_eq!(all(&index, pages), [501, 502, 104, 500, 106, 107, 108]);
         assert_eq!(index.live_bytes(), 64 * 3 + 5 + 7 + 8 + 9);
+    }
+
+    /// As a checkpoint writes them, and as a page may span them.
+    #[test]
+    fn places_in_memory_are_one_stretch_in_whatever_order_they_left_a_page() {
+        let orders: [&[u64]; 4] = [
+            &[10, 11, 12, 13, 14, 15, 16, 17, 18, 19],
+            &[19, 18, 17, 16, 15, 14, 13, 12, 11, 10],
+            &[12, 19, 11, 18, 15, 10, 16, 13, 17, 14],
+            &[19, 10],
+        ];
+        for order in orders {
+            let (log, mut index) = paged();
+            let pages = Pages { log: &log, group: 7 };
+            for entry in order {
+                index.replace(*entry, place(500 + entry), pages, |_, _| ());
+                let both: Vec<_> = index.stretches().zip(index.stretches().skip(1)).collect();
+                let slots = |stretch: &Stretch| matches!(stretch, Stretch::Slots(..));
+                assert!(!both.iter().any(|(one, next)| slots(one) && slots(next)), "{both:?}");
+            }
+            let expected =
+                (5..25).map(|entry| if order.contains(&entry) { 500 + entry } else { 90 + entry });
+            assert!(expected.eq(all(&index, pages)), "{order:?}");
+        }
     }
 
     #[test]
