@@ -100,6 +100,7 @@ impl Groups {
         options.validate()?;
         claim(&log)?;
         let (checkpoint, positions) = newest_checkpoint(&log)?;
+        forget_unusable(&log, positions)?;
         let Checkpoint { position, ledger, table } = checkpoint;
         let inner = Arc::new(Inner {
             options: options.clone(),
@@ -333,7 +334,6 @@ fn newest_checkpoint(log: &Log) -> Result<(Checkpoint, [Option<u64>; 2])> {
                     newest.position = newest.position.max(at).max(before.unwrap_or(0));
                 }
             }
-            // The next checkpoint takes its place, and until then nothing is trimmed.
             Err(error @ Error::Damaged { .. }) => damaged = Some(error),
             Err(error) => return Err(error),
         }
@@ -347,6 +347,19 @@ fn newest_checkpoint(log: &Log) -> Result<(Checkpoint, [Option<u64>; 2])> {
             Ok((Checkpoint { position: 0, ledger, table: Table::new() }, positions))
         }
     }
+}
+
+/// Lets go of checkpoints that cannot be used. The next ones take their places, and until then nothing
+/// is trimmed.
+fn forget_unusable(log: &Log, positions: [Option<u64>; 2]) -> Result<()> {
+    let mut batch = Batch::new();
+    let cells = CHECKPOINTS.into_iter().zip(positions);
+    for (cell, _) in cells.filter(|(_, position)| position.is_none()) {
+        batch.clear(cell);
+    }
+    // Durable before anything is written. One may be of entries that a repair took off the end of the
+    // log; once the log had as many again, and a crash came, it would count as the newest.
+    log.submit(&batch)?.wait()
 }
 
 /// Applies what was written from `position` on.

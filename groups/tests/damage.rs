@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use indelible::io::sim::SimDisk;
+use indelible::io::sim::{Persistence, SimDisk};
 use indelible::store::Store;
 use indelible::{Batch, Error, Log, Options};
 use indelible_groups::{Group, Groups, GroupsOptions, copy};
@@ -56,6 +56,17 @@ fn rot(disk: &SimDisk, what: &[u8]) -> SimDisk {
     }
     assert!(hits > 0, "nothing to rot");
     SimDisk::from_image(1, &image)
+}
+
+/// What can be done about a log that is refused: what is lost becomes holes of it.
+fn repair(disk: &SimDisk) {
+    let kept = Arc::new(indelible::io::mem::MemDirectory::new());
+    indelible::repair::apply_in(Arc::new(disk.clone()), kept).unwrap();
+}
+
+fn open_with_holes(disk: &SimDisk) -> Log {
+    let options = Options::new().background(false).tiny_segments(16 * 1024).allow_holes(true);
+    Log::open_in(Arc::new(disk.clone()), &options).unwrap().0
 }
 
 #[test]
@@ -167,11 +178,8 @@ fn what_a_replay_cannot_read_is_refused_and_after_a_repair_a_hole_of_its_group()
     let disk = rot(&rot(&killed, &entry(1, 60)), &entry(2, 60));
     let refused = Groups::from_log(open_log(&disk), &options);
     assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
-    let kept = Arc::new(indelible::io::mem::MemDirectory::new());
-    indelible::repair::apply_in(Arc::new(disk.clone()), kept).unwrap();
-    let with_holes = Options::new().background(false).tiny_segments(16 * 1024).allow_holes(true);
-    let (log, _) = Log::open_in(Arc::new(disk.clone()), &with_holes).unwrap();
-    let groups = Groups::from_log(log, &options).unwrap();
+    repair(&disk);
+    let groups = Groups::from_log(open_with_holes(&disk), &options).unwrap();
     for id in 0..3 {
         let group = groups.group(id).unwrap();
         assert_eq!((group.first(), group.next()), (0, 200));
@@ -189,8 +197,7 @@ fn what_a_replay_cannot_read_is_refused_and_after_a_repair_a_hole_of_its_group()
     }
     assert!(groups.verify().unwrap().is_empty());
     groups.close().unwrap();
-    let (log, _) = Log::open_in(Arc::new(disk.clone()), &with_holes).unwrap();
-    let groups = Groups::from_log(log, &options).unwrap();
+    let groups = Groups::from_log(open_with_holes(&disk), &options).unwrap();
     assert!(groups.verify().unwrap().is_empty());
     assert_eq!(groups.group(2).unwrap().entry(60).unwrap(), entry(2, 60));
 }
@@ -233,6 +240,36 @@ fn older_checkpoint_serves_if_the_newest_is_damaged() {
     let refused =
         Groups::from_log(open_log(&SimDisk::from_image(3, &image)), &GroupsOptions::new());
     assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
+}
+
+#[test]
+fn checkpoint_of_what_a_log_has_no_more_is_never_taken() {
+    let disk = filled();
+    let groups = open(&disk);
+    groups.maintain().unwrap();
+    let group = groups.group(0).unwrap();
+    for index in 200..210 {
+        group.append(&entry(0, index)).unwrap();
+    }
+    groups.close().unwrap();
+    drop((groups, group));
+    // A repair may take the end of a log: here, the last two records of the newest checkpoint.
+    let log = open_log(&disk);
+    let mut batch = Batch::new();
+    batch.truncate(log.next() - 2);
+    log.commit(&batch).unwrap();
+    log.close().unwrap();
+    let groups = open(&disk);
+    let group = groups.group(0).unwrap();
+    assert_eq!(group.next(), 208);
+    let mut batch = Batch::new();
+    batch.set("vote", b"new").append(entry(0, 208)).append(entry(0, 209)).append(entry(0, 210));
+    group.commit(&batch).unwrap();
+    let groups = open(&disk.crash_copy(Persistence::Nothing));
+    let group = groups.group(0).unwrap();
+    assert_eq!(group.cell("vote").as_deref(), Some(&b"new"[..]));
+    assert_eq!(group.next(), 211);
+    assert!(groups.verify().unwrap().is_empty());
 }
 
 #[test]
