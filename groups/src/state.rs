@@ -32,6 +32,12 @@ impl Member {
     pub(crate) fn new(id: u64, state: GroupState) -> Arc<Self> {
         Arc::new(Self { id, removed: AtomicBool::new(false), state: RwLock::new(state) })
     }
+
+    /// The group is gone, with all it holds.
+    fn end(&self, regions: &mut Regions) {
+        self.removed.store(true, Ordering::Release);
+        self.state.write().drop_all(regions);
+    }
 }
 
 /// What a group holds.
@@ -106,15 +112,16 @@ pub(crate) fn effect(
     let group = record.group;
     let known = table.read().get(&group).cloned();
     match (record.event, known) {
-        (Event::Create, None) => {
+        (Event::Create, Some(_)) if ledger.lost == 0 => Err(misfit("group that begins", 0, group)),
+        (Event::Create, known) => {
+            // The end of one that is there was lost with a range that could not be read.
+            known.inspect(|member| member.end(&mut ledger.regions));
             table.write().insert(group, Member::new(group, GroupState::default()));
             Ok(())
         }
-        (Event::Create, Some(_)) => Err(misfit("group that begins", 0, group)),
         (Event::Remove, Some(member)) => {
             table.write().remove(&group);
-            member.removed.store(true, Ordering::Release);
-            member.state.write().drop_all(&mut ledger.regions);
+            member.end(&mut ledger.regions);
             Ok(())
         }
         (_, Some(member)) => member.state.write().apply(record, place, ledger),
@@ -160,6 +167,10 @@ impl GroupState {
         place: Place,
         ledger: &mut Ledger,
     ) -> Result<(), Misfit> {
+        if let Event::Entry { index: to, .. } | Event::Truncate(to) | Event::Trim(to) = record.event
+        {
+            self.reach(to, ledger);
+        }
         let Ledger { regions, lost, log, released, next_file } = &mut *ledger;
         let pages = Pages { log, group: record.group };
         let let_go = |id| released.push((record.group, id));
@@ -171,22 +182,18 @@ impl GroupState {
         match record.event {
             Event::Entry { index, .. } => self.entry(index, place, record.group, ledger),
             Event::Truncate(to) => {
-                self.reach(to, *lost);
                 changes(self.log.apply(&Change::Truncate(to)), "end of a truncation", to)?;
                 self.index.truncate(to, pages, dropped);
                 self.durable_floor = self.durable_floor.min(to);
                 Ok(())
             }
             Event::Trim(to) => {
-                self.reach(to, *lost);
                 changes(self.log.apply(&Change::Trim(to)), "first index after a trim", to)?;
                 self.index.trim(to, pages, dropped);
                 Ok(())
             }
             Event::Reset(base) => {
-                changes(self.log.apply(&Change::Reset(base)), "index after a reset", base)?;
-                self.index.reset(base, dropped);
-                self.durable_floor = base;
+                self.drop_entries(base, regions);
                 Ok(())
             }
             Event::Set { cell, value } => self.cell(cell, &Change::Set(cell, value), let_go),
@@ -207,8 +214,11 @@ impl GroupState {
             }
             Event::Page { first, base, places } => {
                 let page = Page::new(first, base, place.at, places);
-                let known = self.index.spill(page, page::decode(base, places));
-                // What was lost with a range that could not be read is not where the page says.
+                let places = || page::decode(base, places);
+                let within = places().all(|place| regions.start_of(place.at) == Some(base));
+                let known = within && self.index.spill(page, places());
+                // What was lost with a range that could not be read is not where the page says, and
+                // the regions after it begin elsewhere. The places stay in memory then.
                 if known || *lost > 0 { Ok(()) } else { Err(misfit("page", base, first)) }
             }
             Event::Create | Event::Remove => Ok(()),
@@ -222,7 +232,6 @@ impl GroupState {
         group: u64,
         ledger: &mut Ledger,
     ) -> Result<(), Misfit> {
-        self.reach(index, ledger.lost);
         let (first, next) = (self.log.first(), self.log.next());
         if index == next {
             let appended = self.log.apply(&Change::Append(&[]));
@@ -313,19 +322,31 @@ impl GroupState {
         }
     }
 
-    /// Counts entries as lost up to `to`, if so many may have been.
-    fn reach(&mut self, to: u64, lost: u64) {
-        if to.saturating_sub(self.log.next()) > lost {
+    /// Before a record of the entries at `to`: so many as are missing there were lost with a range that
+    /// could not be read, or else a reset was.
+    fn reach(&mut self, to: u64, ledger: &mut Ledger) {
+        if ledger.lost == 0 {
             return;
+        }
+        if to < self.log.first() || to.saturating_sub(self.log.next()) > ledger.lost {
+            self.drop_entries(to, &mut ledger.regions);
         }
         while self.log.next() < to && self.log.apply(&Change::Append(&[])).is_ok() {
             self.index.push(Place::LOST);
         }
     }
 
+    /// Drops every entry; the next is `base`.
+    fn drop_entries(&mut self, base: u64, regions: &mut Regions) {
+        // A reset is never refused.
+        let _changed = self.log.apply(&Change::Reset(base));
+        self.index.reset(base, |at, bytes| regions.gone(at, bytes));
+        self.durable_floor = base;
+    }
+
     fn drop_all(&mut self, regions: &mut Regions) {
         let next = self.log.next();
-        self.index.reset(next, |at, bytes| regions.gone(at, bytes));
+        self.drop_entries(next, regions);
         for file in std::mem::take(&mut self.files).into_values() {
             file.parts.into_iter().for_each(|place| regions.dead(place));
         }

@@ -2,10 +2,12 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "helpers of tests fail as tests do"
 )]
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use indelible::io::sim::{Persistence, SimDisk};
@@ -200,6 +202,145 @@ fn what_a_replay_cannot_read_is_refused_and_after_a_repair_a_hole_of_its_group()
     let groups = Groups::from_log(open_with_holes(&disk), &options).unwrap();
     assert!(groups.verify().unwrap().is_empty());
     assert_eq!(groups.group(2).unwrap().entry(60).unwrap(), entry(2, 60));
+}
+
+/// The bytes of a record with these numbers after its kind.
+fn record(kind: u8, numbers: &[u64]) -> Vec<u8> {
+    let mut bytes = vec![kind];
+    for number in numbers {
+        let mut rest = *number;
+        while rest > 0x7f {
+            bytes.push(0x80 | u8::try_from(rest & 0x7f).unwrap());
+            rest >>= 7;
+        }
+        bytes.push(u8::try_from(rest).unwrap());
+    }
+    bytes
+}
+
+fn commit(group: &Group, change: for<'a> fn(&'a mut Batch<'static>) -> &'a mut Batch<'static>) {
+    let mut batch = Batch::new();
+    change(&mut batch);
+    group.commit(&batch).unwrap();
+}
+
+/// Appends the entries of a range, with a mark that tells them from others of the same index.
+fn append(group: &Group, range: Range<u64>, mark: u64) {
+    for index in range {
+        let ticket = group.append(&entry(group.id() + mark, index)).unwrap();
+        assert_eq!(ticket.next(), index + 1);
+    }
+}
+
+/// What is there of a group: entries by index and mark, and holes.
+fn found(group: &Group, marks: u64) -> Vec<(u64, Option<u64>)> {
+    let mark = |index| match group.entry(index) {
+        Ok(found) => (0..marks).find(|mark| found == entry(group.id() + mark, index)),
+        Err(Error::Hole { .. }) => None,
+        Err(error) => panic!("{error}"),
+    };
+    (group.first()..group.next()).map(|index| (index, mark(index))).collect()
+}
+
+/// Whatever record is lost with a hole, an open tells what the others say.
+#[test]
+fn group_opens_whatever_was_lost_with_a_hole() {
+    // Long numbers, so that nothing else looks like their records.
+    const IDS: u64 = 1 << 60;
+    let disk = SimDisk::new(9);
+    let options = GroupsOptions::new().checkpoint_bytes(1 << 30);
+    let groups = Groups::from_log(open_log(&disk), &options).unwrap();
+    let group = |nth: u64| groups.open_or_create_group(IDS + 10 * nth).unwrap();
+    let [ahead, back, again, trimmed, cut, unknown] = [0, 1, 2, 3, 4, 5].map(group);
+    let mut lost = Vec::new();
+
+    append(&ahead, 0..10, 0);
+    commit(&ahead, |batch| batch.reset(500));
+    lost.push(record(6, &[ahead.id(), 500]));
+    append(&ahead, 500..504, 1);
+
+    append(&back, 0..10, 0);
+    commit(&back, |batch| batch.trim(8));
+    commit(&back, |batch| batch.reset(2));
+    lost.push(record(6, &[back.id(), 2]));
+    append(&back, 2..4, 1);
+    commit(&back, |batch| batch.trim(3));
+
+    append(&again, 0..5, 0);
+    groups.remove_group(again.id()).unwrap();
+    lost.push(record(2, &[again.id()]));
+    let again = groups.create_group(again.id()).unwrap();
+    append(&again, 0..2, 1);
+
+    commit(&trimmed, |batch| batch.reset(300));
+    lost.push(record(6, &[trimmed.id(), 300]));
+    append(&trimmed, 300..302, 0);
+    lost.extend([300, 301].map(|index| record(3, &[trimmed.id(), index])));
+    commit(&trimmed, |batch| batch.trim(301));
+    append(&trimmed, 302..304, 0);
+
+    append(&cut, 0..10, 0);
+    commit(&cut, |batch| batch.reset(400));
+    lost.push(record(6, &[cut.id(), 400]));
+    append(&cut, 400..403, 1);
+    lost.extend([400, 401, 402].map(|index| record(3, &[cut.id(), index])));
+    commit(&cut, |batch| batch.truncate(402));
+    append(&cut, 402..404, 0);
+
+    lost.push(record(1, &[unknown.id()]));
+    append(&unknown, 0..3, 0);
+
+    let mut killed = lost.iter().fold(disk.kill(), |disk, bytes| rot(&disk, bytes));
+    repair(&killed);
+    for _ in 0..2 {
+        let groups = Groups::from_log(open_with_holes(&killed), &options).unwrap();
+        let is = |group: &Group, expected: &[(u64, Option<u64>)]| {
+            assert_eq!(found(&groups.group(group.id()).unwrap(), 2), expected);
+        };
+        is(&ahead, &[500, 501, 502, 503].map(|index| (index, Some(1))));
+        is(&back, &[(3, Some(1))]);
+        is(&again, &[(0, Some(1)), (1, Some(1))]);
+        is(&trimmed, &[(301, None), (302, Some(0)), (303, Some(0))]);
+        is(&cut, &[(402, None), (403, Some(0))]);
+        is(&unknown, &[0, 1, 2].map(|index| (index, Some(0))));
+        // Killed once more, so that all of it is replayed again.
+        killed = killed.kill_copy();
+    }
+}
+
+/// Regions are told apart by bytes, and those of what was lost are not known.
+#[test]
+fn pages_after_a_hole_are_of_the_regions_they_say() {
+    let disk = SimDisk::new(10);
+    let options = GroupsOptions::new().checkpoint_bytes(1 << 30);
+    let groups = Groups::from_log(open_log(&disk), &options).unwrap();
+    let handles: Vec<Group> = (0..3).map(|id| groups.create_group(id).unwrap()).collect();
+    groups.maintain().unwrap();
+    for index in 0..200 {
+        for group in &handles {
+            append(group, index..index + 1, 0);
+        }
+    }
+    groups.close().unwrap();
+    assert!(groups.stats().page_bytes > 0);
+    // The checkpoint that the close wrote is gone, and with it all that makes the replay short.
+    let log = open_log(&disk);
+    let mut batch = Batch::new();
+    batch.clear("groups.checkpoint.a");
+    log.commit(&batch).unwrap();
+    log.close().unwrap();
+    let disk = (3..6).fold(disk, |disk, index| rot(&disk, &entry(1, index)));
+    repair(&disk);
+    let groups = Groups::from_log(open_with_holes(&disk), &options).unwrap();
+    assert!(groups.stats().replayed > 600);
+    let handles: Vec<Group> = (0..3).map(|id| groups.group(id).unwrap()).collect();
+    let live = || handles.iter().map(|group| group.stats().live_bytes).sum::<u64>();
+    assert_eq!(groups.stats().live_bytes, live());
+    commit(&handles[0], |batch| batch.trim(200));
+    commit(&handles[1], |batch| batch.trim(200));
+    assert_eq!(groups.stats().live_bytes, live());
+    groups.maintain().unwrap();
+    assert_eq!(found(&handles[2], 1), (0..200).map(|index| (index, Some(0))).collect::<Vec<_>>());
 }
 
 #[test]
