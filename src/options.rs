@@ -71,7 +71,7 @@ pub enum WriteMode {
     Pwrite,
     /// Gathered in memory like [`Self::Buffered`], and written past the page cache in whole blocks:
     /// what a failed sync leaves behind there cannot be read as if it were on the medium, and a large
-    /// batch is not copied. Refused where the file system takes no such writes.
+    /// batch is not copied. Refused where the file system takes no such writes, or copies on write.
     Direct,
 }
 

@@ -30,6 +30,12 @@ impl Process {
         }
     }
 
+    /// One that does not run this.
+    #[cfg(test)]
+    pub(crate) const fn other() -> Self {
+        Self(u64::MAX)
+    }
+
     /// Whether it is the one that runs this.
     #[inline]
     pub(crate) fn is_this(self) -> bool {

@@ -84,6 +84,7 @@ const STORIES: &[(&str, fn())] = stories! {
         frames_stay_within_what_the_next_checkpoint_states
         number_of_a_refused_batch_is_recorded_before_anything_follows
         poisoned_log_keeps_its_directory_while_it_is_being_written
+        space_is_not_made_ready_after_a_close
         failure_that_a_roll_was_told_of_is_no_durable_batch
         failure_that_somebody_else_is_being_told_of_is_no_durable_batch
         close_writes_the_last_checkpoint;

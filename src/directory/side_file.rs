@@ -17,6 +17,7 @@ use crate::format::SideFileRef;
 use crate::io::{Access, File};
 use crate::options::SyncMethod;
 use crate::planted::{Bug, planted};
+use crate::process::Process;
 
 /// Bytes gathered before they are handed to the file.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -82,8 +83,10 @@ impl Drop for Finished {
 }
 
 /// The side files of one log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SideFiles {
+    /// The one that opened the log.
+    process: Process,
     /// Those that may be attached: finished in this life, or referred to when it began; and whether a
     /// cell ever referred to each. When the last such cell lets it go it is forgotten.
     known: Mutex<HashMap<u64, bool>>,
@@ -96,7 +99,9 @@ pub(crate) struct SideFiles {
 impl SideFiles {
     /// Of a log whose cells refer to these.
     pub(crate) fn new(attached: impl Iterator<Item = u64>) -> Self {
-        Self { known: Mutex::new(attached.map(|id| (id, true)).collect()), ..Self::default() }
+        let known = Mutex::new(attached.map(|id| (id, true)).collect());
+        let (unused, any_unused) = (Mutex::default(), AtomicBool::new(false));
+        Self { process: Process::this(), known, unused, any_unused }
     }
 
     fn insert(&self, id: u64) {
@@ -121,6 +126,10 @@ impl SideFiles {
     }
 
     fn let_go(&self, file: SideFileRef) {
+        if !self.process.is_this() {
+            // The lock may be a copy that nobody will unlock, and the file is the parent's.
+            return;
+        }
         let mut known = self.known.lock();
         if known.get(&file.id) == Some(&false) && !planted(Bug::UnusedSideFileStays) {
             known.remove(&file.id);
@@ -361,5 +370,28 @@ fn ours(source: io::Error, otherwise: impl FnOnce(io::Error) -> Error) -> Error 
     match source.downcast::<Error>() {
         Ok(error) => error,
         Err(source) => otherwise(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another thread holds the lock when the process forks; in the child nobody lets it go.
+    #[test]
+    fn side_file_of_another_process_goes_without_a_lock() {
+        let files = SideFiles::new(std::iter::empty());
+        let files = Arc::new(SideFiles { process: Process::other(), ..files });
+        let file = SideFile::new(SideFileRef { id: 7, length: 0, crc: 0 }, &files);
+        files.insert(7);
+        let held = files.known.lock();
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(file);
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+        drop(held);
+        assert!(!files.any_unused());
     }
 }

@@ -43,17 +43,15 @@ impl Spare {
         Self { name, space, region: OnceLock::new() }
     }
 
-    /// The map of the file, made by the first call. Called before a batch has written anything: what
-    /// the system may have too little of is taken by then.
+    /// The map of the file, made by the first call, which also has it opened for direct writes. Called
+    /// before a batch has written anything: what the system may have too little of is taken by then.
     pub(crate) fn region(&self, dir: &Dir, bytes: u64, write: bool) -> Result<&Region> {
         if let Some(region) = self.region.get() {
             return Ok(region);
         }
-        let region = self
-            .space
-            .file()
-            .map(bytes, write)
-            .map_err(|source| Error::io("map", dir.join(&self.name), source))?;
+        let failed = |op| move |source| Error::io(op, dir.join(&self.name), source);
+        self.space.open().map_err(failed("open"))?;
+        let region = self.space.file().map(bytes, write).map_err(failed("map"))?;
         Ok(self.region.get_or_init(|| region))
     }
 }

@@ -165,7 +165,8 @@ pub trait File: Debug + Send + Sync {
 
     /// Writes all of `bytes` at `offset` in another way than [`Self::write_at`]; on an error any part
     /// may have been written. A direct write that repeats bytes leaves them as they are: nobody sees
-    /// them change, and no crash takes them away. With [`Way::Through`] and [`Way::DirectThrough`] the
+    /// them change, and no crash takes them away. A direct write of no bytes, at 0, writes nothing and
+    /// takes what later ones need of the system, such as a descriptor. With [`Way::Through`] and [`Way::DirectThrough`] the
     /// bytes are durable on return, and an error is final as one of [`Self::sync`] is.
     fn write_by(&self, way: Way, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if way != Way::Through {

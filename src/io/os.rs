@@ -232,8 +232,8 @@ impl Directory for OsDirectory {
         super::system_random()
     }
 
-    /// By trying it: what a file system says of itself is newer than some kernels. One in memory takes
-    /// such writes and gains nothing from them.
+    /// By what the file system says of the alignment it wants, where the kernel asks it (`STATX_DIOALIGN`,
+    /// 6.1), and by trying it. One in memory takes such writes and gains nothing from them.
     #[cfg(target_os = "linux")]
     fn takes_direct(&self) -> bool {
         if kind::is_memory(self.handle()) {
@@ -243,11 +243,14 @@ impl Directory for OsDirectory {
         let Ok(block) = memory.bytes(super::aligned::BLOCK_BYTES) else { return false };
         // What else may be wrong, a full disk for one, says nothing of such writes.
         let Ok((name, file)) = self.create(block.len() as u64, false) else { return true };
-        let refused = [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported];
-        let taken = match file.write_by(Way::Direct, 0, block) {
-            Ok(()) => true,
-            Err(error) => !refused.contains(&error.kind()),
-        };
+        // Not found: without `/proc` a file cannot be opened for them.
+        let refused =
+            [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported, io::ErrorKind::NotFound];
+        let taken = kind::wants_no_more_than(self.handle(), &name, super::aligned::BLOCK_BYTES)
+            && match file.write_by(Way::Direct, 0, block) {
+                Ok(()) => true,
+                Err(error) => !refused.contains(&error.kind()),
+            };
         // Junk, if it stays: the next open removes it as well.
         self.remove(&name).ok();
         taken

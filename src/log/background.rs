@@ -141,6 +141,11 @@ impl Shared {
     /// Makes space ready behind the frames, and spares once a roll is near. A shortage leaves it to
     /// a later time, and to the commit that meets it.
     fn prepare(&self, stop: &dyn Fn() -> bool) -> Result<()> {
+        // A close waits for this, and nothing is begun after it.
+        let _preparing = self.preparing.lock();
+        if stop() {
+            return Ok(());
+        }
         add(&self.counters.not_removed, to_u64(self.spares.remove_leftovers().len()));
         self.signals.take_space();
         let (name, space, position, near) = {

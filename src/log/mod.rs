@@ -89,7 +89,7 @@ impl Log {
         options.validate()?;
         let path = path.as_ref();
         let door = OsDirectory::create(path)?.file_mode(options.file_mode);
-        let options = for_system(&door, options);
+        let options = for_system(&door, options)?;
         Self::start(open::create(Dir::new(Arc::new(door), path), &options)?)
     }
 
@@ -110,7 +110,7 @@ impl Log {
             _ => Error::io("open directory", path, source),
         })?;
         let door = door.file_mode(options.file_mode);
-        let options = for_system(&door, options);
+        let options = for_system(&door, options)?;
         Self::start_reported(open::open(Dir::new(Arc::new(door), path), &options)?)
     }
 
@@ -572,11 +572,14 @@ fn open_or_create(
 
 /// The options a directory of the operating system allows: on a copy-on-write file system bytes can
 /// meet a full disk although the space was reserved, so there each batch is written for itself, and
-/// refused if it cannot be.
-fn for_system(door: &OsDirectory, options: &Options) -> Options {
-    if door.copy_on_write() {
-        options.clone().write_mode(WriteMode::Pwrite)
-    } else {
-        options.clone()
+/// refused if it cannot be. Direct writes are never a default: who asks for them hears of it.
+fn for_system(door: &OsDirectory, options: &Options) -> Result<Options> {
+    if !door.copy_on_write() {
+        return Ok(options.clone());
     }
+    if options.write_mode_in_force() == WriteMode::Direct {
+        let reason = "the file system copies on write, where frames are written with `Pwrite`";
+        return Err(Error::InvalidOption { option: "write_mode", reason });
+    }
+    Ok(options.clone().write_mode(WriteMode::Pwrite))
 }

@@ -340,6 +340,7 @@ fn open_tail(
     segment.holes.store(link.offsets.holes, order);
     // What was made ready behind the frames is not known any more.
     let space = spares.space(Arc::clone(&link.file), link.end);
+    space.open().map_err(|source| Error::io("open", dir.join(&name.to_string()), source))?;
     let mut tail = Tail::new(Arc::new(segment), space, salt, link.end, options)?;
     tail.frame_at(link.last_frame);
     Ok(tail)
@@ -490,6 +491,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         watch: Watch::default(),
         poison: OnceLock::new(),
         closed: AtomicBool::new(false),
+        preparing: Mutex::new(()),
         lock: Mutex::new(Some(lock)),
     })
 }

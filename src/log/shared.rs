@@ -3,8 +3,8 @@
 //! Owns: putting writer, syncer and reader together, and whether the log may still be used. Does not
 //! own: anything that one of the three does.
 //!
-//! Lock order: `checkpointing`, the turn to sync, `writer`, `unindexed`, `view`, `handing_over`. Each
-//! but the last stands in one of the three rooms, which are taken from the syncer down. Under the
+//! Lock order: `preparing`, `checkpointing`, the turn to sync, `writer`, `unindexed`, `view`, `handing_over`.
+//! Each but the first and the last stands in one of the three rooms, which are taken from the syncer down. Under the
 //! others no lock is taken, but for what poisoning the log takes: the newest checkpoint, the syncs
 //! without the turn, the side files, and those of the group, the signals and the spares. The host's
 //! callbacks run under none.
@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) watch: Watch,
     pub(crate) poison: OnceLock<Arc<Error>>,
     pub(crate) closed: AtomicBool,
+    /// Held while space and spares are made ready.
+    pub(super) preparing: Mutex<()>,
     pub(crate) lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
@@ -150,8 +152,10 @@ impl Shared {
     /// Waits for whoever is writing to a file of the log, and unlocks the directory. From here on
     /// nothing is written to it.
     pub(crate) fn end(&self) {
+        // Nobody who makes space ready begins another step, and no other batch, once the log is closed.
+        let prepared = || self.preparing.lock();
         let wait = || self.syncer.end(|ended| self.writer.with_nothing_on_its_way(ended));
-        let _checkpointing = (!planted(Bug::UnlockedEarly)).then(wait);
+        let _nobody = (!planted(Bug::UnlockedEarly)).then(|| (prepared(), wait()));
         self.lock.lock().take();
     }
 

@@ -78,6 +78,11 @@ impl Space {
         Self { direct: true, ..self }
     }
 
+    /// Takes the descriptor that direct writes need, if there are to be any: none does later.
+    pub(crate) fn open(&self) -> io::Result<()> {
+        if self.direct { self.file.write_by(Way::Direct, 0, &[]) } else { Ok(()) }
+    }
+
     pub(crate) fn file(&self) -> &Arc<dyn File> {
         &self.file
     }

@@ -469,6 +469,43 @@ fn assert_not_durable(log: &Log, batch: &Batch<'_>) {
     assert!(matches!(waits.wait(), Err(Error::Poisoned { .. })));
 }
 
+/// Space is being made ready when the log is closed and the directory is opened by somebody else, who
+/// writes there.
+#[test]
+pub(crate) fn space_is_not_made_ready_after_a_close() {
+    let options = options().tiny_segments(1024 * 1024).durability(Durability::Always);
+    let scene = Scene::new(&options);
+    scene.log.append(b"first").unwrap();
+    let (started, start) = channel();
+    let (resume, resumed) = channel();
+    // The checkpoint comes before, with both slots.
+    for _ in 0..2 {
+        scene.within(Op::Sync, |_| ());
+    }
+    scene.within(Op::Write, move |_| {
+        started.send(()).unwrap();
+        // Too late, if all is well: a close waits.
+        let _either_way = resumed.recv_timeout(A_WHILE);
+    });
+    let other = scene.log.clone();
+    let maintained = aside(move || other.maintain());
+    start.recv_timeout(FOR_EVER).unwrap();
+    scene.log.close().unwrap();
+    let next = Log::open_in(Arc::new(scene.disk.clone()), &options).unwrap().0;
+    for byte in 0..8 {
+        next.append(&vec![byte; 60 * 1024]).unwrap();
+    }
+    let _nobody_waits = resume.send(());
+    // The simulated disk refuses to let published bytes change.
+    maintained.recv_timeout(FOR_EVER).unwrap().unwrap();
+    let disk = scene.disk.crash_with(Persistence::Everything);
+    let found = Log::open_in(Arc::new(disk), &options).unwrap().0;
+    assert_eq!(found.next(), next.next());
+    for byte in 0..8 {
+        assert_eq!(found.entry(u64::from(byte) + 1).unwrap(), vec![byte; 60 * 1024]);
+    }
+}
+
 /// A segment is replaced between the moment in which a reader finds out that it needs it and the one
 /// in which it opens it.
 #[test]

@@ -29,6 +29,18 @@ pub(super) fn is_memory(file: &OsHandle) -> bool {
     matches!(magic(file), Some(TMPFS | RAMFS))
 }
 
+/// Whether direct writes of a file that are aligned like blocks of so many bytes are aligned enough for
+/// its file system: no if it says that it takes none or wants more, yes if it says nothing.
+#[cfg(target_os = "linux")]
+pub(super) fn wants_no_more_than(directory: &OsHandle, name: &str, bytes: usize) -> bool {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    let said = statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::DIOALIGN);
+    let Ok(said) = said else { return true };
+    let fits = |align: u32| align > 0 && usize::try_from(align).is_ok_and(|align| align <= bytes);
+    said.stx_mask & StatxFlags::DIOALIGN.bits() == 0
+        || fits(said.stx_dio_offset_align) && fits(said.stx_dio_mem_align)
+}
+
 /// Whether bytes may be written to new places each time, so that space which is fully allocated can
 /// run out at a store to a map.
 #[cfg(target_os = "linux")]

@@ -92,11 +92,17 @@ impl File for SimFile {
 
     /// As on a machine, each sector becomes what is written or stays what it was. What a block repeats
     /// of the bytes before must be the same: whoever has those published refuses to see them change.
+    /// Of no bytes it is like an open.
     fn write_by(&self, way: Way, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let range = offset..offset.saturating_add(bytes.len() as u64);
         if way == Way::Through {
             self.write_at(offset, bytes)?;
             return self.sync(range, SyncMethod::Dsync);
+        }
+        if bytes.is_empty() {
+            let machine = &mut *self.machine.lock();
+            let course = self.enter(machine, Op::Open)?;
+            return machine.leave(course);
         }
         let unaligned = |at: u64| !at.is_multiple_of(BLOCK_BYTES as u64);
         if unaligned(range.start) || unaligned(range.end) || unaligned(bytes.as_ptr().addr() as u64)
