@@ -124,8 +124,12 @@ impl Inner {
             (std::mem::take(&mut writer.owed), writer.since_checkpoint)
         };
         // One large batch may be worth both, without which nothing of it could be given back.
-        for _ in CHECKPOINTS.iter().zip(0..since_checkpoint / self.checkpoint_bytes()) {
-            self.write_checkpoint(maintenance)?;
+        let due = since_checkpoint / self.checkpoint_bytes();
+        match CHECKPOINTS.iter().zip(0..due).try_for_each(|_| self.write_checkpoint(maintenance)) {
+            // What is given back may be the room that it needs. Records that were put aside are
+            // durable, and come after all of the log.
+            Ok(()) | Err(Error::DiskFull { .. }) => {}
+            Err(error) => return Err(error),
         }
         let mut looks = owed.saturating_mul(LOOKS_PER_RECORD);
         // What is written meanwhile comes after both checkpoints, and is not looked at.
@@ -137,20 +141,42 @@ impl Inner {
     /// regions that are worth it, and gives back what is dead.
     pub(crate) fn maintain(&self) -> Result<()> {
         let mut maintenance = self.maintenance.lock();
-        // Both, so that the log can be trimmed up to here; once each, however much others write.
-        for _ in CHECKPOINTS {
-            if maintenance.positions.iter().any(|position| *position != Some(self.log.next())) {
-                self.write_checkpoint(&mut maintenance)?;
-            }
+        let full = match self.write_checkpoints(&mut maintenance) {
+            // What is given back may be the room that they need.
+            Err(Error::DiskFull { .. }) => true,
+            written => written.map(|()| false)?,
+        };
+        self.reclaim(&mut maintenance)?;
+        if full {
+            self.write_checkpoints(&mut maintenance)?;
+            self.reclaim(&mut maintenance)?;
         }
-        let mut looks = u64::MAX;
-        while self.reclaim_step(&mut maintenance, &mut looks)? {}
         drop(maintenance);
         self.log.maintain()
     }
 
+    /// Writes both checkpoints, so that the log can be trimmed up to here; once each, however much
+    /// others write.
+    fn write_checkpoints(&self, maintenance: &mut Maintenance) -> Result<()> {
+        for _ in CHECKPOINTS {
+            if maintenance.positions.iter().any(|position| *position != Some(self.log.next())) {
+                self.write_checkpoint(maintenance)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what can be given back.
+    fn reclaim(&self, maintenance: &mut Maintenance) -> Result<()> {
+        let mut looks = u64::MAX;
+        while self.reclaim_step(maintenance, &mut looks)? {}
+        Ok(())
+    }
+
     /// Writes a checkpoint. On return it is durable.
     pub(crate) fn write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<()> {
+        // First, because without room for it there is no checkpoint.
+        self.take_back(&mut self.writer.lock())?;
         match self.spill(maintenance) {
             // It stays in memory and in the checkpoint, which may find room in what was set apart.
             Ok(()) | Err(Error::DiskFull { .. }) => {}
@@ -158,12 +184,7 @@ impl Inner {
         }
         let (position, bytes) = {
             let mut writer = self.writer.lock();
-            writer.usable()?;
-            if !writer.overlay.is_empty() {
-                // Its records would have their effect twice.
-                writer.planned.clear();
-                self.write_batch(&mut writer, For::Groups)?;
-            }
+            self.take_back(&mut writer)?;
             writer.since_checkpoint = 0;
             let position = self.log.next() + u64::from(planted(Bug::PositionAhead));
             (position, checkpoint::encode(position, &writer.ledger, &self.table))
@@ -186,6 +207,16 @@ impl Inner {
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.counters.checkpoint_bytes.fetch_add(to_u64(bytes.len()), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Writes what was put aside into the log: in a checkpoint it would have its effect twice.
+    fn take_back(&self, writer: &mut Writer) -> Result<()> {
+        writer.usable()?;
+        if writer.overlay.is_empty() {
+            return Ok(());
+        }
+        writer.planned.clear();
+        self.write_batch(writer, For::Groups).map(drop)
     }
 
     /// One step of giving back, which looks at so many entries of the log, or at as many as it takes

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use indelible::io::sim::{Persistence, SimDisk};
@@ -86,6 +87,28 @@ fn promises_and_trims_go_on_and_survive() {
         assert_eq!(groups.stats().replayed, 0);
         assert_eq!(groups.group(0).unwrap().entry(0).unwrap(), b"again");
     }
+}
+
+#[test]
+fn space_of_a_snapshot_that_did_not_fit_comes_back() {
+    let disk = SimDisk::new(7);
+    let groups = open(&disk);
+    let handles: Vec<Group> = (0..GROUPS).map(|id| groups.create_group(id).unwrap()).collect();
+    let busy = handles.last().unwrap();
+    disk.set_capacity(Some(disk.used() + 400 * 1024));
+    let mut file = busy.side_file_writer().unwrap();
+    while file.write_all(&[2; 1024]).is_ok() {}
+    // Whatever is left of the tail is used up by state, and the rest is put aside.
+    (0..400).for_each(|round| promise(busy, round));
+    assert!(groups.log().cell("groups.pending.0").is_some());
+    assert!(matches!(busy.append(&[1; 300]), Err(Error::DiskFull { .. })));
+    drop(file);
+    // There is no room for a checkpoint before some of it was given back.
+    groups.maintain().unwrap();
+    assert!(groups.log().cell("groups.pending.0").is_none());
+    busy.append(&[1; 300]).unwrap();
+    assert!(groups.log().cell("groups.pending.0").is_none());
+    assert_eq!(busy.entry(0).unwrap(), [1; 300]);
 }
 
 #[test]
