@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use indelible::format::frame::frame_bytes;
 use indelible::format::number::{to_u32, to_u64};
 use indelible::{Batch, Damage, Durability, Error, Log, Result, Ticket};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::envelope::Record;
 use crate::index::Place;
@@ -32,6 +32,8 @@ pub(crate) struct Inner {
     pub(crate) writer: Mutex<Writer>,
     pub(crate) maintenance: Mutex<Maintenance>,
     pub(crate) counters: Counters,
+    /// Side files, each with its group, of which the last handle is gone.
+    pub(crate) released: Arc<Mutex<Vec<(u64, u64)>>>,
 }
 
 /// What the one who writes has to itself.
@@ -91,6 +93,17 @@ pub(crate) enum For {
 }
 
 impl Inner {
+    /// The writer, for as long as it is held. Side files that nobody can attach any more are gone.
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
+        let mut writer = self.writer.lock();
+        let released = std::mem::take(&mut *self.released.lock());
+        if !released.is_empty() {
+            writer.ledger.released.extend(released);
+            end_batch(&self.table, &mut writer.ledger);
+        }
+        writer
+    }
+
     /// Plans a batch, writes it and applies it. Returns its ticket, and the end of `of` after it,
     /// which has to be there: a group of the same id that began later is not this one.
     pub(crate) fn write(
@@ -98,7 +111,7 @@ impl Inner {
         of: Option<&Member>,
         plan: impl FnOnce(Planner<'_>) -> Result<Riders>,
     ) -> Result<(Ticket, u64)> {
-        let mut writer = self.writer.lock();
+        let mut writer = self.writer();
         if of.is_some_and(|member| member.removed.load(Ordering::Acquire)) {
             return Err(no_such_group());
         }
@@ -204,18 +217,12 @@ impl Inner {
 
     /// The number of a side file that nobody has used.
     pub(crate) fn new_file(&self) -> Result<u64> {
-        let mut writer = self.writer.lock();
+        let mut writer = self.writer();
         let id = writer.ledger.next_file;
         let limit = u64::MAX - 1;
         let too_large = Error::TooLarge { what: "number of a side file", got: id, limit };
         writer.ledger.next_file = id.checked_add(1).ok_or(too_large)?;
         Ok(id)
-    }
-
-    /// Lets go of a side file that was not finished.
-    pub(crate) fn forget_file(&self, member: &Member, id: u64) {
-        let mut writer = self.writer.lock();
-        member.state.write().drop_file(id, &mut writer.ledger.regions);
     }
 
     /// Bytes that fit and mean nothing where they are.

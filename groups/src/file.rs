@@ -52,7 +52,7 @@ impl GroupFileWriter {
     }
 
     /// Ends the file. On return it may be attached to a cell of its group, and becomes durable with
-    /// the batch that does.
+    /// the batch that does. If the last clone of what this returns is dropped before, it is gone.
     ///
     /// # Errors
     ///
@@ -66,7 +66,8 @@ impl GroupFileWriter {
         state.files.entry(self.id).or_default().finished = Some(reference);
         drop(state);
         self.finished = true;
-        Ok(SideFile::from_reference(reference))
+        let (group, released) = (self.member.id, Arc::clone(&self.inner.released));
+        Ok(SideFile::with_release(reference, move |file| released.lock().push((group, file.id))))
     }
 
     fn write_part(&mut self) -> Result<()> {
@@ -103,7 +104,7 @@ impl Write for GroupFileWriter {
 impl Drop for GroupFileWriter {
     fn drop(&mut self) {
         if !self.finished {
-            self.inner.forget_file(&self.member, self.id);
+            self.inner.released.lock().push((self.member.id, self.id));
         }
     }
 }

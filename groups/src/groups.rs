@@ -108,6 +108,7 @@ impl Groups {
             writer: Mutex::new(Writer::new(ledger)),
             maintenance: Mutex::new(Maintenance::new(positions)),
             counters: Counters::default(),
+            released: Arc::default(),
             log,
         });
         // What was replayed in part is dropped without a checkpoint: it would be one of half a log.
@@ -232,7 +233,7 @@ impl Groups {
     /// What all groups hold, and what was counted.
     pub fn stats(&self) -> GroupsStats {
         let inner = &self.inner;
-        let (bytes, live_bytes) = inner.writer.lock().ledger.regions.sums();
+        let (bytes, live_bytes) = inner.writer().ledger.regions.sums();
         let table = inner.table.read();
         let index =
             |member: &Arc<crate::state::Member>| to_u64(member.state.read().index.memory_bytes());

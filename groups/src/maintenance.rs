@@ -120,7 +120,7 @@ impl Inner {
 
     fn step(&self, maintenance: &mut Maintenance) -> Result<()> {
         let (owed, since_checkpoint) = {
-            let mut writer = self.writer.lock();
+            let mut writer = self.writer();
             (std::mem::take(&mut writer.owed), writer.since_checkpoint)
         };
         // One large batch may be worth both, without which nothing of it could be given back.
@@ -176,14 +176,14 @@ impl Inner {
     /// Writes a checkpoint. On return it is durable.
     pub(crate) fn write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<()> {
         // First, because without room for it there is no checkpoint.
-        self.take_back(&mut self.writer.lock())?;
+        self.take_back(&mut self.writer())?;
         match self.spill(maintenance) {
             // It stays in memory and in the checkpoint, which may find room in what was set apart.
             Ok(()) | Err(Error::DiskFull { .. }) => {}
             Err(error) => return Err(error),
         }
         let (position, bytes) = {
-            let mut writer = self.writer.lock();
+            let mut writer = self.writer();
             self.take_back(&mut writer)?;
             writer.since_checkpoint = 0;
             let position = self.log.next() + u64::from(planted(Bug::PositionAhead));
@@ -222,7 +222,7 @@ impl Inner {
     /// One step of giving back, which looks at so many entries of the log, or at as many as it takes
     /// as long as the log is too large. Returns whether another one may get further.
     fn reclaim_step(&self, maintenance: &mut Maintenance, looks: &mut u64) -> Result<bool> {
-        let mut writer = self.writer.lock();
+        let mut writer = self.writer();
         writer.usable()?;
         let Some((region, end)) = writer.ledger.regions.oldest() else { return Ok(false) };
         if end > maintenance.bound() || !self.wants(&writer, region) {

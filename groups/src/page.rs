@@ -139,7 +139,7 @@ impl Inner {
     /// crash on the way leaves those that were written; the rest stays in memory.
     pub(crate) fn spill(&self, maintenance: &mut Maintenance) -> Result<()> {
         let durable = self.log.durable();
-        let end = self.writer.lock().ledger.regions.newest_start(durable);
+        let end = self.writer().ledger.regions.newest_start(durable);
         let window = maintenance.spilled..end;
         if window.is_empty() {
             return Ok(());
@@ -148,7 +148,7 @@ impl Inner {
         members.sort_unstable_by_key(|member| member.id);
         let mut members = members.into_iter().peekable();
         while members.peek().is_some() {
-            let mut writer = self.writer.lock();
+            let mut writer = self.writer();
             writer.usable()?;
             writer.planned.clear();
             while writer.planned.bytes.len() < SPILL_BYTES

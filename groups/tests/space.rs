@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use indelible::io::sim::SimDisk;
@@ -158,6 +159,33 @@ fn disk_use_is_bounded_with_snapshots_of_many_segments() {
         group.commit(&batch).unwrap();
         check_disk_use(&groups, &format!("snapshot {round}, attached"));
     }
+}
+
+#[test]
+fn side_file_that_nobody_can_attach_any_more_takes_no_space() {
+    let groups = open();
+    let group = groups.create_group(1).unwrap();
+    let file = group.write_side_file(&[7; 5000]).unwrap();
+    let mut refused = Batch::new();
+    refused.attach("snapshot", file.clone()).truncate(9);
+    assert!(group.commit(&refused).is_err());
+    drop(refused);
+    assert!(groups.stats().live_bytes > 5000, "it may still be attached");
+    drop(file);
+    assert_eq!((groups.stats().live_bytes, group.stats().side_files), (0, 0));
+    // One that a cell refers to stays as long as it does.
+    let file = group.write_side_file(&[8; 5000]).unwrap();
+    let mut batch = Batch::new();
+    batch.attach("snapshot", file);
+    group.commit(&batch).unwrap();
+    drop(batch);
+    append(&group, 1, 20);
+    assert_eq!(group.read_side_file("snapshot").unwrap(), Some(vec![8; 5000]));
+    let mut unfinished = group.side_file_writer().unwrap();
+    unfinished.write_all(&[9; 300_000]).unwrap();
+    assert_eq!(group.stats().side_files, 2);
+    drop(unfinished);
+    assert!(groups.stats().live_bytes < 6000);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! rest of its batch.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -24,26 +25,45 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// A finished side file: durable under its own name. It stays as long as a state cell refers to it;
 /// before it is attached, as long as this or a clone of it lives.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SideFile(Arc<Finished>);
 
-/// What every clone stands for; its end is noted where the log looks for files to remove.
-#[derive(Debug)]
+/// What every clone stands for.
 struct Finished {
     reference: SideFileRef,
-    /// Those of the log that it was finished for; none if it was made from what a cell says.
-    files: Option<Arc<SideFiles>>,
+    /// Told of the end of the last clone; nobody is if it was made from what a cell says.
+    release: Option<Release>,
+}
+
+/// Hears that nobody can attach a side file any more that no cell refers to.
+type Release = Box<dyn FnOnce(SideFileRef) + Send + Sync>;
+
+impl fmt::Debug for SideFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SideFile").field(&self.0.reference).finish()
+    }
 }
 
 impl SideFile {
     pub(crate) fn new(reference: SideFileRef, files: &Arc<SideFiles>) -> Self {
-        Self(Arc::new(Finished { reference, files: Some(Arc::clone(files)) }))
+        let files = Arc::clone(files);
+        Self::with_release(reference, move |file| files.let_go(file))
     }
 
     /// The side file that this refers to. A log takes only those that it knows, and keeps it no longer
     /// for this.
     pub fn from_reference(reference: SideFileRef) -> Self {
-        Self(Arc::new(Finished { reference, files: None }))
+        Self(Arc::new(Finished { reference, release: None }))
+    }
+
+    /// A side file that another store than a log has finished. When the last clone of it is dropped,
+    /// `release` is called, by whoever drops it and whatever is locked there: if no cell refers to the
+    /// file by then, nobody can attach it any more, and the store may remove it.
+    pub fn with_release(
+        reference: SideFileRef,
+        release: impl FnOnce(SideFileRef) + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Finished { reference, release: Some(Box::new(release)) }))
     }
 
     /// Its length in bytes.
@@ -76,8 +96,8 @@ impl Eq for SideFile {}
 
 impl Drop for Finished {
     fn drop(&mut self) {
-        if let Some(files) = &self.files {
-            files.let_go(self.reference);
+        if let Some(release) = self.release.take() {
+            release(self.reference);
         }
     }
 }
@@ -155,7 +175,7 @@ impl SideFiles {
 }
 
 /// The log that a side file is to belong to, as far as its writer has to know it.
-pub(crate) trait Owner: std::fmt::Debug + Send + Sync {
+pub(crate) trait Owner: fmt::Debug + Send + Sync {
     /// Refuses work on a log that is closed, poisoned, or another process's.
     fn usable(&self) -> Result<()>;
 
