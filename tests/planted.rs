@@ -81,6 +81,7 @@ const STORIES: &[(&str, fn())] = stories! {
         roll_waits_for_frames_on_their_way
         writer_behind_a_sync_is_woken_by_its_end
         tail_that_cannot_be_looked_up_is_never_sealed
+        tail_without_entries_that_cannot_be_looked_up_takes_none
         frames_stay_within_what_the_next_checkpoint_states
         number_of_a_refused_batch_is_recorded_before_anything_follows
         poisoned_log_keeps_its_directory_while_it_is_being_written

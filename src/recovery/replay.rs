@@ -56,6 +56,8 @@ pub(crate) struct Link {
     /// Where the last frame before the end starts; 0 if there is none.
     pub(crate) last_frame: u64,
     pub(crate) offsets: Offsets,
+    /// What comes before `from` was looked at, and its frames are sound.
+    looked: bool,
     /// The frames, kept from the first pass for the second.
     bytes: Option<Vec<u8>>,
     /// The witnesses in the block of the header.
@@ -71,11 +73,13 @@ impl Link {
         witness::searched_to(self.limit, self.header.segment_bytes)
     }
 
-    /// What was durable before the checkpoint, if the offset of some entry in it is unknown.
+    /// What was durable before the checkpoint, if nobody has looked at it. Also where no entry counts
+    /// that is in it: once entries follow, a walk has to get past its frames.
     pub(crate) fn durable_part(&self, dir: &Dir) -> Option<DurablePart> {
         let (dir, name, salt) = (dir.clone(), self.name, self.salt.clone());
         let (file, end) = (Arc::clone(&self.file), self.from);
-        (!self.offsets.units.is_complete()).then_some(DurablePart { dir, name, salt, file, end })
+        let any = self.from > FRAMES_START && !self.looked;
+        any.then_some(DurablePart { dir, name, salt, file, end })
     }
 
     /// The header of the frame at an offset, if there is a whole one.
@@ -155,6 +159,7 @@ impl Link {
         self.offsets.holes |= found.holes;
         let (expected, got) = (self.offsets.units.count_unknown(), found.units.len());
         if self.offsets.units.learn(&found.units) {
+            self.looked = true;
             return Ok(());
         }
         Err(part.too_few(to_u64(expected), to_u64(got)))
@@ -208,9 +213,23 @@ pub(crate) fn open_link(
     let header = segment.check_header(&block)?;
     let salt = Salt::new(header.generation);
     let from = from.max(FRAMES_START);
-    let (end, offsets, bytes) = (from, Offsets::default(), None);
-    let (apart, last_frame) = (witness::in_header_block(&block, &salt).collect(), 0);
-    Ok(Link { name, header, salt, file, limit, from, end, last_frame, offsets, bytes, apart })
+    let (end, last_frame, offsets) = (from, 0, Offsets::default());
+    let (looked, bytes) = (false, None);
+    let apart = witness::in_header_block(&block, &salt).collect();
+    Ok(Link {
+        name,
+        header,
+        salt,
+        file,
+        limit,
+        from,
+        end,
+        last_frame,
+        offsets,
+        looked,
+        bytes,
+        apart,
+    })
 }
 
 /// Where the first pass got to.

@@ -82,7 +82,8 @@ impl Salvaged {
             sequence,
             claimed: sequence,
             lost: None,
-            needed: !sound || scene.decision == Decision::RefuseTail,
+            // Nothing is written after frames that a walk does not get past, be there entries or none.
+            needed: !sound || scene.decision == Decision::RefuseTail || scene.latent.is_some(),
         };
         // Segments that were begun since are lost with a tail that has to be replaced.
         let from = salvaged.state.first.max(name.base);

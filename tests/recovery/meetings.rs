@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use indelible::inspect::Meaning;
+use indelible::io::mem::MemDirectory;
 use indelible::io::sim::{Fault, Op, Persistence, Repeat, Rot, SimDisk};
 use indelible::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
 use indelible::testing::tap::Tap;
-use indelible::{Batch, Durability, Error, Log, Options, Verdict, WriteMode};
+use indelible::{Batch, Durability, Error, Log, Options, Verdict, WriteMode, repair};
 
 /// Long enough for a thread that need not wait to be done.
 const A_WHILE: Duration = Duration::from_millis(100);
@@ -250,6 +252,48 @@ pub(crate) fn tail_that_cannot_be_looked_up_is_never_sealed() {
     assert!(matches!(log.set_lazily("decided", b"1"), Ok(())));
     for index in 0..6 {
         assert!(matches!(log.entry(index), Err(Error::Damaged { .. })), "entry {index}");
+    }
+}
+
+/// The same where the tail holds no entry that counts: cells alone, or entries that were dropped. What
+/// was appended there was acknowledged, and unreadable after the next open.
+#[test]
+pub(crate) fn tail_without_entries_that_cannot_be_looked_up_takes_none() {
+    let options = options().write_mode(WriteMode::Pwrite).checkpoint_bytes(4096);
+    for cells in [true, false] {
+        let disk = SimDisk::new(1);
+        let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+        for byte in 0..6 {
+            let mut batch = Batch::new();
+            let value = vec![byte; 472];
+            log.commit(if cells { batch.set("promise", value) } else { batch.append(value) })
+                .unwrap();
+        }
+        log.commit(Batch::new().truncate(0).set("vote", b"1")).unwrap();
+        log.maintain().unwrap();
+        let image = disk.image();
+        let disk = disk.crash_with(Persistence::Nothing);
+        let tail = image.into_iter().map(|(name, _)| name).find(|name| name.contains(".seg"));
+        let rot = Rot::FlipBit { offset: 4096 + 512 + 16, bit: 1 };
+        disk.rot(&tail.unwrap(), rot).unwrap();
+        let log = Log::open_in(Arc::new(disk.clone()), &options).unwrap().0;
+        for batch in 0..2 {
+            let outcome = log.append(b"entry");
+            let refused = matches!(outcome, Err(Error::Damaged { indexes: None, .. }));
+            assert!(refused, "{cells}, {batch}: {outcome:?}");
+        }
+        assert_eq!((log.stats().poisoned, log.next()), (false, 0));
+        log.close().unwrap();
+        let seen = indelible::inspect::verify_in(Arc::new(disk.clone()), &mut |_| ()).unwrap();
+        assert!(seen.findings.iter().any(|it| it.meaning == Meaning::Blocking), "{seen:?}");
+        repair::apply_in(Arc::new(disk.clone()), Arc::new(MemDirectory::new())).unwrap();
+        let log = Log::open_in(Arc::new(disk), &options).unwrap().0;
+        log.append(b"entry").unwrap();
+        let promise = cells.then_some(&[5; 472][..]);
+        assert_eq!(
+            (log.entry(0).unwrap(), log.cell("promise").as_deref()),
+            (b"entry".to_vec(), promise)
+        );
     }
 }
 
