@@ -3,6 +3,7 @@
 
 mod build;
 pub mod config;
+pub mod exchange;
 mod expected;
 pub mod explore;
 pub mod faults;
@@ -15,6 +16,7 @@ pub mod operations;
 pub mod program;
 pub mod rot;
 mod run;
+mod shape;
 pub mod slow;
 mod tally;
 pub mod tap;

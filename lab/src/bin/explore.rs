@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indelible::testing::config::CONFIGS;
+use indelible::testing::exchange::{sweep_names, sweep_older};
 use indelible::testing::explore::{Effort, Subject, Tally, Violation, explore};
 use indelible::testing::faults::{sweep, sweep_full_disk};
 use indelible::testing::program::count_of;
@@ -20,14 +21,16 @@ use indelible::testing::rot::{self, SHAPES};
 const USAGE: &str = "\
 usage: explore [--sweep KIND] [--states N] [--seed S] [--threads T] [--start N] [--only SUBJECT]
   --sweep KIND   crashes (default), programs (crashes of every program of up to three steps), faults,
-                 disks (full at every size), rot, or crashrot (a power cut, and one bad bit, sector
-                 or block)
+                 disks (full at every size), rot, crashrot (a power cut, and one bad bit, sector or
+                 block), older (older copies of files and slots), or names (segments renamed,
+                 swapped, twice, or of another log)
   --states N     stop after N states (default 1000000 for crashes; a sweep goes on to its end)
   --seed S       everything follows from it (default 1)
   --threads T    default 1
   --start N      begin with piece of work number N (default 0)
-  --only SUBJECT explore one program: small:NUMBER:CONFIG or drawn:SEED:CONFIG; of the rot sweep the
-                 log small:N:0, which is shape N / 2, closed if N is odd; of crashrot shape N";
+  --only SUBJECT explore one program: small:NUMBER:CONFIG or drawn:SEED:CONFIG; of rot, older
+                 and names the log small:N:0, which is shape N / 2, closed if N is odd; of crashrot
+                 shape N";
 
 /// How often progress is printed, at most.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
@@ -45,11 +48,21 @@ enum Sweep {
     Disks,
     Rot,
     CrashRot,
+    Older,
+    Names,
 }
 
 impl Sweep {
-    const ALL: [Self; 6] =
-        [Self::Crashes, Self::Programs, Self::Faults, Self::Disks, Self::Rot, Self::CrashRot];
+    const ALL: [Self; 8] = [
+        Self::Crashes,
+        Self::Programs,
+        Self::Faults,
+        Self::Disks,
+        Self::Rot,
+        Self::CrashRot,
+        Self::Older,
+        Self::Names,
+    ];
 
     /// As the command line has it.
     const fn name(self) -> &'static str {
@@ -60,6 +73,8 @@ impl Sweep {
             Self::Disks => "disks",
             Self::Rot => "rot",
             Self::CrashRot => "crashrot",
+            Self::Older => "older",
+            Self::Names => "names",
         }
     }
 }
@@ -138,22 +153,30 @@ fn swept(number: u64, seed: u64) -> Option<Subject> {
     }
 }
 
-/// Places at which the power of one log is cut.
-const CUTS: u64 = 8;
-
 /// Parts of the rot sweep of one log: it is the longest work on one subject.
 const ROT_PARTS: u64 = 64;
+
+/// The log with a number, of those of every shape under every combination of options, and the cut
+/// with a number; after the last of them the first one again, with the next cut.
+fn cut(number: u64) -> (Subject, u64) {
+    let (configs, shapes) = (CONFIGS.len() as u64, SHAPES.len() as u64);
+    let config = usize::try_from(number / shapes % configs).unwrap_or(0);
+    (Subject::Small(number % shapes, config), number / shapes / configs)
+}
 
 /// The piece of work with a number, if there is one: a subject, and which part of it.
 fn work(arguments: &Arguments, number: u64) -> Option<(Subject, u64)> {
     match (arguments.sweep, arguments.only) {
-        (Sweep::Rot, Some(only)) => (number < ROT_PARTS).then_some((only, number)),
+        (Sweep::Rot | Sweep::Older | Sweep::Names, Some(only)) => {
+            (number < ROT_PARTS).then_some((only, number))
+        }
         // A log of one shape, after a close or after a crash.
-        (Sweep::Rot, None) => {
+        (Sweep::Rot | Sweep::Older | Sweep::Names, None) => {
             let subject = Subject::Small(number / ROT_PARTS, 0);
             (number < 2 * SHAPES.len() as u64 * ROT_PARTS).then_some((subject, number % ROT_PARTS))
         }
-        (Sweep::CrashRot, None) => Some((Subject::Small(number, 0), 0)),
+        (Sweep::CrashRot, Some(only)) => Some((only, number)),
+        (Sweep::CrashRot, None) => Some(cut(number)),
         (_, Some(only)) => (number == arguments.start).then_some((only, 0)),
         (Sweep::Crashes, None) => Some((explored(number, arguments.seed), 0)),
         (Sweep::Programs, None) => small(number, arguments.seed).map(|it| (it, 0)),
@@ -170,18 +193,20 @@ fn carry_out(
         (Sweep::Crashes | Sweep::Programs, _) => explore(subject, seed, Effort::LARGE),
         (Sweep::Faults, _) => sweep(subject, seed),
         (Sweep::Disks, _) => sweep_full_disk(subject, seed),
-        (Sweep::Rot, Subject::Small(number, _)) => {
-            let shape = usize::try_from(number / 2).unwrap_or(0);
+        (Sweep::CrashRot, Subject::Small(shape, config)) => {
+            let shape = usize::try_from(shape).unwrap_or(0);
+            rot::sweep_cut((shape, config), seed, part..part + 1, rot::Density::SMALL)
+        }
+        (_, Subject::Small(number, _)) => {
+            let (shape, closed) = (usize::try_from(number / 2).unwrap_or(0), number % 2 == 1);
             let part = rot::Share::new(part, ROT_PARTS);
-            rot::sweep_share(shape, number % 2 == 1, seed, rot::Density::FULL, part)
+            match sweep_kind {
+                Sweep::Older => sweep_older(shape, closed, seed, part),
+                Sweep::Names => sweep_names(shape, closed, seed, part),
+                _ => rot::sweep_share(shape, closed, seed, rot::Density::FULL, part),
+            }
         }
-        (Sweep::CrashRot, Subject::Small(number, _)) => {
-            // One shape after the other, and then again with another seed.
-            let shapes = SHAPES.len() as u64;
-            let shape = usize::try_from(number % shapes).unwrap_or(0);
-            rot::sweep_cut(shape, seed ^ (number / shapes), CUTS, rot::Density::SMALL)
-        }
-        (Sweep::Rot | Sweep::CrashRot, _) => (Tally::default(), None),
+        _ => (Tally::default(), None),
     }
 }
 

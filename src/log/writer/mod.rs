@@ -25,7 +25,6 @@ use parking_lot::{Mutex, MutexGuard};
 pub(crate) use self::plan::entry_bytes_max;
 pub(super) use self::stock::{NextCheckpoint, Stock, Want};
 pub(crate) use self::write::Written;
-use super::reader::Draft;
 use super::shared::{Alarm, Shared};
 use super::syncer::Unsynced;
 use crate::format::frame::FrameHeader;
@@ -80,9 +79,8 @@ pub(crate) struct Writer {
     footers: Vec<SegmentName>,
     /// Dead segments that go on being named, because a checkpoint has no room for more gaps.
     kept: Vec<Arc<Segment>>,
-    /// What readers are to see of the batch that is being written.
-    draft: Draft,
-    /// Space used again and again, for the cells that a batch changes.
+    /// Space used again and again: for offsets, and for the cells that a batch changes.
+    units: Vec<u32>,
     touched: Vec<u32>,
 }
 
@@ -177,7 +175,7 @@ impl Writer {
             dead_files: Vec::new(),
             footers: Vec::new(),
             kept,
-            draft: Draft::default(),
+            units: Vec::new(),
             touched: Vec::new(),
         }
     }
