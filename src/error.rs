@@ -446,6 +446,9 @@ pub enum Damage {
     /// The frames here are sound, and a segment that is missing may have replaced their entries.
     #[error("a missing segment may have replaced what stands here")]
     MayBeReplaced,
+    /// What was read here is not what was read there before: the medium gives other bytes each time.
+    #[error("other bytes are read here than a moment ago")]
+    Unsteady,
     /// A compressed entry does not decompress.
     #[error("the compressed entry does not decompress")]
     Compression,

@@ -12,23 +12,21 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::placed::Placed;
 use super::scene::{Part, Scene};
-use super::survey::{MISSING, Survey, read_file};
+use super::survey::{Places, Survey, read_file};
 use super::{StateSeen, is_gone, os_door};
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::{FOOTER_BYTES, FOOTER_HOLES, table_bytes, table_offset};
-use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, decode_frame, peek_header};
+use crate::format::frame::{FrameHeader, Salt};
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::kind::Span;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, Footer, SegmentHeader};
-use crate::io::{Access, Directory, File};
-use crate::segment::{OFFSET_UNIT, Segment, in_units};
-
-/// Bytes read at a time; a longer entry is read whole.
-const WINDOW_BYTES: usize = 256 * 1024;
+use crate::io::{Access, Directory};
+use crate::segment::{Segment, in_units, with_indexes};
 
 /// What stands for an index of the log, or for several.
 #[derive(Debug, Clone)]
@@ -293,7 +291,6 @@ fn unreadable(
 pub(crate) struct Reader {
     dir: Dir,
     name: String,
-    base: u64,
     /// Its header, if that is readable.
     header: Option<SegmentHeader>,
     /// Whether some entries may be marked as missing.
@@ -305,19 +302,12 @@ pub(crate) struct Reader {
 /// Where entries are found.
 #[derive(Debug)]
 enum Source {
-    /// At known places.
-    Placed {
-        file: Arc<dyn File>,
-        salt: Salt,
-        units: Vec<u32>,
-        window: Vec<u8>,
-        start: u64,
-        end: u64,
-    },
+    /// At places that the replay, or a sound offset table, states.
+    Placed(Places, Placed),
     /// Nowhere: a newer build wrote them.
     Newer(Error),
-    /// Wherever they still are.
-    Surveyed(Box<Survey>),
+    /// Wherever they still are; nowhere if nothing states the generation of the frames.
+    Surveyed(Box<Survey>, Option<Placed>),
 }
 
 impl Reader {
@@ -333,12 +323,11 @@ impl Reader {
         if let Some(link) = links.iter().find(|link| link.name == part.name)
             && let Some(units) = link.offsets.units.all()
         {
-            let (file, salt) = (dir.open(&name, Access::Read)?, link.salt.clone());
-            let (window, units) = (Vec::new(), units.to_vec());
-            let source = Source::Placed { file, salt, units, window, start: 0, end: link.end };
+            let frames = Placed::open(dir, &name, link.salt.clone(), link.end)?;
+            let source = Source::Placed(Places::of_all(base, units.to_vec()), frames);
             let (header, holes) = (Some(link.header), link.offsets.holes);
             let next_sequence = None;
-            return Ok(Self { dir: dir.clone(), name, base, header, holes, next_sequence, source });
+            return Ok(Self { dir: dir.clone(), name, header, holes, next_sequence, source });
         }
         let is_sealed = !links.iter().any(|link| link.name == part.name);
         if is_sealed && let Some(reader) = Self::by_table(dir, checkpoint, part)? {
@@ -346,18 +335,19 @@ impl Reader {
         }
         let file = read_file(dir, &name, scene.length_of(part.name), &mut |_| ())?;
         let hints = scene.hints(checkpoint, part.name, &part.live);
-        let survey = Survey::of(dir, part.name, file, &hints);
+        let survey = Survey::of(dir, part.name, &file.bytes, &hints);
         let header = survey.header.as_ref().ok().copied();
         if let Err(error @ (Error::UnsupportedVersion { .. } | Error::UnsupportedFeature { .. })) =
             &survey.header
         {
             let (source, next_sequence) = (Source::Newer(error.clone()), None);
             let dir = dir.clone();
-            return Ok(Self { dir, name, base, header, holes: false, next_sequence, source });
+            return Ok(Self { dir, name, header, holes: false, next_sequence, source });
         }
         let next_sequence = survey.footer.as_ref().ok().map(|footer| footer.next_sequence);
-        let source = Source::Surveyed(Box::new(survey));
-        Ok(Self { dir: dir.clone(), name, base, header, holes: true, next_sequence, source })
+        let frames = survey.frames(dir)?;
+        let source = Source::Surveyed(Box::new(survey), frames);
+        Ok(Self { dir: dir.clone(), name, header, holes: true, next_sequence, source })
     }
 
     /// By the footer and its table, if both are sound.
@@ -387,91 +377,60 @@ impl Reader {
         }
         let offset = |nth| in_units(table_offset(&table, nth).unwrap_or(0));
         let units = (0..to_usize(footer.count)).map(offset).collect();
-        let (window, start, end) = (Vec::new(), 0, footer.data_end);
-        let source = Source::Placed { file, salt, units, window, start, end };
+        let frames = Placed::open(dir, &name, salt, footer.data_end)?;
+        let source = Source::Placed(Places::of_all(base, units), frames);
         let (header, holes) = (Some(header), footer.flags & FOOTER_HOLES != 0);
         let next_sequence = Some(footer.next_sequence);
-        Ok(Some(Self { dir: dir.clone(), name, base, header, holes, next_sequence, source }))
+        Ok(Some(Self { dir: dir.clone(), name, header, holes, next_sequence, source }))
     }
 
     /// Where the frame of an entry starts, if that is known.
     pub(crate) fn place(&self, index: u64) -> Option<u64> {
         match &self.source {
             Source::Newer(_) => None,
-            Source::Placed { units, .. } => {
-                let nth = to_usize(index.checked_sub(self.base)?);
-                units
-                    .get(nth)
-                    .filter(|&&unit| unit != MISSING)
-                    .map(|&unit| u64::from(unit) * OFFSET_UNIT)
-            }
-            Source::Surveyed(survey) => Some(survey.place_of(index)),
+            Source::Placed(places, _) => places.of(index),
+            Source::Surveyed(survey, _) => Some(survey.place_of(index)),
         }
     }
 
     /// What is at `index`; what goes on from there ends at `end`.
     pub(crate) fn get(&mut self, index: u64, end: u64) -> Looked {
         let path = self.dir.join(&self.name);
-        let offset = self.place(index).unwrap_or(0);
-        match &mut self.source {
-            Source::Newer(error) => Looked::Unreadable(index..end.max(index + 1), error.clone()),
-            Source::Surveyed(survey) => {
-                if let Some((_, header, payload)) = survey.frame(index) {
-                    return looked(index, end, header, payload);
-                }
-                let gone = |index: &u64| survey.frame(*index).is_none();
-                let last = (index..end.min(survey.entries_end())).take_while(gone).count();
-                let to = if index >= survey.entries_end() { end } else { index + to_u64(last) };
-                let offset = survey.place_of(index);
-                unreadable(path, offset, index..to.max(index + 1), survey.reason_at(offset))
+        let (places, frames) = match &mut self.source {
+            Source::Newer(error) => {
+                return Looked::Unreadable(index..end.max(index + 1), error.clone());
             }
-            Source::Placed { file, salt, window, start, end: data_end, .. } => {
-                let room = to_usize(data_end.saturating_sub(offset));
-                let mut needed = FRAME_HEADER_BYTES.min(room);
-                loop {
-                    let at = offset.checked_sub(*start).map(to_usize);
-                    let there = at.and_then(|at| window.get(at..)).unwrap_or(&[]);
-                    if there.len() < needed {
-                        window.resize(needed.max(WINDOW_BYTES).min(room), 0);
-                        *start = offset;
-                        if let Err(source) = file.read_at(offset, window) {
-                            *window = Vec::new();
-                            let error = Error::io("read", path, source);
-                            return Looked::Unreadable(index..index + 1, error);
-                        }
-                        continue;
-                    }
-                    match peek_header(there, salt, offset) {
-                        Ok(header) if needed < header.frame_bytes().min(room) => {
-                            needed = header.frame_bytes().min(room);
-                        }
-                        _ => break,
-                    }
-                }
-                let at = offset.checked_sub(*start).map_or(usize::MAX, to_usize);
-                let seen = match decode_frame(window.get(at..).unwrap_or(&[]), salt, offset) {
-                    Ok((header, payload, _)) => looked(index, end, header, payload),
-                    Err(error) => {
-                        unreadable(path.clone(), offset, index..index + 1, error.damage())
-                    }
+            Source::Surveyed(survey, frames) => {
+                let (Some(_), Some(frames)) = (survey.places.of(index), frames) else {
+                    let held = survey.places.end();
+                    let gone = |index: &u64| survey.places.of(*index).is_none();
+                    let last = (index..end.min(held)).take_while(gone).count();
+                    let to = if index >= held { end } else { index + to_u64(last) };
+                    let offset = survey.place_of(index);
+                    let reason = survey.reason_at(offset);
+                    return unreadable(path, offset, index..to.max(index + 1), reason);
                 };
-                match seen {
-                    Looked::Trimmed(_) => {
-                        let reason = Damage::Misplaced { expected: index };
-                        unreadable(path, offset, index..index + 1, reason)
-                    }
-                    seen => seen,
-                }
+                (&survey.places, frames)
             }
+            Source::Placed(places, frames) => (&*places, frames),
+        };
+        let offset = places.of(index).unwrap_or(0);
+        let only = index..index.saturating_add(1);
+        match frames.frame(offset) {
+            Ok((header, payload)) => looked(index, end, header, payload).unwrap_or_else(|| {
+                unreadable(path, offset, only, Damage::Misplaced { expected: index })
+            }),
+            Err(error) => Looked::Unreadable(only.clone(), with_indexes(error, &only)),
         }
     }
 }
 
-/// A sound frame, if it stands for the entry; else nothing of the kind is here.
-fn looked(index: u64, end: u64, header: FrameHeader, payload: &[u8]) -> Looked {
-    match Span::of(&header, payload).filter(|span| span.range.contains(&index)) {
-        Some(span) if span.missing => Looked::Hole(index..span.range.end.min(end).max(index + 1)),
-        Some(_) => Looked::Entry(header, payload.to_vec()),
-        None => Looked::Trimmed(index),
-    }
+/// A sound frame, if it stands for the entry.
+fn looked(index: u64, end: u64, header: FrameHeader, payload: &[u8]) -> Option<Looked> {
+    let span = Span::of(&header, payload).filter(|span| span.range.contains(&index))?;
+    Some(if span.missing {
+        Looked::Hole(index..span.range.end.min(end).max(index + 1))
+    } else {
+        Looked::Entry(header, payload.to_vec())
+    })
 }

@@ -154,7 +154,7 @@ impl Frames {
             settled: known.as_ref().and_then(|known| known.settled),
             sealed_end: known.as_ref().and_then(|known| known.sealed_end),
         };
-        let survey = Survey::of(&self.dir, name, file, &hints);
+        let survey = Survey::of(&self.dir, name, &file.bytes, &hints);
         let segment = name.to_string();
         let Some(salt) = &survey.salt else {
             return Ok(vec![FrameSeen::Illegible { segment }]);
@@ -165,11 +165,11 @@ impl Frames {
             (_, Some(end)) => (end, false),
         };
         let mut seen = Vec::new();
-        for step in past_gaps(&survey.bytes, salt, FRAMES_START..limit, exact) {
+        for step in past_gaps(&file.bytes, salt, FRAMES_START..limit, exact) {
             seen.push(match step {
                 Step::Frame(Found { offset, header, payload }) => {
-                    let here = |index| survey.frame(index).is_some_and(|(at, _, _)| at == offset);
-                    let live = part.believed().contains(&header.index) && here(header.index);
+                    let here = survey.places.of(header.index) == Some(offset);
+                    let live = part.believed().contains(&header.index) && here;
                     let (payload, packed) = plain(&header, payload.to_vec());
                     let segment = segment.clone();
                     FrameSeen::Frame { segment, offset, header, payload, packed, live }

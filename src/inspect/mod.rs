@@ -12,6 +12,7 @@ mod compare;
 pub(crate) mod entries;
 mod frames;
 pub(crate) mod misnamed;
+pub(crate) mod placed;
 pub(crate) mod scene;
 pub(crate) mod survey;
 pub(crate) mod verify;

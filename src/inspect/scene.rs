@@ -200,7 +200,7 @@ impl Scene {
     fn held(&self, dir: &Dir, checkpoint: &Checkpoint, name: SegmentName) -> Result<u64> {
         let file = read_file(dir, &name.to_string(), self.length_of(name), &mut |_| ())?;
         let hints = self.hints(checkpoint, name, &(name.base..name.base));
-        Ok(Survey::of(dir, name, file, &hints).entries_end())
+        Ok(Survey::of(dir, name, &file.bytes, &hints).places.end())
     }
 
     /// The segment that goes on.

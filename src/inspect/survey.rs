@@ -6,14 +6,16 @@
 //! An entry counts as readable only if its place is certain: stated by a sound offset table, or by
 //! frames between which no lost record can have dropped it.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::placed::Placed;
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::error::{FrameError, StructureError};
 use crate::format::footer::{FOOTER_BYTES, table_bytes, table_offset};
-use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, decode_frame};
+use crate::format::frame::{FRAME_HEADER_BYTES, Salt, decode_frame};
 use crate::format::kind::{Effect, Span};
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Footer, SegmentHeader, SegmentName};
@@ -74,19 +76,83 @@ pub(crate) struct Gap {
     pub(crate) reason: FrameError,
 }
 
+/// Where the entries of a segment are. Their bytes are read again from there, and checked again.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    base: u64,
+    /// Where the entries from the base on are; `MISSING` for those that cannot be read.
+    units: Vec<u32>,
+    /// Frames that stand for entries which are missing since a repair.
+    marks: BTreeSet<u32>,
+}
+
+impl Places {
+    /// Of entries all of which can be read.
+    pub(crate) fn of_all(base: u64, units: Vec<u32>) -> Self {
+        Self { base, units, marks: BTreeSet::new() }
+    }
+
+    fn unit(&self, index: u64) -> Option<u32> {
+        let unit = *self.units.get(to_usize(index.checked_sub(self.base)?))?;
+        (unit != MISSING).then_some(unit)
+    }
+
+    /// Where the frame is that stands for an entry: an Entry, or a Hole.
+    pub(crate) fn of(&self, index: u64) -> Option<u64> {
+        self.unit(index).map(|unit| u64::from(unit) * OFFSET_UNIT)
+    }
+
+    /// Where the frame is that holds an entry.
+    pub(crate) fn of_entry(&self, index: u64) -> Option<u64> {
+        let unit = self.unit(index).filter(|unit| !self.marks.contains(unit))?;
+        Some(u64::from(unit) * OFFSET_UNIT)
+    }
+
+    /// Exclusive end of the entries that the file once held, readable or not.
+    pub(crate) fn end(&self) -> u64 {
+        self.base.saturating_add(to_u64(self.units.len()))
+    }
+
+    /// The parts of `live` that cannot be read. Costs no more than the entries there are, whatever
+    /// a hostile checkpoint expects.
+    pub(crate) fn missing(&self, live: &Range<u64>) -> Vec<Range<u64>> {
+        let known = live.start..live.end.min(self.end()).max(live.start);
+        let mut missing = ranges(known.clone().filter(|&index| self.unit(index).is_none()));
+        if known.end < live.end {
+            missing.push(known.end..live.end);
+        }
+        joined(missing)
+    }
+
+    /// The parts of `live` that are marked as missing.
+    pub(crate) fn holes(&self, live: &Range<u64>) -> Vec<Range<u64>> {
+        let marked = |unit: u32| self.marks.contains(&unit);
+        ranges(self.known(live).filter(|&index| self.unit(index).is_some_and(marked)))
+    }
+
+    /// How many entries of `live` can be read.
+    pub(crate) fn readable(&self, live: &Range<u64>) -> u64 {
+        to_u64(self.known(live).filter(|&index| self.of_entry(index).is_some()).count())
+    }
+
+    fn known(&self, live: &Range<u64>) -> Range<u64> {
+        live.start..live.end.min(self.end())
+    }
+}
+
 /// What a segment file says.
 #[derive(Debug)]
 pub(crate) struct Survey {
     pub(crate) name: SegmentName,
-    pub(crate) bytes: Vec<u8>,
     /// Length the file should have, and the length it had when it was read.
     length: (u64, u64),
     pub(crate) header: Result<SegmentHeader>,
     /// Generation of the file, from its header, or else from whatever else states it.
     pub(crate) salt: Option<Salt>,
     pub(crate) footer: std::result::Result<Footer, StructureError>,
-    /// Where the entries from the base on are; `MISSING` for those that cannot be read.
-    units: Vec<u32>,
+    pub(crate) places: Places,
+    /// Where a sound table says that the entries are, whatever is there.
+    stated: Vec<u32>,
     /// From which entry on the frames are in doubt, and the frame that makes them so.
     doubt: Option<(u64, u64)>,
     /// Where the frames end, if the footer, the next segment, or the log itself says so.
@@ -114,19 +180,19 @@ pub(crate) struct Hints {
 }
 
 impl Survey {
-    pub(crate) fn of(dir: &Dir, name: SegmentName, file: FileBytes, hints: &Hints) -> Self {
-        let bytes = file.bytes;
+    /// Surveys the bytes of a file.
+    pub(crate) fn of(dir: &Dir, name: SegmentName, bytes: &[u8], hints: &Hints) -> Self {
         let segment = Segment::sealed(dir, hints.uuid, name, hints.segment_bytes);
-        let header = segment.check_header(&bytes);
+        let header = segment.check_header(bytes);
         let salt = header
             .as_ref()
             .ok()
             .map(|header| header.generation)
-            .or_else(|| stated_generation(&bytes, hints.segment_bytes))
+            .or_else(|| stated_generation(bytes, hints.segment_bytes))
             .or(hints.generation)
             .map(Salt::new);
         let footer = match (&salt, hints.tail_end) {
-            (Some(salt), None) => read_footer(&bytes, salt, hints.segment_bytes),
+            (Some(salt), None) => read_footer(bytes, salt, hints.segment_bytes),
             _ => Err(StructureError::Magic { structure: "segment footer" }),
         };
         let wrong_base =
@@ -148,19 +214,19 @@ impl Survey {
             }
             _ => hints.tail_end.or(hints.sealed_end),
         };
-        let (units, gaps, doubt) = (Vec::new(), Vec::new(), None);
+        let places = Places { base: name.base, ..Places::default() };
+        let (stated, gaps, doubt) = (Vec::new(), Vec::new(), None);
         let length = (hints.segment_bytes, to_u64(bytes.len()));
         let mut survey =
-            Self { name, bytes, length, header, salt, footer, units, doubt, stated_end, gaps };
-        survey.walk(hints);
+            Self { name, length, header, salt, footer, places, stated, doubt, stated_end, gaps };
+        survey.walk(bytes, hints);
         survey
     }
 
-    fn walk(&mut self, hints: &Hints) {
+    fn walk(&mut self, bytes: &[u8], hints: &Hints) {
         let Some(salt) = self.salt.clone() else { return };
         let stated = self.stated_end;
         let limit = stated.unwrap_or(hints.segment_bytes);
-        let bytes = std::mem::take(&mut self.bytes);
         let mut offsets = Offsets::new(self.name.base);
         if stated.is_none() {
             offsets.end_is_unknown(hints.live_end);
@@ -168,10 +234,10 @@ impl Survey {
         let mut newest = 0;
         let settled = hints.settled.filter(|(place, _)| *place < limit);
         let before = settled.map(|(place, _)| {
-            past_gaps(&bytes, &salt, FRAMES_START..place, true).map(Some).chain([None])
+            past_gaps(bytes, &salt, FRAMES_START..place, true).map(Some).chain([None])
         });
         let from = settled.map_or(FRAMES_START, |(place, _)| place);
-        let after = past_gaps(&bytes, &salt, from..limit, stated.is_some()).map(Some);
+        let after = past_gaps(bytes, &salt, from..limit, stated.is_some()).map(Some);
         for step in before.into_iter().flatten().chain(after) {
             match step {
                 // The checkpoint counts the entries before its place, whatever can be read there.
@@ -195,11 +261,13 @@ impl Survey {
         }
         // Where nothing states it, frames may have gone on to the end of the file that was.
         self.cut_off(from..limit, &mut offsets);
-        (self.units, self.doubt) = match self.footer.as_ref().ok() {
-            Some(footer) => (table_units(&bytes, footer, &salt, hints.segment_bytes), None),
+        (self.places, self.doubt) = match self.footer.as_ref().ok() {
+            Some(footer) => {
+                self.stated = table_of(bytes, footer, hints.segment_bytes);
+                (places_by_table(bytes, footer, &self.stated, &salt), None)
+            }
             None => offsets.finish(hints.live_end),
         };
-        self.bytes = bytes;
     }
 
     /// What a file that was cut short held of a range: records of which nothing is known.
@@ -211,63 +279,32 @@ impl Survey {
         }
     }
 
-    /// Header and payload of the frame that stands for an entry: an Entry, or a Hole.
-    pub(crate) fn frame(&self, index: u64) -> Option<(u64, FrameHeader, &[u8])> {
-        let unit = *self.units.get(to_usize(index.checked_sub(self.name.base)?))?;
-        if unit == MISSING {
-            return None;
-        }
-        let offset = u64::from(unit) * OFFSET_UNIT;
-        let rest = self.bytes.get(to_usize(offset)..)?;
-        let header = crate::format::frame::read_header_unchecked(rest)?;
-        let payload = rest.get(FRAME_HEADER_BYTES..)?.get(..to_usize(header.length.into()))?;
-        Some((offset, header, payload))
+    /// The file once more, for the frames at the places that were found.
+    ///
+    /// # Errors
+    /// As an open of the file; nothing if nothing states the generation of its frames.
+    pub(crate) fn frames(&self, dir: &Dir) -> Result<Option<Placed>> {
+        let Some(salt) = self.salt.clone() else { return Ok(None) };
+        Placed::open(dir, &self.name.to_string(), salt, self.length.1).map(Some)
     }
 
-    /// Exclusive end of the entries that the file once held, readable or not.
-    pub(crate) fn entries_end(&self) -> u64 {
-        self.name.base.saturating_add(to_u64(self.units.len()))
+    /// Whether the file has another length than it should have.
+    pub(crate) fn has_wrong_length(&self) -> bool {
+        self.length.0 != self.length.1
     }
 
-    /// The parts of `live` that cannot be read. Costs no more than the entries there are, whatever
-    /// a hostile checkpoint expects.
+    /// The parts of `live` that cannot be read.
     pub(crate) fn missing(&self, live: &Range<u64>) -> Vec<Range<u64>> {
-        let known = live.start..live.end.min(self.entries_end()).max(live.start);
-        let mut missing = ranges(known.clone().filter(|&index| self.frame(index).is_none()));
-        if known.end < live.end {
-            missing.push(known.end..live.end);
-        }
-        joined(missing)
-    }
-
-    /// The parts of `live` that are marked as missing.
-    pub(crate) fn holes(&self, live: &Range<u64>) -> Vec<Range<u64>> {
-        ranges(self.entries_of(live, true))
-    }
-
-    /// How many entries of `live` can be read.
-    pub(crate) fn readable(&self, live: &Range<u64>) -> u64 {
-        to_u64(self.entries_of(live, false).count())
-    }
-
-    fn entries_of(&self, live: &Range<u64>, missing: bool) -> impl Iterator<Item = u64> + '_ {
-        let known = live.start..live.end.min(self.entries_end());
-        known.filter(move |&index| {
-            let span =
-                self.frame(index).and_then(|(_, header, payload)| Span::of(&header, payload));
-            span.is_some_and(|span| span.missing == missing)
-        })
+        self.places.missing(live)
     }
 
     /// Where the table says a missing entry is, or else the first gap there is, or else the end of a
     /// file that was cut short.
     pub(crate) fn place_of(&self, index: u64) -> u64 {
         let (segment_bytes, length) = self.length;
-        let stated = self.footer.as_ref().ok().and_then(|footer| {
-            let start = to_usize(footer.table_start(segment_bytes));
-            let nth = index.checked_sub(self.name.base).filter(|&nth| nth < footer.count)?;
-            table_offset(self.bytes.get(start..)?, to_usize(nth))
-        });
+        let nth = index.checked_sub(self.name.base).map(to_usize);
+        let stated = nth.and_then(|nth| self.stated.get(nth));
+        let stated = stated.map(|&unit| u64::from(unit) * OFFSET_UNIT);
         let doubt = self.doubt.filter(|(from, _)| *from <= index).map(|(_, offset)| offset);
         let gap = || self.gaps.first().map(|gap| gap.range.start);
         let cut = || Some(length).filter(|&length| length < segment_bytes);
@@ -310,28 +347,35 @@ pub(crate) fn read_footer(
     Ok(footer)
 }
 
-/// The places a sound table states, each entry's frame looked at.
-fn table_units(bytes: &[u8], footer: &Footer, salt: &Salt, segment_bytes: u64) -> Vec<u32> {
-    let from = to_usize(footer.table_start(segment_bytes));
-    let table = bytes.get(from..).unwrap_or(&[]);
+/// The places that a sound table states, in units.
+fn table_of(bytes: &[u8], footer: &Footer, segment_bytes: u64) -> Vec<u32> {
+    let table = bytes.get(to_usize(footer.table_start(segment_bytes))..).unwrap_or(&[]);
+    let unit = |nth| table_offset(table, nth).map_or(MISSING, in_units);
+    (0..to_usize(footer.count)).map(unit).collect()
+}
+
+/// The places that a table states, each entry's frame looked at.
+fn places_by_table(bytes: &[u8], footer: &Footer, stated: &[u32], salt: &Salt) -> Places {
     let data = bytes.get(..to_usize(footer.data_end)).unwrap_or(&[]);
+    let mut places = Places { base: footer.base, ..Places::default() };
     let mut hole = 0..0;
-    let mut units = Vec::new();
-    for nth in 0..to_usize(footer.count) {
-        let index = footer.base + to_u64(nth);
-        let offset = table_offset(table, nth).unwrap_or(0);
-        let sound = hole.contains(&index)
-            || match decode_frame(data.get(to_usize(offset)..).unwrap_or(&[]), salt, offset) {
-                Ok((header, payload, _)) => {
-                    let span = Span::of(&header, payload);
-                    hole = span.map_or(0..0, |span| span.range);
-                    hole.contains(&index)
-                }
-                Err(_) => false,
-            };
-        units.push(if sound { in_units(offset) } else { MISSING });
+    for (index, &unit) in (footer.base..).zip(stated) {
+        let offset = u64::from(unit) * OFFSET_UNIT;
+        let mut sound = hole.contains(&index);
+        if !sound
+            && let Ok((header, payload, _)) =
+                decode_frame(data.get(to_usize(offset)..).unwrap_or(&[]), salt, offset)
+            && let Some(span) = Span::of(&header, payload)
+        {
+            hole = span.range.clone();
+            sound = hole.contains(&index);
+            if span.missing {
+                places.marks.insert(unit);
+            }
+        }
+        places.units.push(if sound { unit } else { MISSING });
     }
-    units
+    places
 }
 
 /// Places of entries, from frames alone, some of which are lost.
@@ -344,11 +388,14 @@ pub(crate) struct Offsets {
     doubt: u64,
     /// What frames that may not count would replace.
     end: Doubt,
+    /// Frames that stand for entries which are missing since a repair.
+    marks: BTreeSet<u32>,
 }
 
 impl Offsets {
     pub(crate) fn new(base: u64) -> Self {
-        Self { base, table: Table::default(), doubt: 0, end: Doubt::new(base, u64::MAX) }
+        let (table, marks) = (Table::default(), BTreeSet::new());
+        Self { base, table, doubt: 0, end: Doubt::new(base, u64::MAX), marks }
     }
 
     /// Nothing states where the frames end; they had the entries up to `live_end`.
@@ -356,10 +403,10 @@ impl Offsets {
         self.end = Doubt::new(self.base, live_end);
     }
 
-    /// Where the entry with an index is, if that is certain.
-    pub(crate) fn place(&self, index: u64) -> Option<u64> {
-        let unit = *self.units().get(to_usize(index.checked_sub(self.base)?))?;
-        (unit != MISSING).then(|| u64::from(unit) * OFFSET_UNIT)
+    /// Whether it is certain where an entry is.
+    pub(crate) fn is_known(&self, index: u64) -> bool {
+        let nth = index.checked_sub(self.base).map(to_usize);
+        nth.and_then(|nth| self.units().get(nth)).is_some_and(|unit| *unit != MISSING)
     }
 
     /// What is known from elsewhere: the next entry here has this index.
@@ -385,7 +432,12 @@ impl Offsets {
                 if let Some(index) = effect.cut().filter(|_| self.doubt > 0) {
                     self.settle(index);
                 }
-                let _left_out = self.table.carry_out(self.base, &effect, in_units(found.offset));
+                let unit = in_units(found.offset);
+                if self.table.carry_out(self.base, &effect, unit).is_ok()
+                    && matches!(&effect, Effect::Entries(span) if span.missing)
+                {
+                    self.marks.insert(unit);
+                }
             }
             Step::Gap { offset, end, header, .. } => {
                 let effect = header.and_then(|header| Effect::of(&header, &[]).ok());
@@ -433,7 +485,7 @@ impl Offsets {
 
     /// Lost records at the very end may have replaced as many entries before `live_end`. Returns
     /// also from which entry on the frames are in doubt, and the frame that makes them so.
-    fn finish(mut self, live_end: u64) -> (Vec<u32>, Option<(u64, u64)>) {
+    fn finish(mut self, live_end: u64) -> (Places, Option<(u64, u64)>) {
         if self.doubt > 0 {
             self.cut(live_end.saturating_sub(self.doubt));
         }
@@ -443,7 +495,13 @@ impl Offsets {
             self.cut(from);
             self.fill(end);
         }
-        (self.units().to_vec(), self.end.from)
+        let doubt = self.end.from;
+        (self.into_places(), doubt)
+    }
+
+    /// Where the entries are, if that is certain.
+    pub(crate) fn into_places(self) -> Places {
+        Places { base: self.base, units: self.units().to_vec(), marks: self.marks }
     }
 }
 

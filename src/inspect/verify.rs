@@ -346,7 +346,8 @@ impl Check<'_> {
         let length = self.scene.length_of(name);
         let file = self.read(&name.to_string(), length)?;
         let hints = self.scene.hints(checkpoint, name, &part.live);
-        let survey = Survey::of(self.dir, name, file, &hints);
+        let survey = Survey::of(self.dir, name, &file.bytes, &hints);
+        drop(file);
         let path = || self.dir.join(&name.to_string());
         self.seen.segments += 1;
         if let Err(error) = &survey.header {
@@ -398,8 +399,8 @@ impl Check<'_> {
         if let (Some(error), true) = (latent, missing.is_empty()) {
             self.find(error, Meaning::Blocking);
         }
-        self.seen.holes.extend(survey.holes(live));
-        self.seen.entries += survey.readable(live);
+        self.seen.holes.extend(survey.places.holes(live));
+        self.seen.entries += survey.places.readable(live);
         Ok(())
     }
 

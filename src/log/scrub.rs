@@ -125,7 +125,7 @@ impl Shared {
             settled: None,
             sealed_end: None,
         };
-        let survey = Survey::of(&self.dir, name, file, &hints);
+        let survey = Survey::of(&self.dir, name, &file.bytes, &hints);
         findings.extend(survey.header.as_ref().err().cloned());
         for range in survey.missing(live) {
             let offset = survey.place_of(range.start);

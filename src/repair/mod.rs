@@ -8,6 +8,8 @@
 //! the kind Hole), so that what follows keeps its indexes; the log then opens only with
 //! [`Options::allow_holes`](crate::Options::allow_holes) until they were refilled.
 //!
+//! What is copied is checked as it is read: a medium may give other bytes than when the plan was made.
+//!
 //! Steps of [`apply`], with the lock held: (0) files under a wrong name get theirs back, (1) a copy of every file that will change, in
 //! `repair-<n>`, (2) if the tail is damaged, a new tail under a number of its own, (3) both slots,
 //! with the missing entries counted, (4) rebuilt sealed segments in place of the damaged ones,
@@ -292,8 +294,10 @@ fn with_names(mut plan: Plan, misnamed: &[Misnamed]) -> Plan {
 /// with nothing to do, nothing is touched.
 ///
 /// # Errors
-/// As [`plan`]; [`Error::Locked`]; [`Error::Damaged`] if there is an obstacle; [`Error::DiskFull`],
-/// [`Error::TooLarge`] if a segment with its marks does not fit.
+/// As [`plan`]; [`Error::Locked`]; [`Error::Damaged`] if there is an obstacle, or, with the reason
+/// `Unsteady`, if the medium gives other bytes than when the repair was planned: then another repair
+/// goes on from there; [`Error::DiskFull`], [`Error::TooLarge`] if a segment with its marks does not
+/// fit.
 pub fn apply(path: impl AsRef<Path>) -> Result<(Plan, Option<PathBuf>)> {
     Repair::prepare(path, &mut |_| ())?.carry_out(&mut |_| ())
 }

@@ -12,11 +12,10 @@ use crate::directory::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::TABLE_ENTRY_BYTES;
 use crate::format::header::{REPLACES_UNKNOWN, SEGMENT_HEADER_BYTES};
-use crate::format::kind::Span;
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
-use crate::format::{Checkpoint, FrameHeader, SegmentHeader, SegmentName};
+use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::inspect::Progress;
 use crate::inspect::scene::{Part, Scene, live_ranges};
 use crate::inspect::survey::{Survey, joined, ranges, read_file, total};
@@ -33,8 +32,9 @@ const HOLE_ROOM: u64 = 4096;
 pub(super) struct Work {
     pub(super) plan: Plan,
     checkpoint: Checkpoint,
-    /// Sealed segments to be written anew. Each is read again then: a plan holds one at a time.
-    rebuild: Vec<Part>,
+    /// Sealed segments to be written anew, and what is unreadable in each. They are read again then: a
+    /// plan holds one at a time.
+    rebuild: Vec<(Part, Vec<Range<u64>>)>,
     /// Segments to be written although there is nothing left of them.
     recreate: Vec<(SegmentName, u64)>,
     tail: Option<(Salvaged, SegmentHeader)>,
@@ -78,10 +78,8 @@ impl Work {
         let tail_live = live.iter().find(|(name, _)| *name == tail).map(|(_, live)| live.clone());
         let tail_live = tail_live.filter(|live| live.end.saturating_sub(tail.base) <= SPAN_MAX);
         let tail_live = tail_live.unwrap_or(0..0);
-        let tail_missing =
-            ranges(tail_live.clone().filter(|&index| salvaged.entry(index).is_none()));
-        let tail_holes = salvaged.holes(&tail_live);
-        salvaged.forget();
+        let tail_missing = salvaged.places.missing(&tail_live);
+        let tail_holes = total(&salvaged.places.holes(&tail_live));
         let mut numbers = Vec::new();
         let mut sums = Sums::default();
         let total_bytes = found.segment_bytes.saturating_mul(to_u64(names.len()));
@@ -138,17 +136,18 @@ impl Work {
         }
         let (believed, given_up) = (part.believed(), part.given_up());
         let missing = survey.missing(&believed);
-        sums.holes += total(&missing) + total(&survey.holes(&believed));
+        sums.holes += total(&missing) + total(&survey.places.holes(&believed));
         sums.holes += given_up.end - given_up.start;
         // A segment whose roll was dropped has no footer that counts, and goes on as it is.
         let begun = part.name.number > found.tail_number;
         let wrong = survey.header.is_err()
             || survey.footer.is_err()
-            || to_u64(survey.bytes.len()) != found.segment_bytes
+            || survey.has_wrong_length()
             || !missing.is_empty()
             || !given_up.is_empty();
         if wrong && !begun {
             sums.lost.extend(missing.clone());
+            self.rebuild.push((part.clone(), missing.clone()));
             let mut marked = missing;
             if !given_up.is_empty() {
                 sums.given_up.push(given_up.clone());
@@ -156,7 +155,6 @@ impl Work {
             }
             let (segment, missing) = (part.name.to_string(), joined(marked));
             self.plan.steps.push(Step::Rebuild { segment, missing });
-            self.rebuild.push(part.clone());
         }
         Ok(())
     }
@@ -251,13 +249,15 @@ impl Work {
         if let Some(kept) = kept {
             self.keep(dir, &scene, kept)?;
         }
-        if let Some((salvaged, header)) = &mut self.tail {
-            salvaged.read_again(dir, &scene)?;
+        if let Some((salvaged, header)) = &self.tail {
+            let mut frames = salvaged.frames(dir)?;
             let mut rebuilt = Rebuilt::new(dir, *header)?;
             for index in header.base..self.checkpoint.next {
-                let there = salvaged.entry(index);
-                match there.filter(|(found, payload)| is_entry(found, payload, index)) {
-                    Some((found, payload)) => rebuilt.entry(&found, payload)?,
+                match salvaged.places.of_entry(index) {
+                    Some(offset) => {
+                        let (found, payload) = frames.entry(offset, index)?;
+                        rebuilt.entry(&found, payload)?;
+                    }
                     None => rebuilt.hole(),
                 }
             }
@@ -265,7 +265,6 @@ impl Work {
             (self.checkpoint.tail_offset, self.checkpoint.reach) = (ready.end, ready.end);
             self.checkpoint.last_frame = ready.last_frame;
             ready.take_place(dir)?;
-            salvaged.forget();
         }
         // Makes the new names durable before the slots rely on them.
         dir.sync()?;
@@ -285,8 +284,12 @@ impl Work {
             rebuilt.seal(found.sequence + 1)?.take_place(dir)?;
             one_more();
         }
-        for part in std::mem::take(&mut self.rebuild) {
+        for (part, missing) in std::mem::take(&mut self.rebuild) {
             let survey = survey(dir, &scene, &found, part.name, &part.live)?;
+            // The slots count what was missing then.
+            if let Some(error) = unsteady(dir, &survey, &part, &missing) {
+                return Err(error);
+            }
             rebuild(dir, &found, &survey, &part)?.take_place(dir)?;
             one_more();
         }
@@ -304,7 +307,7 @@ impl Work {
         let metadata = to_u64(METADATA_BYTES);
         dir.copy_to(kept, METADATA, metadata, metadata)?;
         let tail = self.tail.iter().map(|(salvaged, _)| salvaged.name);
-        for name in self.rebuild.iter().map(|part| part.name).chain(tail) {
+        for name in self.rebuild.iter().map(|(part, _)| part.name).chain(tail) {
             let length = scene.length_of(name);
             dir.copy_to(kept, &name.to_string(), length, length)?;
         }
@@ -359,18 +362,31 @@ pub(super) fn survey(
 ) -> Result<Survey> {
     let length = scene.length_of(name);
     let file = read_file(dir, &name.to_string(), length, &mut |_| ())?;
-    Ok(Survey::of(dir, name, file, &scene.hints(found, name, live)))
+    Ok(Survey::of(dir, name, &file.bytes, &scene.hints(found, name, live)))
+}
+
+/// The error for a segment in which other entries are unreadable than when its repair was planned.
+fn unsteady(dir: &Dir, survey: &Survey, part: &Part, planned: &[Range<u64>]) -> Option<Error> {
+    let missing = survey.missing(&part.believed());
+    let differs = missing
+        .iter()
+        .chain(planned)
+        .find(|range| !(missing.contains(range) && planned.contains(range)))?;
+    let (path, offset) = (dir.join(&survey.name.to_string()), survey.place_of(differs.start));
+    let (indexes, reason) = (Some(differs.clone()), Damage::Unsteady);
+    Some(Error::Damaged { path, offset, indexes, reason })
 }
 
 /// A sealed segment with what is readable of it.
 fn rebuild(dir: &Dir, found: &Checkpoint, survey: &Survey, part: &Part) -> Result<Ready> {
-    let live = &part.live;
     let mut rebuilt = Rebuilt::new(dir, header_of(dir, found, survey))?;
+    let mut frames = survey.frames(dir)?;
     let mut sequence = found.sequence;
-    for index in survey.name.base..live.end.max(survey.name.base) {
-        let there = survey.frame(index);
-        match there.filter(|(_, found, payload)| is_entry(found, payload, index)) {
-            Some((_, header, payload)) if index < part.certain => {
+    for index in survey.name.base..part.live.end.max(survey.name.base) {
+        let place = survey.places.of_entry(index).filter(|_| index < part.certain);
+        match (place, &mut frames) {
+            (Some(offset), Some(frames)) => {
+                let (header, payload) = frames.entry(offset, index)?;
                 sequence = header.sequence;
                 rebuilt.entry(&header, payload)?;
             }
@@ -378,11 +394,6 @@ fn rebuild(dir: &Dir, found: &Checkpoint, survey: &Survey, part: &Part) -> Resul
         }
     }
     rebuilt.seal(survey.footer.map_or(sequence + 1, |footer| footer.next_sequence))
-}
-
-/// Whether a frame holds this very entry.
-pub(super) fn is_entry(header: &FrameHeader, payload: &[u8], index: u64) -> bool {
-    Span::of(header, payload).is_some_and(|span| span.is_entry(index))
 }
 
 /// The header a segment had, or as much of it as is known, for a file with other frames. Its

@@ -14,12 +14,13 @@ use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
 use crate::format::error::FrameError;
-use crate::format::frame::{FRAME_HEADER_BYTES, Salt, read_header_unchecked};
-use crate::format::kind::{Effect, Span};
-use crate::format::number::{to_u64, to_usize};
-use crate::format::{Checkpoint, FrameHeader, SegmentName};
+use crate::format::frame::Salt;
+use crate::format::kind::Effect;
+use crate::format::number::to_u64;
+use crate::format::{Checkpoint, SegmentName};
+use crate::inspect::placed::Placed;
 use crate::inspect::scene::Scene;
-use crate::inspect::survey::{Offsets, joined, ranges, read_file};
+use crate::inspect::survey::{Offsets, Places, read_file};
 use crate::recovery::replay::Replayed;
 use crate::recovery::table::Decision;
 use crate::segment::walk::{Evidence, Found, Part, Step, past_gaps, search};
@@ -30,8 +31,11 @@ use crate::state::State;
 #[derive(Debug)]
 pub(super) struct Salvaged {
     pub(super) name: SegmentName,
-    bytes: Vec<u8>,
-    offsets: Offsets,
+    /// Length of the file in bytes, and the salt of its frames.
+    length: u64,
+    salt: Salt,
+    /// Where the entries are that can be read.
+    pub(super) places: Places,
     /// Bounds and cells with everything that is readable applied.
     pub(super) state: State,
     /// The last batch that counts.
@@ -72,34 +76,49 @@ impl Salvaged {
         // Of a file that was cut short, the rest is as lost as any gap.
         offsets.lost(limit.saturating_sub(to_u64(bytes.len()).max(FRAMES_START)));
         offsets.is_at(checkpoint.next);
-        let state = State::from(checkpoint);
-        let sequence = checkpoint.sequence;
-        let mut salvaged = Self {
-            name,
-            bytes: Vec::new(),
+        let mut reading = Reading {
             offsets,
-            state,
-            sequence,
-            claimed: sequence,
+            state: State::from(checkpoint),
+            sequence: checkpoint.sequence,
+            claimed: checkpoint.sequence,
             lost: None,
-            // Nothing is written after frames that a walk does not get past, be there entries or none.
-            needed: !sound || scene.decision == Decision::RefuseTail || scene.latent.is_some(),
         };
         // Segments that were begun since are lost with a tail that has to be replaced.
-        let from = salvaged.state.first.max(name.base);
-        let is_whole = (from..checkpoint.next).all(|index| salvaged.offsets.place(index).is_some());
+        let from = reading.state.first.max(name.base);
+        let is_whole = (from..checkpoint.next).all(|index| reading.offsets.is_known(index));
         match scene.opens().filter(|replayed| is_whole || replayed.links.len() == 1) {
-            Some(replayed) => salvaged.take_replayed(&bytes, &salt, replayed, checkpoint),
+            Some(replayed) => reading.take_replayed(&bytes, &salt, replayed, checkpoint),
             None if checkpoint.clean => {}
-            None => salvaged.read_on(dir, &bytes, &salt, scene, checkpoint)?,
+            None => reading.read_on(dir, &bytes, &salt, scene, checkpoint)?,
         }
-        salvaged.bytes = bytes;
-        salvaged.needed |= salvaged.lost.is_some();
-        let from = salvaged.state.first.max(name.base);
-        salvaged.needed |= !salvaged.missing(&(from..salvaged.offsets.next())).is_empty();
-        Ok(salvaged)
+        let Reading { offsets, state, sequence, claimed, lost } = reading;
+        let places = offsets.into_places();
+        let from = state.first.max(name.base);
+        // Nothing is written after frames that a walk does not get past, be there entries or none.
+        let needed = !sound
+            || scene.decision == Decision::RefuseTail
+            || scene.latent.is_some()
+            || lost.is_some()
+            || !places.missing(&(from..places.end())).is_empty();
+        Ok(Self { name, length, salt, places, state, sequence, claimed, lost, needed })
     }
 
+    /// The file once more, for the entries at the places that were found.
+    pub(super) fn frames(&self, dir: &Dir) -> Result<Placed> {
+        Placed::open(dir, &self.name.to_string(), self.salt.clone(), self.length)
+    }
+}
+
+/// A tail that is being looked at.
+struct Reading {
+    offsets: Offsets,
+    state: State,
+    sequence: u64,
+    claimed: u64,
+    lost: Option<Range<u64>>,
+}
+
+impl Reading {
     /// What an open would go on with: whole batches, in this segment and in those after it.
     fn take_replayed(
         &mut self,
@@ -115,18 +134,6 @@ impl Salvaged {
         self.state = replayed.state.clone();
         self.sequence = replayed.sequence;
         self.claimed = replayed.newest_number();
-    }
-
-    /// Gives the memory of the bytes back.
-    pub(super) fn forget(&mut self) {
-        self.bytes = Vec::new();
-    }
-
-    /// The bytes that were given back.
-    pub(super) fn read_again(&mut self, dir: &Dir, scene: &Scene) -> Result<()> {
-        let length = scene.length_of(self.name);
-        self.bytes = read_file(dir, &self.name.to_string(), length, &mut |_| ())?.bytes;
-        Ok(())
     }
 
     /// Behind the checkpoint's place.
@@ -238,34 +245,6 @@ impl Salvaged {
             let _left_out = self.state.carry_out(&effect);
         }
         self.state.next = self.offsets.next();
-    }
-
-    /// The parts of a range that cannot be read.
-    pub(super) fn missing(&self, live: &Range<u64>) -> Vec<Range<u64>> {
-        let known = live.start..live.end.min(self.offsets.next()).max(live.start);
-        let mut missing = ranges(known.clone().filter(|&index| self.entry(index).is_none()));
-        if known.end < live.end {
-            missing.push(known.end..live.end);
-        }
-        joined(missing)
-    }
-
-    /// How many entries of a range are marked as missing already.
-    pub(super) fn holes(&self, live: &Range<u64>) -> u64 {
-        let marked = |index: &u64| {
-            let span = self.entry(*index).and_then(|(header, payload)| Span::of(&header, payload));
-            span.is_some_and(|span| span.missing)
-        };
-        let known = live.start..live.end.min(self.offsets.next());
-        to_u64(known.filter(marked).count())
-    }
-
-    /// The frame that stands for an entry.
-    pub(super) fn entry(&self, index: u64) -> Option<(FrameHeader, &[u8])> {
-        let rest = self.bytes.get(to_usize(self.offsets.place(index)?)..)?;
-        let header = read_header_unchecked(rest)?;
-        let payload = rest.get(FRAME_HEADER_BYTES..)?.get(..to_usize(header.length.into()))?;
-        Some((header, payload))
     }
 }
 

@@ -10,14 +10,14 @@ use super::{Batch, Error, Log, MemDirectory, Options, entry};
 
 type Image = Vec<(String, Vec<u8>)>;
 
-const LAST: u64 = 30;
+pub(super) const LAST: u64 = 30;
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options::new().tiny_segments(16 * 1024).background(false)
 }
 
-/// Damage in a sealed segment and in the tail, both before the checkpoint's place.
-fn damaged() -> Image {
+/// A closed log of several segments.
+pub(super) fn image_of() -> Image {
     let disk = SimDisk::new(1);
     let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
     for index in 0..LAST {
@@ -28,6 +28,12 @@ fn damaged() -> Image {
     log.close().unwrap();
     let mut image = disk.image();
     image.sort();
+    image
+}
+
+/// Damage in a sealed segment and in the tail, both before the checkpoint's place.
+fn damaged() -> Image {
+    let mut image = image_of();
     let segments: Vec<usize> =
         (0..image.len()).filter(|&at| image[at].0.ends_with(".seg")).collect();
     assert!(segments.len() >= 3);
@@ -37,7 +43,7 @@ fn damaged() -> Image {
     image
 }
 
-fn check_whole(disk: &SimDisk, context: &str) {
+pub(super) fn check_whole(disk: &SimDisk, context: &str) {
     let (log, _) = Log::open_in(Arc::new(disk.clone()), &options())
         .unwrap_or_else(|error| panic!("{context}: {error}"));
     assert_eq!(log.next(), LAST, "{context}");
@@ -49,7 +55,7 @@ fn check_whole(disk: &SimDisk, context: &str) {
 }
 
 /// Nothing that is handed out is wrong, whatever became of a repair.
-fn check_honest(disk: &SimDisk, context: &str) {
+pub(super) fn check_honest(disk: &SimDisk, context: &str) {
     let opened = Log::open_in(Arc::new(disk.kill_copy()), &options().allow_holes(true));
     let Ok((log, _)) = opened else { return };
     let mut missing = 0;

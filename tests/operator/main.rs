@@ -13,6 +13,8 @@
 #[cfg(feature = "testing")]
 mod crashes;
 #[cfg(feature = "testing")]
+mod fickle;
+#[cfg(feature = "testing")]
 mod moved;
 mod truth;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
