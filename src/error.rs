@@ -335,7 +335,9 @@ fn space(needed: u64) -> String {
 /// Where the damage is; a file that is not there, or not as long as it should be, has no such place.
 fn damage(offset: u64, reason: &Damage) -> String {
     match reason {
-        reason @ (Damage::MissingFile | Damage::Ambiguous { .. }) => reason.to_string(),
+        reason @ (Damage::MissingFile | Damage::Ambiguous { .. } | Damage::Misnamed { .. }) => {
+            reason.to_string()
+        }
         reason @ Damage::Length { .. } => format!("damaged: {reason}"),
         reason => format!("damaged at byte {offset}: {reason}"),
     }
@@ -443,6 +445,12 @@ pub enum Damage {
     /// here counts, and replaced entries before it, cannot be told.
     #[error("the footer is unreadable, and whether the frame here counts cannot be told")]
     UnknownEnd,
+    /// A segment has the name of another one: its header states number and base as well.
+    #[error("under a wrong name: its header says that it is {right}")]
+    Misnamed {
+        /// The name it should have.
+        right: crate::format::SegmentName,
+    },
     /// The frames here are sound, and a segment that is missing may have replaced their entries.
     #[error("a missing segment may have replaced what stands here")]
     MayBeReplaced,

@@ -136,7 +136,9 @@ fn say(plan: &Plan, lost: &Told<Hurt>, exit: Exit, out: &mut dyn Write) -> std::
     steps(plan, out)?;
     losses("would be lost", plan, out)?;
     groups::say_hurt(lost, out)?;
-    writeln!(out, "a copy of every file that changes would be kept in DIR/repair-<n>")?;
+    if plan.steps.iter().any(|step| !matches!(step, Step::Rename { .. })) {
+        writeln!(out, "a copy of every file that changes would be kept in DIR/repair-<n>")?;
+    }
     writeln!(out, "nothing was changed; --apply does it")
 }
 

@@ -3,14 +3,19 @@
 //!
 //! Owns: finding them, and a view of the directory in which they have the names they should have.
 //! Does not own: giving them back (`repair`). An open refuses such a log.
+//!
+//! A file under the number of another one may as well be an older copy of the segment it says it is. So
+//! it counts only if no other file has that number or claims it, and if what is around it knew the one
+//! of this generation: the checkpoint, if it is the tail, else the segments before and after.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use super::slots;
 use crate::directory::Dir;
 use crate::error::{Damage, Error, Result};
-use crate::format::header::SEGMENT_HEADER_BYTES;
+use crate::format::header::{REPLACES_UNKNOWN, SEGMENT_HEADER_BYTES};
 use crate::format::{Checkpoint, FileName, SegmentHeader, SegmentName};
 use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
 
@@ -22,55 +27,111 @@ pub(crate) struct Misnamed {
 }
 
 impl Misnamed {
-    /// What an open would say of it.
+    /// What is wrong.
     pub(crate) fn error(&self, dir: &Dir) -> Error {
         let (path, offset, indexes) = (dir.join(&self.found.to_string()), 0, None);
-        let (expected, got) = (self.found.base, self.right.base);
-        let reason = Damage::Field { field: "base index", expected, got };
-        Error::Damaged { path, offset, indexes, reason }
+        Error::Damaged { path, offset, indexes, reason: Damage::Misnamed { right: self.right } }
     }
 }
 
-/// The segments of the log whose name states another base than their header. A number that several
-/// files have is nobody's here.
+/// The segments of the log whose name is not that of their header.
 pub(crate) fn misnamed(dir: &Dir) -> Result<Vec<Misnamed>> {
     let newest = slots(dir)?.into_iter().filter_map(|slot| slot.checkpoint.ok());
     let Some(checkpoint) = newest.max_by_key(|found| found.generation) else {
         return Ok(Vec::new());
     };
-    let names: Vec<SegmentName> = dir
-        .list()?
-        .into_iter()
-        .filter_map(|entry| match FileName::classify(&entry.name) {
-            FileName::Segment(name) => Some(name),
-            _ => None,
-        })
-        .collect();
-    let only =
-        |name: &&SegmentName| names.iter().filter(|it| it.number == name.number).count() == 1;
-    Ok(names.iter().filter(only).filter_map(|name| right_name(dir, &checkpoint, *name)).collect())
+    let claims = Claims::in_directory(dir, &checkpoint)?;
+    Ok(claims.of_header.values().filter_map(|all| claims.misnamed(&checkpoint, all)).collect())
 }
 
-fn right_name(dir: &Dir, checkpoint: &Checkpoint, found: SegmentName) -> Option<Misnamed> {
-    if !checkpoint.runs.iter().any(|(first, last)| (*first..=*last).contains(&found.number)) {
-        return None;
+/// Which file claims to be which segment.
+#[derive(Default)]
+struct Claims {
+    /// How many files have a number in their name.
+    by_name: BTreeMap<u64, usize>,
+    /// The files of this log by the number that their header states.
+    of_header: BTreeMap<u64, Vec<(SegmentName, SegmentHeader)>>,
+}
+
+impl Claims {
+    fn in_directory(dir: &Dir, checkpoint: &Checkpoint) -> Result<Self> {
+        let mut claims = Self::default();
+        for entry in dir.list()? {
+            let FileName::Segment(name) = FileName::classify(&entry.name) else { continue };
+            *claims.by_name.entry(name.number).or_default() += 1;
+            if let Some(header) = header_of(dir, name).filter(|it| it.uuid == checkpoint.uuid) {
+                claims.of_header.entry(header.number).or_default().push((name, header));
+            }
+        }
+        Ok(claims)
     }
-    let mut block = [0; SEGMENT_HEADER_BYTES];
-    dir.open(&found.to_string(), Access::Read).ok()?.read_at(0, &mut block).ok()?;
-    let header = SegmentHeader::decode(&block).ok()?;
-    let ours = header.uuid == checkpoint.uuid && header.number == found.number;
-    let right = SegmentName { number: found.number, base: header.base };
-    (ours && right != found).then_some(Misnamed { found, right })
+
+    /// The only file whose header states this number.
+    fn only(&self, number: Option<u64>) -> Option<&SegmentHeader> {
+        match self.of_header.get(&number?).map(Vec::as_slice) {
+            Some([(_, header)]) => Some(header),
+            _ => None,
+        }
+    }
+
+    /// The one of the files that claim a number that has it, if it has another name.
+    fn misnamed(
+        &self,
+        checkpoint: &Checkpoint,
+        claimants: &[(SegmentName, SegmentHeader)],
+    ) -> Option<Misnamed> {
+        let named = |(name, header): &&(SegmentName, SegmentHeader)| name.number == header.number;
+        let &(found, header) = claimants.iter().find(named).or_else(|| claimants.first())?;
+        let right = SegmentName { number: header.number, base: header.base };
+        let count = |number: u64| self.by_name.get(&number).copied().unwrap_or(0);
+        let is_it = if found.number == right.number {
+            count(found.number) == 1
+        } else {
+            claimants.len() == 1 && count(right.number) == 0 && self.is_known(checkpoint, &header)
+        };
+        let counts = |&(first, last): &(u64, u64)| (first..=last).contains(&right.number);
+        let is_it = is_it && right != found && checkpoint.runs.iter().any(counts);
+        is_it.then_some(Misnamed { found, right })
+    }
+
+    /// Whether what is around a segment states its generation, and nothing another one.
+    fn is_known(&self, checkpoint: &Checkpoint, header: &SegmentHeader) -> bool {
+        if header.number == checkpoint.tail_number {
+            return header.generation == checkpoint.tail_generation;
+        }
+        let before = self.only(header.number.checked_sub(1));
+        let after = self.only(header.number.checked_add(1));
+        let pairs = [before.map(|before| (before, header)), after.map(|after| (header, after))];
+        let mut agree = pairs.into_iter().flatten().filter_map(|(one, next)| adjoin(one, next));
+        let first = agree.next();
+        first == Some(true) && agree.all(|agrees| agrees)
+    }
 }
 
-/// The directory as if each file had the name it should have. Nothing can be changed through it.
+/// Whether a segment states to have been begun after the other one; nothing if it does not say.
+fn adjoin(one: &SegmentHeader, next: &SegmentHeader) -> Option<bool> {
+    // What a repair wrote in the place of another one stands for that.
+    let known = if one.replaces == 0 { one.generation } else { one.replaces };
+    let stated = next.previous_generation;
+    (stated != 0 && known != REPLACES_UNKNOWN).then_some(known == stated)
+}
+
+/// What the header of a segment file states, if it is sound.
+pub(crate) fn header_of(dir: &Dir, name: SegmentName) -> Option<SegmentHeader> {
+    let mut block = [0; SEGMENT_HEADER_BYTES];
+    dir.open(&name.to_string(), Access::Read).ok()?.read_at(0, &mut block).ok()?;
+    SegmentHeader::decode(&block).ok()
+}
+
+/// The directory as if each file had the name it should have. No name can be changed through it.
 pub(crate) fn view(dir: &Dir, misnamed: &[Misnamed]) -> Dir {
     if misnamed.is_empty() {
         return dir.clone();
     }
     let below = dir.shared_door();
     let misnamed = misnamed.to_vec();
-    Dir::read_only(Arc::new(View { below, misnamed }), dir.path())
+    let door = Arc::new(View { below, misnamed });
+    if dir.is_read_only() { Dir::read_only(door, dir.path()) } else { Dir::new(door, dir.path()) }
 }
 
 #[derive(Debug)]
@@ -97,10 +158,10 @@ impl Directory for View {
         Err(io::ErrorKind::PermissionDenied.into())
     }
 
-    fn open(&self, name: &str, _access: Access) -> io::Result<Arc<dyn File>> {
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let wrong = self.misnamed.iter().find(|it| it.right.to_string() == name);
         let found = wrong.map_or(name.to_owned(), |it| it.found.to_string());
-        self.below.open(&found, Access::Read)
+        self.below.open(&found, access)
     }
 
     fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {

@@ -91,7 +91,7 @@ impl fmt::Display for Meaning {
                  a new member"
             }
             Self::Blocking => {
-                "nothing is lost, but the log cannot go on like this; repair writes it anew"
+                "nothing is lost, but the log cannot go on like this; `repair --plan` says what to do"
             }
             Self::SideFile => {
                 "a snapshot or large value is unreadable; bring the file back from a backup, or \
@@ -337,6 +337,11 @@ impl Check<'_> {
             let path = self.dir.join(&format!("{number:016x}-*.seg"));
             let indexes = indexes.take();
             let reason = self.scene.observed.files.lack(number);
+            // One of the files is the segment, and a repair does not choose.
+            let meaning = match reason {
+                Damage::Ambiguous { .. } => Meaning::Blocking,
+                _ => meaning,
+            };
             self.find(Error::Damaged { path, offset: 0, indexes, reason }, meaning);
         }
     }

@@ -10,8 +10,8 @@
 //!
 //! What is copied is checked as it is read: a medium may give other bytes than when the plan was made.
 //!
-//! Steps of [`apply`], with the lock held: (0) files under a wrong name get theirs back, (1) a copy of every file that will change, in
-//! `repair-<n>`, (2) if the tail is damaged, a new tail under a number of its own, (3) both slots,
+//! Steps of [`apply`], with the lock held: (0) a copy of every file that will change, in `repair-<n>`,
+//! (1) files under a wrong name get theirs back, (2) if the tail is damaged, a new tail under a number of its own, (3) both slots,
 //! with the missing entries counted, (4) rebuilt sealed segments in place of the damaged ones,
 //! (5) the damaged tail is removed. The commit point is (3). A crash before it leaves the log as it
 //! was, with junk; a crash after it leaves damaged segments in a log that says it is incomplete, and
@@ -274,11 +274,12 @@ pub fn plan_in(directory: Arc<dyn Directory>) -> Result<Plan> {
 fn plan_of(dir: &Dir, progress: &mut dyn FnMut(Progress)) -> Result<Plan> {
     let misnamed = misnamed(dir)?;
     let dir = &view(dir, &misnamed);
-    Ok(with_names(Work::of(dir, &Scene::of(dir)?, progress)?.plan, &misnamed))
+    Ok(with_names(&Work::of(dir, &Scene::of(dir)?, progress)?.plan, &misnamed))
 }
 
 /// A plan that begins with giving files their names back.
-fn with_names(mut plan: Plan, misnamed: &[Misnamed]) -> Plan {
+fn with_names(plan: &Plan, misnamed: &[Misnamed]) -> Plan {
+    let mut plan = plan.clone();
     if plan.obstacle.is_none() {
         let step = |it: &Misnamed| {
             let (segment, to) = (it.found.to_string(), it.right.to_string());
@@ -315,10 +316,14 @@ pub fn apply_in(directory: Arc<dyn Directory>, kept: Arc<dyn Directory>) -> Resu
 #[derive(Debug)]
 pub struct Repair {
     dir: Dir,
-    scene: Scene,
-    work: Work,
     /// Files under a wrong name; all else was planned as if they had theirs.
     misnamed: Vec<Misnamed>,
+    /// The directory as if they had.
+    seen: Dir,
+    scene: Scene,
+    work: Work,
+    /// The renames, and what the work is.
+    plan: Plan,
     _lock: Box<dyn Lock>,
 }
 
@@ -338,17 +343,17 @@ impl Repair {
         let misnamed = misnamed(&dir)?;
         let seen = view(&dir, &misnamed);
         let scene = Scene::of(&seen)?;
-        let mut work = Work::of(&seen, &scene, progress)?;
-        work.plan = with_names(work.plan, &misnamed);
-        Ok(Self { dir, scene, work, misnamed, _lock: lock })
+        let work = Work::of(&seen, &scene, progress)?;
+        let plan = with_names(&work.plan, &misnamed);
+        Ok(Self { dir, misnamed, seen, scene, work, plan, _lock: lock })
     }
 
     /// What would be done and lost.
     pub fn plan(&self) -> &Plan {
-        &self.work.plan
+        &self.plan
     }
 
-    /// Does it. Returns as [`apply`]. Progress counts bytes of segments that were written.
+    /// Does it. Returns as [`apply`]. Progress counts bytes of segments that were copied and written.
     ///
     /// # Errors
     /// As [`apply`].
@@ -369,28 +374,51 @@ impl Repair {
         kept: impl FnOnce() -> Result<Option<Dir>>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Plan> {
-        let Self { dir, mut scene, mut work, misnamed, _lock } = self;
-        if let Some(error) = work.plan.obstacle.as_ref().and_then(Obstacle::error) {
+        let Self { dir, misnamed, seen, scene, work, plan, _lock } = self;
+        if let Some(error) = plan.obstacle.as_ref().and_then(Obstacle::error) {
             return Err(error.clone());
         }
-        if work.plan.obstacle.is_some() || work.plan.steps.is_empty() {
-            return Ok(work.plan);
+        if plan.obstacle.is_some() || plan.steps.is_empty() {
+            return Ok(plan);
+        }
+        let mut tally = Tally::new(progress, work.bytes(&seen, &scene));
+        if !work.plan.steps.is_empty()
+            && let Some(kept) = kept()?
+        {
+            work.keep(&seen, &scene, &kept, &mut tally)?;
+            // Makes the name of their directory durable before anything changes.
+            dir.sync()?;
+        }
+        for it in &misnamed {
+            dir.rename(&it.found.to_string(), &it.right.to_string())?;
         }
         if !misnamed.is_empty() {
-            for it in &misnamed {
-                dir.rename(&it.found.to_string(), &it.right.to_string())?;
-            }
             // Makes the names durable before anything else changes. A crash before it leaves some of
             // them wrong, and another repair goes on from there.
             dir.sync()?;
-            scene = Scene::of(&dir)?;
-            work = Work::of(&dir, &scene, &mut |_| ())?;
-            if work.plan.steps.is_empty() {
-                return Ok(with_names(work.plan, &misnamed));
-            }
         }
-        let done = work.carry_out(&dir, scene, kept()?.as_ref(), progress)?;
-        Ok(with_names(done, &misnamed))
+        if !work.plan.steps.is_empty() {
+            work.carry_out(&dir, scene, &mut tally)?;
+        }
+        Ok(plan)
+    }
+}
+
+/// How many bytes of how many were copied and written.
+pub(super) struct Tally<'a> {
+    progress: &'a mut dyn FnMut(Progress),
+    so_far: Progress,
+}
+
+impl<'a> Tally<'a> {
+    fn new(progress: &'a mut dyn FnMut(Progress), total: u64) -> Self {
+        Self { progress, so_far: Progress { done: 0, total } }
+    }
+
+    /// So many more are done.
+    fn add(&mut self, bytes: u64) {
+        self.so_far.done = self.so_far.done.saturating_add(bytes);
+        (self.progress)(self.so_far);
     }
 }
 

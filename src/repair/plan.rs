@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::rebuild::{Ready, Rebuilt};
 use super::salvage::Salvaged;
-use super::{Loss, Obstacle, Plan, Step};
+use super::{Loss, Obstacle, Plan, Step, Tally};
 use crate::directory::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::TABLE_ENTRY_BYTES;
@@ -17,6 +17,7 @@ use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::inspect::Progress;
+use crate::inspect::misnamed::header_of as stated_by;
 use crate::inspect::scene::{Part, Scene, live_ranges};
 use crate::inspect::survey::{Survey, joined, ranges, read_file, total};
 use crate::inspect::verify::side_files;
@@ -71,7 +72,7 @@ impl Work {
         let Some(tail) = scene.parts.iter().rfind(is_tail).map(|part| part.name) else {
             return Ok(());
         };
-        let mut salvaged = Salvaged::of(dir, scene, &found, tail)?;
+        let salvaged = Salvaged::of(dir, scene, &found, tail)?;
         let names: Vec<SegmentName> = scene.parts.iter().map(|part| part.name).collect();
         let live = live_ranges(&names, salvaged.state.first, salvaged.state.next);
         // All that is needed of the tail's bytes, before those of other segments are read.
@@ -237,22 +238,63 @@ impl Work {
         self.checkpoint.runs = runs(&numbers);
     }
 
+    /// How many bytes of segments [`Self::keep`] copies and [`Self::carry_out`] writes.
+    pub(super) fn bytes(&self, dir: &Dir, scene: &Scene) -> u64 {
+        let kept: u64 = self.kept(dir, scene).map(|name| scene.length_of(name)).sum();
+        let written = self.recreate.len() + self.rebuild.len() + self.tail.iter().len();
+        kept.saturating_add(self.checkpoint.segment_bytes.saturating_mul(to_u64(written)))
+    }
+
+    /// The segments of which a copy is kept: those that change, and, where one is not there, those that
+    /// no slot names, which an open removes. One of them may be it.
+    fn kept<'a>(
+        &'a self,
+        dir: &'a Dir,
+        scene: &'a Scene,
+    ) -> impl Iterator<Item = SegmentName> + 'a {
+        let changed = self.rebuild.iter().map(|(part, _)| part.name);
+        let tail = self.tail.iter().map(|(salvaged, _)| salvaged.name);
+        let all = scene.observed.files.segments.values().flatten().map(|(name, _)| *name);
+        let is_part = |name| scene.parts.iter().any(|part| part.name == name && !part.is_gone());
+        let unnamed = all.filter(move |name| !self.recreate.is_empty() && !is_part(*name));
+        let is_ours = |name: &SegmentName| {
+            stated_by(dir, *name).is_none_or(|header| header.uuid == self.checkpoint.uuid)
+        };
+        changed.chain(tail).chain(unnamed.filter(is_ours))
+    }
+
+    /// Copies every file that will change. The copies and their names are durable on return.
+    pub(super) fn keep(
+        &self,
+        dir: &Dir,
+        scene: &Scene,
+        kept: &Dir,
+        tally: &mut Tally<'_>,
+    ) -> Result<()> {
+        let metadata = to_u64(METADATA_BYTES);
+        dir.copy_to(kept, METADATA, metadata, metadata)?;
+        for name in self.kept(dir, scene) {
+            let length = scene.length_of(name);
+            dir.copy_to(kept, &name.to_string(), length, length)?;
+            tally.add(length);
+        }
+        // Makes the copies' names durable before anything changes.
+        kept.sync()
+    }
+
     /// Does what the plan says.
     pub(super) fn carry_out(
-        mut self,
+        self,
         dir: &Dir,
         mut scene: Scene,
-        kept: Option<&Dir>,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Plan> {
+        tally: &mut Tally<'_>,
+    ) -> Result<()> {
         let found = scene.checkpoint().cloned().unwrap_or_default();
-        if let Some(kept) = kept {
-            self.keep(dir, &scene, kept)?;
-        }
+        let mut checkpoint = self.checkpoint;
         if let Some((salvaged, header)) = &self.tail {
             let mut frames = salvaged.frames(dir)?;
             let mut rebuilt = Rebuilt::new(dir, *header)?;
-            for index in header.base..self.checkpoint.next {
+            for index in header.base..checkpoint.next {
                 match salvaged.places.of_entry(index) {
                     Some(offset) => {
                         let (found, payload) = frames.entry(offset, index)?;
@@ -262,57 +304,36 @@ impl Work {
                 }
             }
             let ready = rebuilt.tail()?;
-            (self.checkpoint.tail_offset, self.checkpoint.reach) = (ready.end, ready.end);
-            self.checkpoint.last_frame = ready.last_frame;
+            (checkpoint.tail_offset, checkpoint.reach) = (ready.end, ready.end);
+            checkpoint.last_frame = ready.last_frame;
             ready.take_place(dir)?;
+            tally.add(found.segment_bytes);
         }
         // Makes the new names durable before the slots rely on them.
         dir.sync()?;
         if let Some((metadata, _)) = &mut scene.observed.metadata {
-            metadata.write(&self.checkpoint)?;
+            metadata.write(&checkpoint)?;
         }
-        let files = self.recreate.len() + self.rebuild.len();
-        let total = found.segment_bytes.saturating_mul(to_u64(files));
-        let mut done = 0;
-        let mut one_more = || {
-            done += found.segment_bytes;
-            progress(Progress { done, total });
-        };
         for (name, end) in &self.recreate {
             let mut rebuilt = Rebuilt::new(dir, header_anew(dir, &found, *name))?;
             (name.base..*end).for_each(|_| rebuilt.hole());
             rebuilt.seal(found.sequence + 1)?.take_place(dir)?;
-            one_more();
+            tally.add(found.segment_bytes);
         }
-        for (part, missing) in std::mem::take(&mut self.rebuild) {
+        for (part, missing) in &self.rebuild {
             let survey = survey(dir, &scene, &found, part.name, &part.live)?;
-            // The slots count what was missing then.
-            if let Some(error) = unsteady(dir, &survey, &part, &missing) {
+            // The slots count what was missing when it was planned.
+            if let Some(error) = unsteady(dir, &survey, part, missing) {
                 return Err(error);
             }
-            rebuild(dir, &found, &survey, &part)?.take_place(dir)?;
-            one_more();
+            rebuild(dir, &found, &survey, part)?.take_place(dir)?;
+            tally.add(found.segment_bytes);
         }
         if let Some((salvaged, _)) = &self.tail {
             dir.remove(&salvaged.name.to_string())?;
         }
         // Makes the replacements durable. A crash before this may bring damaged files back, in a
         // log that says it is incomplete.
-        dir.sync()?;
-        Ok(self.plan)
-    }
-
-    /// Copies every file that will change.
-    fn keep(&self, dir: &Dir, scene: &Scene, kept: &Dir) -> Result<()> {
-        let metadata = to_u64(METADATA_BYTES);
-        dir.copy_to(kept, METADATA, metadata, metadata)?;
-        let tail = self.tail.iter().map(|(salvaged, _)| salvaged.name);
-        for name in self.rebuild.iter().map(|(part, _)| part.name).chain(tail) {
-            let length = scene.length_of(name);
-            dir.copy_to(kept, &name.to_string(), length, length)?;
-        }
-        // Makes the copies' names durable before anything changes.
-        kept.sync()?;
         dir.sync()
     }
 }

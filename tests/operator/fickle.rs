@@ -41,7 +41,7 @@ fn entries_in(image: &[(String, Vec<u8>)], name: &str) -> Vec<u64> {
 }
 
 /// Damages a file by `before`, and repairs the log while a byte `at` the payload of an entry rots.
-fn check(which: fn(&[String]) -> String, before: impl Fn(&mut Vec<u8>), at: i64) {
+fn check(which: fn(&[String]) -> String, before: impl Fn(&mut [u8]), at: i64) {
     let mut image = image_of();
     let names: Vec<String> = image.iter().map(|(name, _)| name.clone()).collect();
     let name = which(&names);
@@ -79,12 +79,12 @@ fn tail(names: &[String]) -> String {
 }
 
 /// Only the header is unreadable: the plan counts no entry as missing.
-fn header(bytes: &mut Vec<u8>) {
+fn header(bytes: &mut [u8]) {
     bytes[40] ^= 1;
 }
 
 /// As above, by the footer.
-fn footer(bytes: &mut Vec<u8>) {
+fn footer(bytes: &mut [u8]) {
     let at = bytes.len() - 30;
     bytes[at] ^= 1;
 }

@@ -16,6 +16,7 @@ mod crashes;
 mod fickle;
 #[cfg(feature = "testing")]
 mod moved;
+mod renamed;
 mod truth;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 mod watching;

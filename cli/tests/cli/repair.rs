@@ -116,11 +116,16 @@ fn a_damaged_header_or_footer_costs_nothing() {
 
 #[test]
 fn a_renamed_segment_gets_its_name_back_and_costs_nothing() {
-    // Its base is taken for one entry more, and for one less.
-    for (name, snapshot) in [("0007", "repair_renamed_up"), ("0005", "repair_renamed_down")] {
+    for (name, snapshot) in [
+        // Its base is taken for one entry more, and for one less.
+        ("0000000000000002-0000000000000007.seg", "repair_renamed_up"),
+        ("0000000000000002-0000000000000005.seg", "repair_renamed_down"),
+        // An open would remove what has a number after that of the tail.
+        ("0000000000000009-0000000000000006.seg", "repair_renumbered"),
+    ] {
         let place = Place::new();
         place.closed();
-        let wrong = place.log().join(format!("0000000000000002-000000000000{name}.seg"));
+        let wrong = place.log().join(name);
         fs::rename(place.segment(2), &wrong).unwrap();
         check_untouched(&place, &format!("{snapshot}_verify"), &["verify"], &[&place.log()]);
         check_untouched(
