@@ -124,6 +124,8 @@ bugs! {
     SetNotReplayed,
     /// Recovery forgets that cells were cleared.
     ClearNotReplayed,
+    /// Recovery refuses what a batch comes by on its way to what it leaves.
+    CellsCountedWithinABatch,
     /// Every checkpoint claims that the log was closed.
     AlwaysClean,
     /// A close does not say that the log was closed.

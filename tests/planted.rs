@@ -30,7 +30,7 @@ mod reads;
 mod recovery;
 
 use durability::{lazily, promises};
-use recovery::{evidence, footers, meetings, regressions};
+use recovery::{cells, evidence, footers, meetings, regressions};
 
 macro_rules! stories {
     ($($file:ident: $($story:ident)*;)*) => {
@@ -62,6 +62,8 @@ const STORIES: &[(&str, fn())] = stories! {
         failed_sync_poisons_and_only_a_reopen_clears_it
         failed_sync_fails_everyone_who_waits_for_it
         watermark_moves_on_disk;
+    cells:
+        batch_whose_cells_are_too_many_on_its_way_only_is_replayed;
     evidence:
         header_is_evidence_without_its_payload
         bad_end_of_a_killed_log_takes_one_batch_at_most
@@ -127,7 +129,7 @@ const STORIES: &[(&str, fn())] = stories! {
 };
 
 fn crashes() -> Option<String> {
-    let small = [1, 3, 5, 7, 9, 11, 21, 23, 27, 29, 13, 17, 33, 39];
+    let small = [1, 3, 5, 7, 9, 11, 21, 23, 27, 29, 13, 17, 33, 39, 54];
     let effort = Effort::SMALL;
     let configs = [0, 5, 2, 3, 4, 1, 6, 7];
     let mut subjects: Vec<_> =

@@ -473,6 +473,8 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
     } = parts;
     let attached = SideFiles::new(side_files(&checkpoint));
     let writer = Writer::new(state, tail, sequence, checkpoint.reach, dead);
+    // Segments in memory need no copy of what is in them.
+    let warm_bytes = if options.volatile { 0 } else { options.warm_bytes };
     Arc::new(Shared {
         dir,
         uuid: Uuid::from_bytes(checkpoint.uuid),
@@ -481,7 +483,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         report,
         writer: WriterLock::new(writer),
         syncer: Syncer::new(metadata, sequence),
-        reader: Reader::new(view, unindexed, options.warm_bytes),
+        reader: Reader::new(view, unindexed, warm_bytes),
         spares,
         side_files: Arc::new(attached),
         counters: Counters::new(),

@@ -104,12 +104,19 @@ impl Shared {
     /// Refuses work on a handle that was closed or poisoned.
     pub(crate) fn usable(&self) -> Result<()> {
         self.dir.not_forked()?;
+        self.open_and_sound()
+    }
+
+    /// The same in the process that opened the log.
+    #[inline]
+    pub(super) fn open_and_sound(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
         self.not_poisoned()
     }
 
+    #[inline]
     pub(crate) fn not_poisoned(&self) -> Result<()> {
         match self.poison.get() {
             Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),

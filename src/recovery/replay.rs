@@ -433,6 +433,9 @@ fn second_pass(dir: &Dir, link: &mut Link, state: &mut State) -> Result<u64> {
         let effect = link.offsets.apply(base, &found).map_err(|reason| damaged(at, reason))?;
         link.last_frame = at;
         state.carry_out(&effect).map_err(|reason| damaged(at, reason))?;
+        if found.header.is_last() || planted(Bug::CellsCountedWithinABatch) {
+            state.end_batch().map_err(|reason| damaged(at, reason))?;
+        }
         entries += u64::from(matches!(effect, Effect::Entries(Span { missing: false, .. })));
     }
     Ok(entries)

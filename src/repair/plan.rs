@@ -73,6 +73,13 @@ impl Work {
             return Ok(());
         };
         let salvaged = Salvaged::of(dir, scene, &found, tail)?;
+        if let Err(reason) = salvaged.state.end_batch() {
+            // A change of a cell is lost, and nobody knows which of the others it was about.
+            let (path, offset) = (dir.join(&tail.to_string()), found.tail_offset);
+            let error = Error::Damaged { path, offset, indexes: None, reason };
+            self.plan.obstacle = Some(Obstacle::Tail(error));
+            return Ok(());
+        }
         let names: Vec<SegmentName> = scene.parts.iter().map(|part| part.name).collect();
         let live = live_ranges(&names, salvaged.state.first, salvaged.state.next);
         // All that is needed of the tail's bytes, before those of other segments are read.

@@ -189,6 +189,14 @@ impl Segment {
         let (region, units) = (region.clone(), SmallVec::from_slice(&[unit]));
         Some(Lent { _segment: Arc::clone(self), region, first: index, units, plain: Vec::new() })
     }
+
+    /// Header and payload of the frame at `offset` of a file that is memory, where no byte goes bad;
+    /// nothing if it is not there yet.
+    pub(crate) fn frame_in_memory(&self, offset: u64) -> Option<(FrameHeader, Vec<u8>)> {
+        let opened = self.opened()?;
+        let (header, payload) = frame_in(opened.map()?, offset)?;
+        Some((header, payload.to_vec()))
+    }
 }
 
 impl Located<'_> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::CellValue;
 use crate::log::Log;
+use crate::options::CELLS_BYTES_MAX;
 
 /// What a state cell holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +71,16 @@ impl Model {
     /// Clears a cell.
     pub fn clear(&mut self, cell: &str) {
         self.cells.remove(cell);
+    }
+
+    /// Whether a slot has room for the cells.
+    pub fn fits(&self) -> bool {
+        // docs/FORMAT.md, "Slot": four bytes, the name, and a value or a reference to a side file.
+        let bytes = |(name, value): (&String, &Value)| match value {
+            Value::Inline(bytes) => 4 + name.len() + bytes.len(),
+            Value::Side(_) => 4 + name.len() + 20,
+        };
+        self.cells.iter().map(bytes).sum::<usize>() <= CELLS_BYTES_MAX
     }
 
     /// The entry at an index.

@@ -11,7 +11,7 @@
 //! disk that is full.
 
 use super::config::CONFIGS;
-use super::program::{Change, Lazily, Step};
+use super::program::{Change, LARGE_BYTES, LARGE_CELLS, Lazily, Step};
 use super::run::{Runner, Stop};
 use crate::io::sim::{Fault, Moment, Persistence, Repeat};
 
@@ -289,9 +289,12 @@ impl Script<'_> {
             12 if number.is_multiple_of(2) => Change::ResetAhead(u64::from(number)),
             12 => Change::ResetBack(u64::from(number % 8)),
             13 if number >= 224 => Change::SetAgain { cell, value: number % 3 },
-            // The big ones share a cell, so that all together fit.
+            13 if number >= 160 => {
+                Change::Set { cell: LARGE_CELLS.start + cell, bytes: LARGE_BYTES }
+            }
             13 if cell == 1 => Change::Set { cell, bytes: u16::from(number) * 4 },
             13 => Change::Set { cell, bytes: u16::from(number % 32) },
+            14 if number >= 192 => Change::Clear(LARGE_CELLS.start + cell),
             14 if number >= 128 => Change::Clear(cell),
             14 => Change::Share { from: cell, to: number / 4 % 4 },
             _ => Change::Attach { cell, bytes: u32::from(number) * 8 },

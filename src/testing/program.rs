@@ -3,6 +3,8 @@
 //! Owns: the steps, the small alphabet whose words are enumerated, the programs drawn from a seed.
 //! Does not own: carrying them out (`run`).
 
+use std::ops::Range;
+
 use super::config::Config;
 use crate::io::sim::rng::Rng;
 
@@ -116,7 +118,13 @@ pub struct Program {
 }
 
 /// Number of words in the alphabet.
-pub const WORDS: u64 = 27;
+pub const WORDS: u64 = 28;
+
+/// Cells for large values. Three of them fit a slot, beside all others.
+pub(super) const LARGE_CELLS: Range<u8> = 5..9;
+
+/// Length of such a value.
+pub(super) const LARGE_BYTES: u16 = 1000;
 
 /// The alphabet of the exhaustive exploration: one of each kind of mutation, and the shapes of it
 /// that take different ways through the engine.
@@ -156,7 +164,12 @@ fn word(number: u64) -> Step {
         }
         25 => Step::Commit(vec![SetAgain { cell: 0, value: 1 }]),
         // Changes nothing, unless another step has set it.
-        _ => Step::Commit(vec![Clear(4)]),
+        26 => Step::Commit(vec![Clear(4)]),
+        // On its way more cells than a slot has room for, and all it has room for at its end.
+        _ => {
+            let sets = LARGE_CELLS.map(|cell| Set { cell, bytes: LARGE_BYTES });
+            Step::Commit(sets.chain([Clear(LARGE_CELLS.start)]).collect())
+        }
     }
 }
 
@@ -244,6 +257,7 @@ fn draw_batch(rng: &mut Rng, config: &Config) -> Vec<Change> {
 
 fn draw_change(rng: &mut Rng, config: &Config) -> Change {
     let cell = |rng: &mut Rng| u8::try_from(rng.below(4)).unwrap_or(0);
+    let large = |rng: &mut Rng| LARGE_CELLS.start + cell(rng);
     match rng.below(17) {
         0..=5 => draw_append(rng, config),
         6 | 7 => Change::Truncate(rng.below(9)),
@@ -251,10 +265,15 @@ fn draw_change(rng: &mut Rng, config: &Config) -> Change {
         10 if rng.coin() => Change::ResetAhead(rng.below(3) * 50),
         10 => Change::ResetBack(rng.below(4)),
         11 | 12 => {
-            let bytes = [0, 1, 8, 16, 24, 300, 1000].get(rng.up_to(6)).copied().unwrap_or(0);
-            // The big ones share a cell, so that all together fit.
-            Change::Set { cell: if bytes > 100 { 1 } else { cell(rng) }, bytes }
+            let bytes = [0, 1, 8, 16, 24, 300, LARGE_BYTES].get(rng.up_to(6)).copied().unwrap_or(0);
+            let cell = match bytes {
+                LARGE_BYTES => large(rng),
+                101.. => 1,
+                _ => cell(rng),
+            };
+            Change::Set { cell, bytes }
         }
+        13 if rng.coin() => Change::Clear(large(rng)),
         13 => Change::Clear(cell(rng)),
         14 => {
             let bytes = [0, 1, 511, 512, 513, 3000].get(rng.up_to(5)).copied().unwrap_or(0);

@@ -353,14 +353,16 @@ impl Runner {
     fn set_lazily(&mut self, lazily: Lazily) -> Result<(), Stop> {
         let (name, value) = self.lazy_value(lazily);
         let calls = self.disk.calls();
-        let refused = matches!(self.model.cells.get(&name), Some(Value::Side(_)));
+        let mut model = (*self.model).clone();
+        model.set(&name, Value::Inline(value.clone().into()));
+        let over_a_file = matches!(self.model.cells.get(&name), Some(Value::Side(_)));
+        let refused = over_a_file || !model.fits();
         match self.log()?.set_lazily(&name, &value) {
             Ok(()) if refused => {
-                return Err(Stop::Violation(format!("{name} is set over its side file")));
+                let what = format!("{name} is set over its side file, or beyond the limit");
+                return Err(Stop::Violation(what));
             }
             Ok(()) => {
-                let mut model = (*self.model).clone();
-                model.set(&name, Value::Inline(value.into()));
                 if model != *self.model {
                     self.waiting.insert(name.clone());
                     self.model = Arc::new(model);
@@ -395,7 +397,17 @@ impl Runner {
         let (before, calls) = (log.newest_ticket(), self.disk.calls());
         let settled = before.is_durable();
         let written = if wait { log.commit(&built.batch) } else { log.submit(&built.batch) };
+        let fits = model.fits();
         match written {
+            Ok(_) if !fits => {
+                let what = "a batch leaves more cells than a slot has room for";
+                Err(Stop::Violation(what.to_owned()))
+            }
+            Err(Error::TooLarge { .. }) if !fits => {
+                self.fatal = false;
+                self.expected.lock().allowed.pop();
+                Ok(())
+            }
             Ok(ticket) => {
                 if wait && !ticket.is_durable() {
                     let sequence = ticket.sequence();

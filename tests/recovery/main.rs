@@ -1,5 +1,6 @@
 //! What stands after a crash, a failure of the disk, a full disk, or rot: each where it happens.
 
+pub(crate) mod cells;
 mod crash;
 pub(crate) mod evidence;
 mod faults;

@@ -81,14 +81,17 @@ impl Reader {
         self.durable.load(Ordering::Acquire)
     }
 
+    #[inline]
     pub(super) fn first_is(&self, first: u64) {
         self.first.store(first, Ordering::Release);
     }
 
+    #[inline]
     pub(super) fn next_is(&self, next: u64) {
         self.next.store(next, Ordering::Release);
     }
 
+    #[inline]
     pub(super) fn durable_is(&self, durable: u64) {
         self.durable.store(durable, Ordering::Release);
     }

@@ -86,11 +86,13 @@ impl Shared {
     fn newest_entry(&self, index: u64) -> Option<Vec<u8>> {
         let (tail, unit) = self.in_tail(index)?;
         let (segment, offset) = (tail.name.number, u64::from(unit) * OFFSET_UNIT);
-        let (header, payload) = self
-            .reader
-            .warm
-            .frame(segment, offset)
-            .or_else(|| self.writer.pending_frame(segment, offset))?;
+        let handed_over = if self.options.volatile {
+            tail.frame_in_memory(offset)
+        } else {
+            self.reader.warm.frame(segment, offset)
+        };
+        let (header, payload) =
+            handed_over.or_else(|| self.writer.pending_frame(segment, offset))?;
         debug_assert!(header.index == index, "a frame stays where it was written");
         plain(&header, payload)
     }

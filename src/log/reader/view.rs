@@ -16,6 +16,9 @@ use crate::segment::offsets::Units;
 use crate::segment::read::{Piece, Pieces, Places};
 use crate::state::Bounds;
 
+/// Offsets that are kept room for from one draft to the next.
+const UNITS_KEPT: usize = 4096;
+
 /// How many segments a look at the invariants takes in.
 const LOOKED_AT: usize = 64;
 
@@ -45,7 +48,7 @@ pub(crate) struct View {
 }
 
 /// What a batch changes in the view, put together beside it while its frames are written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Draft {
     /// How many entries of the tail stay.
     kept: usize,
@@ -56,9 +59,11 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// No change, but that so many entries of the tail stay. `units` is space for offsets.
-    pub(crate) fn new(kept: usize, units: Vec<u32>) -> Self {
-        Self { kept, units, begun: Vec::new() }
+    /// From here on no change, but that so many entries of the tail stay.
+    pub(crate) fn restart(&mut self, kept: usize) {
+        self.kept = kept;
+        self.units.clear();
+        self.begun.clear();
     }
 
     /// An entry was written to the newest segment.
@@ -83,15 +88,6 @@ impl Draft {
     /// A segment was begun.
     pub(crate) fn begin(&mut self, segment: Arc<Segment>) {
         self.begun.push((segment, Vec::new()));
-    }
-
-    /// The space for offsets, empty, with no more than `kept` of it.
-    pub(crate) fn take_space(&mut self, kept: usize) -> Vec<u32> {
-        self.units.clear();
-        if self.units.capacity() > kept {
-            self.units.shrink_to(kept);
-        }
-        std::mem::take(&mut self.units)
     }
 
     /// The offsets of the newest segment's entries; nothing if some of them is unknown.
@@ -143,40 +139,35 @@ impl View {
         self.list.chain.len()
     }
 
-    /// The list of segments that a batch leads to, nothing if it is this one. Segments that hold nothing
-    /// live any more go to `dead`.
-    fn next_list(
-        &self,
-        draft: &Draft,
-        first: u64,
-        dead: &mut Vec<Arc<Segment>>,
-    ) -> Option<Segments> {
-        if draft.begun.is_empty() && first == self.list.first {
-            return None;
-        }
+    /// The list of segments that a batch leads to. Segments that hold nothing live any more go to
+    /// `dead`.
+    fn next_list(&self, draft: &Draft, first: u64, dead: &mut Vec<Arc<Segment>>) -> Segments {
         let mut list = self.list.clone();
         for (segment, _) in &draft.begun {
             list.begin(Arc::clone(segment), dead);
         }
         list.trim(first, dead);
-        Some(list)
+        list
     }
 
     /// Swaps in what a batch leads to, and a list of segments if there is another one. Returns the one
     /// before.
+    #[inline]
     fn swap_in(
         &mut self,
         draft: &mut Draft,
         next: u64,
         list: Option<Segments>,
     ) -> Option<Segments> {
+        self.next = next;
         self.tail_units.truncate(draft.kept);
         self.tail_units.extend(&draft.units);
-        self.next = next;
-        let mut sealed = self.tail().map(|tail| tail.name.number);
-        for (segment, units) in draft.begun.drain(..) {
-            self.seal(sealed, Units::complete(units));
-            sealed = Some(segment.name.number);
+        if !draft.begun.is_empty() {
+            let mut sealed = self.tail().map(|tail| tail.name.number);
+            for (segment, units) in draft.begun.drain(..) {
+                self.seal(sealed, Units::complete(units));
+                sealed = Some(segment.name.number);
+            }
         }
         list.map(|list| std::mem::replace(&mut self.list, list))
     }
@@ -348,8 +339,10 @@ impl Reader {
     ) {
         // Only whoever writes a batch changes the list, so it is the same when it is swapped. The one before
         // is let go when nobody waits for it.
-        let list = self.view.read().next_list(draft, bounds.first, dead);
+        let other = !draft.begun.is_empty() || bounds.first != self.first();
+        let list = other.then(|| self.view.read().next_list(draft, bounds.first, dead));
         let _before = self.view.write().swap_in(draft, bounds.next, list);
+        draft.units.shrink_to(UNITS_KEPT);
     }
 }
 
@@ -469,12 +462,12 @@ mod tests {
             let truncation = (segments + 1, 0, Some(segments - 3));
             let trim = (segments + 2, 35, None);
             for (number, first, base) in [roll, truncation, trim] {
-                let mut draft = Draft::new(0, Vec::new());
+                let mut draft = Draft::default();
                 let mut dead = Vec::new();
                 if first == 0 {
                     draft.begin(segment(number, base.unwrap_or(number) * 10));
                 }
-                let list = view.next_list(&draft, first, &mut dead).unwrap();
+                let list = view.next_list(&draft, first, &mut dead);
                 assert!(copied(&view) <= MOST, "{} of {segments}", copied(&view));
                 let before = view.swap_in(&mut draft, view.next(), Some(list));
                 assert!(copied(&view) <= MOST);

@@ -99,13 +99,16 @@ impl Group {
     }
 
     /// Notes that a batch was written.
+    #[inline]
     pub(crate) fn note_written(&self, sequence: u64) {
         self.written.store(sequence, Ordering::Release);
     }
 
-    /// Notes that a batch needs no sync to be as durable as it gets. Nobody waits for one, then.
+    /// Notes, batch by batch, that each needs no sync to be as durable as it gets. Nobody waits for
+    /// one, then.
+    #[inline]
     pub(crate) fn is_durable(&self, sequence: u64) {
-        self.durable.fetch_max(sequence, Ordering::AcqRel);
+        self.durable.store(sequence, Ordering::Release);
     }
 
     /// Wakes every thread so that it sees a failure.

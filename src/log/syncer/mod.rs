@@ -80,6 +80,7 @@ impl Syncer {
     }
 
     /// Notes that a batch needs no sync to be as durable as it gets.
+    #[inline]
     pub(super) fn is_durable(&self, sequence: u64) {
         self.group.is_durable(sequence);
     }

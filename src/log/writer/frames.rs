@@ -14,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::format::cell::{CellRecord, encode_cell};
 use crate::format::frame::{Flags, FrameHeader, encode_frame, lag, payload_length};
 use crate::format::{Kind, Salt, SegmentHeader};
-use crate::log::reader::Draft;
 use crate::log::shared::Shared;
 use crate::log::syncer::Unsynced;
 use crate::segment::{in_units, tail};
@@ -39,25 +38,23 @@ struct Writing<'a> {
     /// What the next frame says of its place in the batch.
     flags: u8,
     spares: &'a mut Vec<Spare>,
-    draft: &'a mut Draft,
 }
 
 impl Shared {
     /// Writes the frames of a plan. On return they are in the file, or wait in memory where the mode
-    /// says so; readers see none of them, and `draft` says what they are to see. Returns the batch's
-    /// number.
+    /// says so; readers see none of them, and the writer's draft says what they are to see. Returns the
+    /// batch's number.
     pub(super) fn write_frames(
         &self,
         writer: &mut Writer,
         load: &Load<'_>,
         plan: &mut Plan,
         spares: &mut Vec<Spare>,
-        draft: &mut Draft,
     ) -> Result<u64> {
         let (sequence, lag) = self.next_number(writer);
         writer.unsynced_from.get_or_insert(writer.tail.position());
         let (left, flags) = (plan.frames, Flags::FIRST);
-        let mut writing = Writing { sequence, lag, left, flags, spares, draft };
+        let mut writing = Writing { sequence, lag, left, flags, spares };
         if plan.is_plain(load) {
             self.write_entries(writer, &mut writing, load)?;
         } else {
@@ -94,7 +91,7 @@ impl Shared {
         for entry in load.entries() {
             let tail = &mut writer.tail;
             let position = tail.position();
-            writing.draft.push(in_units(position));
+            writer.draft.push(in_units(position));
             writing.left -= 1;
             if writing.left == 0 {
                 header.flags |= Flags::LAST;
@@ -137,18 +134,18 @@ impl Shared {
         };
         match body {
             Body::Entry { compressed, .. } => {
-                writing.draft.push(in_units(writer.tail.position()));
+                writer.draft.push(in_units(writer.tail.position()));
                 if compressed {
                     writer.tail.segment.compressed.store(true, Ordering::Relaxed);
                 }
             }
             Body::Truncate => {
                 writer.tail.note_cut();
-                writing.draft.truncate(frame.index, writer.tail.base());
+                writer.draft.truncate(frame.index, writer.tail.base());
             }
             Body::Reset => {
                 writer.tail.note_cut();
-                writing.draft.truncate(writer.tail.base(), writer.tail.base());
+                writer.draft.truncate(writer.tail.base(), writer.tail.base());
             }
             Body::Trim | Body::Cell(_) => {}
         }
@@ -194,7 +191,7 @@ impl Shared {
         writer.note_unsynced_tail();
         // Known since the batch was planned.
         let unknown = Error::Internal { what: "a tail with entries of unknown offset" };
-        let units = self.reader.tail_units(writing.draft).ok_or(unknown)?;
+        let units = self.reader.tail_units(&writer.draft).ok_or(unknown)?;
         let footer = writer.tail.seal(&units, writing.sequence)?;
         self.note_footer(writer, footer);
         let header = SegmentHeader {
@@ -217,7 +214,7 @@ impl Shared {
         writer.unsynced_from = Some(0);
         writer.begun += 1;
         writer.reach.is_unlimited(self.segment_bytes);
-        writing.draft.begin(Arc::clone(&writer.tail.segment));
+        writer.draft.begin(Arc::clone(&writer.tail.segment));
         // Who reads from it opens it again; who has its map keeps it.
         sealed.shut();
         self.sync_oldest(writer)?;

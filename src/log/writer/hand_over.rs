@@ -21,6 +21,10 @@ use crate::segment::witness::Testimony;
 /// Pending bytes at which they are handed over without being asked for.
 const PENDING_BYTES: usize = 256 * 1024;
 
+/// The same in a log in memory, where a hand-over costs no call and what was just written is still in
+/// the processor's cache.
+const PENDING_BYTES_VOLATILE: usize = 2 * 1024;
+
 /// How many times that much may be pending while the flusher has not come round to it.
 const PENDING_FACTOR_MAX: usize = 8;
 
@@ -78,12 +82,14 @@ impl Shared {
 
     /// Whether a batch may stay in memory until somebody needs it. One that is long enough goes to
     /// the file anyway, by the flusher as long as it keeps up.
+    #[inline]
     pub(super) fn may_stay_pending(&self, writer: &Writer) -> bool {
         if !self.is_buffered() {
             return false;
         }
+        let most = if self.options.volatile { PENDING_BYTES_VOLATILE } else { PENDING_BYTES };
         // A quarter of a small segment, so that tests in tiny ones meet it.
-        let enough = PENDING_BYTES.min(to_usize(self.segment_bytes / 4));
+        let enough = most.min(to_usize(self.segment_bytes / 4));
         let pending = writer.tail.pending.len();
         if pending < enough {
             return true;

@@ -10,7 +10,6 @@ use super::stock::{NextCheckpoint, Want};
 use super::write::Written;
 use crate::error::{Error, Result};
 use crate::format::number::to_usize;
-use crate::log::reader::Draft;
 use crate::log::shared::Shared;
 use crate::telemetry::stats::add;
 
@@ -35,7 +34,7 @@ impl Shared {
     fn commit_in_slots_in_turn(&self, load: &Load<'_>) -> Result<(Written, NextCheckpoint)> {
         let mut writer = self.writer();
         let writer = &mut *writer;
-        self.usable()?;
+        self.open_and_sound()?;
         // Others wrote while this one waited for its turn.
         self.check_side_files(load.records())?;
         let mut plan = Plan::start(&writer.state, self.place(writer), Vec::new());
@@ -53,8 +52,8 @@ impl Shared {
         writer.tail.note_cut();
         let (sequence, base) = (writer.sequence + 1, writer.tail.base());
         let kept = plan.lowest.min(plan.bounds.next).saturating_sub(base);
-        let mut draft = Draft::new(to_usize(kept), std::mem::take(&mut writer.units));
-        self.publish(writer, load, &plan, &mut draft, sequence);
+        writer.draft.restart(to_usize(kept));
+        self.publish(writer, load, &plan, sequence);
         before.give_back(writer);
         let mut next = self.next_checkpoint(writer, Want::default());
         // This is the checkpoint that the batch asks for.

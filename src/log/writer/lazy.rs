@@ -17,7 +17,7 @@ impl Shared {
         self.dir.not_forked()?;
         let mut writer = self.writer();
         // With the lock held: a close that comes after it takes the value along.
-        self.usable()?;
+        self.open_and_sound()?;
         let written = writer.state.cells.get(name).map(Value::from);
         let before = writer.lazy.get(name).map(|waiting| Value::Inline(waiting)).or(written);
         if before == Some(Value::Inline(value)) {

@@ -25,6 +25,7 @@ use parking_lot::{Mutex, MutexGuard};
 pub(crate) use self::plan::entry_bytes_max;
 pub(super) use self::stock::{NextCheckpoint, Stock, Want};
 pub(crate) use self::write::Written;
+use super::reader::Draft;
 use super::shared::{Alarm, Shared};
 use super::syncer::Unsynced;
 use crate::format::frame::FrameHeader;
@@ -79,8 +80,9 @@ pub(crate) struct Writer {
     footers: Vec<SegmentName>,
     /// Dead segments that go on being named, because a checkpoint has no room for more gaps.
     kept: Vec<Arc<Segment>>,
-    /// Space used again and again: for offsets, and for the cells that a batch changes.
-    units: Vec<u32>,
+    /// What readers are to see of the batch that is being written.
+    draft: Draft,
+    /// Space used again and again, for the cells that a batch changes.
     touched: Vec<u32>,
 }
 
@@ -175,7 +177,7 @@ impl Writer {
             dead_files: Vec::new(),
             footers: Vec::new(),
             kept,
-            units: Vec::new(),
+            draft: Draft::default(),
             touched: Vec::new(),
         }
     }

@@ -245,12 +245,14 @@ impl Plan {
     }
 
     /// Whether it is nothing but entries, stored as they are, in the tail as it is.
+    #[inline]
     pub(crate) fn is_plain(&self, load: &Load<'_>) -> bool {
         let all = self.entries == to_u64(self.frames);
         all && self.rolls == 0 && load.compressed.is_empty()
     }
 
     /// Takes in every record at once, if each is an entry and all of them fit the tail.
+    #[inline]
     fn add_plain(&mut self, load: &Load<'_>) -> bool {
         if self.rolls > 0 || !load.compressed.is_empty() {
             return false;

@@ -28,15 +28,11 @@ use crate::directory::spares::Spare;
 use crate::error::{Error, Result};
 use crate::format::SideFileRef;
 use crate::format::number::{to_u64, to_usize};
-use crate::log::reader::Draft;
 use crate::log::shared::Shared;
 use crate::options::WriteMode;
 use crate::planted::{Bug, planted};
 use crate::segment::tail::footer_space;
 use crate::telemetry::stats::{add, add_alone};
-
-/// Offsets that are kept room for from one batch to the next.
-const UNITS_KEPT: usize = 4096;
 
 /// A written batch.
 #[derive(Debug, Clone, Copy)]
@@ -63,9 +59,10 @@ enum Attempt {
 impl Shared {
     /// Writes a batch. On return it is readable, in order, and not durable.
     pub(crate) fn write(&self, records: &[Record<'_>]) -> Result<Written> {
-        self.dir.not_forked()?;
         let load = Load::new(records, self.options.compress_above);
         loop {
+            // The lock of the writer may be one that nobody unlocks in a child.
+            self.dir.not_forked()?;
             let attempt = self.try_write(&mut self.writer(), &load);
             if attempt.is_err() {
                 self.call_back();
@@ -98,7 +95,7 @@ impl Shared {
     }
 
     fn try_write(&self, writer: &mut Writer, load: &Load<'_>) -> Result<Attempt> {
-        self.usable()?;
+        self.open_and_sound()?;
         self.check_side_files(load.records())?;
         let (place, touched) = (self.place(writer), std::mem::take(&mut writer.touched));
         let mut plan = Plan::start(&writer.state, place, touched);
@@ -154,10 +151,10 @@ impl Shared {
         };
         let (position, last_frame) = (writer.tail.position(), writer.tail.last_frame());
         let count = writer.state.next - writer.tail.base();
-        let mut draft = Draft::new(to_usize(count), std::mem::take(&mut writer.units));
-        match self.write_frames(writer, load, plan, &mut spares, &mut draft) {
+        writer.draft.restart(to_usize(count));
+        match self.write_frames(writer, load, plan, &mut spares) {
             Ok(sequence) => {
-                self.publish(writer, load, plan, &mut draft, sequence);
+                self.publish(writer, load, plan, sequence);
                 self.check_invariants_in_debug(writer)?;
                 Ok(Attempt::Done(Written { sequence, next: writer.state.next }))
             }
@@ -176,6 +173,7 @@ impl Shared {
         }
     }
 
+    #[inline]
     pub(super) fn place(&self, writer: &Writer) -> Place {
         let base = writer.tail.base();
         Place {
@@ -292,22 +290,14 @@ impl Shared {
     }
 
     /// Takes over what the batch changed, for writers and for readers.
-    pub(super) fn publish(
-        &self,
-        writer: &mut Writer,
-        load: &Load<'_>,
-        plan: &Plan,
-        draft: &mut Draft,
-        sequence: u64,
-    ) {
+    pub(super) fn publish(&self, writer: &mut Writer, load: &Load<'_>, plan: &Plan, sequence: u64) {
         writer.state.set_bounds(plan.bounds);
-        self.reader.show(draft, plan.bounds, &mut writer.dead);
+        self.reader.show(&mut writer.draft, plan.bounds, &mut writer.dead);
         if self.options.volatile && plan.rolls > 0 {
             // There is no medium: nothing waits for a sync, which might never come.
             self.reader.footers_durable(u64::MAX);
             writer.unsynced.clear();
         }
-        writer.units = draft.take_space(UNITS_KEPT);
         self.publish_cells(writer, load, plan);
         if plan.lowest < u64::MAX && !planted(Bug::DurableEndNotLowered) {
             writer.lowest = writer.lowest.min(plan.lowest);
@@ -326,8 +316,10 @@ impl Shared {
             self.reader.durable_is(writer.state.next);
         }
         self.ask_for_maintenance(writer);
-        add_alone(&self.counters.trims, u64::from(plan.trims));
-        add_alone(&self.counters.truncations, u64::from(plan.truncates));
+        if plan.trims || plan.truncates {
+            add_alone(&self.counters.trims, u64::from(plan.trims));
+            add_alone(&self.counters.truncations, u64::from(plan.truncates));
+        }
         add_alone(&self.counters.batches, 1);
         self.counters.wrote_batch(plan.entries);
         add_alone(&self.counters.appends, plan.entries);
@@ -336,6 +328,7 @@ impl Shared {
     }
 
     /// Sets the cells: first those that rode along, then the batch's own.
+    #[inline]
     fn publish_cells(&self, writer: &mut Writer, load: &Load<'_>, plan: &Plan) {
         let Writer { state, lazy, .. } = writer;
         if !lazy.is_empty() {
@@ -365,6 +358,7 @@ impl Shared {
     }
 
     /// Notes, with the writer's lock held, what a batch leaves to be done.
+    #[inline]
     fn ask_for_maintenance(&self, writer: &mut Writer) {
         let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
         // A tail that is near its end is stated with the roll; but if it was begun since the newest
@@ -377,9 +371,11 @@ impl Shared {
         if due || leftover || self.side_files.any_unused() {
             self.signals.want_checkpoint();
         }
-        let short = writer.tail.space.is_short(writer.tail.position());
-        if (writer.tail.comes_near_a_roll() || short) && self.options.background {
-            self.signals.want_space();
+        if self.options.background {
+            let short = writer.tail.space.is_short(writer.tail.position());
+            if writer.tail.comes_near_a_roll() || short {
+                self.signals.want_space();
+            }
         }
     }
 }
