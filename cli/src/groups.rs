@@ -38,6 +38,8 @@ pub(crate) struct Hurt {
     entries: Vec<Span>,
     /// Its cells whose side files cannot be read.
     side_files: Vec<String>,
+    /// Whether its cells and its bounds may be older than what it acknowledged.
+    state: bool,
     /// The first reason; null where a repair has to come first.
     reason: Option<String>,
     #[serde(skip)]
@@ -139,6 +141,7 @@ impl Hurt {
             group: damage.group,
             entries: ranges.iter().map(Span::from).collect(),
             side_files: damage.side_files.iter().map(|(name, _)| name.clone()).collect(),
+            state: damage.state,
             reason: first.filter(is_told).map(ToString::to_string),
             ranges,
         }
@@ -150,6 +153,9 @@ impl Hurt {
             lost.push(format!("entries {}", ranges(&self.ranges)));
         }
         lost.extend(self.side_files.iter().map(|name| format!("the side file of {name}")));
+        if self.state {
+            lost.push("maybe changes of its cells".to_owned());
+        }
         format!("{:>8}  {}", self.group, lost.join(", "))
     }
 }

@@ -5,11 +5,10 @@
 //! file has one.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
 
 use indelible::format::number::{to_u64, to_usize};
 use indelible::format::{CellValue, SideFileRef};
-use indelible::{Log, State};
+use indelible::{Cells, Change, Log, SideFile, State};
 use parking_lot::RwLock;
 
 use crate::envelope::{Fields, put_varint};
@@ -180,25 +179,25 @@ fn take_group(fields: &mut Fields<'_>, left: &mut u64) -> Option<GroupState> {
         take_places(fields, count, |place| parts.push(place))?;
         files.insert(id, File { length, parts, finished: None });
     }
-    let mut cells = Vec::new();
+    let mut log = State::from_parts(first, next, &Cells::new())?;
     for _ in 0..fields.varint()? {
-        let name = fields.text()?.to_owned();
-        let value = match fields.byte()? {
+        let cell = fields.text()?;
+        let change = match fields.byte()? {
             INLINE => {
                 let length = fields.varint()?;
-                CellValue::Inline(Arc::from(fields.bytes(length)?))
+                Change::Set(cell, fields.bytes(length)?)
             }
             SIDE_FILE => {
                 let length = to_u64(indelible::format::cell::SIDE_FILE_REF_BYTES);
                 let file = SideFileRef::decode(fields.bytes(length)?.try_into().ok()?);
                 files.get_mut(&file.id)?.finished = Some(file);
-                CellValue::SideFile(file)
+                Change::Attach(cell, SideFile::from_reference(file))
             }
             _ => return None,
         };
-        cells.push((name, value));
+        // How large all of them may be is looked at after the replay.
+        log.apply(&change).ok()?;
     }
-    let log = State::from_parts(first, next, &cells.into_iter().collect())?;
     Some(GroupState { log, index, files, durable_floor: next, ..GroupState::default() })
 }
 
@@ -241,14 +240,14 @@ mod tests {
         let events = [
             (9, Event::Create),
             (1 << 40, Event::Create),
-            (9, Event::Entry { index: 0, bytes: b"a" }),
-            (9, Event::Entry { index: 1, bytes: b"b" }),
+            (9, Event::Entry { index: 0, bytes: b"a", again: false }),
+            (9, Event::Entry { index: 1, bytes: b"b", again: false }),
             (9, Event::Set { cell: "vote", value: b"x" }),
             (9, Event::Part { file: 3, nth: 0, bytes: b"part" }),
             (9, Event::Attach { cell: "snapshot", file }),
             (1 << 40, Event::Reset(70)),
-            (1 << 40, Event::Entry { index: 70, bytes: b"c" }),
-            (9, Event::Entry { index: 0, bytes: b"a" }),
+            (1 << 40, Event::Entry { index: 70, bytes: b"c", again: false }),
+            (9, Event::Entry { index: 0, bytes: b"a", again: true }),
         ];
         for ((group, event), at) in events.into_iter().zip(0..) {
             apply(&table, &mut ledger, &Record { group, event }, Place { at, bytes: 40 }).unwrap();

@@ -25,6 +25,7 @@ const CLEAR: u8 = 8;
 const PART: u8 = 9;
 const ATTACH: u8 = 10;
 const PAGE: u8 = 11;
+const AGAIN: u8 = 12;
 
 /// What happened to a group, borrowed from the entry that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +41,11 @@ pub(crate) enum Event<'a> {
     Create,
     /// The group and all it holds is gone.
     Remove,
-    /// An entry: a new one if the index is the next, otherwise an old one at a new place.
+    /// An entry: the next one, or one that the group has already, again, at a new place.
     Entry {
         index: u64,
         bytes: &'a [u8],
+        again: bool,
     },
     Truncate(u64),
     Trim(u64),
@@ -74,6 +76,16 @@ pub(crate) enum Event<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// The same as it is written again.
+    pub(crate) fn again(self) -> Self {
+        match self.event {
+            Event::Entry { index, bytes, .. } => {
+                Self { event: Event::Entry { index, bytes, again: true }, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// Appends the bytes of the record.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let mut start = |kind: u8, numbers: &[u64]| {
@@ -89,8 +101,8 @@ impl<'a> Record<'a> {
             Event::Truncate(to) => start(TRUNCATE, &[to]),
             Event::Trim(to) => start(TRIM, &[to]),
             Event::Reset(base) => start(RESET, &[base]),
-            Event::Entry { index, bytes } => {
-                start(ENTRY, &[index]);
+            Event::Entry { index, bytes, again } => {
+                start(if again { AGAIN } else { ENTRY }, &[index]);
                 out.extend_from_slice(bytes);
             }
             Event::Part { file, nth, bytes } => {
@@ -129,7 +141,10 @@ impl<'a> Record<'a> {
             TRUNCATE => Event::Truncate(fields.varint()?),
             TRIM => Event::Trim(fields.varint()?),
             RESET => Event::Reset(fields.varint()?),
-            ENTRY => Event::Entry { index: fields.varint()?, bytes: fields.rest() },
+            ENTRY | AGAIN => {
+                let (index, again) = (fields.varint()?, kind == AGAIN);
+                Event::Entry { index, bytes: fields.rest(), again }
+            }
             PART => {
                 Event::Part { file: fields.varint()?, nth: fields.varint()?, bytes: fields.rest() }
             }
@@ -223,7 +238,8 @@ mod tests {
         vec![
             Event::Create,
             Event::Remove,
-            Event::Entry { index: 300, bytes: b"entry" },
+            Event::Entry { index: 300, bytes: b"entry", again: false },
+            Event::Entry { index: 300, bytes: b"entry", again: true },
             Event::Truncate(1),
             Event::Trim(u64::MAX),
             Event::Reset(0),
@@ -270,7 +286,7 @@ mod tests {
     #[test]
     fn entry_of_256_bytes_costs_no_more_than_24_bytes() {
         let mut bytes = Vec::new();
-        let event = Event::Entry { index: u64::MAX, bytes: &[0; 256] };
+        let event = Event::Entry { index: u64::MAX, bytes: &[0; 256], again: false };
         Record { group: u64::MAX, event }.encode(&mut bytes);
         assert_eq!(bytes.len() - 256, ENVELOPE_BYTES_MAX);
     }
@@ -278,7 +294,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_decodes_encodes_to_the_same_bytes(
-            bytes in proptest::collection::vec(any::<u8>(), 0..40), kind in 0_u8..13
+            bytes in proptest::collection::vec(any::<u8>(), 0..40), kind in 0_u8..14
         ) {
             let bytes = [vec![kind], bytes].concat();
             if let Some(record) = Record::decode(&bytes) {

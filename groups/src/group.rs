@@ -16,7 +16,7 @@ use crate::file::{GroupFileReader, GroupFileWriter};
 use crate::groups::Groups;
 use crate::plan::{Planner, Riders, entry_bytes_max, no_such_group};
 use crate::read::{self, Entries};
-use crate::state::Member;
+use crate::state::{Member, state_kept};
 use crate::stats::GroupStats;
 
 /// Entries that [`Iter`] reads at a time.
@@ -169,6 +169,7 @@ impl Group {
         self.usable()?;
         let mut state = self.member.state.write();
         self.alive()?;
+        state_kept(&state.log)?;
         if matches!(state.log.cells().get(cell), Some(CellValue::SideFile(_))) {
             let reason = "it refers to a side file; use a batch";
             return Err(Error::InvalidArgument { what: "cell", reason });

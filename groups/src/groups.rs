@@ -375,6 +375,9 @@ fn replay(inner: &Inner, position: u64) -> Result<()> {
             // Opened with holes, so what is missing is to be refilled, group by group.
             Err(Error::Hole { range, .. }) if range.start <= at => {
                 writer.ledger.lost += range.end.min(end).saturating_sub(at);
+                // Of whichever group it was: nobody knows.
+                let table = inner.table.read();
+                table.values().for_each(|member| member.state.write().mark_state_lost());
                 at = range.end.min(end).max(at + 1);
                 continue;
             }

@@ -70,7 +70,8 @@ pub fn describe_record(bytes: &[u8]) -> Option<RecordSeen<'_>> {
     let (said, payload): (String, &[u8]) = match event {
         Event::Create => ("begins".to_owned(), &[]),
         Event::Remove => ("is gone".to_owned(), &[]),
-        Event::Entry { index, bytes } => (format!("entry {index}"), bytes),
+        Event::Entry { index, bytes, again: false } => (format!("entry {index}"), bytes),
+        Event::Entry { index, bytes, again: true } => (format!("entry {index} again"), bytes),
         Event::Truncate(to) => (format!("truncated to {to}"), &[]),
         Event::Trim(to) => (format!("trimmed to {to}"), &[]),
         Event::Reset(to) => (format!("reset to {to}"), &[]),

@@ -65,5 +65,6 @@ pub use groups::Groups;
 pub use inspect::{GroupRefillError, GroupRefilled, RecordSeen, describe_record, holds_groups};
 pub use options::GroupsOptions;
 pub use read::Entries;
+pub use state::STATE_LOST;
 pub use stats::{GroupStats, GroupsStats};
 pub use transfer::{Copied, GroupDamage, copy};

@@ -270,7 +270,7 @@ impl Inner {
             if let Some(record) = entry.get(0).and_then(Record::decode)
                 && self.is_needed(&record, at, base)?
             {
-                writer.planned.push(&record);
+                writer.planned.push(&record.again());
             }
             at += 1;
         }

@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use crate::batch::{GroupBatch, Step};
 use crate::envelope::{ENVELOPE_BYTES_MAX, Event, Record};
 use crate::planted::{Bug, planted};
-use crate::state::{Member, Table};
+use crate::state::{Member, Table, state_kept};
 
 /// The records of a batch, each a range of one buffer.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl Planned {
 }
 
 /// A group as the batch leaves it so far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Copy {
     /// Nothing if it does not exist.
     state: Option<State>,
@@ -63,6 +63,8 @@ struct Copy {
     member: Option<Arc<Member>>,
     /// Lazily set cells that have not been put in front of its records yet.
     riders: Vec<(String, Arc<[u8]>)>,
+    /// Whether the batch changes it.
+    changed: bool,
 }
 
 /// Lazily set cells that a batch takes along: group, name, value.
@@ -121,8 +123,11 @@ impl<'p> Planner<'p> {
     }
 
     fn finish(mut self) -> Result<Riders> {
-        for copy in self.copies.values() {
-            copy.state.as_ref().map_or(Ok(()), State::check)?;
+        for state in
+            self.copies.values().filter(|copy| copy.changed).filter_map(|it| it.state.as_ref())
+        {
+            state.check()?;
+            state_kept(state)?;
         }
         Ok(std::mem::take(&mut self.riders))
     }
@@ -138,7 +143,7 @@ impl<'p> Planner<'p> {
                     let reason = "there is such a group already";
                     return Err(Error::InvalidArgument { what: "group", reason });
                 }
-                *copy = Copy { state: Some(State::default()), member: None, riders: Vec::new() };
+                *copy = Copy { state: Some(State::default()), ..Copy::default() };
                 self.planned.push(&Record { group, event: Event::Create });
                 Ok(())
             }
@@ -147,7 +152,7 @@ impl<'p> Planner<'p> {
                 if copy.state.is_none() {
                     return Err(no_such_group());
                 }
-                *copy = Copy { state: None, member: None, riders: Vec::new() };
+                *copy = Copy::default();
                 self.planned.push(&Record { group, event: Event::Remove });
                 Ok(())
             }
@@ -190,6 +195,7 @@ impl<'p> Planner<'p> {
             self.ride(group, member, riders);
         }
         if changed {
+            self.copy(group).changed = true;
             self.planned.push(&Record { group, event: event(change, index) });
         }
         Ok(())
@@ -226,20 +232,20 @@ impl<'p> Planner<'p> {
 impl Copy {
     fn of(member: Option<Arc<Member>>) -> Self {
         let Some(member) = member else {
-            return Self { state: None, member: None, riders: Vec::new() };
+            return Self::default();
         };
         let (state, riders) = {
             let group = member.state.read();
             let riders = group.lazy.iter().map(|(name, value)| (name.clone(), Arc::clone(value)));
             (group.seen(), riders.collect())
         };
-        Self { state: Some(state), member: Some(member), riders }
+        Self { state: Some(state), member: Some(member), riders, changed: false }
     }
 }
 
 fn event<'a>(change: &Change<'a>, index: u64) -> Event<'a> {
     match *change {
-        Change::Append(bytes) => Event::Entry { index, bytes },
+        Change::Append(bytes) => Event::Entry { index, bytes, again: false },
         Change::Truncate(to) => Event::Truncate(to),
         Change::Trim(to) => Event::Trim(to),
         Change::Reset(base) => Event::Reset(base),

@@ -66,7 +66,7 @@ impl Entries {
 pub(crate) fn payload(bytes: &[u8], group: u64, index: u64) -> Option<&[u8]> {
     let record = Record::decode(bytes)?;
     match record.event {
-        Event::Entry { index: found, bytes } if found == index && record.group == group => {
+        Event::Entry { index: found, bytes, .. } if found == index && record.group == group => {
             Some(bytes)
         }
         _ => None,

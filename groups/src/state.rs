@@ -17,6 +17,26 @@ use crate::index::{Index, Place};
 use crate::page::{self, Page, Pages};
 use crate::regions::Regions;
 
+/// The cell of a group whose cells and bounds may be older than what was acknowledged: when it was
+/// opened, records that came after all it knew of were missing from the log, with a hole that a repair
+/// left. What it promised may be among them.
+///
+/// As long as a group has the cell, a batch that changes it is refused, so no host goes on by itself.
+/// A batch that clears the cell says that the loss is accepted: because the host has another way to
+/// know what it promised, or as it begins anew as another member.
+pub const STATE_LOST: &str = "groups.lost";
+
+pub(crate) const STATE_LOST_REASON: &str =
+    "changes of its state were lost with a hole of the log: see its cell groups.lost";
+
+/// Refuses the state of a group that may be older than it was.
+pub(crate) fn state_kept(state: &State) -> indelible::Result<()> {
+    if state.cells().get(STATE_LOST).is_none() {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument { what: "group", reason: STATE_LOST_REASON })
+}
+
 /// The groups by id.
 pub(crate) type Table = HashMap<u64, Arc<Member>>;
 
@@ -134,6 +154,7 @@ pub(crate) fn effect(
                 _ => 0,
             };
             let member = Member::new(group, GroupState::empty(first));
+            member.state.write().mark_state_lost();
             let applied = member.state.write().apply(record, place, ledger);
             table.write().insert(group, member);
             applied
@@ -180,7 +201,9 @@ impl GroupState {
             Err(error) => Err(misfit(field, expected_by(&error), got)),
         };
         match record.event {
-            Event::Entry { index, .. } => self.entry(index, place, record.group, ledger),
+            Event::Entry { index, again, .. } => {
+                self.entry((index, again), place, record.group, ledger)
+            }
             Event::Truncate(to) => {
                 changes(self.log.apply(&Change::Truncate(to)), "end of a truncation", to)?;
                 self.index.truncate(to, pages, dropped);
@@ -227,24 +250,35 @@ impl GroupState {
 
     fn entry(
         &mut self,
-        index: u64,
+        (index, again): (u64, bool),
         place: Place,
         group: u64,
         ledger: &mut Ledger,
     ) -> Result<(), Misfit> {
-        let (first, next) = (self.log.first(), self.log.next());
-        if index == next {
-            let appended = self.log.apply(&Change::Append(&[]));
-            appended.map_err(|_| misfit("index of an entry", next, index))?;
-            self.index.push(place);
-        } else if (first..next).contains(&index) {
-            let Ledger { regions, log, .. } = &mut *ledger;
-            let pages = Pages { log, group };
-            self.index.replace(index, place, pages, |at, bytes| regions.gone(at, bytes));
-        } else {
+        let known = (self.log.first()..self.log.next()).contains(&index);
+        let Ledger { regions, log, lost, .. } = &mut *ledger;
+        let pages = Pages { log, group };
+        let dropped = |at, bytes| regions.gone(at, bytes);
+        if known && again {
+            self.index.replace(index, place, pages, dropped);
+            regions.live(place);
+            return Ok(());
+        }
+        if known && *lost > 0 {
+            // The truncation before it was lost, and what it dropped must not be taken for what
+            // followed.
+            let _changed = self.log.apply(&Change::Truncate(index));
+            self.index.truncate(index, pages, dropped);
+            self.durable_floor = self.durable_floor.min(index);
+        }
+        let next = self.log.next();
+        if index != next || again && *lost == 0 {
             return Err(misfit("index of an entry", next, index));
         }
-        ledger.regions.live(place);
+        let appended = self.log.apply(&Change::Append(&[]));
+        appended.map_err(|_| misfit("index of an entry", next, index))?;
+        self.index.push(place);
+        regions.live(place);
         Ok(())
     }
 
@@ -293,8 +327,17 @@ impl GroupState {
         Ok(())
     }
 
-    /// Refuses cells that no batch leaves.
+    /// From here on nobody knows what it promised.
+    pub(crate) fn mark_state_lost(&mut self) {
+        // It may be one cell too many, which the batch that clears it makes up for.
+        let _changed = self.log.apply(&Change::Set(STATE_LOST, &[]));
+    }
+
+    /// Refuses cells that no batch leaves, unless it may be a hole that left them.
     pub(crate) fn check(&self) -> Result<(), Misfit> {
+        if state_kept(&self.log).is_err() {
+            return Ok(());
+        }
         self.log.check().map_err(|error| match error {
             Error::TooLarge { got, limit, .. } => misfit("bytes of all cells", limit, got),
             other => misfit("cells", expected_by(&other), 0),

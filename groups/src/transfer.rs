@@ -15,6 +15,7 @@ use crate::envelope::{Event, Record};
 use crate::group::{Group, GroupTicket};
 use crate::groups::Groups;
 use crate::plan::entry_bytes_max;
+use crate::state::{STATE_LOST, STATE_LOST_REASON};
 
 /// The cell of a store that a copy into has not ended.
 const COPYING: &str = "groups.copying";
@@ -68,6 +69,9 @@ pub fn copy(from: &impl Store, to: &impl Store) -> Result<Copied> {
         let reason = "a copy into it has not ended";
         return Err(Error::InvalidArgument { what: "source", reason });
     }
+    if from.cell(STATE_LOST).is_some() {
+        return Err(Error::InvalidArgument { what: "source", reason: STATE_LOST_REASON });
+    }
     let (first, next) = (from.first(), from.next());
     let mut batch = Batch::new();
     batch.set(COPYING, &[][..]).reset(first);
@@ -117,6 +121,14 @@ pub struct GroupDamage {
     pub entries: Vec<(Range<u64>, Error)>,
     /// Cells whose side file cannot be read, each with what it failed with.
     pub side_files: Vec<(String, Error)>,
+    /// Whether its cells and its bounds may be older than they were: see [`STATE_LOST`].
+    pub state: bool,
+}
+
+impl GroupDamage {
+    fn is_none(&self) -> bool {
+        self.entries.is_empty() && self.side_files.is_empty() && !self.state
+    }
 }
 
 impl Groups {
@@ -146,7 +158,7 @@ impl Groups {
                 progress(Progress::new(done, total));
             };
             match group.verify_counting(read) {
-                Ok(damage) if damage.entries.is_empty() && damage.side_files.is_empty() => {}
+                Ok(damage) if damage.is_none() => {}
                 Ok(damage) => found.push(damage),
                 // It was removed meanwhile.
                 Err(Error::InvalidArgument { .. }) => {}
@@ -169,8 +181,12 @@ impl Group {
 
     /// Tells how many entries more were read.
     pub(crate) fn verify_counting(&self, read: &mut dyn FnMut(u64)) -> Result<GroupDamage> {
-        let mut damage =
-            GroupDamage { group: self.id(), entries: Vec::new(), side_files: Vec::new() };
+        let mut damage = GroupDamage {
+            group: self.id(),
+            entries: Vec::new(),
+            side_files: Vec::new(),
+            state: self.cell(STATE_LOST).is_some(),
+        };
         let mut at = self.first();
         while at < self.next() {
             let end = self.next().min(at.saturating_add(COPY_ENTRIES));
@@ -232,7 +248,8 @@ impl Group {
             missing.retain(|(index, _)| (first..next).contains(index));
             for (index, bytes) in missing {
                 if self.lacks(index, bytes)? {
-                    again.push(Record { group: self.id(), event: Event::Entry { index, bytes } });
+                    let event = Event::Entry { index, bytes, again: true };
+                    again.push(Record { group: self.id(), event });
                 }
             }
             planner.records(again.into_iter())

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use indelible::io::sim::{Persistence, SimDisk};
 use indelible::store::Store;
 use indelible::{Batch, Error, Log, Options};
-use indelible_groups::{Group, Groups, GroupsOptions, copy};
+use indelible_groups::{Group, Groups, GroupsOptions, STATE_LOST, copy};
 
 fn open_log(disk: &SimDisk) -> Log {
     let log = Options::new().background(false).tiny_segments(16 * 1024);
@@ -188,11 +188,14 @@ fn what_a_replay_cannot_read_is_refused_and_after_a_repair_a_hole_of_its_group()
         assert_eq!(group.entry(61).unwrap(), entry(id, 61));
     }
     let damage = groups.verify().unwrap();
-    let named: Vec<_> =
-        damage.iter().map(|damage| (damage.group, damage.entries[0].0.clone())).collect();
-    assert_eq!(named, [(1, 60..61), (2, 60..61)]);
+    // Nobody knows whose changes were lost.
+    assert!(damage.iter().all(|damage| damage.state));
+    let hurt = damage.iter().flat_map(|it| it.entries.iter().map(|(range, _)| (it.group, range)));
+    assert_eq!(hurt.collect::<Vec<_>>(), [(1, &(60..61)), (2, &(60..61))]);
+    commit(&groups.group(0).unwrap(), |batch| batch.clear(STATE_LOST));
     for id in [1, 2] {
         let group = groups.group(id).unwrap();
+        commit(&group, |batch| batch.clear(STATE_LOST));
         let Err(Error::Hole { wanted: 60, range }) = group.entry(60) else { panic!("it is none") };
         assert_eq!(range, 60..61);
         group.refill(60, &[entry(id, 60)]).unwrap();
@@ -251,13 +254,18 @@ fn group_opens_whatever_was_lost_with_a_hole() {
     let options = GroupsOptions::new().checkpoint_bytes(1 << 30);
     let groups = Groups::from_log(open_log(&disk), &options).unwrap();
     let group = |nth: u64| groups.open_or_create_group(IDS + 10 * nth).unwrap();
-    let [ahead, back, again, trimmed, cut, unknown] = [0, 1, 2, 3, 4, 5].map(group);
+    let [ahead, back, again, trimmed, cut, unknown, replaced] = [0, 1, 2, 3, 4, 5, 6].map(group);
     let mut lost = Vec::new();
 
     append(&ahead, 0..10, 0);
     commit(&ahead, |batch| batch.reset(500));
     lost.push(record(6, &[ahead.id(), 500]));
     append(&ahead, 500..504, 1);
+
+    append(&replaced, 0..8, 0);
+    commit(&replaced, |batch| batch.truncate(5));
+    lost.push(record(4, &[replaced.id(), 5]));
+    append(&replaced, 5..6, 1);
 
     append(&back, 0..10, 0);
     commit(&back, |batch| batch.trim(8));
@@ -303,8 +311,63 @@ fn group_opens_whatever_was_lost_with_a_hole() {
         is(&trimmed, &[(301, None), (302, Some(0)), (303, Some(0))]);
         is(&cut, &[(402, None), (403, Some(0))]);
         is(&unknown, &[0, 1, 2].map(|index| (index, Some(0))));
+        // What was truncated is not served again.
+        let kept = [0, 1, 2, 3, 4].map(|index| (index, Some(0)));
+        is(&replaced, &[&kept[..], &[(5, Some(1))]].concat());
         // Killed once more, so that all of it is replayed again.
         killed = killed.kill_copy();
+    }
+}
+
+/// What was lost may be a promise, of whichever group.
+#[test]
+fn group_whose_state_may_be_older_is_changed_by_nobody_until_the_loss_is_accepted() {
+    const ID: u64 = 1 << 60;
+    let disk = SimDisk::new(11);
+    let options = GroupsOptions::new().checkpoint_bytes(1 << 30);
+    let groups = Groups::from_log(open_log(&disk), &options).unwrap();
+    let group = groups.create_group(ID).unwrap();
+    commit(&group, |batch| batch.set("promise", b"6"));
+    commit(&group, |batch| batch.set("promise", b"7"));
+    append(&group, 0..3, 0);
+    let later = groups.create_group(ID + 1).unwrap();
+    commit(&later, |batch| batch.set("promise", b"1"));
+    let disk = rot(&disk.kill(), b"promise7");
+    repair(&disk);
+
+    let groups = Groups::from_log(open_with_holes(&disk), &options).unwrap();
+    let group = groups.group(ID).unwrap();
+    assert_eq!(group.cell("promise").as_deref(), Some(&b"6"[..]));
+    assert!(group.cell(STATE_LOST).is_some());
+    let damage = groups.verify().unwrap();
+    assert_eq!(damage.iter().map(|it| (it.group, it.state)).collect::<Vec<_>>(), [(ID, true)]);
+    let refused = |answer: indelible::Result<()>| {
+        assert!(matches!(answer, Err(Error::InvalidArgument { what: "group", .. })), "{answer:?}");
+    };
+    refused(group.append(b"x").map(drop));
+    refused(group.set_lazily("decided", b"3"));
+    let copied = copy(&group, &groups.create_group(5).unwrap());
+    assert!(matches!(copied, Err(Error::InvalidArgument { what: "source", .. })), "{copied:?}");
+    // It can be read, synced and refilled, and the group that began later is not concerned.
+    group.refill(0, &[entry(ID, 0)]).unwrap();
+    group.sync().unwrap();
+    commit(&groups.group(ID + 1).unwrap(), |batch| batch.set("promise", b"2"));
+
+    // The mark is there until it is cleared, and then for good, whichever checkpoint is taken.
+    for accepted in [false, true] {
+        if accepted {
+            commit(&group, |batch| batch.set("promise", b"8").clear(STATE_LOST));
+        }
+        for _ in 0..2 {
+            let groups = Groups::from_log(open_with_holes(&disk.kill_copy()), &options).unwrap();
+            let group = groups.group(ID).unwrap();
+            assert_eq!(group.cell(STATE_LOST).is_none(), accepted);
+            assert_eq!(groups.verify().unwrap().is_empty(), accepted);
+            assert_eq!(group.append(b"x").is_ok(), accepted);
+        }
+        if !accepted {
+            groups.maintain().unwrap();
+        }
     }
 }
 
@@ -336,8 +399,8 @@ fn pages_after_a_hole_are_of_the_regions_they_say() {
     let handles: Vec<Group> = (0..3).map(|id| groups.group(id).unwrap()).collect();
     let live = || handles.iter().map(|group| group.stats().live_bytes).sum::<u64>();
     assert_eq!(groups.stats().live_bytes, live());
-    commit(&handles[0], |batch| batch.trim(200));
-    commit(&handles[1], |batch| batch.trim(200));
+    commit(&handles[0], |batch| batch.trim(200).clear(STATE_LOST));
+    commit(&handles[1], |batch| batch.trim(200).clear(STATE_LOST));
     assert_eq!(groups.stats().live_bytes, live());
     groups.maintain().unwrap();
     assert_eq!(found(&handles[2], 1), (0..200).map(|index| (index, Some(0))).collect::<Vec<_>>());

@@ -24,7 +24,7 @@ fn kinds() -> Vec<(u8, &'static str)> {
 
 /// The records in the log of these groups.
 fn records(groups: &Groups) -> Vec<Vec<u8>> {
-    groups.log().iter(0).map(|entry| entry.unwrap().1).collect()
+    groups.log().iter(groups.log().first()).map(|entry| entry.unwrap().1).collect()
 }
 
 #[test]
@@ -67,7 +67,24 @@ fn kinds_of_records_are_those_of_the_table() {
         "Remove",
     ];
     assert_eq!(written, names.map(kind));
-    assert_eq!(kinds().len(), 11);
+    assert_eq!(kinds().len(), 12);
+}
+
+#[test]
+fn entry_that_is_written_again_has_a_kind_of_its_own() {
+    let options = Options::new().background(false).tiny_segments(16 * 1024);
+    let options = GroupsOptions::new().log(options).checkpoint_bytes(8 * 1024);
+    let groups = Groups::in_memory(&options).unwrap();
+    let (slow, busy) = (groups.create_group(9).unwrap(), groups.create_group(10).unwrap());
+    slow.append(b"kept").unwrap();
+    for index in 0..600 {
+        let mut batch = Batch::new();
+        batch.append(vec![7; 200]).trim(index);
+        busy.commit(&batch).unwrap();
+    }
+    let kind = kinds().into_iter().find(|(_, row)| *row == "Again").unwrap().0;
+    let expected = [&[kind, 9, 0], &b"kept"[..]].concat();
+    assert!(records(&groups).contains(&expected));
 }
 
 #[test]
