@@ -87,6 +87,11 @@ impl<'a> Part<'a> {
     }
 }
 
+/// How often the bytes of a part may be checked, all of them, for frames that then are none. Frames
+/// that a log wrote stand one after the other, so no byte is checked for two of them; only hostile ones
+/// lie in each other. Where these would cost more, the rest counts as a gap.
+const CHECKED_FOR_NOTHING_MAX: usize = 2;
+
 /// Walks over the frames of a part of a segment file, in the order in which they were written. The
 /// only way there is to get from one frame to the next.
 #[derive(Debug)]
@@ -97,11 +102,15 @@ pub(crate) struct Walk<'a> {
     /// No frame goes further than this, however far the bytes at hand go.
     end: usize,
     policy: Policy,
+    /// How many more bytes may be checked for nothing, by `PastGaps`.
+    allowance: usize,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(part: Part<'a>, salt: &'a Salt, from: u64, policy: Policy) -> Self {
-        Self { part, salt, position: to_usize(from), end: part.end(), policy }
+        let (position, end) = (to_usize(from), part.end());
+        let allowance = end.saturating_sub(position).saturating_mul(CHECKED_FOR_NOTHING_MAX);
+        Self { part, salt, position, end, policy, allowance }
     }
 
     /// Where the next frame starts.
@@ -147,6 +156,14 @@ impl<'a> Walk<'a> {
         let (at, to) = (self.position, self.end);
         let offset = to_u64(at);
         if let Ok(header) = peek_header(self.part.from(at), self.salt, to_u64(at)) {
+            if matches!(reason, FrameError::Checksum { .. }) {
+                let Some(left) = self.allowance.checked_sub(header.frame_bytes()) else {
+                    self.position = to;
+                    let end = to_u64(to);
+                    return exact.then_some(Step::Gap { offset, end, header: None, reason });
+                };
+                self.allowance = left;
+            }
             let end = at.saturating_add(header.frame_bytes());
             if end <= to && (exact && end == to || self.begins_at(end)) {
                 self.position = end;
@@ -162,8 +179,7 @@ impl<'a> Walk<'a> {
         (!is_last).then(|| Step::Gap { offset, end: self.position(), header: None, reason })
     }
 
-    /// Whether the header of a frame that fits stands here. Each frame is looked at once, and none
-    /// twice, whatever lengths hostile bytes claim.
+    /// Whether the header of a frame that fits stands here. Looks at each place once.
     fn begins_at(&self, at: usize) -> bool {
         let rest = self.part.from(at);
         peek_header(rest, self.salt, to_u64(at))
@@ -310,4 +326,42 @@ pub(crate) fn search(part: Part<'_>, salt: &Salt, range: Range<u64>, expected: u
         at += FRAME_ALIGN;
     }
     evidence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::frame::{Flags, encode_frame};
+
+    /// Headers that are sound and lie in each other, each of a frame that goes to the end.
+    fn nested(salt: &Salt, bytes: usize) -> Vec<u8> {
+        let mut all = vec![0; bytes];
+        for at in (0..bytes - FRAME_HEADER_BYTES).step_by(FRAME_HEADER_BYTES) {
+            let payload = vec![0; bytes - at - FRAME_HEADER_BYTES];
+            let (length, flags) = (u32::try_from(payload.len()).unwrap_or(0), Flags::FIRST);
+            let header =
+                FrameHeader { length, sequence: 1, index: 0, lag: 0, kind: Kind::Entry, flags };
+            let mut frame = Vec::new();
+            encode_frame(&mut frame, salt, to_u64(at), &header, &[&payload]);
+            frame.truncate(FRAME_HEADER_BYTES);
+            all.splice(at..at + FRAME_HEADER_BYTES, frame);
+        }
+        all
+    }
+
+    #[test]
+    fn frames_in_each_other_cost_no_more_than_others() {
+        let salt = Salt::new(7);
+        let bytes = nested(&salt, 16 * 1024);
+        for exact in [true, false] {
+            let range = 0..to_u64(bytes.len());
+            let steps: Vec<_> = past_gaps(&bytes, &salt, range.clone(), exact).collect();
+            assert!(steps.len() <= CHECKED_FOR_NOTHING_MAX + 2, "{} steps", steps.len());
+            let end = steps.last().map(|step| match step {
+                Step::Gap { end, .. } => *end,
+                Step::Frame(found) => found.end(),
+            });
+            assert!(!exact || end == Some(range.end), "{end:?}");
+        }
+    }
 }
