@@ -4,10 +4,10 @@ use std::io::Write;
 use std::ops::Range;
 
 use indelible::CellValue;
-use indelible::format::cell::decode_cell;
-use indelible::format::frame::decode_hole;
-use indelible::format::{CellRecord, FrameHeader, Kind};
-use indelible::inspect::{EntrySeen, FrameSeen, describe_cell, entries, frames, inspect};
+use indelible::format::FrameHeader;
+use indelible::inspect::{
+    EffectSeen, EntrySeen, FrameSeen, describe_cell, entries, frames, inspect,
+};
 
 use crate::decode::{Decoder, Host};
 use crate::exit::Exit;
@@ -286,9 +286,10 @@ fn raw(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let (segment, bytes, reason) = match seen {
-        FrameSeen::Frame { segment, offset, header, payload, live, packed } => {
-            let indexed = matches!(header.kind, Kind::Entry | Kind::Hole);
-            if !whole && indexed && !range.contains(&header.index) {
+        FrameSeen::Frame { segment, offset, header, effect, payload, live, packed, .. } => {
+            let is_apart =
+                |entries: Range<u64>| entries.end <= range.start || entries.start >= range.end;
+            if !whole && effect.entries().is_some_and(is_apart) {
                 return Ok(());
             }
             if how.json {
@@ -300,7 +301,7 @@ fn raw(
             writeln!(
                 out,
                 "{}{packed}",
-                frame_text(args, segment, *offset, header, payload, *live)
+                frame_text(args, segment, *offset, (header, effect), payload, *live)
             )?;
             return Ok(());
         }
@@ -344,7 +345,7 @@ fn frame_text(
     args: &Args,
     segment: &str,
     offset: u64,
-    header: &FrameHeader,
+    (header, effect): (&FrameHeader, &EffectSeen),
     payload: &[u8],
     live: bool,
 ) -> String {
@@ -356,28 +357,25 @@ fn frame_text(
         if header.is_last() { " last" } else { "" },
         header.lag,
     );
-    let about = match header.kind {
-        Kind::Entry => {
+    let about = match effect {
+        EffectSeen::Entry { index } => {
             let (dead, lz4) = (
                 if live { "" } else { ", no longer live" },
                 if header.is_compressed() { ", lz4" } else { "" },
             );
             let text = if args.hex { String::new() } else { preview(payload, PREVIEW) };
-            format!("  {} of {} bytes{lz4}{dead}  {text}", header.index, header.length)
+            format!("  {index} of {} bytes{lz4}{dead}  {text}", header.length)
         }
-        Kind::Truncate | Kind::Trim | Kind::Reset => format!("  to {}", header.index),
-        Kind::Witness => format!("  batch {} was durable", header.durable_sequence()),
-        Kind::Hole => format!("  {}..{}", header.index, decode_hole(payload).unwrap_or(0)),
-        Kind::Set | Kind::Clear | Kind::Attach => match decode_cell(header.kind, payload) {
-            Ok(Some(CellRecord::Set { name, value })) => {
-                format!("  {name} = {}", describe_cell(name, value))
-            }
-            Ok(Some(CellRecord::Attach { name, file })) => {
-                format!("  {name} = side file {}", file.file_name())
-            }
-            Ok(Some(CellRecord::Clear { name })) => format!("  {name}"),
-            _ => "  (not a state cell)".to_owned(),
-        },
+        EffectSeen::Missing { entries } => format!("  {}..{}", entries.start, entries.end),
+        EffectSeen::Truncate { to } | EffectSeen::Trim { to } | EffectSeen::Reset { to } => {
+            format!("  to {to}")
+        }
+        EffectSeen::Set { cell, value } => format!("  {cell} = {}", describe_cell(cell, value)),
+        EffectSeen::Attach { cell, file } => format!("  {cell} = side file {file}"),
+        EffectSeen::Clear { cell } => format!("  {cell}"),
+        EffectSeen::Durable { sequence } => format!("  batch {sequence} was durable"),
+        EffectSeen::Refused { reason } => format!("  (no log writes this: {reason})"),
+        _ => String::new(),
     };
     shown.push_str(&about);
     if args.hex && !payload.is_empty() {

@@ -14,11 +14,107 @@ use super::{Role, is_gone, os_door};
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
-use crate::format::FrameHeader;
+use crate::format::kind::Effect;
 use crate::format::number::to_u64;
+use crate::format::{CellRecord, FrameHeader};
 use crate::io::Directory;
 use crate::segment::FRAMES_START;
 use crate::segment::walk::{Found, Step, past_gaps};
+
+/// What a sound frame does to the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EffectSeen {
+    /// It holds an entry.
+    Entry {
+        /// Its index.
+        index: u64,
+    },
+    /// Entries are missing since a repair.
+    Missing {
+        /// Their indexes.
+        entries: Range<u64>,
+    },
+    /// Entries from an index on are dropped.
+    Truncate {
+        /// The index.
+        to: u64,
+    },
+    /// Entries before an index are dropped.
+    Trim {
+        /// The index.
+        to: u64,
+    },
+    /// Every entry is dropped; the next one gets an index.
+    Reset {
+        /// The index.
+        to: u64,
+    },
+    /// A state cell gets a value.
+    Set {
+        /// The name of the cell.
+        cell: String,
+        /// Its bytes.
+        value: Vec<u8>,
+    },
+    /// A state cell gets a side file as its value.
+    Attach {
+        /// The name of the cell.
+        cell: String,
+        /// The name of the file.
+        file: String,
+    },
+    /// A state cell is removed.
+    Clear {
+        /// The name of the cell.
+        cell: String,
+    },
+    /// None: it belongs to no batch, and repeats what was durable.
+    Durable {
+        /// The newest batch that was.
+        sequence: u64,
+    },
+    /// None: no log writes this.
+    Refused {
+        /// Why.
+        reason: Damage,
+    },
+}
+
+impl EffectSeen {
+    fn of(found: &Found<'_>) -> Self {
+        if found.header.is_witness() {
+            return Self::Durable { sequence: found.header.durable_sequence() };
+        }
+        match found.effect() {
+            Ok(Effect::Entries(span)) if span.missing => Self::Missing { entries: span.range },
+            Ok(Effect::Entries(span)) => Self::Entry { index: span.range.start },
+            Ok(Effect::Truncate(to)) => Self::Truncate { to },
+            Ok(Effect::Trim(to)) => Self::Trim { to },
+            Ok(Effect::Reset(to)) => Self::Reset { to },
+            Ok(Effect::Cell(cell)) => match cell.record() {
+                Ok(CellRecord::Set { name, value }) => {
+                    Self::Set { cell: name.to_owned(), value: value.to_vec() }
+                }
+                Ok(CellRecord::Attach { name, file }) => {
+                    Self::Attach { cell: name.to_owned(), file: file.file_name() }
+                }
+                Ok(CellRecord::Clear { name }) => Self::Clear { cell: name.to_owned() },
+                Err(error) => Self::Refused { reason: Damage::Cell(error) },
+            },
+            Err(reason) => Self::Refused { reason },
+        }
+    }
+
+    /// The indexes that it stands for; none unless it holds an entry, or marks some as missing.
+    pub fn entries(&self) -> Option<Range<u64>> {
+        match self {
+            Self::Entry { index } => Some(*index..index.saturating_add(1)),
+            Self::Missing { entries } => Some(entries.clone()),
+            _ => None,
+        }
+    }
+}
 
 /// What stands at one place of a segment.
 #[derive(Debug, Clone)]
@@ -32,6 +128,8 @@ pub enum FrameSeen {
         offset: u64,
         /// What it says about itself.
         header: FrameHeader,
+        /// What it does.
+        effect: EffectSeen,
         /// Its payload; entries are decompressed if this build can.
         payload: Vec<u8>,
         /// Whether the payload is still compressed, because this build cannot decompress it.
@@ -167,12 +265,14 @@ impl Frames {
         let mut seen = Vec::new();
         for step in past_gaps(&file.bytes, salt, FRAMES_START..limit, exact) {
             seen.push(match step {
-                Step::Frame(Found { offset, header, payload }) => {
+                Step::Frame(found) => {
+                    let (Found { offset, header, payload }, effect) =
+                        (found, EffectSeen::of(&found));
                     let here = survey.places.of(header.index) == Some(offset);
                     let live = part.believed().contains(&header.index) && here;
                     let (payload, packed) = plain(&header, payload.to_vec());
                     let segment = segment.clone();
-                    FrameSeen::Frame { segment, offset, header, payload, packed, live }
+                    FrameSeen::Frame { segment, offset, header, effect, payload, packed, live }
                 }
                 Step::Gap { offset, end, reason, .. } => FrameSeen::Unreadable {
                     segment: segment.clone(),

@@ -26,7 +26,7 @@ pub use self::compare::{
     range_sums,
 };
 pub use self::entries::{Entries, EntrySeen, entries, entries_in};
-pub use self::frames::{FrameSeen, Frames, frames, frames_in};
+pub use self::frames::{EffectSeen, FrameSeen, Frames, frames, frames_in};
 pub use self::verify::{Finding, Health, Meaning, Progress, Verification, verify, verify_in};
 
 use self::scene::Scene;
@@ -110,7 +110,7 @@ pub enum Outcome {
         /// How many entries in them.
         entries: u64,
     },
-    /// Replay, and drop an unfinished end that nobody was told of.
+    /// Replay, and drop an unfinished end. Nothing shows that it was acknowledged.
     DropsTornTail {
         /// The segment file.
         path: PathBuf,
