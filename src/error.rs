@@ -335,9 +335,10 @@ fn space(needed: u64) -> String {
 /// Where the damage is; a file that is not there, or not as long as it should be, has no such place.
 fn damage(offset: u64, reason: &Damage) -> String {
     match reason {
-        reason @ (Damage::MissingFile | Damage::Ambiguous { .. } | Damage::Misnamed { .. }) => {
-            reason.to_string()
-        }
+        reason @ (Damage::MissingFile
+        | Damage::Ambiguous { .. }
+        | Damage::Identity { .. }
+        | Damage::Misnamed { .. }) => reason.to_string(),
         reason @ Damage::Length { .. } => format!("damaged: {reason}"),
         reason => format!("damaged at byte {offset}: {reason}"),
     }
@@ -445,6 +446,14 @@ pub enum Damage {
     /// here counts, and replaced entries before it, cannot be told.
     #[error("the footer is unreadable, and whether the frame here counts cannot be told")]
     UnknownEnd,
+    /// A file is part of another log.
+    #[error("of another log: its identity is {got}, expected {expected}")]
+    Identity {
+        /// The identity of this log.
+        expected: crate::Uuid,
+        /// The one that the file states.
+        got: crate::Uuid,
+    },
     /// A segment has the name of another one: its header states number and base as well.
     #[error("under a wrong name: its header says that it is {right}")]
     Misnamed {

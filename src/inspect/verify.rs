@@ -118,8 +118,8 @@ pub struct Finding {
 pub enum Health {
     /// Everything that counts is readable.
     Clean,
-    /// As `Clean`, and the end is unfinished, as a crash leaves it. An open drops it; it was never
-    /// acknowledged.
+    /// As `Clean`, and the end is unfinished, as a crash leaves it. An open drops it; nothing shows
+    /// that it was acknowledged.
     TornTail {
         /// The segment file.
         path: PathBuf,

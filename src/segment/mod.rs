@@ -295,8 +295,8 @@ impl Segment {
             Err(self.damaged(0, None, Damage::Field { field, expected, got }))
         };
         if header.uuid != *self.uuid.as_bytes() {
-            let low = |bytes: &[u8; 16]| LittleEndian::read_u64(bytes);
-            return wrong("log identity", low(self.uuid.as_bytes()), low(&header.uuid));
+            let (expected, got) = (self.uuid, Uuid::from_bytes(header.uuid));
+            return Err(self.damaged(0, None, Damage::Identity { expected, got }));
         }
         if header.number != self.name.number {
             return wrong("segment number", self.name.number, header.number);

@@ -69,10 +69,15 @@ fn segment_under_a_number_that_no_slot_names_gets_its_name_back() {
     }
 }
 
-/// Writes a generation into the header of a segment, and makes the header sound again.
+/// Changes the generation that the header of a segment states.
 fn in_another_life(segment: &Path) {
+    restate(segment, 48);
+}
+
+/// Changes a byte of the header of a segment, and makes the header sound again.
+fn restate(segment: &Path, at: usize) {
     let mut bytes = fs::read(segment).unwrap();
-    bytes[48] ^= 1;
+    bytes[at] ^= 1;
     bytes[12..16].fill(0);
     let crc = crc32fast::hash(&bytes[..128]);
     bytes[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -121,5 +126,24 @@ fn two_files_that_claim_to_be_one_segment_are_left_where_they_are() {
     let (_, kept) = apply(&path).unwrap();
     for found in [wrong, copy] {
         assert!(kept.as_ref().unwrap().join(found.file_name().unwrap()).exists());
+    }
+}
+
+/// Whichever half of the identity differs.
+#[test]
+fn segment_of_another_log_is_told_by_both_identities() {
+    for at in [16, 31] {
+        let place = tempfile::tempdir().unwrap();
+        let (path, segment) = built(place.path(), 2);
+        restate(&segment, at);
+        let seen = verify(&path, &mut |_| ()).unwrap();
+        let told = seen.findings.iter().find_map(|finding| match &finding.error {
+            Error::Damaged { reason: Damage::Identity { expected, got }, .. } => {
+                Some((expected.to_string(), got.to_string(), finding.error.to_string()))
+            }
+            _ => None,
+        });
+        let (expected, got, said) = told.unwrap_or_else(|| panic!("{:?}", seen.findings));
+        assert!(expected != got && said.contains(&expected) && said.contains(&got), "{said}");
     }
 }
