@@ -60,7 +60,13 @@ fn deposed(index: u64) -> Vec<u8> {
 
 /// A log of several segments with replaced entries and state in them, the same every time.
 fn build(path: &Path) {
-    let log = Log::create(path, &options()).unwrap();
+    build_of(path, &options(), 1);
+}
+
+/// The same with other options, and entries so many times as long.
+fn build_of(path: &Path, options: &Options, times: usize) {
+    let entry = |index: u64| entry(index).repeat(times);
+    let log = Log::create(path, options).unwrap();
     for index in 0..150_u64 {
         let mut batch = Batch::new();
         let replaced = (35..40).contains(&(index % 40));
@@ -124,13 +130,29 @@ impl Random {
 
 #[test]
 fn after_any_damage_to_segments_repair_and_refill_make_the_log_whole() {
+    let holes = repair_and_refill(64 * 1024, 1, SEEDS);
+    assert!(holes > SEEDS, "too little was damaged: {holes}");
+}
+
+#[test]
+fn after_any_damage_to_segments_of_a_mebibyte_repair_and_refill_make_the_log_whole() {
+    let seeds = SEEDS / 2;
+    let holes = repair_and_refill(1024 * 1024, 16, seeds);
+    assert!(holes > seeds, "too little was damaged: {holes}");
+}
+
+/// Damages, verifies, repairs and refills logs of segments of so many bytes, whose entries are so many
+/// times as long. Returns how many entries were missing in between.
+fn repair_and_refill(segment_bytes: usize, times: usize, seeds: u64) -> u64 {
+    let options = || Options::new().segment_bytes(segment_bytes as u64).background(false);
+    let entry = |index: u64| entry(index).repeat(times);
     let place = tempfile::tempdir().unwrap();
     let sound = place.path().join("sound");
-    build(&sound);
+    build_of(&sound, &options(), times);
     let names = segments(&sound);
     assert!(names.len() >= 3, "{names:?}");
     let mut holes = 0;
-    for seed in 1..=SEEDS {
+    for seed in 1..=seeds {
         let path = place.path().join(format!("log-{seed}"));
         fs::create_dir(&path).unwrap();
         for file in fs::read_dir(&sound).unwrap() {
@@ -140,17 +162,24 @@ fn after_any_damage_to_segments_repair_and_refill_make_the_log_whole() {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         for _ in 0..=random.below(3) {
             let name = &names[random.below(names.len())];
-            let at = random.below(64 * 1024);
+            let at = random.below(segment_bytes);
             let file = path.join(name.file_name().unwrap());
             match random.below(9) {
-                0 => zero(&file, at, random.below(8 * 1024)),
+                0 => zero(&file, at, random.below(segment_bytes / 8)),
                 // The footer, so that only the frames say where the entries are.
-                1 => flip(&file, 64 * 1024 - 1 - random.below(64)),
+                1 => flip(&file, segment_bytes - 1 - random.below(64)),
                 2 if *name != names[names.len() - 1] => drop(fs::remove_file(&file)),
                 3 => cut(&file, at),
                 _ => flip(&file, at),
             }
         }
+        let damaged = verify(&path, &mut |_| ()).unwrap();
+        let told = |index: u64| {
+            damaged.findings.iter().any(|finding| match &finding.error {
+                Error::Damaged { indexes: Some(range), .. } => range.contains(&index),
+                _ => false,
+            })
+        };
         // What was readable before stays readable and the same; nothing wrong is ever handed out.
         indelible::repair::apply(&path).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         let (log, _) = Log::open(&path, &options().allow_holes(true)).unwrap();
@@ -158,7 +187,10 @@ fn after_any_damage_to_segments_repair_and_refill_make_the_log_whole() {
         for index in 10..150 {
             match log.entry(index) {
                 Ok(bytes) => assert!(bytes == entry(index), "seed {seed}: entry {index}"),
-                Err(Error::Hole { .. }) => holes += 1,
+                Err(Error::Hole { .. }) => {
+                    assert!(told(index), "seed {seed}: entry {index} was lost without a word");
+                    holes += 1;
+                }
                 Err(error) => panic!("seed {seed}: entry {index}: {error}"),
             }
         }
@@ -175,7 +207,7 @@ fn after_any_damage_to_segments_repair_and_refill_make_the_log_whole() {
         }
         fs::remove_dir_all(&path).unwrap();
     }
-    assert!(holes > SEEDS, "too little was damaged: {holes}");
+    holes
 }
 
 #[test]

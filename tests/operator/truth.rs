@@ -6,9 +6,12 @@ use std::fs;
 use std::path::Path;
 
 use indelible::inspect::{EntrySeen, FrameSeen, Outcome, entries, frames, inspect, verify};
+use indelible::repair::{FromPeer, RefillError, apply, refill_from};
 use indelible::{Backup, Batch, CellValue, Damage, Error, Log, Verdict};
 
 use super::{Random, build, cut, entry, flip, options, segments, zero};
+
+type Shown = BTreeMap<u64, Option<Vec<u8>>>;
 
 /// How many damaged logs are looked at.
 const SEEDS: u64 = 150;
@@ -17,7 +20,8 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for file in fs::read_dir(from).unwrap() {
         let file = file.unwrap();
-        if file.file_name() != "lock" {
+        // Not what a repair kept.
+        if file.file_name() != "lock" && file.file_type().unwrap().is_file() {
             fs::copy(file.path(), to.join(file.file_name())).unwrap();
         }
     }
@@ -64,7 +68,7 @@ fn damage(path: &Path, seed: u64) {
 }
 
 /// The entries that the tools show.
-fn shown(path: &Path) -> Result<BTreeMap<u64, Option<Vec<u8>>>, Error> {
+fn shown(path: &Path) -> Result<Shown, Error> {
     let seen = entries(path)?;
     let bounds = seen.bounds();
     let mut shown = BTreeMap::new();
@@ -116,7 +120,14 @@ fn every_tool_sees_what_an_open_sees() {
     let sound = place.path().join("sound");
     killed(&sound, &place.path().join("live"));
     let truth = shown(&sound).unwrap();
+    let holed = place.path().join("holed");
+    copy(&sound, &holed);
+    for name in &segments(&holed)[1..3] {
+        fs::remove_file(name).unwrap();
+    }
+    apply(&holed).unwrap();
     let (mut opened, mut refused, mut lost) = (0, 0, 0);
+    let (mut refilled, mut copied, mut differ) = (0, 0, 0);
     for seed in 1..=SEEDS {
         let path = place.path().join(format!("log-{seed}"));
         copy(&sound, &path);
@@ -124,9 +135,18 @@ fn every_tool_sees_what_an_open_sees() {
         let other = place.path().join(format!("copy-{seed}"));
         copy(&path, &other);
         let seen = inspect(&path).unwrap();
+        let backup = place.path().join(format!("backup-{seed}"));
+        let copied_as = Backup::of_stopped(&path, &backup, false, &mut |_| ());
+        if seed.is_multiple_of(3) {
+            refilled += refill(&holed, &path, &truth, seed);
+        }
         match Log::open(&other, &options()) {
             Err(error) => {
                 refused += 1;
+                let told = copied_as.expect_err("what an open refuses is copied").to_string();
+                let told = told.replace(path.to_str().unwrap(), "");
+                assert_eq!(told, error.to_string().replace(other.to_str().unwrap(), ""), "{seed}");
+                assert!(!backup.exists(), "seed {seed}: something is left of a backup");
                 let Outcome::Refuses(told) = &seen.outcome else {
                     panic!("seed {seed}: {error}, and inspect says {:?}", seen.outcome)
                 };
@@ -137,7 +157,10 @@ fn every_tool_sees_what_an_open_sees() {
             }
             Ok((log, report)) => {
                 opened += 1;
-                lost += compare(&path, &log, seed, &truth);
+                let gone = see(&path, &log, seed, &truth);
+                lost += gone;
+                copied += check_backup(&backup, copied_as, &log, gone, seed);
+                differ += compare(&path, &sound, &truth, seed);
                 match (&seen.outcome, &report.verdict) {
                     (Outcome::Clean, Verdict::Clean)
                     | (Outcome::Recovers { .. }, Verdict::Recovered) => {}
@@ -155,10 +178,100 @@ fn every_tool_sees_what_an_open_sees() {
         fs::remove_dir_all(&other).unwrap();
     }
     assert!(opened > 20 && refused > 20 && lost > 20, "{opened} opened, {refused} refused, {lost}");
+    assert!(refilled > 100 && copied > 10, "{refilled} refilled, {copied} copied");
+    assert!(differ > 0, "nothing differs");
 }
 
-/// Compares the tools with an open log. Returns how many entries it could not read.
-fn compare(path: &Path, log: &Log, seed: u64, sound: &BTreeMap<u64, Option<Vec<u8>>>) -> u64 {
+/// Puts entries back from a damaged log: right ones, and no others.
+fn refill(holed: &Path, from: &Path, truth: &Shown, seed: u64) -> u64 {
+    let path = holed.with_file_name(format!("refilled-{seed}"));
+    copy(holed, &path);
+    let before = shown(&path).unwrap();
+    let how = FromPeer::new().to(Some(150)).force(true);
+    let done = match refill_from(&path, from, &how, &mut |_| ()) {
+        Ok(done) => done,
+        Err(RefillError::Log(error)) => {
+            assert!(shown(from).is_err(), "seed {seed}: {error}");
+            fs::remove_dir_all(&path).unwrap();
+            return 0;
+        }
+        Err(error) => panic!("seed {seed}: {error}"),
+    };
+    assert!(done.stopped.is_none(), "seed {seed}: {done:?}");
+    let (after, theirs) = (shown(&path).unwrap(), shown(from).unwrap());
+    for (index, bytes) in &after {
+        let known = before[index].is_some() || theirs.get(index).is_some_and(Option::is_some);
+        assert_eq!(bytes.is_some(), known, "seed {seed}: entry {index}");
+        assert!(bytes.is_none() || bytes == &truth[index], "seed {seed}: entry {index} is another");
+        let put_back = done.put_back.iter().any(|range| range.contains(index));
+        assert_eq!(put_back, before[index].is_none() && bytes.is_some(), "seed {seed}: {index}");
+    }
+    fs::remove_dir_all(&path).unwrap();
+    done.filled
+}
+
+/// Whatever was copied is what an open has; nothing is, where an open lacks some of it.
+fn check_backup(
+    backup: &Path,
+    copied: Result<Backup, Error>,
+    log: &Log,
+    gone: u64,
+    seed: u64,
+) -> u64 {
+    match copied {
+        Ok(_) => {
+            assert_eq!(gone, 0, "seed {seed}: damage was copied");
+            let (copy, _) = Log::open(backup, &options()).unwrap();
+            assert_eq!((copy.first(), copy.next()), (log.first(), log.next()), "seed {seed}");
+            assert_eq!(copy.cells(), log.cells(), "seed {seed}");
+            for index in log.first()..log.next() {
+                assert_eq!(copy.entry(index).unwrap(), log.entry(index).unwrap(), "seed {seed}");
+            }
+            drop(copy);
+            fs::remove_dir_all(backup).unwrap();
+            1
+        }
+        Err(error) => {
+            assert!(matches!(error, Error::Damaged { .. }), "seed {seed}: {error}");
+            let left = fs::read_dir(backup).unwrap().map(|file| file.unwrap().file_name());
+            let left: Vec<_> = left.filter(|name| name != "lock").collect();
+            assert!(left.is_empty(), "seed {seed}: {left:?} is left of a backup");
+            fs::remove_dir_all(backup).unwrap();
+            0
+        }
+    }
+}
+
+/// Compares a damaged log with the sound one: by the entries that both show, and no others.
+fn compare(path: &Path, sound: &Path, truth: &Shown, seed: u64) -> u64 {
+    let compared = indelible::inspect::compare(path, sound, (None, None), 16, &mut |_| ()).unwrap();
+    let here = shown(path).unwrap();
+    let both = |index: &u64| here[index].is_some() && truth.get(index).is_some_and(Option::is_some);
+    let range = compared.entries.clone();
+    let same = range.clone().filter(both).filter(|index| here[index] == truth[index]).count();
+    assert_eq!(compared.same, same as u64, "seed {seed}");
+    let differs = range.clone().filter(both).find(|index| here[index] != truth[index]);
+    assert_eq!(compared.difference.as_ref().map(|it| it.index), differs, "seed {seed}");
+    let unreadable: Vec<u64> = range.clone().filter(|index| here[index].is_none()).collect();
+    let told: Vec<u64> = compared.unreadable[0].iter().flat_map(|(it, _)| it.clone()).collect();
+    assert_eq!(told, unreadable, "seed {seed}");
+    for compared in &compared.ranges {
+        let [here, there] = compared.sums;
+        let lacks = compared.entries.clone().any(|index| unreadable.contains(&index));
+        assert_eq!(here.is_none(), lacks, "seed {seed}: {compared:?}");
+        let inside = |index: &u64| compared.entries.contains(index);
+        if !lacks && differs.as_ref().is_none_or(|index| index >= &compared.entries.end) {
+            assert_eq!(here, there, "seed {seed}: {compared:?}");
+        }
+        if !lacks && differs.as_ref().is_some_and(inside) {
+            assert_ne!(here, there, "seed {seed}: {compared:?}");
+        }
+    }
+    u64::from(differs.is_some())
+}
+
+/// Holds what the tools show against an open log. Returns how many entries it could not read.
+fn see(path: &Path, log: &Log, seed: u64, sound: &Shown) -> u64 {
     let state = inspect(path).unwrap().state.unwrap();
     assert_eq!((state.first, state.next), (log.first(), log.next()), "seed {seed}");
     let cells: Vec<(String, CellValue)> = log.cells().into_iter().collect();
