@@ -4,8 +4,9 @@
 //! which their effects were seen. Does not own: the plan (`plan`), the effects (`state`), what is
 //! done from time to time (`maintenance`).
 //!
-//! Lock order: maintenance, writer, table, one group. A reader takes the last two only.
+//! Lock order: maintenance, writer, lazies, table, one group. A reader takes the last two only.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) writer: Mutex<Writer>,
     pub(crate) maintenance: Mutex<Maintenance>,
     pub(crate) counters: Counters,
+    /// The groups in which something was set lazily, and maybe some in which it is written by now.
+    pub(crate) lazies: Mutex<BTreeSet<u64>>,
     /// Side files, each with its group, of which the last handle is gone.
     pub(crate) released: Arc<Mutex<Vec<(u64, u64)>>>,
 }
@@ -126,6 +129,22 @@ impl Inner {
             self.maintain_after_write();
         }
         Ok((ticket, next))
+    }
+
+    /// Writes what was set lazily in any group before this was called.
+    pub(crate) fn write_lazies(&self) -> Result<()> {
+        self.write(None, |planner| planner.riders(self.lazy_groups().into_iter())).map(drop)
+    }
+
+    /// The groups in which something waits for a batch, ascending.
+    pub(crate) fn lazy_groups(&self) -> Vec<u64> {
+        // Whoever sets something adds its group after that, with no lock held: it is seen here, or it
+        // is added again.
+        let mut lazies = self.lazies.lock();
+        let table = self.table.read();
+        lazies
+            .retain(|id| table.get(id).is_some_and(|member| !member.state.read().lazy.is_empty()));
+        lazies.iter().copied().collect()
     }
 
     /// Writes what was planned as one batch of the log, and applies it record by record. What needs

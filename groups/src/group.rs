@@ -184,6 +184,8 @@ impl Group {
             seen.check()?;
         }
         state.lazy.insert(cell.to_owned(), value.into());
+        drop(state);
+        self.inner.lazies.lock().insert(self.member.id);
         Ok(())
     }
 

@@ -108,6 +108,7 @@ impl Groups {
             writer: Mutex::new(Writer::new(ledger)),
             maintenance: Mutex::new(Maintenance::new(positions)),
             counters: Counters::default(),
+            lazies: Mutex::default(),
             released: Arc::default(),
             log,
         });
@@ -202,7 +203,7 @@ impl Groups {
     ///
     /// Those of [`Log::sync`].
     pub fn sync(&self) -> Result<()> {
-        self.inner.write(None, |planner| planner.riders(self.ids().into_iter()))?;
+        self.inner.write_lazies()?;
         self.inner.log.sync()
     }
 
@@ -259,8 +260,7 @@ impl Inner {
     pub(crate) fn close(&self) -> Result<()> {
         let mut maintenance = self.maintenance.lock();
         let written = (|| {
-            let ids: Vec<u64> = self.table.read().keys().copied().collect();
-            self.write(None, |planner| planner.riders(ids.into_iter()))?;
+            self.write_lazies()?;
             let position = maintenance.positions.iter().flatten().max();
             if position != Some(&self.log.next()) {
                 self.write_checkpoint(&mut maintenance)?;

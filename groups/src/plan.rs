@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use indelible::format::number::to_u64;
-use indelible::{Batch, Change, Error, Log, Result, State};
+use indelible::{Batch, Cells, Change, Error, Log, Result, State};
 use parking_lot::RwLock;
 
 use crate::batch::{GroupBatch, Step};
@@ -57,9 +57,12 @@ impl Planned {
 /// A group as the batch leaves it so far.
 #[derive(Debug, Default)]
 struct Copy {
-    /// Nothing if it does not exist.
-    state: Option<State>,
-    /// Those that exist before the batch; of it the side files are asked.
+    exists: bool,
+    /// Its bounds, without its cells.
+    bounds: State,
+    /// Its cells, once the batch changes one, or if some were set lazily or may be lost.
+    cells: Option<State>,
+    /// Those that exist before the batch; of it the cells and side files are asked.
     member: Option<Arc<Member>>,
     /// Lazily set cells that have not been put in front of its records yet.
     riders: Vec<(String, Arc<[u8]>)>,
@@ -123,9 +126,8 @@ impl<'p> Planner<'p> {
     }
 
     fn finish(mut self) -> Result<Riders> {
-        for state in
-            self.copies.values().filter(|copy| copy.changed).filter_map(|it| it.state.as_ref())
-        {
+        let changed = self.copies.values().filter(|copy| copy.changed);
+        for state in changed.filter_map(|copy| copy.cells.as_ref()) {
             state.check()?;
             state_kept(state)?;
         }
@@ -139,17 +141,17 @@ impl<'p> Planner<'p> {
             }
             Step::Create => {
                 let copy = self.copy(group);
-                if copy.state.is_some() {
+                if copy.exists {
                     let reason = "there is such a group already";
                     return Err(Error::InvalidArgument { what: "group", reason });
                 }
-                *copy = Copy { state: Some(State::default()), ..Copy::default() };
+                *copy = Copy { exists: true, ..Copy::default() };
                 self.planned.push(&Record { group, event: Event::Create });
                 Ok(())
             }
             Step::Remove => {
                 let copy = self.copy(group);
-                if copy.state.is_none() {
+                if !copy.exists {
                     return Err(no_such_group());
                 }
                 *copy = Copy::default();
@@ -162,7 +164,9 @@ impl<'p> Planner<'p> {
     fn change(&mut self, group: u64, change: &Change<'_>) -> Result<()> {
         let entry_bytes_max = self.entry_bytes_max;
         let copy = self.copy(group);
-        let Some(state) = &mut copy.state else { return Err(no_such_group()) };
+        if !copy.exists {
+            return Err(no_such_group());
+        }
         if let Change::Append(entry) = change {
             let limit = entry_bytes_max;
             let got = to_u64(entry.len());
@@ -182,20 +186,20 @@ impl<'p> Planner<'p> {
                 return Err(Error::InvalidArgument { what: "side file", reason });
             }
         }
-        let index = state.next();
-        let changed = state.apply(change)?;
-        let names_a_rider = match change {
+        let index = copy.bounds.next();
+        let (changed, names_a_rider) = match change {
             Change::Set(name, _) | Change::Clear(name) | Change::Attach(name, _) => {
-                copy.riders.iter().any(|(rider, _)| rider == name)
+                let names_a_rider = copy.riders.iter().any(|(rider, _)| rider == name);
+                (copy.cells().apply(change)?, names_a_rider)
             }
-            _ => false,
+            _ => (copy.bounds.apply(change)?, false),
         };
-        if changed || names_a_rider {
+        copy.changed |= changed;
+        if (changed || names_a_rider) && !copy.riders.is_empty() {
             let (member, riders) = (copy.member.clone(), std::mem::take(&mut copy.riders));
             self.ride(group, member, riders);
         }
         if changed {
-            self.copy(group).changed = true;
             self.planned.push(&Record { group, event: event(change, index) });
         }
         Ok(())
@@ -231,15 +235,24 @@ impl<'p> Planner<'p> {
 
 impl Copy {
     fn of(member: Option<Arc<Member>>) -> Self {
-        let Some(member) = member else {
-            return Self::default();
-        };
-        let (state, riders) = {
-            let group = member.state.read();
-            let riders = group.lazy.iter().map(|(name, value)| (name.clone(), Arc::clone(value)));
-            (group.seen(), riders.collect())
-        };
-        Self { state: Some(state), member: Some(member), riders, changed: false }
+        let Some(member) = member else { return Self::default() };
+        let group = member.state.read();
+        let (first, next) = (group.log.first(), group.log.next());
+        let bounds = State::from_parts(first, next, &Cells::new()).unwrap_or_default();
+        let riders = group.lazy.iter().map(|(name, value)| (name.clone(), Arc::clone(value)));
+        let riders: Vec<_> = riders.collect();
+        let wanted = !riders.is_empty() || state_kept(&group.log).is_err();
+        let cells = wanted.then(|| group.seen());
+        drop(group);
+        Self { exists: true, bounds, cells, member: Some(member), riders, changed: false }
+    }
+
+    /// Its cells, to be changed.
+    fn cells(&mut self) -> &mut State {
+        let Self { cells, member, .. } = self;
+        cells.get_or_insert_with(|| {
+            member.as_ref().map_or_else(State::default, |member| member.state.read().log.clone())
+        })
     }
 }
 

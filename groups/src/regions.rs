@@ -20,19 +20,25 @@ pub(crate) struct Region {
 #[derive(Debug)]
 pub(crate) struct Regions {
     list: VecDeque<Region>,
+    /// Bytes of all regions, and of what is live in them.
+    sums: (u64, u64),
     /// A region that has so many bytes is followed by another one.
     region_bytes: u64,
 }
 
 impl Regions {
     pub(crate) fn new(start: u64, region_bytes: u64) -> Self {
-        Self { list: VecDeque::from([Region { start, bytes: 0, live: 0 }]), region_bytes }
+        let list = VecDeque::from([Region { start, bytes: 0, live: 0 }]);
+        Self { list, sums: (0, 0), region_bytes }
     }
 
     /// Regions that were written down; nothing if they do not ascend.
     pub(crate) fn from_list(list: VecDeque<Region>, region_bytes: u64) -> Option<Self> {
         let ascending = list.iter().zip(list.iter().skip(1)).all(|(a, b)| a.start < b.start);
-        (ascending && !list.is_empty()).then_some(Self { list, region_bytes })
+        let sums = list.iter().fold((0_u64, 0_u64), |(bytes, live), region| {
+            (bytes.saturating_add(region.bytes), live.saturating_add(region.live))
+        });
+        (ascending && !list.is_empty()).then_some(Self { list, sums, region_bytes })
     }
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Region> {
@@ -51,6 +57,7 @@ impl Regions {
         }
         if let Some(last) = self.list.back_mut() {
             last.bytes = last.bytes.saturating_add(place.bytes.into());
+            self.sums.0 = self.sums.0.saturating_add(place.bytes.into());
         }
     }
 
@@ -58,6 +65,7 @@ impl Regions {
     pub(crate) fn live(&mut self, place: Place) {
         if let Some(region) = self.of(place.at) {
             region.live = region.live.saturating_add(place.bytes.into());
+            self.sums.1 = self.sums.1.saturating_add(place.bytes.into());
         }
     }
 
@@ -69,7 +77,9 @@ impl Regions {
     /// So many bytes are not needed any more in the region that `at` is in.
     pub(crate) fn gone(&mut self, at: u64, bytes: u64) {
         if let Some(region) = self.of(at) {
-            region.live = region.live.saturating_sub(bytes);
+            let gone = bytes.min(region.live);
+            region.live -= gone;
+            self.sums.1 = self.sums.1.saturating_sub(gone);
         }
     }
 
@@ -86,17 +96,16 @@ impl Regions {
 
     /// The log underneath was trimmed to `first`.
     pub(crate) fn trimmed(&mut self, first: u64) {
-        while self.list.get(1).is_some_and(|second| second.start <= first) {
-            self.list.pop_front();
+        while self.list.get(1).is_some_and(|second| second.start <= first)
+            && let Some(Region { bytes, live, .. }) = self.list.pop_front()
+        {
+            self.sums = (self.sums.0.saturating_sub(bytes), self.sums.1.saturating_sub(live));
         }
     }
 
     /// Bytes of all regions, and of what is live in them.
-    pub(crate) fn sums(&self) -> (u64, u64) {
-        let sums = self.list.iter().map(|region| (region.bytes, region.live));
-        sums.fold((0, 0), |sum, region| {
-            (u64::saturating_add(sum.0, region.0), u64::saturating_add(sum.1, region.1))
-        })
+    pub(crate) const fn sums(&self) -> (u64, u64) {
+        self.sums
     }
 
     fn of(&mut self, at: u64) -> Option<&mut Region> {
@@ -124,5 +133,10 @@ mod tests {
         assert_eq!(regions.sums(), (300, 240));
         regions.trimmed(3);
         assert_eq!(regions.oldest().map(|(region, _)| region.start), Some(2));
+        assert_eq!(regions.sums(), (180, 180));
+        regions.dead(Place { at: 2, bytes: 200 });
+        assert_eq!(regions.sums(), (180, 60), "no more goes than is there");
+        let again = Regions::from_list(regions.iter().copied().collect(), 100).unwrap();
+        assert_eq!(again.sums(), regions.sums());
     }
 }

@@ -166,6 +166,32 @@ fn lazily_set_cell_goes_along_with_the_next_batch_of_its_group_only() {
 }
 
 #[test]
+fn sync_of_all_groups_takes_along_what_was_set_lazily_in_any() {
+    let disk = SimDisk::new(3);
+    let groups = open(&disk, &options());
+    let handles: Vec<Group> = (0..4).map(|id| groups.create_group(id).unwrap()).collect();
+    for group in &handles {
+        group.set_lazily("decided", b"1").unwrap();
+    }
+    // One is written with a batch of its own, and one is gone.
+    groups.group(1).unwrap().append(b"x").unwrap();
+    groups.remove_group(3).unwrap();
+    groups.sync().unwrap();
+    let reopened = open(&disk.crash_copy(Persistence::Nothing), &options());
+    for id in 0..3 {
+        let cell = reopened.group(id).unwrap().cell("decided");
+        assert_eq!(cell.as_deref(), Some(&b"1"[..]), "group {id}");
+    }
+    let next = groups.log().next();
+    groups.sync().unwrap();
+    assert_eq!(groups.log().next(), next, "nothing waits any more");
+    groups.group(0).unwrap().set_lazily("decided", b"2").unwrap();
+    groups.sync().unwrap();
+    let reopened = open(&disk.crash_copy(Persistence::Nothing), &options());
+    assert_eq!(reopened.group(0).unwrap().cell("decided").as_deref(), Some(&b"2"[..]));
+}
+
+#[test]
 fn log_of_one_host_is_refused() {
     let log = Log::in_memory(&Options::new().durability(Durability::Barrier)).unwrap();
     log.append(b"of a host").unwrap();

@@ -57,7 +57,9 @@ fn read(group: &Group, stop: &AtomicBool) -> u64 {
 #[test]
 fn groups_keep_their_order_under_threads() {
     let directory = tempfile::tempdir().unwrap();
-    for (name, durability) in [("os", Durability::Os), ("barrier", Durability::Barrier)] {
+    for (name, durability) in
+        [("os", Durability::Os), ("barrier", Durability::Barrier), ("always", Durability::Always)]
+    {
         let path = directory.path().join(name);
         let groups = Groups::create(&path, &options(durability)).unwrap();
         let handles: Vec<Group> = (0..6).map(|id| groups.create_group(id).unwrap()).collect();
