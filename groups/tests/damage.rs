@@ -477,6 +477,25 @@ fn checkpoint_of_what_a_log_has_no_more_is_never_taken() {
 }
 
 #[test]
+fn checkpoint_that_is_missing_or_cut_is_refused_with_the_log() {
+    let disk = filled();
+    let image = disk.durable_image();
+    let (name, _) = image.iter().find(|(name, _)| name.ends_with("side")).unwrap();
+    let mut missing = image.clone();
+    missing.retain(|(found, _)| found != name);
+    let mut cut = image.clone();
+    cut.iter_mut().filter(|(found, _)| found == name).for_each(|(_, bytes)| drop(bytes.pop()));
+    for image in [missing, cut] {
+        let options = Options::new().background(false).tiny_segments(16 * 1024);
+        let refused = Log::open_in(Arc::new(SimDisk::from_image(4, &image)), &options);
+        assert!(
+            matches!(&refused, Err(Error::Damaged { path, .. }) if path.ends_with(name)),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
 fn groups_move_out_and_in_entry_for_entry() {
     let groups = open(&filled());
     let group = groups.group(2).unwrap();
