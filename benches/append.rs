@@ -13,8 +13,8 @@ use std::path::Path;
 use criterion::{Criterion, criterion_group, criterion_main};
 use indelible::{Durability, Log, Options, WriteMode};
 use support::{
-    Contender, Floor, batch, directory, is_test, print_table, rounds, settle, start_over,
-    take_turns,
+    Contender, Floor, batch, directory, in_every_mode, is_test, print_table, rounds, settle,
+    start_over, take_turns,
 };
 
 /// Payload bytes of one unsynced burst: several times what is gathered in memory, and far less than
@@ -92,11 +92,7 @@ fn unsynced(_: &mut Criterion) {
 /// Durable appends in turns with the floor.
 fn synced(_: &mut Criterion) {
     let place = directory();
-    let modes = [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite];
-    let logs = modes.map(|mode| {
-        let options = Options::new().write_mode(mode).segment_bytes(segment_bytes());
-        Log::create(place.path().join(format!("{mode:?}")), &options).unwrap()
-    });
+    let logs = in_every_mode(place.path(), &Options::new().segment_bytes(segment_bytes()));
     let mut floor = Floor::new(place.path(), segment_bytes());
     settle();
     for bytes in [64, 256, 1024, 4096, 65536] {
@@ -108,15 +104,18 @@ fn synced(_: &mut Criterion) {
             let batch = batch(&entry, count);
             let mut contenders =
                 vec![Contender::new("floor: pwrite + fdatasync", || floor.append(&same_bytes))];
-            for (log, mode) in logs.iter().zip(modes) {
-                contenders.push(Contender::new(format!("{mode:?}, fdatasync"), || {
+            for (mode, log) in &logs {
+                let durable = if *mode == WriteMode::Direct { "dsync" } else { "fdatasync" };
+                contenders.push(Contender::new(format!("{mode:?}, {durable}"), || {
                     log.commit(&batch).unwrap();
                 }));
             }
             let times = take_turns(&mut contenders, rounds(60), 10);
             let title = format!("append/synced/{bytes} B x {count}, by commit");
             print_table(&title, &contenders, &times, 1);
-            logs.iter().for_each(start_over);
+            for (_, log) in &logs {
+                start_over(log);
+            }
         }
     }
 }

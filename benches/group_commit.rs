@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use indelible::{Log, Options, WriteMode};
-use support::{Floor, directory, is_test, median, rate, rounds, settle};
+use indelible::{Log, Options};
+use support::{Floor, directory, in_every_mode, is_test, median, rate, rounds, settle};
 
 const THREADS: [usize; 4] = [1, 4, 16, 64];
 
@@ -66,16 +66,12 @@ fn threads(_: &mut Criterion) {
     let place = directory();
     let time = Duration::from_millis(if is_test() { 20 } else { 300 });
     let mut floor = Floor::new(place.path(), 16 << 20);
-    let modes = [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite];
-    let logs = modes.map(|mode| {
-        let path = place.path().join(format!("{mode:?}"));
-        Log::create(path, &Options::new().write_mode(mode)).unwrap()
-    });
+    let logs = in_every_mode(place.path(), &Options::new());
     settle();
-    let mut rows: Vec<Row> = (0..modes.len() * THREADS.len()).map(|_| Row::default()).collect();
+    let mut rows: Vec<Row> = (0..logs.len() * THREADS.len()).map(|_| Row::default()).collect();
     let mut floors = Vec::new();
     for _ in 0..rounds(9) {
-        for (log, rows) in logs.iter().zip(rows.chunks_mut(THREADS.len())) {
+        for ((_, log), rows) in logs.iter().zip(rows.chunks_mut(THREADS.len())) {
             let floor = alone(&mut floor, time / 2);
             floors.push(floor);
             let mut one = None;
@@ -89,7 +85,7 @@ fn threads(_: &mut Criterion) {
         }
     }
     println!("\ngroup_commit: durable appends of 256 B (floor: {} /s)", rate(median(floors)));
-    for (mode, rows) in modes.iter().zip(rows.chunks(THREADS.len())) {
+    for ((mode, _), rows) in logs.iter().zip(rows.chunks(THREADS.len())) {
         for (threads, row) in THREADS.iter().zip(rows) {
             println!(
                 "  {:<22} {:>9} /s {:>7.2} x floor {:>7.2} x one thread {:>7.2} a sync",

@@ -390,7 +390,8 @@ impl Options {
     /// How many bytes of the newest entries stay in memory as they were written, with 32 bytes more
     /// for each, from 0 to [`WARM_BYTES_MAX`]; 1 MiB by default. [`Log::entry`](crate::Log::entry)
     /// copies an entry among them without a system call. They may reach back to the beginning of the
-    /// newest segment.
+    /// newest segment. With background threads they go when the log is idle ([`Self::idle_checkpoint`])
+    /// and nobody reads one of them.
     #[must_use]
     pub fn warm_bytes(mut self, bytes: usize) -> Self {
         self.warm_bytes = bytes;

@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use indelible::{Batch, Log};
+use indelible::{Batch, Error, Log, Options, WriteMode};
 
 /// A directory on the disk under test: `INDELIBLE_BENCH_DIR`, or the target directory. The system's
 /// temporary directory may be memory, where a sync costs nothing.
@@ -46,6 +46,19 @@ pub fn batch(entry: &[u8], count: usize) -> Batch<'_> {
         batch.append(entry);
     }
     batch
+}
+
+/// A log in each write mode that the file system takes, in a directory.
+pub fn in_every_mode(directory: &Path, options: &Options) -> Vec<(WriteMode, Log)> {
+    let modes = [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite, WriteMode::Direct];
+    let created = modes.into_iter().filter_map(|mode| {
+        let path = directory.join(format!("{mode:?}"));
+        match Log::create(path, &options.clone().write_mode(mode)) {
+            Err(Error::InvalidOption { option: "write_mode", .. }) => None,
+            created => Some((mode, created.unwrap())),
+        }
+    });
+    created.collect()
 }
 
 /// Lets everything go, so that the disk does not fill up, and puts what was written on the medium.

@@ -182,7 +182,7 @@ fn side_file_that_nobody_can_attach_any_more_takes_no_space() {
     append(&group, 1, 20);
     assert_eq!(group.read_side_file("snapshot").unwrap(), Some(vec![8; 5000]));
     let mut unfinished = group.side_file_writer().unwrap();
-    unfinished.write_all(&[9; 300_000]).unwrap();
+    unfinished.write_all(&vec![9; 300_000]).unwrap();
     assert_eq!(group.stats().side_files, 2);
     drop(unfinished);
     assert!(groups.stats().live_bytes < 6000);

@@ -221,6 +221,9 @@ impl Shared {
         let busy = asked || syncs != seen.syncs;
         seen.idle_for = if busy { Duration::ZERO } else { seen.idle_for + nap };
         seen.syncs = syncs;
+        if seen.idle_for >= idle_after {
+            self.reader.warm().cool();
+        }
         if seen.idle_for >= idle_after && self.is_ahead_of_its_checkpoint() {
             // The log went idle after a sync: a checkpoint records what became durable, so that
             // damage to the last acknowledged batch is never taken for a torn tail.
@@ -260,5 +263,28 @@ impl Shared {
             self.wait_durable(sequence)?;
         }
         Ok(interval)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Log, Options};
+
+    #[test]
+    fn idle_log_lets_go_of_its_newest_frames() {
+        let place = tempfile::tempdir().unwrap();
+        let options = Options::new().idle_checkpoint(Duration::from_millis(1));
+        let log = Log::create(place.path().join("log"), &options).unwrap();
+        log.append(b"read now and then").unwrap();
+        let cold = || log.shared().reader.warm().is_empty();
+        for _ in 0..20_000 {
+            if cold() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(cold());
+        assert_eq!(log.entry(0).unwrap(), b"read now and then");
     }
 }

@@ -188,6 +188,8 @@ impl Owner for Shared {
     }
 
     fn sync_names(&self) -> Result<()> {
+        // Makes names durable, a side file's and whatever else was renamed. A crash before it loses the
+        // name or leaves an orphan; nothing refers to it yet.
         self.without_the_turn(|| self.dir.sync())
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::witness::Testimony;
+use super::witness::{Encoded, Testimony};
 use crate::format::number::{to_u64, to_usize};
 use crate::io::aligned::{Aligned, BLOCK_BYTES};
 use crate::io::{File, Way};
@@ -39,7 +39,7 @@ struct State {
     start: u64,
     last: Vec<u8>,
     /// The witnesses behind those bytes, with their offsets.
-    witnesses: Vec<(u64, Vec<u8>)>,
+    witnesses: Vec<(u64, Encoded)>,
     memory: Aligned,
 }
 
@@ -129,7 +129,7 @@ impl State {
     fn testify(&mut self, end: u64, witness: Option<&Testimony>) {
         let place = witness.map(|witness| witness.offset);
         self.witnesses.retain(|(offset, _)| *offset >= end && Some(*offset) != place);
-        self.witnesses.extend(witness.map(|witness| (witness.offset, witness.bytes.clone())));
+        self.witnesses.extend(witness.map(|witness| (witness.offset, witness.bytes)));
     }
 
     /// Fills the memory with what the file is to hold from `at` on: what the last block held, bytes,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::edge::Edge;
 use super::space::Space;
 use super::warm::Warm;
-use super::witness::{Testimony, place};
+use super::witness::{Encoded, Testimony, place};
 use super::{FRAMES_START, Segment};
 use crate::directory::Dir;
 use crate::directory::spares::Spare;
@@ -55,6 +55,8 @@ pub(crate) struct Tail {
     last_frame: u64,
     /// Which of the two places the next witness takes.
     witness_turn: bool,
+    /// The newest one, with its offset.
+    last_witness: Option<(u64, Encoded)>,
     mode: WriteMode,
     /// Somebody was told that a roll comes near.
     spare_asked: bool,
@@ -89,6 +91,7 @@ impl Tail {
             handed,
             last_frame,
             witness_turn,
+            last_witness: None,
             mode,
             spare_asked,
             cut,
@@ -133,7 +136,9 @@ impl Tail {
         // What is not ready may be filled with zeros at any moment.
         let ready = self.space.ready().min(self.segment.bytes);
         let offset = place(self.position(), turn, ready, apart);
-        Testimony::new(offset, &self.salt, sequence, lag)
+        let witness = Testimony::new(offset, &self.salt, sequence, lag);
+        let before = self.last_witness.replace((offset, witness.bytes));
+        Testimony { before, ..witness }
     }
 
     /// Hands the pending frames to the file, here and now. On an error the frames are gone, and any
@@ -287,23 +292,48 @@ impl Pending {
         if planted(Bug::ShownBeforeWritten) {
             publish(&self.segment, self.offset + to_u64(self.bytes.len()));
         }
+        let (len, is_buffered) = (self.bytes.len(), self.edge.is_none());
+        let along = witness.is_some_and(|witness| is_buffered && self.take_along(witness));
         let written = match &self.edge {
             Some(edge) => edge.put(self.offset, &self.bytes, witness, through),
             None if self.bytes.is_empty() => Ok(()),
             None => self.file.write_at(self.offset, &self.bytes),
         };
+        self.bytes.truncate(len);
         if written.is_ok() {
             warm.push(self.segment.name.number, self.offset, &self.bytes);
             publish(&self.segment, self.offset + to_u64(self.bytes.len()));
         }
         let written = written.and_then(|()| match witness {
-            Some(witness) if self.edge.is_none() => write_witness(self.file.as_ref(), witness),
+            Some(witness) if is_buffered && !along => write_witness(self.file.as_ref(), witness),
             _ => Ok(()),
         });
         clear(&mut self.bytes);
         let failed = |source| Error::io("write", self.segment.path(), source);
         let forgotten = planted(Bug::HandOverFailureForgotten);
         (self.bytes, if forgotten { Ok(()) } else { written.map_err(failed) })
+    }
+
+    /// Adds to frames the witness that stands in the block after them, so that one write has both, and
+    /// what is between: the witness before, if it is there, and else zeros. That one is repeated because
+    /// it may be all that a torn write leaves; its sector has the same bytes then, whatever becomes of it
+    /// (docs/RECOVERY.md, M2). Returns whether it did.
+    fn take_along(&mut self, witness: &Testimony) -> bool {
+        let end = self.offset + to_u64(self.bytes.len());
+        if self.bytes.is_empty() || witness.offset < end {
+            return false;
+        }
+        let at = |offset: u64| to_usize(offset - self.offset);
+        let (start, before) = (at(witness.offset), witness.before.filter(|it| it.0 >= end));
+        let before = before.map(|(offset, bytes)| (at(offset), bytes));
+        self.bytes.resize(start, 0);
+        if let Some((from, bytes)) = before
+            && let Some(room) = self.bytes.get_mut(from..from + bytes.len())
+        {
+            room.copy_from_slice(&bytes);
+        }
+        self.bytes.extend_from_slice(&witness.bytes);
+        true
     }
 }
 
@@ -399,4 +429,54 @@ pub(crate) fn take_name(
 /// Bytes a sealed segment needs behind its frames.
 pub(crate) const fn footer_space(entries: u64) -> u64 {
     FOOTER_BYTES as u64 + entries * TABLE_ENTRY_BYTES as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::sim::{Persistence, SimDisk};
+    use crate::io::{Access, Directory};
+    use crate::options::SyncMethod;
+    use crate::{Log, Options};
+
+    /// Frames and witness are one write; torn in any way it leaves the witness before, unless frames came
+    /// over that one.
+    #[test]
+    fn witness_before_outlives_the_write_that_takes_the_next_one_along() {
+        let disk = SimDisk::new(1);
+        let options = Options::new().background(false).write_mode(WriteMode::Buffered);
+        let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+        let warm = Warm::new(0);
+        let mut writer = log.shared().writer();
+        let tail = writer.tail_mut();
+        let file = Arc::clone(&tail.file);
+        let name = tail.segment.name.to_string();
+        let (mut repeated, mut before) = (0, None::<(u64, Encoded)>);
+        for (sequence, len) in [8, 304, 3704, 40, 600, 96, 4096, 8, 504].into_iter().enumerate() {
+            tail.pending.extend(vec![7; len]);
+            let witness = tail.testify(to_u64(sequence), 1, false);
+            let end = tail.position();
+            tail.take_pending(Vec::new()).hand_over(&warm, Some(&witness), false).1.unwrap();
+            for seed in 0..20 {
+                let torn = disk.crash_copy(Persistence::Random(seed));
+                let torn = torn.open(&name, Access::Read).unwrap();
+                if let Some((offset, bytes)) = before.filter(|it| it.0 >= end) {
+                    let mut found = Encoded::default();
+                    torn.read_at(offset, &mut found).unwrap();
+                    assert_eq!(found, bytes, "{sequence}, {seed}");
+                    repeated += 1;
+                }
+            }
+            file.sync(0..end, SyncMethod::Fdatasync).unwrap();
+            let after = disk.crash_copy(Persistence::Nothing).open(&name, Access::Read).unwrap();
+            let mut found = Encoded::default();
+            after.read_at(witness.offset, &mut found).unwrap();
+            assert_eq!(found, witness.bytes, "{sequence}");
+            let mut found = vec![0; to_usize(end - FRAMES_START)];
+            after.read_at(FRAMES_START, &mut found).unwrap();
+            assert!(found.iter().all(|&byte| byte == 7), "{sequence}");
+            before = Some((witness.offset, witness.bytes));
+        }
+        assert!(repeated > 40);
+    }
 }

@@ -1,7 +1,8 @@
 //! The newest frames of the tail, as the writer wrote them: what was just written is read without
 //! asking the system for it.
 //!
-//! Owns: a bounded copy in memory of the end of what was handed to the file. Does not own: frames that
+//! Owns: a bounded copy in memory of the end of what was handed to the file, as long as somebody uses it.
+//! Does not own: frames that
 //! were not handed over yet (`tail`), or what is durable: bytes here may be lost with the process.
 //!
 //! Bytes are found by segment and offset, and no offset of a segment is ever written twice with other
@@ -9,6 +10,7 @@
 //! dropped. Whoever asks knows the offset of a frame from the view.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 
@@ -21,6 +23,8 @@ use crate::planted::{Bug, planted};
 pub(crate) struct Warm {
     bytes_max: usize,
     newest: RwLock<Newest>,
+    /// Something was taken in or found since the last look.
+    used: AtomicBool,
 }
 
 /// Consecutive bytes of one segment file, the last ones that were handed to it.
@@ -36,7 +40,32 @@ struct Newest {
 impl Warm {
     /// Keeps at most so many bytes; with zero it keeps nothing.
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, newest: RwLock::default() }
+        Self { bytes_max, newest: RwLock::default(), used: AtomicBool::new(false) }
+    }
+
+    /// Lets go of everything, and of its memory, if nothing was taken in or found since this was called
+    /// last. Returns whether nothing is kept.
+    pub(crate) fn cool(&self) -> bool {
+        if self.used.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        if self.newest.read().bytes.capacity() > 0 {
+            *self.newest.write() = Newest::default();
+        }
+        true
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.newest.read().bytes.is_empty()
+    }
+
+    #[inline]
+    fn is_used(&self) {
+        // Read first: the line is shared by every reader.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Takes in whole frames that were handed to a segment file at `offset`, in the order in which
@@ -45,6 +74,7 @@ impl Warm {
         if self.bytes_max == 0 || bytes.is_empty() {
             return;
         }
+        self.is_used();
         let mut newest = self.newest.write();
         let newest = &mut *newest;
         let end = newest.start + to_u64(newest.bytes.len());
@@ -82,6 +112,7 @@ impl Warm {
         let mut payload = Vec::with_capacity(length);
         payload.extend_from_slice(front);
         payload.extend_from_slice(back);
+        self.is_used();
         Some((header, payload))
     }
 }
@@ -129,6 +160,20 @@ mod tests {
             }
         }
         assert!(warm.newest.read().bytes.capacity() < 1100);
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_let_go() {
+        let warm = Warm::new(4096);
+        assert!(warm.cool());
+        warm.push(1, 4096, &frame(0, b"one"));
+        assert!(!warm.cool());
+        assert!(warm.frame(1, 4096).is_some());
+        assert!(!warm.cool() && warm.cool());
+        assert!(warm.frame(1, 4096).is_none());
+        assert_eq!(warm.newest.read().bytes.capacity(), 0);
+        warm.push(1, 8192, &frame(1, b"two"));
+        assert_eq!(warm.frame(1, 8192).unwrap().1, b"two");
     }
 
     #[test]

@@ -57,23 +57,28 @@ pub(crate) fn in_header_block<'a>(
     })
 }
 
+/// A witness as it stands in the file.
+pub(crate) type Encoded = [u8; FRAME_HEADER_BYTES];
+
 /// A witness that is to be written.
 #[derive(Debug)]
 pub(crate) struct Testimony {
     pub(crate) offset: u64,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Encoded,
+    /// The one before, with its offset.
+    pub(crate) before: Option<(u64, Encoded)>,
 }
 
 impl Testimony {
     /// That batches before `sequence` were durable as far as `lag` says.
     pub(crate) fn new(offset: u64, salt: &Salt, sequence: u64, lag: u16) -> Self {
         let (length, index, kind, flags) = (0, 0, Kind::Witness, 0);
-        let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES);
+        let mut encoded = Vec::with_capacity(FRAME_HEADER_BYTES);
         let header = FrameHeader { length, sequence, index, lag, kind, flags };
-        if !planted(Bug::NoWitness) {
-            encode_frame(&mut bytes, salt, offset, &header, &[]);
-        }
-        Self { offset, bytes }
+        encode_frame(&mut encoded, salt, offset, &header, &[]);
+        let bytes = Encoded::try_from(encoded).unwrap_or_default();
+        let bytes = if planted(Bug::NoWitness) { Encoded::default() } else { bytes };
+        Self { offset, bytes, before: None }
     }
 
     pub(crate) fn range(&self) -> Range<u64> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::process::itself;
-use indelible::{Batch, Durability, Error, Log, Options, Verdict, WriteMode};
+use indelible::{Batch, Durability, Error, Log, Options, Shortage, Verdict, WriteMode};
 
 /// Bytes that the files of a directory take on the disk.
 fn taken(directory: &Path) -> u64 {
@@ -221,4 +221,38 @@ fn clean_open_reads_little() {
         let read = now.bytes_read - before.bytes_read;
         assert!(read <= 8 * 1024, "{mode:?}: {read} bytes in {} reads", now.reads - before.reads);
     }
+}
+
+/// Direct writes take a descriptor of their own, which is had before the first frame as well.
+#[test]
+fn direct_roll_without_descriptors_is_refused_and_passes() {
+    if !super::alone("footprint::direct_roll_without_descriptors_is_refused_and_passes") {
+        return;
+    }
+    // Beside the sources rather than in the temporary directory, which may be in memory.
+    let place = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let options = super::options().write_mode(WriteMode::Direct).durability(Durability::Barrier);
+    let log = match Log::create(place.path(), &options) {
+        // Nobody takes direct writes here.
+        Err(Error::InvalidOption { option: "write_mode", .. }) => return,
+        created => created.unwrap(),
+    };
+    super::limit(libc::RLIMIT_NOFILE, 64);
+    // With a spare, since a roll is near.
+    log.maintain().unwrap();
+    log.append(&[7; 40_000]).unwrap();
+    let mut refused = 0;
+    for left in 0..8 {
+        let mut hogs: Vec<_> =
+            std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+        hogs.truncate(hogs.len() - left);
+        // What waits for the sync keeps its descriptors through the roll.
+        match log.append(&[7; 40_000]).and_then(|_| log.sync()) {
+            Ok(()) => break,
+            Err(Error::Exhausted { what: Shortage::Descriptors, .. }) => refused += 1,
+            Err(error) => panic!("{left} left: {error}"),
+        }
+    }
+    assert!(refused >= 2 && !log.stats().poisoned && log.next() == 2, "{refused}");
+    assert_eq!(log.entry(1).unwrap(), [7; 40_000]);
 }

@@ -510,39 +510,6 @@ fn moment_without_descriptors_is_refused_and_passes() {
     }
 }
 
-/// Direct writes take a descriptor of their own, which is had before the first frame as well.
-#[test]
-fn direct_roll_without_descriptors_is_refused_and_passes() {
-    if !alone("direct_roll_without_descriptors_is_refused_and_passes") {
-        return;
-    }
-    // Beside the sources rather than in the temporary directory, which may be in memory.
-    let place = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-    let options = options().write_mode(WriteMode::Direct).durability(Durability::Barrier);
-    let log = match Log::create(place.path(), &options) {
-        // Nobody takes direct writes here.
-        Err(Error::InvalidOption { option: "write_mode", .. }) => return,
-        created => created.unwrap(),
-    };
-    limit(libc::RLIMIT_NOFILE, 64);
-    // With a spare, since a roll is near.
-    log.maintain().unwrap();
-    log.append(&[7; 40_000]).unwrap();
-    let mut refused = 0;
-    for left in 0..8 {
-        let mut hogs: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
-        hogs.truncate(hogs.len() - left);
-        // What waits for the sync keeps its descriptors through the roll.
-        match log.append(&[7; 40_000]).and_then(|_| log.sync()) {
-            Ok(()) => break,
-            Err(Error::Exhausted { what: Shortage::Descriptors, .. }) => refused += 1,
-            Err(error) => panic!("{left} left: {error}"),
-        }
-    }
-    assert!(refused >= 2 && !log.stats().poisoned && log.next() == 2, "{refused}");
-    assert_eq!(log.entry(1).unwrap(), [7; 40_000]);
-}
-
 #[test]
 fn open_without_descriptors_is_refused_and_loses_nothing() {
     if !alone("open_without_descriptors_is_refused_and_loses_nothing") {
@@ -732,8 +699,8 @@ fn second_name_of_a_file_is_refused_with_the_way_out() {
 
 /// A log on a simulated disk, with segments of 8 KiB, that nothing has been synced of since it began.
 fn unsynced(disk: &SimDisk) -> Log {
-    let options = options().tiny_segments(8 * 1024).durability(indelible::Durability::Os);
-    let options = options.write_mode(indelible::WriteMode::Pwrite);
+    let options = options().tiny_segments(8 * 1024).durability(Durability::Os);
+    let options = options.write_mode(WriteMode::Pwrite);
     let log = Log::create_in(std::sync::Arc::new(disk.clone()), &options).unwrap();
     for index in 0..12_u8 {
         log.append(&[index; 1000]).unwrap();

@@ -466,3 +466,18 @@ fn all_of_a_log_in_memory_is_durable_whoever_maintains_it() {
         stop.store(1, Ordering::Relaxed);
     });
 }
+
+/// Frames and the witness that goes with their sync stand in different blocks, and are one write.
+#[test]
+fn synced_append_is_one_write_and_one_sync() {
+    let disk = SimDisk::new(1);
+    let options = Options::new().background(false).write_mode(WriteMode::Buffered);
+    let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+    log.append(&[1; 300]).unwrap();
+    let before = disk.counts();
+    for _ in 0..40 {
+        log.append(&[1; 300]).unwrap();
+    }
+    let after = disk.counts();
+    assert_eq!((after.writes - before.writes, after.syncs - before.syncs), (40, 40));
+}

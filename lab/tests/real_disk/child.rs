@@ -18,22 +18,24 @@ pub(crate) const BUG: &str = "INDELIBLE_PLANTED_BUG";
 pub(crate) const LOCKSTEP: &str = "INDELIBLE_LOCKSTEP";
 
 /// The combinations of options that are killed, by number.
-pub(crate) const CONFIGS: u64 = 8;
+pub(crate) const CONFIGS: u64 = 12;
 
 /// The options with a number.
 pub(crate) fn options(config: u64) -> Options {
-    let (mode, method) = match config % 4 {
+    let (mode, method) = match config % 6 {
         0 => (WriteMode::Buffered, SyncMethod::Fdatasync),
         1 => (WriteMode::Mmap, SyncMethod::Fdatasync),
         2 => (WriteMode::Mmap, SyncMethod::Msync),
-        _ => (WriteMode::Pwrite, SyncMethod::Dsync),
+        3 => (WriteMode::Pwrite, SyncMethod::Dsync),
+        4 => (WriteMode::Direct, SyncMethod::Dsync),
+        _ => (WriteMode::Buffered, SyncMethod::Dsync),
     };
     Options::new()
         .tiny_segments(16 * 1024)
         .checkpoint_bytes(8 * 1024)
         .write_mode(mode)
         .sync_method(method)
-        .background(config / 4 % 2 == 1)
+        .background(config / 6 % 2 == 1)
 }
 
 /// What a child is told to do.
@@ -76,8 +78,16 @@ pub(crate) fn run(words: &[String]) {
     }
     let options = options(config);
     let path = Path::new(directory);
-    let opened =
-        if task.exists { Log::open(path, &options) } else { Log::open_or_create(path, &options) };
+    let open = |options: &Options| {
+        if task.exists { Log::open(path, options) } else { Log::open_or_create(path, options) }
+    };
+    let opened = match open(&options) {
+        // The file system takes no direct writes.
+        Err(Error::InvalidOption { option: "write_mode", .. }) => {
+            open(&options.write_mode(WriteMode::Buffered))
+        }
+        opened => opened,
+    };
     let (log, report) = match opened {
         Ok(opened) => opened,
         Err(error) => return say(&format!("refused {} {error}", kind(&error))),

@@ -122,7 +122,7 @@ pub(crate) fn at_every_call() -> Outcome {
     if let Err(why) = run(Command::new("strace").args(["-o", "/dev/null", "true"])) {
         return Outcome::Skipped(format!("nothing can be traced: {why}"));
     }
-    let configs: &[u64] = if kills_wanted() >= 1000 { &[0, 1, 2, 3] } else { &[0] };
+    let configs: &[u64] = if kills_wanted() >= 1000 { &[0, 1, 2, 3, 4, 5] } else { &[0] };
     let mut kills = BTreeMap::new();
     let mut total = Known::default();
     for config in configs {

@@ -218,6 +218,11 @@ impl Writer {
     }
 
     #[cfg(test)]
+    pub(crate) fn tail_mut(&mut self) -> &mut Tail {
+        &mut self.tail
+    }
+
+    #[cfg(test)]
     pub(super) fn lower_reach(&mut self, reach: u64) {
         self.reach = Reach::new(reach);
     }

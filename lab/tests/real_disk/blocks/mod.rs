@@ -22,7 +22,7 @@ use crate::lossy::dice::Dice;
 use crate::mounted::{System, run};
 
 /// One recording for each write mode and sync method.
-const RECORDINGS: u64 = 4;
+const RECORDINGS: u64 = 6;
 
 /// What was written while a program ran.
 struct Recording {
