@@ -192,6 +192,8 @@ bugs! {
     LockFileBelieved,
     /// A log is created beside files that are nobody's.
     ForeignFilesOverlooked,
+    /// An open removes segments of another log along with what it does not need.
+    OtherLogsOverlooked,
     /// A file that cannot be removed ends the life of the log.
     JunkIsFatal,
     /// A moment without descriptors or memory poisons the log.

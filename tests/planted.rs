@@ -74,7 +74,8 @@ const STORIES: &[(&str, fn())] = stories! {
         metadata_of_a_log_being_created_removes_nothing
         metadata_of_the_middle_of_a_life_removes_no_segment
         older_tail_is_refused
-        renamed_segment_changes_no_entry;
+        renamed_segment_changes_no_entry
+        segment_of_another_log_refuses_this_one_and_stays;
     footers:
         conflict_after_a_power_cut_leaves_replaced_entries_readable;
     meetings:

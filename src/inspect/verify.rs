@@ -20,7 +20,7 @@ use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
 use crate::format::{CellValue, Checkpoint, SegmentName};
 use crate::io::Directory;
-use crate::recovery::table::{BehindFact, Decision, MetadataFact, TailFact};
+use crate::recovery::table::{BehindFact, Decision, MetadataFact, SegmentsFact, TailFact};
 
 /// How often a log that is in use is looked at again, when it changed under the look.
 const ATTEMPTS: usize = 16;
@@ -87,8 +87,7 @@ impl fmt::Display for Meaning {
                  this node acknowledged; it must not take part as if it remembered them"
             }
             Self::Checkpoint => {
-                "what this node promised cannot be told; restore the file, or rebuild the node as \
-                 a new member"
+                "what this node promised cannot be told; rebuild the node as a new member"
             }
             Self::Blocking => {
                 "nothing is lost, but the log cannot go on like this; `repair --plan` says what to do"
@@ -444,6 +443,7 @@ impl Check<'_> {
                     self.find(error, Meaning::State);
                 }
                 match (self.scene.decision, &error) {
+                    _ if facts.segments == SegmentsFact::OfAnother => Meaning::Blocking,
                     _ if self.found_loss() => return,
                     (Decision::RefuseSideFile, _) => Meaning::SideFile,
                     (_, Error::Damaged { reason: Damage::Length { .. }, .. }) => Meaning::Blocking,

@@ -20,9 +20,10 @@ use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::directory::metadata::{Metadata, Slots};
 use crate::error::{Damage, Error, Result};
+use crate::format::header::SEGMENT_HEADER_USED_BYTES;
 use crate::format::names::METADATA;
 use crate::format::number::{to_u64, to_usize};
-use crate::format::{Checkpoint, FIRST_SEGMENT, FileName, SegmentName};
+use crate::format::{Checkpoint, FIRST_SEGMENT, FileName, SegmentHeader, SegmentName};
 use crate::io::Access;
 use crate::options::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, SyncMethod};
 use crate::planted::{Bug, planted};
@@ -196,6 +197,10 @@ impl Observed {
             (false, true) => MetadataFact::Clean,
             (false, false) => MetadataFact::Open,
         };
+        if let Some(error) = of_another(dir, &checkpoint, &self.files)? {
+            self.seen.segments = SegmentsFact::OfAnother;
+            self.wrong.segments = Some(error);
+        }
         if checkpoint.creating {
             return self.look_for_frames(dir, &checkpoint);
         }
@@ -360,6 +365,32 @@ impl Later for Directory<'_> {
         }
         Ok(())
     }
+}
+
+/// The error for a file that an open would remove, because it is no segment of this log, and that has
+/// the header of one of another log: somebody has moved it here. Few files are looked at: those that no
+/// checkpoint names.
+fn of_another(dir: &Dir, checkpoint: &Checkpoint, files: &Files) -> Result<Option<Error>> {
+    let named = |number: u64| {
+        let mut runs = checkpoint.runs.iter();
+        !checkpoint.creating && runs.any(|(first, last)| (*first..=*last).contains(&number))
+    };
+    let uuid = Uuid::from_bytes(checkpoint.uuid);
+    let unnamed = files.segments.iter().filter(|(number, _)| !named(**number));
+    for (name, bytes) in unnamed.flat_map(|(_, found)| found) {
+        let mut block = [0; SEGMENT_HEADER_USED_BYTES];
+        if *bytes < to_u64(block.len()) || planted(Bug::OtherLogsOverlooked) {
+            continue;
+        }
+        let file = dir.open(&name.to_string(), Access::Read)?;
+        let segment = Segment::sealed(dir, uuid, *name, checkpoint.segment_bytes);
+        file.read_at(0, &mut block).map_err(|source| Error::io("read", segment.path(), source))?;
+        let header = SegmentHeader::decode(&block);
+        if header.is_ok_and(|header| header.uuid != checkpoint.uuid) {
+            return Ok(segment.check_header(&block).err());
+        }
+    }
+    Ok(None)
 }
 
 /// The error for a segment that takes entries from others, by its name, and is not what that says.

@@ -37,6 +37,8 @@ pub(crate) enum SegmentsFact {
     SomeMissing,
     /// All are there, and one that decides which entries of others count is not what its name says.
     Misnamed,
+    /// As `Present`, and one beside them has the header of another log.
+    OfAnother,
     /// All of them, or any at all where no checkpoint names them.
     Present,
 }
@@ -174,7 +176,7 @@ pub(crate) enum Decision {
     RefuseMetadata,
     /// Return `UnsupportedVersion` or `UnsupportedFeature`.
     RefuseVersion,
-    /// Return `Damaged`: a segment is gone, or is not what its name says.
+    /// Return `Damaged`: a segment is gone, is not what its name says, or is another log's.
     RefuseSegment,
     /// Return `Damaged`: the metadata file is older than the log.
     RefuseOlder,
@@ -205,7 +207,15 @@ pub(crate) struct Row {
     pub(crate) decision: Decision,
 }
 
-const ANY_SEGMENTS: &[SegmentsFact] =
+const ANY_SEGMENTS: &[SegmentsFact] = &[
+    SegmentsFact::None,
+    SegmentsFact::SomeMissing,
+    SegmentsFact::Misnamed,
+    SegmentsFact::OfAnother,
+    SegmentsFact::Present,
+];
+/// None of them another log's.
+const OWN: &[SegmentsFact] =
     &[SegmentsFact::None, SegmentsFact::SomeMissing, SegmentsFact::Misnamed, SegmentsFact::Present];
 const NOT_ALL: &[SegmentsFact] =
     &[SegmentsFact::None, SegmentsFact::SomeMissing, SegmentsFact::Misnamed];
@@ -238,7 +248,8 @@ const SOUND: Row = Row { segments: ALL, tail: GOOD_TAIL, beyond: NOTHING, ..ANY 
 /// The table.
 ///
 /// Whoever reads it from the top: without metadata nothing is believed (R1 to R4). A log that is
-/// being created has nothing to lose, unless there are frames (R5, R6). Then every segment has to be
+/// being created has nothing to lose, unless there are frames (R5, R6), or segments of another log
+/// (R17): an open removes what it does not need, and those are not ours. Then every segment has to be
 /// there (R7), no frame may be where the checkpoint excludes it (R8), the tail has to lead to some end
 /// (R9), and nothing behind that end may say that more was durable (R10), nor that anything came
 /// after a close (R11). What is left opens, if its side files are there (R12 to R16).
@@ -253,7 +264,12 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "R2",
         metadata: &[MetadataFact::Absent],
-        segments: &[SegmentsFact::SomeMissing, SegmentsFact::Misnamed, SegmentsFact::Present],
+        segments: &[
+            SegmentsFact::SomeMissing,
+            SegmentsFact::Misnamed,
+            SegmentsFact::OfAnother,
+            SegmentsFact::Present,
+        ],
         decision: Decision::RefuseMetadata,
         ..ANY
     },
@@ -272,6 +288,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "R5",
         metadata: &[MetadataFact::Creating],
+        segments: OWN,
         beyond: NOTHING,
         decision: Decision::FinishCreate,
         ..ANY
@@ -279,6 +296,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "R6",
         metadata: &[MetadataFact::Creating],
+        segments: OWN,
         beyond: FRAMES,
         decision: Decision::RefuseOlder,
         ..ANY
@@ -353,6 +371,13 @@ pub(crate) const ROWS: &[Row] = &[
         decision: Decision::OpenTorn,
         ..SOUND
     },
+    Row {
+        name: "R17",
+        metadata: &[MetadataFact::Creating, MetadataFact::Clean, MetadataFact::Open],
+        segments: &[SegmentsFact::OfAnother],
+        decision: Decision::RefuseSegment,
+        ..ANY
+    },
 ];
 
 impl Row {
@@ -400,7 +425,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(all.len(), 864);
+        assert_eq!(all.len(), 1080);
         let mut used = vec![0; ROWS.len()];
         for facts in all {
             let rows: Vec<_> = (0..ROWS.len()).filter(|&row| ROWS[row].matches(facts)).collect();

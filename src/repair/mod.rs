@@ -76,6 +76,8 @@ pub enum Obstacle {
     Stale(Error),
     /// A side file is not there.
     SideFile(Error),
+    /// A file beside the segments is one of another log.
+    OfAnother(Error),
     /// Several files claim to be one segment.
     Ambiguous {
         /// The segment's number.
@@ -90,7 +92,8 @@ impl Obstacle {
             Self::Checkpoint(error)
             | Self::Tail(error)
             | Self::Stale(error)
-            | Self::SideFile(error) => Some(error),
+            | Self::SideFile(error)
+            | Self::OfAnother(error) => Some(error),
             Self::Ambiguous { .. } => None,
         }
     }
@@ -120,6 +123,11 @@ impl fmt::Display for Obstacle {
             Self::SideFile(error) => write!(
                 f,
                 "{error}\nThe entries it replaced are gone. Rebuild the node from its peers."
+            ),
+            Self::OfAnother(error) => write!(
+                f,
+                "{error}\nIt is a segment of another log. Move it back to where it came from: an open \
+                 removes what it does not need."
             ),
             Self::Ambiguous { number } => write!(
                 f,

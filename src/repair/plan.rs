@@ -21,7 +21,7 @@ use crate::inspect::misnamed::header_of as stated_by;
 use crate::inspect::scene::{Part, Scene, live_ranges};
 use crate::inspect::survey::{Survey, joined, ranges, read_file, total};
 use crate::inspect::verify::side_files;
-use crate::recovery::table::Decision;
+use crate::recovery::table::{Decision, SegmentsFact};
 use crate::segment::offsets::SPAN_MAX;
 use crate::segment::tail::footer_space;
 
@@ -372,6 +372,9 @@ fn obstacle(dir: &Dir, scene: &Scene) -> Result<Option<Obstacle>> {
     }
     if let Some(error) = side_files(dir, scene, &mut |_| ())?.into_iter().next() {
         return Ok(Some(Obstacle::SideFile(error)));
+    }
+    if scene.observed.seen.segments == SegmentsFact::OfAnother {
+        return Ok(Some(Obstacle::OfAnother(refusal())));
     }
     Ok(match scene.decision {
         Decision::RefuseMetadata => Some(Obstacle::Checkpoint(refusal())),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use indelible::io::Directory;
 use indelible::io::sim::{Moment, Persistence, SimDisk};
+use indelible::repair::Obstacle;
 use indelible::{Batch, Damage, Error, Log, Options, RecoveryReport, Verdict, Witness, WriteMode};
 
 /// The files of a log by name.
@@ -30,6 +31,55 @@ fn create(options: &Options) -> (SimDisk, Log) {
     let disk = SimDisk::new(1);
     let log = Log::create_in(Arc::new(disk.clone()), options).unwrap();
     (disk, log)
+}
+
+/// A directory in which these files are durable.
+fn placed(files: &Files) -> SimDisk {
+    let disk = SimDisk::new(1);
+    for (name, bytes) in files {
+        let (temporary, file) = disk.create(bytes.len() as u64, false).unwrap();
+        file.write_at(0, bytes).unwrap();
+        file.sync(0..bytes.len() as u64, indelible::SyncMethod::Fsync).unwrap();
+        disk.rename(&temporary, name).unwrap();
+    }
+    disk.sync().unwrap();
+    disk
+}
+
+/// What an open does not need it removes. Segments that were moved here from another log were among that.
+#[test]
+pub(crate) fn segment_of_another_log_refuses_this_one_and_stays() {
+    let (disk, log) = create(&options());
+    log.append(b"ours").unwrap();
+    log.close().unwrap();
+    let ours: Files = disk.image().into_iter().collect();
+    let cut_at = |call| {
+        let disk = SimDisk::new(3);
+        disk.crash_at_call(call, Moment::Before);
+        let _cut_short = Log::create_in(Arc::new(disk.clone()), &options());
+        let found: Files = disk.crash_with(Persistence::Everything).image().into_iter().collect();
+        found.contains_key("metadata").then_some(found)
+    };
+    let creating = (0..40).find_map(cut_at).unwrap();
+    for bytes in [64 * 1024, 128 * 1024] {
+        let disk = SimDisk::new(2);
+        let other = options().segment_bytes(bytes);
+        drop(Log::create_in(Arc::new(disk.clone()), &other).unwrap());
+        let theirs = disk.image().into_iter().find(|(name, _)| name.ends_with(".seg")).unwrap().1;
+        for (ours, number) in [(&ours, 2), (&ours, 9), (&creating, 1), (&creating, 2)] {
+            let name = format!("{number:016x}-{:016x}.seg", 7);
+            let mut files = ours.clone();
+            files.insert(name.clone(), theirs.clone());
+            let disk = placed(&files);
+            let before = disk.image();
+            let refused = Log::open_in(Arc::new(disk.clone()), &options());
+            let Err(Error::Damaged { path, .. }) = refused else { panic!("{number}: {refused:?}") };
+            assert_eq!(path.to_str().unwrap(), name);
+            assert_eq!(disk.image(), before);
+            let plan = indelible::repair::plan_in(Arc::new(disk)).unwrap();
+            assert!(matches!(plan.obstacle, Some(Obstacle::OfAnother(_))), "{number}: {plan:?}");
+        }
+    }
 }
 
 /// What a killed process leaves.
