@@ -34,6 +34,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (group.clone(), any::<u8>()).prop_map(|(group, cell)| Op::Clear { group, cell }),
         1 => (group.clone(), 0_usize..9000)
             .prop_map(|(group, bytes)| Op::Snapshot { group, bytes }),
+        1 => group.clone().prop_map(|group| Op::Snapshot { group, bytes: 0 }),
+        1 => group.clone().prop_map(|group| Op::Retake { group }),
+        2 => (group.clone(), any::<u8>()).prop_map(|(group, cell)| Op::Large { group, cell }),
+        1 => group.clone().prop_map(|group| Op::Many { group }),
         2 => (group.clone(), 0_u8..3).prop_map(|(group, value)| Op::Lazily { group, value }),
         2 => (group.clone(), group).prop_map(|(from, to)| Op::Move { from, to }),
         1 => Just(Op::Sync),

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use indelible::format::CellValue;
 use indelible::io::sim::SimDisk;
-use indelible::{Batch, Durability, Error, Log, Options, Result};
+use indelible::{Batch, Durability, Error, Log, Options, Result, SideFile};
 use indelible_groups::{Group, GroupBatch, Groups, GroupsOptions};
 
 /// One step. Numbers choose among what is there when it is carried out.
@@ -42,9 +43,24 @@ pub(crate) enum Op {
         group: u64,
         cell: u8,
     },
+    /// With no bytes, an empty one.
     Snapshot {
         group: u64,
         bytes: usize,
+    },
+    /// Clears the snapshot and attaches the same side file again, as one batch.
+    Retake {
+        group: u64,
+    },
+    /// Sets a large cell and then clears another, as one batch: with both of them all cells may be
+    /// too large.
+    Large {
+        group: u64,
+        cell: u8,
+    },
+    /// Appends more entries than one step of reclaim looks at, and trims nearly all, as one batch.
+    Many {
+        group: u64,
     },
     Lazily {
         group: u64,
@@ -133,6 +149,9 @@ impl Model {
             | Op::Set { group, .. }
             | Op::Clear { group, .. }
             | Op::Snapshot { group, .. }
+            | Op::Retake { group }
+            | Op::Large { group, .. }
+            | Op::Many { group }
             | Op::Lazily { group, .. } => {
                 let Some(model) = self.groups.get_mut(&group) else {
                     return refused_if(true, groups.group(group));
@@ -257,6 +276,20 @@ fn change(model: &mut GroupModel, counter: &mut u64, group: &Group, op: &Op) -> 
             model.entries.clear();
             model.first = base;
         }
+        Op::Many { .. } => {
+            const ENTRIES: usize = 600;
+            const KEPT: usize = 4;
+            model.ride();
+            for _ in 0..ENTRIES {
+                let entry = new(8);
+                batch.append(entry.clone());
+                model.entries.push(entry);
+            }
+            let gone = model.entries.len() - KEPT;
+            model.entries.drain(..gone);
+            model.first += gone as u64;
+            batch.trim(model.first);
+        }
         Op::Lazily { value, .. } => {
             let value = vec![value; 8];
             if model.seen().get("decided") != Some(&value) {
@@ -291,13 +324,31 @@ fn change_cells(
             model.cells.remove(&name);
         }
         Op::Snapshot { bytes, .. } => {
-            let contents = new(bytes);
+            let contents = if bytes == 0 { Vec::new() } else { new(bytes) };
             let mut file = group.side_file_writer()?;
             let written = file.write_all(&contents);
             model.ride();
             model.cells.insert("snapshot".into(), contents);
             written.map_err(|error| error.downcast::<Error>().unwrap())?;
             batch.attach("snapshot", file.finish()?);
+        }
+        Op::Retake { .. } => {
+            let cells = group.cells().into_iter();
+            for (name, value) in cells.filter(|(name, _)| name == "snapshot") {
+                let CellValue::SideFile(file) = value else { panic!("{value:?}") };
+                batch.clear(name.clone()).attach(name, SideFile::from_reference(file));
+                model.ride();
+            }
+        }
+        Op::Large { cell, .. } => {
+            let [set, cleared] = [cell % 4, (cell % 4 + 1) % 4].map(|nth| format!("large.{nth}"));
+            let value = vec![cell / 4; 900];
+            batch.set(set.clone(), value.clone()).clear(cleared.clone());
+            model.set(&set, value);
+            if model.seen().contains_key(&cleared) {
+                model.ride();
+            }
+            model.cells.remove(&cleared);
         }
         _ => return Ok(()),
     }
