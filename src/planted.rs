@@ -204,6 +204,18 @@ bugs! {
     UnusedSideFileStays,
     /// A side file can be finished after the close.
     FinishedAfterClose,
+    /// A batch that is refused keeps the segments that were made for it.
+    RefusedSpaceKept,
+    /// A log has as many segments as it likes.
+    SegmentsUnlimited,
+    /// An open takes the space behind the frames for ready.
+    SpaceBelieved,
+    /// A walk reads as much at a time as there is.
+    WalkReadsEverything,
+    /// A callback that panics is nobody's affair.
+    CallbackPanicForgotten,
+    /// A sync may wait for more writers as long as anybody asks.
+    AbsurdWindowTaken,
 }
 
 #[cfg(feature = "sabotage")]

@@ -29,6 +29,7 @@ mod reads;
 #[path = "recovery/main.rs"]
 mod recovery;
 
+use directory::footprint;
 use durability::{lazily, promises};
 use recovery::{cells, evidence, footers, meetings, regressions};
 
@@ -61,7 +62,8 @@ const STORIES: &[(&str, fn())] = stories! {
         durable_end_follows_truncation
         failed_sync_poisons_and_only_a_reopen_clears_it
         failed_sync_fails_everyone_who_waits_for_it
-        watermark_moves_on_disk;
+        watermark_moves_on_disk
+        callback_that_panics_in_a_sync_poisons_the_log;
     cells:
         batch_whose_cells_are_too_many_on_its_way_only_is_replayed;
     evidence:
@@ -95,12 +97,14 @@ const STORIES: &[(&str, fn())] = stories! {
         lazy_value_is_durable_after_whatever_takes_it_along
         batch_goes_behind_the_lazy_values_before_it
         poisoned_log_takes_no_lazy_value_and_forgets_what_waited
-        lazy_value_goes_into_the_slots_on_a_full_disk;
+        lazy_value_goes_into_the_slots_on_a_full_disk
+        sync_takes_a_lazy_value_along_at_the_limit_of_segments;
     reads:
         bytes_that_came_from_the_medium_again_are_checked_again
         neighbour_that_a_copy_brought_back_is_checked_again
         dead_bytes_between_two_entries_are_not_read
         newest_entry_after_a_roll_is_not_one_of_before
+        walk_reads_by_bytes_and_not_by_entries
         maps_and_descriptors_do_not_grow_with_the_log;
     regressions:
         number_of_a_dropped_batch_is_never_given_again
@@ -117,7 +121,11 @@ const STORIES: &[(&str, fn())] = stories! {
         lazy_value_that_is_put_back_replaces_the_one_in_the_checkpoint
         batch_in_the_slots_comes_behind_what_was_set_lazily_before
         entries_of_the_life_before_stay_what_they_were;
+    footprint:
+        refused_batch_gives_back_the_segments_it_had_made
+        reopened_log_makes_its_space_ready_again;
     directory:
+        absurd_window_for_writers_to_join_is_refused
         forked_child_changes_nothing
         forked_child_lets_the_last_handle_go
         second_writer_is_refused_although_the_lock_file_was_removed_by_hand
@@ -196,9 +204,10 @@ const SWEEPS: [Sweep; 6] = [
 /// Which sweep is tried first: the others have the same right, and take their time.
 fn likely(bug: Bug) -> usize {
     match bug {
-        Bug::OneSlotOnly | Bug::OlderMetadataBelieved => 4,
+        Bug::OlderMetadataBelieved => 4,
         Bug::NamesBelieved | Bug::NoSalt => 5,
-        Bug::WatermarkNeverWritten
+        Bug::OneSlotOnly
+        | Bug::WatermarkNeverWritten
         | Bug::WatermarkIgnored
         | Bug::NextSegmentNotSearched
         | Bug::EntriesNotChecked

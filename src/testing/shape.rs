@@ -121,17 +121,15 @@ impl Changed {
         }
     }
 
-    /// Whether an entry of a file may be unreadable: the file was changed, or the one after it, which
-    /// had the entry and has another name now.
-    fn hurts(&self, name: &str, reason: &Damage, index: u64) -> bool {
-        let had_it = |changed: &String| match (segment_name(changed), segment_name(name)) {
-            (Some(changed), Some(blamed)) => {
-                changed.number == blamed.number + 1 && changed.base <= index
-            }
+    /// Whether entries of a file may be unreadable: the file was changed, or the one after it, which
+    /// said by its name where they end.
+    fn hurts(&self, name: &str, reason: &Damage) -> bool {
+        let bounded_it = |changed: &String| match (segment_name(changed), segment_name(name)) {
+            (Some(changed), Some(blamed)) => changed.number == blamed.number + 1,
             _ => false,
         };
         let is_missed = *reason == Damage::Frame(FrameError::End);
-        self.names.contains(name) || is_missed && self.names.iter().any(had_it)
+        self.names.contains(name) || is_missed && self.names.iter().any(bounded_it)
     }
 
     /// Whether an error is damage of a changed file.
@@ -506,7 +504,7 @@ fn fits(log: &Log, model: &Model) -> bool {
 fn check_range(error: &Error, index: u64, changed: &Changed) -> Result<(), String> {
     match error {
         Error::Damaged { path, indexes: Some(range), reason, .. }
-            if changed.hurts(&path.to_string_lossy(), reason, index) && range.contains(&index) =>
+            if changed.hurts(&path.to_string_lossy(), reason) && range.contains(&index) =>
         {
             Ok(())
         }

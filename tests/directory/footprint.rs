@@ -64,7 +64,7 @@ fn small_log_takes_little_more_than_its_payload() {
 }
 
 #[test]
-fn refused_batch_gives_back_the_segments_it_had_made() {
+pub(crate) fn refused_batch_gives_back_the_segments_it_had_made() {
     use indelible::io::sim::SimDisk;
     let disk = SimDisk::new(1);
     let options = Options::new().segment_bytes(1024 * 1024).background(false);
@@ -85,7 +85,7 @@ fn refused_batch_gives_back_the_segments_it_had_made() {
 /// What was ready behind the frames is not known after an open: what a restored backup has there may
 /// be a hole.
 #[test]
-fn reopened_log_makes_its_space_ready_again() {
+pub(crate) fn reopened_log_makes_its_space_ready_again() {
     use indelible::io::sim::SimDisk;
     let modes = [WriteMode::Buffered, WriteMode::Mmap, WriteMode::Pwrite, WriteMode::Direct];
     for mode in modes {

@@ -25,7 +25,7 @@ use indelible::inspect::InUse;
 use indelible::io::sim::{Fault, Op, Repeat, SimDisk};
 use indelible::{Batch, Durability, Error, Log, Options, Shortage, SideFile, Verdict, WriteMode};
 
-mod footprint;
+pub(crate) mod footprint;
 mod io_door;
 #[path = "../support/process.rs"]
 mod process;
@@ -647,7 +647,7 @@ fn file_mode_is_the_one_asked_for_as_far_as_the_umask_leaves_it() {
 }
 
 #[test]
-fn absurd_window_for_writers_to_join_is_refused() {
+pub(crate) fn absurd_window_for_writers_to_join_is_refused() {
     let absurd = Options::new().gather(Duration::from_secs(3600));
     assert!(matches!(Log::in_memory(&absurd), Err(Error::InvalidOption { option: "gather", .. })));
     Log::in_memory(&Options::new().gather(Duration::from_secs(1))).unwrap();

@@ -399,6 +399,20 @@ fn callback_that_panics_keeps_no_other_from_being_called() {
     assert!(matches!(refused, Error::Poisoned { .. }), "{refused}");
 }
 
+/// Whoever syncs goes on, and so does the next callback.
+#[test]
+pub(crate) fn callback_that_panics_in_a_sync_poisons_the_log() {
+    let options = options(Durability::Barrier);
+    let log = Log::create_in(Arc::new(SimDisk::new(1)), &options).unwrap();
+    let (called, call) = mpsc::channel();
+    let ticket = log.append(b"x").unwrap();
+    ticket.clone().on_durable(|_| panic!("a callback that panics, as it has to in this test"));
+    ticket.on_durable(move |result| called.send(result.is_ok()).unwrap());
+    let _synced = log.sync();
+    assert!(call.try_recv().unwrap());
+    assert!(matches!(log.append(b"y"), Err(Error::Poisoned { .. })));
+}
+
 /// Nobody waits for this batch but its callback, and nobody syncs for an hour.
 #[test]
 fn callback_hears_of_a_failure_that_a_reader_met() {

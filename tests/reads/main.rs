@@ -349,7 +349,7 @@ pub(crate) fn dead_bytes_between_two_entries_are_not_read() {
 }
 
 #[test]
-fn walk_reads_by_bytes_and_not_by_entries() {
+pub(crate) fn walk_reads_by_bytes_and_not_by_entries() {
     let (log, read, ..) = counting(&Options::new().segment_bytes(8 << 20).background(false));
     for index in 0..60_u8 {
         log.append(&vec![index; 200_000]).unwrap();

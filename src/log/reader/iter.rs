@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::log::Log;
+use crate::planted::{Bug, planted};
 use crate::segment::entries::OwnedEntries;
 
 /// Bytes that [`Iter`] reads at a time, if no entry is longer.
@@ -29,7 +30,8 @@ impl Iter {
             if self.next >= end {
                 return Ok(OwnedEntries::default());
             }
-            match self.log.shared().read_owned_within(&(self.next..end), ITER_BYTES) {
+            let bytes = if planted(Bug::WalkReadsEverything) { u64::MAX } else { ITER_BYTES };
+            match self.log.shared().read_owned_within(&(self.next..end), bytes) {
                 // A truncation came in between: the log ends earlier now.
                 Err(Error::BeyondEnd { .. }) => {}
                 read => return read,

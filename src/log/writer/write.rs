@@ -234,7 +234,7 @@ impl Shared {
             return Ok(spares);
         }
         let segments = to_u64(self.reader.segment_count()) + plan.rolls;
-        if segments > self.options.segments_max {
+        if segments > self.options.segments_max && !planted(Bug::SegmentsUnlimited) {
             let limit = self.options.segments_max;
             return Err(Error::TooLarge { what: "segments", got: segments, limit });
         }
@@ -260,7 +260,7 @@ impl Shared {
             if let Err(error) = covered {
                 // The disk is to be as full as it was.
                 let own = spares.split_off(spares.len() - made);
-                for spare in &own {
+                for spare in own.iter().filter(|_| !planted(Bug::RefusedSpaceKept)) {
                     self.spares.discard(spare);
                 }
                 spares.drain(..).for_each(|spare| self.spares.put(spare));
