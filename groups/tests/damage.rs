@@ -484,7 +484,9 @@ fn checkpoint_that_is_missing_or_cut_is_refused_with_the_log() {
     let mut missing = image.clone();
     missing.retain(|(found, _)| found != name);
     let mut cut = image.clone();
-    cut.iter_mut().filter(|(found, _)| found == name).for_each(|(_, bytes)| drop(bytes.pop()));
+    for (_, bytes) in cut.iter_mut().filter(|(found, _)| found == name) {
+        bytes.pop();
+    }
     for image in [missing, cut] {
         let options = Options::new().background(false).tiny_segments(16 * 1024);
         let refused = Log::open_in(Arc::new(SimDisk::from_image(4, &image)), &options);
