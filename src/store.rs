@@ -72,6 +72,15 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     fn cell(&self, name: &str) -> Option<Arc<[u8]>>;
     /// As [`Log::cells`].
     fn cells(&self) -> Vec<(String, CellValue)>;
+    /// Whether a host may go on with the state in its cells. An adapter asks before it reads any.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if changes of it may have been lost, so that it may be older than
+    /// what the host promised. A log of its own is refused at its open instead.
+    fn check_state(&self) -> Result<()> {
+        Ok(())
+    }
     /// As [`Log::side_file_writer`].
     ///
     /// # Errors

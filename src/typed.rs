@@ -108,6 +108,7 @@ impl<K, S: Store> TypedLog<K, S> {
     /// [`Error::UnsupportedVersion`]: the cell states another version. [`Error::InvalidArgument`]: the
     /// log is not empty, and the cell is not there.
     pub fn claim(&self, cell: &'static str, version: u32, first: u64) -> Result<(), Failure> {
+        self.log.check_state()?;
         match self.load::<u32>(cell)? {
             Some(found) if found == version => Ok(()),
             Some(found) => {

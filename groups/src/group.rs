@@ -286,6 +286,10 @@ impl Group {
         self.inner.write(Some(&self.member), plan)
     }
 
+    pub(crate) fn check_state(&self) -> Result<()> {
+        state_kept(&self.member.state.read().log)
+    }
+
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
     }

@@ -64,6 +64,11 @@ impl Store for Group {
         self.cells()
     }
 
+    /// A group with the cell [`STATE_LOST`](crate::STATE_LOST) is refused.
+    fn check_state(&self) -> Result<()> {
+        self.check_state()
+    }
+
     fn side_file_writer(&self) -> Result<GroupFileWriter> {
         self.side_file_writer()
     }

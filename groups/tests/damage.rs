@@ -346,6 +346,7 @@ fn group_whose_state_may_be_older_is_changed_by_nobody_until_the_loss_is_accepte
     };
     refused(group.append(b"x").map(drop));
     refused(group.set_lazily("decided", b"3"));
+    refused(Store::check_state(&group));
     let copied = copy(&group, &groups.create_group(5).unwrap());
     assert!(matches!(copied, Err(Error::InvalidArgument { what: "source", .. })), "{copied:?}");
     // It can be read, synced and refilled, and the group that began later is not concerned.

@@ -101,6 +101,7 @@ impl<S: Store> StorageEngine for DEngineStorage<S> {
 
 /// Makes a new log d-engine's; refuses one that is not.
 fn adopt(log: &impl Store) -> indelible::Result<()> {
+    log.check_state()?;
     match log.cell(FORMAT_CELL).as_deref() {
         Some([FORMAT]) => Ok(()),
         Some(&[found]) => Err(Error::UnsupportedVersion {

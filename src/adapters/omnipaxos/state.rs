@@ -107,6 +107,7 @@ pub(super) fn large_bytes(log: &impl Store, name: &str) -> error::Result<Option<
 
 /// Checks that the log is one of this adapter, and makes a new one so.
 fn claim(log: &impl Store) -> error::Result<()> {
+    log.check_state()?;
     if let Some(found) = cell(log, FORMAT, |bytes| Fields::new(bytes).u32("format"))? {
         if found != FORMAT_VERSION {
             let path = log.log().path().to_owned();
