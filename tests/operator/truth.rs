@@ -126,6 +126,9 @@ fn every_tool_sees_what_an_open_sees() {
         fs::remove_file(name).unwrap();
     }
     apply(&holed).unwrap();
+    let changed = place.path().join("changed");
+    change(&sound, &changed);
+    let other_truth = shown(&changed).unwrap();
     let (mut opened, mut refused, mut lost) = (0, 0, 0);
     let (mut refilled, mut copied, mut differ) = (0, 0, 0);
     for seed in 1..=SEEDS {
@@ -160,7 +163,7 @@ fn every_tool_sees_what_an_open_sees() {
                 let gone = see(&path, &log, seed, &truth);
                 lost += gone;
                 copied += check_backup(&backup, copied_as, &log, gone, seed);
-                differ += compare(&path, &sound, &truth, seed);
+                differ += compare(&path, &changed, &other_truth, seed);
                 match (&seen.outcome, &report.verdict) {
                     (Outcome::Clean, Verdict::Clean)
                     | (Outcome::Recovers { .. }, Verdict::Recovered) => {}
@@ -242,9 +245,22 @@ fn check_backup(
     }
 }
 
-/// Compares a damaged log with the sound one: by the entries that both show, and no others.
-fn compare(path: &Path, sound: &Path, truth: &Shown, seed: u64) -> u64 {
-    let compared = indelible::inspect::compare(path, sound, (None, None), 16, &mut |_| ()).unwrap();
+/// A log whose last entries are others.
+fn change(sound: &Path, path: &Path) {
+    copy(sound, path);
+    let (log, _) = Log::open(path, &options()).unwrap();
+    let mut batch = Batch::new();
+    batch.truncate(160);
+    for index in 160..170 {
+        batch.append(format!("entry {index}, of another leader").into_bytes());
+    }
+    log.commit(&batch).unwrap();
+    log.close().unwrap();
+}
+
+/// Compares a damaged log with another one: by the entries that both show, and no others.
+fn compare(path: &Path, other: &Path, truth: &Shown, seed: u64) -> u64 {
+    let compared = indelible::inspect::compare(path, other, (None, None), 16, &mut |_| ()).unwrap();
     let here = shown(path).unwrap();
     let both = |index: &u64| here[index].is_some() && truth.get(index).is_some_and(Option::is_some);
     let range = compared.entries.clone();
