@@ -22,11 +22,14 @@ pub(crate) struct LazyCells {
     pub(crate) version: u64,
 }
 
+/// One of them.
 #[derive(Debug)]
-struct LazyCell {
-    name: Arc<str>,
-    value: Arc<[u8]>,
+pub(crate) struct LazyCell {
+    pub(crate) name: Arc<str>,
+    pub(crate) value: Arc<[u8]>,
     waiting: bool,
+    /// Its place among the cells of the log when it was last looked for.
+    pub(crate) place: usize,
 }
 
 impl LazyCells {
@@ -37,25 +40,32 @@ impl LazyCells {
     }
 
     /// The values that wait, as a batch takes them along over these cells.
-    pub(crate) fn riders(&self, cells: &Cells) -> impl Iterator<Item = (&Arc<str>, &Arc<[u8]>)> {
-        self.iter().filter(|(name, value)| {
+    pub(crate) fn riders(&self, cells: &Cells) -> impl Iterator<Item = &LazyCell> {
+        self.waiting_cells().filter(|LazyCell { name, value, .. }| {
             let is_there = || cells.get(name).map(Value::from) == Some(Value::Inline(value));
             !(planted(Bug::LazyValueDropped) || planted(Bug::LazyValueCompared) && is_there())
         })
     }
 
     /// The `nth` of those.
-    pub(crate) fn nth_rider(&self, nth: usize, cells: &Cells) -> Option<(Arc<str>, Arc<[u8]>)> {
-        let (name, value) = self.riders(cells).nth(nth)?;
-        Some((Arc::clone(name), Arc::clone(value)))
+    pub(crate) fn nth_rider<'a>(&'a self, nth: usize, cells: &Cells) -> Option<&'a LazyCell> {
+        self.riders(cells).nth(nth)
     }
 
     /// The values that wait.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<[u8]>)> {
+        self.waiting_cells().map(|cell| (&cell.name, &cell.value))
+    }
+
+    fn waiting_cells(&self) -> impl Iterator<Item = &LazyCell> {
         // Most batches meet none.
         let cells = if self.is_empty() { &[] } else { self.cells.as_slice() };
-        let waiting = cells.iter().filter(|cell| cell.waiting);
-        waiting.map(|cell| (&cell.name, &cell.value))
+        cells.iter().filter(|cell| cell.waiting)
+    }
+
+    /// Where among the cells of the log it was when it was last looked for.
+    pub(crate) fn place(&self, name: &str) -> usize {
+        self.cells.iter().find(|cell| *cell.name == *name).map_or(0, |cell| cell.place)
     }
 
     /// The value of a cell, if one waits.
@@ -79,7 +89,9 @@ impl LazyCells {
 
     /// Puts the waiting values where a batch with them would.
     pub(crate) fn merge_into(&self, cells: &mut Cells) {
-        self.iter().for_each(|(name, value)| cells.put(name, Some(Value::Inline(value))));
+        for LazyCell { name, value, place, .. } in self.waiting_cells() {
+            cells.put_near(*place, name, Some(Value::Inline(value)));
+        }
     }
 
     /// A batch has taken the waiting values along.
@@ -90,15 +102,20 @@ impl LazyCells {
         }
     }
 
-    /// Sets a cell.
-    pub(crate) fn set(&mut self, name: &str, value: &[u8]) {
+    /// Sets a cell, which has or would have this place among those of the log.
+    pub(crate) fn set(&mut self, name: &str, value: &[u8], place: usize) {
         self.version += 1;
         if let Some(cell) = self.cells.iter_mut().find(|cell| *cell.name == *name) {
             self.waiting += usize::from(!cell.waiting);
             overwrite(&mut cell.value, value);
-            cell.waiting = true;
+            (cell.waiting, cell.place) = (true, place);
         } else {
-            self.cells.push(LazyCell { name: name.into(), value: value.into(), waiting: true });
+            self.cells.push(LazyCell {
+                name: name.into(),
+                value: value.into(),
+                waiting: true,
+                place,
+            });
             self.waiting += 1;
         }
     }

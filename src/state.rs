@@ -73,8 +73,16 @@ impl Cells {
 
     /// The value of a cell, if there is one.
     pub fn get(&self, name: &str) -> Option<&CellValue> {
-        let at = self.find(name).ok()?;
-        self.table.get(at).map(|(_, value)| value)
+        self.get_near(0, name).1
+    }
+
+    /// The same, looked for at `place` first. Returns the place to look at first the next time as well.
+    #[inline]
+    pub(crate) fn get_near(&self, place: usize, name: &str) -> (usize, Option<&CellValue>) {
+        match self.find(place, name) {
+            Ok(at) => (at, self.table.get(at).map(|(_, value)| value)),
+            Err(at) => (at, None),
+        }
     }
 
     /// Every cell, by name.
@@ -108,7 +116,12 @@ impl Cells {
 
     /// Sets or clears a cell.
     pub(crate) fn put(&mut self, name: &str, value: Option<Value<'_>>) {
-        match (self.find(name), value) {
+        self.put_near(0, name, value);
+    }
+
+    /// The same, looked for at `place` first.
+    pub(crate) fn put_near(&mut self, place: usize, name: &str, value: Option<Value<'_>>) {
+        match (self.find(place, name), value) {
             (Ok(at), Some(value)) => {
                 let Some((_, cell)) = self.table.get_mut(at) else { return };
                 self.bytes -= Value::from(&*cell).slot_bytes(name);
@@ -139,7 +152,12 @@ impl Cells {
         self.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
     }
 
-    fn find(&self, name: &str) -> std::result::Result<usize, usize> {
+    /// Where a cell is, or would be; `place` may be where it was the last time.
+    #[inline]
+    fn find(&self, place: usize, name: &str) -> std::result::Result<usize, usize> {
+        if self.table.get(place).is_some_and(|(there, _)| **there == *name) {
+            return Ok(place);
+        }
         self.table.binary_search_by(|(there, _)| (**there).cmp(name))
     }
 }

@@ -136,18 +136,16 @@ pub fn encode_cell(
         index: 0,
         ..*header
     };
-    match record {
-        CellRecord::Set { name, value } => {
-            encode_frame(out, salt, offset, &header, &[&name_length(name), name.as_bytes(), value]);
-        }
-        CellRecord::Clear { name } => {
-            encode_frame(out, salt, offset, &header, &[&name_length(name), name.as_bytes()]);
-        }
+    let reference;
+    let (name, rest) = match record {
+        CellRecord::Set { name, value } => (name, *value),
+        CellRecord::Clear { name } => (name, &[][..]),
         CellRecord::Attach { name, file } => {
-            let file = file.encode();
-            encode_frame(out, salt, offset, &header, &[&name_length(name), name.as_bytes(), &file]);
+            reference = file.encode();
+            (name, &reference[..])
         }
-    }
+    };
+    encode_frame(out, salt, offset, &header, &[&name_length(name), name.as_bytes(), rest]);
 }
 
 fn name_length(name: &str) -> [u8; 1] {

@@ -211,7 +211,9 @@ pub fn encode_frame(
     for part in payload {
         out.extend_from_slice(part);
     }
-    out.resize(start + frame, 0);
+    if out.len() < start + frame {
+        out.resize(start + frame, 0);
+    }
     hasher.update(out.get(start + FRAME_HEADER_BYTES..).unwrap_or(&[]));
     if let Some(crc) = out.get_mut(start..start + 4) {
         LittleEndian::write_u32(crc, hasher.finalize() ^ placed(offset));

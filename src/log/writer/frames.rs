@@ -11,9 +11,10 @@ use super::Writer;
 use super::plan::{Body, Frame, Load, Plan};
 use crate::directory::spares::Spare;
 use crate::error::{Error, Result};
-use crate::format::cell::{CellRecord, encode_cell};
+use crate::format::cell::encode_cell;
 use crate::format::frame::{Flags, FrameHeader, encode_frame, lag, payload_length};
 use crate::format::{Kind, Salt, SegmentHeader};
+use crate::lazy::LazyCells;
 use crate::log::shared::Shared;
 use crate::log::syncer::Unsynced;
 use crate::segment::{in_units, tail};
@@ -48,7 +49,7 @@ impl Shared {
         &self,
         writer: &mut Writer,
         load: &Load<'_>,
-        plan: &mut Plan,
+        plan: &Plan,
         spares: &mut Vec<Spare>,
     ) -> Result<u64> {
         let (sequence, lag) = self.next_number(writer);
@@ -58,21 +59,11 @@ impl Shared {
         if plan.is_plain(load) {
             self.write_entries(writer, &mut writing, load)?;
         } else {
-            let mut walk = plan.again(&writer.state, self.place(writer), load);
-            for nth in 0..plan.riders {
-                let Some((name, value)) = writer.lazy.nth_rider(nth, &writer.state.cells) else {
-                    break;
-                };
-                let rider = CellRecord::Set { name: &name, value: &value };
-                let frame = walk.rider(&rider);
-                self.write_frame(writer, &mut writing, frame, Some(Body::Cell(rider)))?;
-            }
-            for at in 0..load.records().len() {
-                if let Some(frame) = walk.step(&writer.state, &writer.lazy, load, at)? {
-                    self.write_frame(writer, &mut writing, frame, load.body(at))?;
-                }
-            }
-            plan.touched = walk.touched;
+            // Taken out, so that their values can be borrowed while frames are written.
+            let lazy = std::mem::take(&mut writer.lazy);
+            let written = self.write_bodies(writer, &mut writing, &lazy, load, plan);
+            writer.lazy = lazy;
+            written?;
         }
         self.flush_unless_pending(writer)?;
         Ok(sequence)
@@ -106,20 +97,52 @@ impl Shared {
         Ok(())
     }
 
+    /// Any batch: cells that were set lazily first, then its records.
+    fn write_bodies(
+        &self,
+        writer: &mut Writer,
+        writing: &mut Writing<'_>,
+        lazy: &LazyCells,
+        load: &Load<'_>,
+        plan: &Plan,
+    ) -> Result<()> {
+        let mut walk = (!plan.is_straight(load))
+            .then(|| Plan::start(&writer.state, self.place(writer), Vec::new()));
+        for nth in 0..plan.riders {
+            let rider = lazy.nth_rider(nth, &writer.state.cells);
+            let Some(rider) = rider else { break };
+            let body = Body::of_rider(rider);
+            let frame = match &mut walk {
+                Some(walk) => walk.rider(&writer.state, rider),
+                None => Frame::after(&body, writer.state.next),
+            };
+            self.write_frame(writer, writing, frame, &body)?;
+        }
+        let mut next = writer.state.next;
+        for (at, body) in load.bodies() {
+            let frame = match &mut walk {
+                Some(walk) => walk.step(&writer.state, lazy, load, at, &body)?,
+                None => Some(Frame::after(&body, next)),
+            };
+            next = body.next(next);
+            if let Some(frame) = frame {
+                self.write_frame(writer, writing, frame, &body)?;
+            }
+        }
+        Ok(())
+    }
+
     fn write_frame(
         &self,
         writer: &mut Writer,
         writing: &mut Writing<'_>,
         frame: Frame,
-        body: Option<Body<'_>>,
+        body: &Body<'_>,
     ) -> Result<()> {
         if let Some(base) = frame.roll {
             self.flush(writer)?;
             self.roll(writer, writing, base)?;
         }
-        let Some(body) = body else {
-            return Err(Error::Internal { what: "a frame without a record" });
-        };
         writing.left -= 1;
         if writing.left == 0 {
             writing.flags |= Flags::LAST;
@@ -135,19 +158,19 @@ impl Shared {
         match body {
             Body::Entry { compressed, .. } => {
                 writer.draft.push(in_units(writer.tail.position()));
-                if compressed {
+                if *compressed {
                     writer.tail.segment.compressed.store(true, Ordering::Relaxed);
                 }
             }
-            Body::Truncate => {
+            Body::Truncate(_) => {
                 writer.tail.note_cut();
                 writer.draft.truncate(frame.index, writer.tail.base());
             }
-            Body::Reset => {
+            Body::Reset(_) => {
                 writer.tail.note_cut();
                 writer.draft.truncate(writer.tail.base(), writer.tail.base());
             }
-            Body::Trim | Body::Cell(_) => {}
+            Body::Trim(_) | Body::Cell(_) => {}
         }
         let tail = &mut writer.tail;
         let position = tail.position();
@@ -258,20 +281,18 @@ impl Shared {
 }
 
 /// Encodes the frame at `offset` of its segment; `header` comes with everything but kind and length.
-fn encode(out: &mut Vec<u8>, salt: &Salt, offset: u64, header: FrameHeader, body: Body<'_>) {
-    let mut bare = |kind| encode_frame(out, salt, offset, &FrameHeader { kind, ..header }, &[]);
-    match body {
-        Body::Entry { stored, compressed } => {
-            let flag = if compressed { Flags::LZ4 } else { 0 };
-            let (length, flags) = (payload_length(stored), header.flags | flag);
-            let header = FrameHeader { length, flags, ..header };
-            encode_frame(out, salt, offset, &header, &[stored]);
-        }
-        Body::Truncate => bare(Kind::Truncate),
-        Body::Trim => bare(Kind::Trim),
-        Body::Reset => bare(Kind::Reset),
-        Body::Cell(record) => encode_cell(out, salt, offset, &header, &record),
-    }
+fn encode(out: &mut Vec<u8>, salt: &Salt, offset: u64, header: FrameHeader, body: &Body<'_>) {
+    let (kind, stored, flag): (_, &[u8], _) = match body {
+        Body::Entry { stored, compressed: false, .. } => (Kind::Entry, stored, 0),
+        Body::Entry { stored, compressed: true, .. } => (Kind::Entry, stored, Flags::LZ4),
+        Body::Truncate(_) => (Kind::Truncate, &[], 0),
+        Body::Trim(_) => (Kind::Trim, &[], 0),
+        Body::Reset(_) => (Kind::Reset, &[], 0),
+        Body::Cell(record) => return encode_cell(out, salt, offset, &header, record),
+    };
+    let (length, flags) = (payload_length(stored), header.flags | flag);
+    let header = FrameHeader { length, kind, flags, ..header };
+    encode_frame(out, salt, offset, &header, &[stored]);
 }
 
 #[cfg(all(test, feature = "testing", feature = "lz4"))]

@@ -18,8 +18,9 @@ impl Shared {
         let mut writer = self.writer();
         // With the lock held: a close that comes after it takes the value along.
         self.open_and_sound()?;
-        let written = writer.state.cells.get(name).map(Value::from);
-        let before = writer.lazy.get(name).map(|waiting| Value::Inline(waiting)).or(written);
+        let (place, written) = writer.state.cells.get_near(writer.lazy.place(name), name);
+        let waiting = writer.lazy.get(name).map(|waiting| Value::Inline(waiting));
+        let before = waiting.or(written.map(Value::from));
         if before == Some(Value::Inline(value)) {
             return Ok(());
         }
@@ -34,7 +35,7 @@ impl Shared {
             let size = |value: Option<Value<'_>>| value.map_or(0, |value| value.slot_bytes(name));
             check_cells_bytes(writer.cells_bytes() - size(before) + size(value_now))?;
         }
-        writer.lazy.set(name, value);
+        writer.lazy.set(name, value, place);
         // The next idle checkpoint takes it along if no batch does.
         self.writer.lazy_version.store(writer.lazy.version, Ordering::Release);
         Ok(())

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use self::plan::Touched;
 pub(crate) use self::plan::entry_bytes_max;
 pub(super) use self::stock::{NextCheckpoint, Stock, Want};
 pub(crate) use self::write::Written;
@@ -83,7 +84,7 @@ pub(crate) struct Writer {
     /// What readers are to see of the batch that is being written.
     draft: Draft,
     /// Space used again and again, for the cells that a batch changes.
-    touched: Vec<u32>,
+    touched: Vec<Touched>,
 }
 
 /// The writer, locked. A panic while it is held poisons the log before anybody else gets it: what

@@ -339,8 +339,11 @@ impl Shared {
             return;
         }
         let before: Vec<SideFileRef> = state.cells.side_files().collect();
-        for (name, value) in (0..load.records().len()).filter_map(|at| load.cell(at)) {
-            state.cells.put(name, value);
+        for (place, name, value) in plan.cells(load) {
+            state.cells.put_near(place, name, value);
+        }
+        if before.is_empty() && state.cells.side_files().next().is_none() {
+            return;
         }
         self.side_files.attached(state.cells.side_files());
         for file in before {
