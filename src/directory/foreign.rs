@@ -7,7 +7,10 @@
 //! begins with nothing, where the other storage holds promises.
 
 use crate::directory::Dir;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::format::names::{LOCK, LOCK_BYTES_MAX, is_lock};
+use crate::format::number::{to_u64, to_usize};
+use crate::io::Access;
 use crate::planted::{Bug, planted};
 
 /// Most names that a refusal states.
@@ -27,6 +30,17 @@ pub(crate) fn refusal(dir: &Dir, names: &[String]) -> Option<Error> {
     let more = names.len().saturating_sub(NAMES_MAX);
     names.truncate(NAMES_MAX);
     Some(Error::ForeignFiles { path: dir.path().to_path_buf(), names, more, looks_like })
+}
+
+/// Whether the file `lock`, of so many bytes, is something else than a lock file.
+pub(crate) fn has_the_name_of_a_lock(dir: &Dir, bytes: u64) -> Result<bool> {
+    if bytes == 0 || bytes > to_u64(LOCK_BYTES_MAX) {
+        return Ok(bytes > 0);
+    }
+    let mut text = vec![0; to_usize(bytes)];
+    let read = dir.open(LOCK, Access::Read)?.read_at(0, &mut text);
+    // Whoever creates a log here at the same time may be writing its number.
+    Ok(read.is_ok() && !is_lock(&text))
 }
 
 /// The storage that has files of these names.

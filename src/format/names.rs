@@ -98,3 +98,11 @@ fn hex(digits: &str) -> Option<u64> {
         && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if canonical { u64::from_str_radix(digits, 16).ok() } else { None }
 }
+/// Most bytes that a lock file holds: a number and the end of its line.
+pub(crate) const LOCK_BYTES_MAX: usize = 21;
+
+/// Whether a file called [`LOCK`] is one, by all that is in it: nothing, or the number of a process.
+pub(crate) fn is_lock(bytes: &[u8]) -> bool {
+    let digits = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    bytes.len() <= LOCK_BYTES_MAX && digits.iter().all(u8::is_ascii_digit)
+}

@@ -82,6 +82,17 @@ mod tests {
     }
 
     #[test]
+    fn inv_2_nothing_is_published_past_the_frames() {
+        breaks("INV-2", |_, writer| {
+            let opened = writer.tail().segment.opened();
+            let map = opened.as_ref().and_then(|opened| opened.map()).unwrap();
+            map.publish(
+                map.published().max(usize::try_from(writer.tail().position()).unwrap()) + 8,
+            );
+        });
+    }
+
+    #[test]
     fn inv_3_bases_ascend() {
         breaks("INV-3", |shared, _| {
             shared.reader.break_view(View::repeat_the_first_segment);

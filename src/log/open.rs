@@ -44,7 +44,7 @@ use crate::directory::side_file::SideFiles;
 use crate::directory::spares::Spares;
 use crate::error::{Error, Result};
 use crate::format::header::SEGMENT_HEADER_BYTES;
-use crate::format::names::METADATA;
+use crate::format::names::{LOCK, METADATA};
 use crate::format::number::to_u64;
 use crate::format::{Checkpoint, FIRST_SEGMENT, SegmentHeader, SegmentName};
 use crate::io::{Access, Lock};
@@ -116,9 +116,12 @@ pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
 
 /// The files of a directory in which a log can be created: none of another log, and nobody else's.
 fn vacant(dir: &Dir, options: &Options) -> Result<Files> {
-    let files = Files::list(dir)?;
+    let mut files = Files::list(dir)?;
     if files.any() {
         return Err(Error::AlreadyExists { path: dir.path().to_path_buf() });
+    }
+    if foreign::has_the_name_of_a_lock(dir, files.lock)? {
+        files.foreign.push(LOCK.to_owned());
     }
     match foreign::refusal(dir, &files.foreign) {
         Some(refusal) if !options.beside_foreign_files => Err(refusal),

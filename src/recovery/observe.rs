@@ -35,6 +35,8 @@ use crate::state::CellValue;
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     pub(crate) metadata: Option<u64>,
+    /// Bytes of the file `lock`; 0 without one.
+    pub(crate) lock: u64,
     pub(crate) segments: BTreeMap<u64, Vec<(SegmentName, u64)>>,
     pub(crate) spares: Vec<(String, u64)>,
     pub(crate) sides: BTreeMap<u64, u64>,
@@ -58,7 +60,7 @@ impl Files {
                 }
                 FileName::Temporary => files.temporaries.push(entry.name),
                 FileName::Foreign => files.foreign.push(entry.name),
-                FileName::Lock => {}
+                FileName::Lock => files.lock = entry.bytes,
             }
         }
         files.forget_unborn(dir)?;

@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::OFlags;
 
 use super::OsDirectory;
-use crate::format::names::LOCK;
+use crate::format::names::{LOCK, LOCK_BYTES_MAX, is_lock};
+use crate::format::number::to_u64;
 use crate::io::{Lock, LockRefused};
 use crate::planted::{Bug, planted};
 use crate::process::Process;
@@ -92,9 +93,14 @@ pub(super) fn take(directory: &OsDirectory) -> Result<Box<dyn Lock>, LockRefused
         }
         Err(error) => return give_back(LockRefused::Io(error)),
     };
-    // Only for people and error messages: a failure here harms nobody.
-    file.set_len(0).and_then(|()| file.rewind()).ok();
-    writeln!(file, "{}", std::process::id()).ok();
+    // Only for people and error messages: a failure here harms nobody. A file of somebody else's that
+    // happens to have the name stays as it is.
+    let mut text = Vec::new();
+    let read = Read::by_ref(&mut file).take(to_u64(LOCK_BYTES_MAX) + 1).read_to_end(&mut text);
+    if read.is_ok() && is_lock(&text) {
+        file.set_len(0).and_then(|()| file.rewind()).ok();
+        writeln!(file, "{}", std::process::id()).ok();
+    }
     let (locked, file) = (Arc::clone(itself), by_file.then_some(file));
     Ok(Box::new(OsLock { locked, file, owner: Process::this() }))
 }
@@ -166,6 +172,25 @@ mod tests {
         assert!(matches!(directory.lock(), Err(LockRefused::Held(Some(_)))));
         drop(held);
         directory.lock().unwrap();
+    }
+
+    #[test]
+    fn file_of_somebody_elses_that_is_called_lock_stays_as_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(LOCK);
+        for text in ["door 7 is locked", "123 456", &"9".repeat(40)] {
+            fs::write(&path, text).unwrap();
+            let refused = crate::Log::create(place.path(), &crate::Options::new());
+            let Err(crate::Error::ForeignFiles { names, .. }) = refused else {
+                panic!("{text}: {refused:?}")
+            };
+            assert_eq!(names, [LOCK]);
+            let locked = OsDirectory::open(place.path()).unwrap().lock().unwrap();
+            drop(locked);
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        fs::write(&path, "4711\n").unwrap();
+        crate::Log::create(place.path(), &crate::Options::new()).unwrap();
     }
 
     #[test]
