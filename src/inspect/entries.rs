@@ -5,8 +5,7 @@
 //! accounted for: as an entry, as missing since a repair, or as unreadable with its reason.
 //! Does not own: the bounds (`scene`), what a loss means (`verify`).
 //!
-//! Memory: the offset table of one segment and one entry, and a whole segment only where its table
-//! is damaged.
+//! Memory: the offset table of one segment, and one entry.
 
 use std::ops::Range;
 use std::path::Path;
@@ -14,7 +13,7 @@ use std::sync::Arc;
 
 use super::placed::Placed;
 use super::scene::{Part, Scene};
-use super::survey::{Places, Survey, read_file};
+use super::survey::{Places, Survey};
 use super::{StateSeen, is_gone, os_door};
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
@@ -333,9 +332,9 @@ impl Reader {
         if is_sealed && let Some(reader) = Self::by_table(dir, checkpoint, part)? {
             return Ok(reader);
         }
-        let file = read_file(dir, &name, scene.length_of(part.name), &mut |_| ())?;
-        let hints = scene.hints(checkpoint, part.name, &part.live);
-        let survey = Survey::of(dir, part.name, &file.bytes, &hints);
+        let (hints, length) =
+            (scene.hints(checkpoint, part.name, &part.live), scene.length_of(part.name));
+        let (survey, _) = Survey::read(dir, part.name, length, &hints, &mut |_| ())?;
         let header = survey.header.as_ref().ok().copied();
         if let Err(error @ (Error::UnsupportedVersion { .. } | Error::UnsupportedFeature { .. })) =
             &survey.header

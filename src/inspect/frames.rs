@@ -9,7 +9,8 @@ use std::vec::IntoIter;
 
 use super::entries::plain;
 use super::scene::{Part, Scene};
-use super::survey::{FileBytes, Hints, Survey, read_file};
+use super::survey::{Hints, Survey};
+use super::window::Window;
 use super::{Role, is_gone, os_door};
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
@@ -19,7 +20,7 @@ use crate::format::number::to_u64;
 use crate::format::{CellRecord, FrameHeader};
 use crate::io::Directory;
 use crate::segment::FRAMES_START;
-use crate::segment::walk::{Found, Step, past_gaps};
+use crate::segment::walk::{Found, Source as _, Step, past_gaps};
 
 /// What a sound frame does to the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,9 +239,10 @@ impl Frames {
             let reason = self.scene.observed.files.lack(numbers.start);
             return Ok(vec![FrameSeen::Absent { numbers, entries, reason }]);
         }
-        let file: FileBytes = read_file(&self.dir, &name.to_string(), bytes, &mut |_| ())?;
+        let progress = &mut |_| ();
+        let mut file = Window::open(&self.dir, &name.to_string(), bytes, progress)?;
         let checkpoint = self.scene.checkpoint();
-        let length = to_u64(file.bytes.len());
+        let length = to_u64(file.end());
         let known = checkpoint.map(|found| self.scene.hints(found, name, live));
         let known = known.filter(|_| role != Role::Unnamed);
         let hints = Hints {
@@ -252,7 +254,7 @@ impl Frames {
             settled: known.as_ref().and_then(|known| known.settled),
             sealed_end: known.as_ref().and_then(|known| known.sealed_end),
         };
-        let survey = Survey::of(&self.dir, name, &file.bytes, &hints);
+        let survey = Survey::of(&self.dir, name, &mut file, &hints);
         let segment = name.to_string();
         let Some(salt) = &survey.salt else {
             return Ok(vec![FrameSeen::Illegible { segment }]);
@@ -263,7 +265,8 @@ impl Frames {
             (_, Some(end)) => (end, false),
         };
         let mut seen = Vec::new();
-        for step in past_gaps(&file.bytes, salt, FRAMES_START..limit, exact) {
+        let mut walk = past_gaps(&mut file, salt, FRAMES_START..limit, exact);
+        while let Some(step) = walk.step() {
             seen.push(match step {
                 Step::Frame(found) => {
                     let (Found { offset, header, payload }, effect) =

@@ -16,6 +16,7 @@ pub(crate) mod placed;
 pub(crate) mod scene;
 pub(crate) mod survey;
 pub(crate) mod verify;
+pub(crate) mod window;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

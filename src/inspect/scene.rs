@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::survey::{Survey, read_file};
+use super::survey::Survey;
 use super::{SegmentSeen, StateSeen};
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
@@ -198,9 +198,9 @@ impl Scene {
 
     /// Exclusive end of the entries that a segment file holds, whether they count or not.
     fn held(&self, dir: &Dir, checkpoint: &Checkpoint, name: SegmentName) -> Result<u64> {
-        let file = read_file(dir, &name.to_string(), self.length_of(name), &mut |_| ())?;
         let hints = self.hints(checkpoint, name, &(name.base..name.base));
-        Ok(Survey::of(dir, name, &file.bytes, &hints).places.end())
+        let (survey, _) = Survey::read(dir, name, self.length_of(name), &hints, &mut |_| ())?;
+        Ok(survey.places.end())
     }
 
     /// The segment that goes on.

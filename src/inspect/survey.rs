@@ -10,64 +10,24 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::placed::Placed;
+use super::window::Window;
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
 use crate::format::error::{FrameError, StructureError};
 use crate::format::footer::{FOOTER_BYTES, table_bytes, table_offset};
-use crate::format::frame::{FRAME_HEADER_BYTES, Salt, decode_frame};
+use crate::format::frame::{FRAME_HEADER_BYTES, Salt};
+use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::kind::{Effect, Span};
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Footer, SegmentHeader, SegmentName};
-use crate::io::Access;
-use crate::options::SEGMENT_BYTES_MAX;
 use crate::segment::offsets::{Offsets as Table, SPAN_MAX};
 use crate::segment::rebuilt::Doubt;
-use crate::segment::walk::{Step, past_gaps};
+use crate::segment::walk::{Found, Gaps, Source as _, Step, past_gaps};
 use crate::segment::{FRAMES_START, OFFSET_UNIT, Segment, in_units};
 
-/// Bytes read at a time; progress is reported as often.
-const CHUNK_BYTES: usize = 1024 * 1024;
-/// Bytes in which a failing device is read piece by piece.
-const PIECE_BYTES: usize = 4096;
 /// The unit that stands for an entry which is not readable: no frame starts at offset zero.
 pub(super) const MISSING: u32 = 0;
-
-/// The bytes of a file, as far as the device gives them.
-#[derive(Debug)]
-pub(crate) struct FileBytes {
-    pub(crate) bytes: Vec<u8>,
-    /// What could not be read, each with the error; those bytes are zero here.
-    pub(crate) failures: Vec<(u64, Error)>,
-}
-
-/// Reads a whole file, past errors of the device.
-pub(crate) fn read_file(
-    dir: &Dir,
-    name: &str,
-    length: u64,
-    progress: &mut dyn FnMut(u64),
-) -> Result<FileBytes> {
-    let file = dir.open(name, Access::Read)?;
-    let mut bytes = vec![0; to_usize(length.min(SEGMENT_BYTES_MAX))];
-    let mut failures = Vec::new();
-    let mut offset = 0;
-    for chunk in bytes.chunks_mut(CHUNK_BYTES) {
-        if file.read_at(offset, chunk).is_err() {
-            let mut at = offset;
-            for piece in chunk.chunks_mut(PIECE_BYTES) {
-                if let Err(source) = file.read_at(at, piece) {
-                    piece.fill(0);
-                    failures.push((at, Error::io("read", dir.join(name), source)));
-                }
-                at += to_u64(piece.len());
-            }
-        }
-        offset += to_u64(chunk.len());
-        progress(to_u64(chunk.len()));
-    }
-    Ok(FileBytes { bytes, failures })
-}
 
 /// A stretch of a segment that should be frames and is not.
 #[derive(Debug, Clone)]
@@ -180,33 +140,53 @@ pub(crate) struct Hints {
 }
 
 impl Survey {
+    /// Surveys a file of `length` bytes. Returns the errors of the device as well.
+    pub(crate) fn read(
+        dir: &Dir,
+        name: SegmentName,
+        length: u64,
+        hints: &Hints,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(Self, Vec<Error>)> {
+        let mut window = Window::open(dir, &name.to_string(), length, progress)?;
+        let survey = Self::of(dir, name, &mut window, hints);
+        Ok((survey, window.finish()))
+    }
+
     /// Surveys the bytes of a file.
-    pub(crate) fn of(dir: &Dir, name: SegmentName, bytes: &[u8], hints: &Hints) -> Self {
+    pub(crate) fn of(dir: &Dir, name: SegmentName, file: &mut Window<'_>, hints: &Hints) -> Self {
         let segment = Segment::sealed(dir, hints.uuid, name, hints.segment_bytes);
-        let header = segment.check_header(bytes);
+        let header = segment.check_header(file.get(0, SEGMENT_HEADER_BYTES));
+        let length = to_u64(file.end());
+        let end = length.checked_sub(to_u64(FOOTER_BYTES));
+        let block = end.map(|end| file.get(end, FOOTER_BYTES).to_vec()).unwrap_or_default();
         let salt = header
             .as_ref()
             .ok()
             .map(|header| header.generation)
-            .or_else(|| stated_generation(bytes, hints.segment_bytes))
+            .or_else(|| stated_generation(&block, hints.segment_bytes))
             .or(hints.generation)
             .map(Salt::new);
         let footer = match (&salt, hints.tail_end) {
-            (Some(salt), None) => read_footer(bytes, salt, hints.segment_bytes),
+            (Some(salt), None) => read_footer(&block, salt, hints.segment_bytes, file),
             _ => Err(StructureError::Magic { structure: "segment footer" }),
         };
         let wrong_base =
             |got| StructureError::Field { field: "footer base", expected: name.base, got };
-        let footer = footer.and_then(|footer| {
+        let footer = footer.and_then(|(footer, stated)| {
             match hints.sealed_end.filter(|&end| end != footer.data_end) {
                 _ if footer.base != name.base => Err(wrong_base(footer.base)),
                 Some(expected) => {
                     let (field, got) = ("footer data end", footer.data_end);
                     Err(StructureError::Field { field, expected, got })
                 }
-                None => Ok(footer),
+                None => Ok((footer, stated)),
             }
         });
+        let (footer, stated) = match footer {
+            Ok((footer, stated)) => (Ok(footer), stated),
+            Err(error) => (Err(error), Vec::new()),
+        };
         let stated_end = match (&footer, &salt) {
             (Ok(footer), _) => Some(footer.data_end),
             (Err(_), Some(salt)) if hints.tail_end.is_none() && hints.sealed_end.is_none() => {
@@ -215,66 +195,88 @@ impl Survey {
             _ => hints.tail_end.or(hints.sealed_end),
         };
         let places = Places { base: name.base, ..Places::default() };
-        let (stated, gaps, doubt) = (Vec::new(), Vec::new(), None);
-        let length = (hints.segment_bytes, to_u64(bytes.len()));
+        let (length, gaps, doubt) = ((hints.segment_bytes, length), Vec::new(), None);
         let mut survey =
             Self { name, length, header, salt, footer, places, stated, doubt, stated_end, gaps };
-        survey.walk(bytes, hints);
+        survey.walk(file, hints);
         survey
     }
 
-    fn walk(&mut self, bytes: &[u8], hints: &Hints) {
+    fn walk(&mut self, file: &mut Window<'_>, hints: &Hints) {
         let Some(salt) = self.salt.clone() else { return };
-        let stated = self.stated_end;
-        let limit = stated.unwrap_or(hints.segment_bytes);
+        let limit = self.stated_end.unwrap_or(hints.segment_bytes);
+        let settled = hints.settled.filter(|(place, _)| *place < limit);
+        let from = settled.map_or(FRAMES_START, |(place, _)| place);
         let mut offsets = Offsets::new(self.name.base);
-        if stated.is_none() {
+        if self.stated_end.is_none() {
             offsets.end_is_unknown(hints.live_end);
         }
-        let mut newest = 0;
-        let settled = hints.settled.filter(|(place, _)| *place < limit);
-        let before = settled.map(|(place, _)| {
-            past_gaps(bytes, &salt, FRAMES_START..place, true).map(Some).chain([None])
-        });
-        let from = settled.map_or(FRAMES_START, |(place, _)| place);
-        let after = past_gaps(bytes, &salt, from..limit, stated.is_some()).map(Some);
-        for step in before.into_iter().flatten().chain(after) {
-            match step {
+        let mut placing = match &self.footer {
+            Ok(_) => Placing::Stated(Stated::new(self.name.base, std::mem::take(&mut self.stated))),
+            Err(_) => Placing::Frames(offsets),
+        };
+        let (mut newest, mut goes_on) = (0, true);
+        if let Some((place, next)) = settled {
+            let before = past_gaps(&mut *file, &salt, FRAMES_START..place, true);
+            goes_on = self.note(before, &mut newest, &mut placing);
+            if goes_on {
+                self.cut_off(FRAMES_START..place, &mut placing);
+            }
+            if goes_on && let Placing::Frames(offsets) = &mut placing {
                 // The checkpoint counts the entries before its place, whatever can be read there.
-                None => {
-                    let (place, next) = settled.unwrap_or((from, 0));
-                    self.cut_off(FRAMES_START..place, &mut offsets);
-                    offsets.is_at(next);
-                }
-                // Of a batch that was dropped before, as what the last one did not overwrite.
-                Some(Step::Frame(found)) if found.header.sequence < newest => break,
-                Some(step) => {
-                    offsets.note(&step);
-                    match step {
-                        Step::Frame(found) => newest = found.header.sequence,
-                        Step::Gap { offset, end, reason, .. } => {
-                            self.gaps.push(Gap { range: offset..end, reason });
-                        }
-                    }
-                }
+                offsets.is_at(next);
             }
         }
+        if goes_on {
+            let after = past_gaps(file, &salt, from..limit, self.stated_end.is_some());
+            self.note(after, &mut newest, &mut placing);
+        }
         // Where nothing states it, frames may have gone on to the end of the file that was.
-        self.cut_off(from..limit, &mut offsets);
-        (self.places, self.doubt) = match self.footer.as_ref().ok() {
-            Some(footer) => {
-                self.stated = table_of(bytes, footer, hints.segment_bytes);
-                (places_by_table(bytes, footer, &self.stated, &salt), None)
+        self.cut_off(from..limit, &mut placing);
+        (self.places, self.doubt) = match placing {
+            Placing::Stated(table) => {
+                let (places, stated) = table.finish();
+                self.stated = stated;
+                (places, None)
             }
-            None => offsets.finish(hints.live_end),
+            Placing::Frames(offsets) => offsets.finish(hints.live_end),
         };
     }
 
+    /// Takes note of what a walk comes by. Returns whether that is all of it.
+    fn note(
+        &mut self,
+        mut walk: Gaps<'_, &mut Window<'_>>,
+        newest: &mut u64,
+        placing: &mut Placing,
+    ) -> bool {
+        while let Some(step) = walk.step() {
+            match (&step, &mut *placing) {
+                (Step::Frame(found), Placing::Stated(table)) => table.note(found),
+                // Of a batch that was dropped before, as what the last one did not overwrite.
+                (Step::Frame(found), Placing::Frames(_)) if found.header.sequence < *newest => {
+                    return false;
+                }
+                (_, Placing::Frames(offsets)) => offsets.note(&step),
+                (Step::Gap { .. }, Placing::Stated(_)) => {}
+            }
+            match step {
+                Step::Frame(found) => *newest = found.header.sequence,
+                Step::Gap { offset, end, reason, .. } => {
+                    self.gaps.push(Gap { range: offset..end, reason });
+                }
+            }
+        }
+        true
+    }
+
     /// What a file that was cut short held of a range: records of which nothing is known.
-    fn cut_off(&mut self, range: Range<u64>, offsets: &mut Offsets) {
+    fn cut_off(&mut self, range: Range<u64>, placing: &mut Placing) {
         let range = range.start.max(self.length.1)..range.end;
         if !range.is_empty() {
-            offsets.lost(range.end - range.start);
+            if let Placing::Frames(offsets) = placing {
+                offsets.lost(range.end - range.start);
+            }
             self.gaps.push(Gap { range, reason: FrameError::End });
         }
     }
@@ -326,56 +328,65 @@ impl Survey {
 }
 
 /// The generation that a footer states, if the footer is sound under it.
-fn stated_generation(bytes: &[u8], segment_bytes: u64) -> Option<u64> {
+fn stated_generation(footer: &[u8], segment_bytes: u64) -> Option<u64> {
     use byteorder::{ByteOrder, LittleEndian};
-    let footer = bytes.get(bytes.len().checked_sub(FOOTER_BYTES)?..)?;
     let generation = LittleEndian::read_u64(footer.get(16..24)?);
     Footer::decode(footer, &Salt::new(generation), segment_bytes).ok().map(|_| generation)
 }
 
-/// Footer and table, both sound.
-pub(crate) fn read_footer(
-    bytes: &[u8],
+/// Footer and table, both sound: the places that the table states, in units.
+fn read_footer(
+    footer: &[u8],
     salt: &Salt,
     segment_bytes: u64,
-) -> std::result::Result<Footer, StructureError> {
-    let start = bytes.len().saturating_sub(FOOTER_BYTES);
-    let footer = Footer::decode(bytes.get(start..).unwrap_or(&[]), salt, segment_bytes)?;
-    let from = to_usize(footer.table_start(segment_bytes));
-    let to = from.saturating_add(table_bytes(footer.count));
-    footer.verify_table(bytes.get(from..to).unwrap_or(&[]))?;
-    Ok(footer)
-}
-
-/// The places that a sound table states, in units.
-fn table_of(bytes: &[u8], footer: &Footer, segment_bytes: u64) -> Vec<u32> {
-    let table = bytes.get(to_usize(footer.table_start(segment_bytes))..).unwrap_or(&[]);
+    file: &mut Window<'_>,
+) -> std::result::Result<(Footer, Vec<u32>), StructureError> {
+    let footer = Footer::decode(footer, salt, segment_bytes)?;
+    let table = file.get(footer.table_start(segment_bytes), table_bytes(footer.count));
+    footer.verify_table(table)?;
     let unit = |nth| table_offset(table, nth).map_or(MISSING, in_units);
-    (0..to_usize(footer.count)).map(unit).collect()
+    Ok((footer, (0..to_usize(footer.count)).map(unit).collect()))
 }
 
-/// The places that a table states, each entry's frame looked at.
-fn places_by_table(bytes: &[u8], footer: &Footer, stated: &[u32], salt: &Salt) -> Places {
-    let data = bytes.get(..to_usize(footer.data_end)).unwrap_or(&[]);
-    let mut places = Places { base: footer.base, ..Places::default() };
-    let mut hole = 0..0;
-    for (index, &unit) in (footer.base..).zip(stated) {
-        let offset = u64::from(unit) * OFFSET_UNIT;
-        let mut sound = hole.contains(&index);
-        if !sound
-            && let Ok((header, payload, _)) =
-                decode_frame(data.get(to_usize(offset)..).unwrap_or(&[]), salt, offset)
-            && let Some(span) = Span::of(&header, payload)
-        {
-            hole = span.range.clone();
-            sound = hole.contains(&index);
-            if span.missing {
-                places.marks.insert(unit);
-            }
-        }
-        places.units.push(if sound { unit } else { MISSING });
+/// What says where the entries of a segment are.
+enum Placing {
+    /// A sound table, held against the frames as they come.
+    Stated(Stated),
+    /// The frames alone.
+    Frames(Offsets),
+}
+
+/// The places that a table states. They ascend, as the frames do.
+struct Stated {
+    stated: Vec<u32>,
+    places: Places,
+}
+
+impl Stated {
+    fn new(base: u64, stated: Vec<u32>) -> Self {
+        Self { stated, places: Places { base, ..Places::default() } }
     }
-    places
+
+    /// Takes note of a sound frame.
+    fn note(&mut self, found: &Found<'_>) {
+        let unit = in_units(found.offset);
+        let span = Span::of(&found.header, found.payload);
+        while let Some(&stated) = self.stated.get(self.places.units.len()).filter(|it| **it <= unit)
+        {
+            let index = self.places.end();
+            let is_it = stated == unit && span.as_ref().is_some_and(|it| it.range.contains(&index));
+            self.places.units.push(if is_it { unit } else { MISSING });
+        }
+        if span.is_some_and(|span| span.missing) {
+            self.places.marks.insert(unit);
+        }
+    }
+
+    /// Where the entries are, and where the table says that they are.
+    fn finish(mut self) -> (Places, Vec<u32>) {
+        self.places.units.resize(self.stated.len(), MISSING);
+        (self.places, self.stated)
+    }
 }
 
 /// Places of entries, from frames alone, some of which are lost.

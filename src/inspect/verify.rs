@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::misnamed::{misnamed, view};
 use super::scene::{Part, Scene};
-use super::survey::{FileBytes, Hints, Survey, read_file};
+use super::survey::{Hints, Survey};
 use super::{InUse, generation, in_use, is_gone, os_door, slots};
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
@@ -292,17 +292,17 @@ impl Check<'_> {
         self.seen.findings.push(Finding { error, meaning });
     }
 
-    fn read(&mut self, name: &str, bytes: u64) -> Result<FileBytes> {
+    fn read(&mut self, name: SegmentName, bytes: u64, hints: &Hints) -> Result<Survey> {
         let (total, done) = (self.total, &mut self.seen.bytes);
         let progress = &mut self.progress;
-        let file = read_file(self.dir, name, bytes, &mut |read| {
+        let (survey, failures) = Survey::read(self.dir, name, bytes, hints, &mut |read| {
             *done += read;
             progress(Progress { done: *done, total: total.max(*done) });
         })?;
-        for (_, error) in &file.failures {
-            self.find(error.clone(), Meaning::Dead);
+        for error in failures {
+            self.find(error, Meaning::Dead);
         }
-        Ok(file)
+        Ok(survey)
     }
 
     fn count_total(&mut self, checkpoint: &Checkpoint) {
@@ -348,10 +348,8 @@ impl Check<'_> {
     fn segment(&mut self, checkpoint: &Checkpoint, part: &Part) -> Result<()> {
         let (name, live) = (part.name, &part.believed());
         let length = self.scene.length_of(name);
-        let file = self.read(&name.to_string(), length)?;
         let hints = self.scene.hints(checkpoint, name, &part.live);
-        let survey = Survey::of(self.dir, name, &file.bytes, &hints);
-        drop(file);
+        let survey = self.read(name, length, &hints)?;
         let path = || self.dir.join(&name.to_string());
         self.seen.segments += 1;
         if let Err(error) = &survey.header {

@@ -15,7 +15,7 @@ use super::shared::Shared;
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::format::number::to_u64;
-use crate::inspect::survey::{Hints, Survey, read_file};
+use crate::inspect::survey::{Hints, Survey};
 use crate::segment::Segment;
 use crate::telemetry::stats::add;
 
@@ -110,12 +110,6 @@ impl Shared {
         pace: &mut dyn FnMut(u64),
     ) -> Result<Option<Vec<Error>>> {
         let name = segment.name;
-        let file = match read_file(&self.dir, &name.to_string(), segment.bytes, pace) {
-            Err(error) if error.is_not_found() => return Ok(None),
-            file => file?,
-        };
-        let mut findings: Vec<Error> =
-            file.failures.iter().map(|(_, error)| error.clone()).collect();
         let hints = Hints {
             uuid: self.uuid,
             segment_bytes: self.segment_bytes,
@@ -125,7 +119,11 @@ impl Shared {
             settled: None,
             sealed_end: None,
         };
-        let survey = Survey::of(&self.dir, name, &file.bytes, &hints);
+        let (survey, mut findings) =
+            match Survey::read(&self.dir, name, segment.bytes, &hints, pace) {
+                Err(error) if error.is_not_found() => return Ok(None),
+                surveyed => surveyed?,
+            };
         findings.extend(survey.header.as_ref().err().cloned());
         for range in survey.missing(live) {
             let offset = survey.place_of(range.start);

@@ -19,7 +19,7 @@ use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::inspect::Progress;
 use crate::inspect::misnamed::header_of as stated_by;
 use crate::inspect::scene::{Part, Scene, live_ranges};
-use crate::inspect::survey::{Survey, joined, ranges, read_file, total};
+use crate::inspect::survey::{Survey, joined, ranges, total};
 use crate::inspect::verify::side_files;
 use crate::recovery::table::{Decision, SegmentsFact};
 use crate::segment::offsets::SPAN_MAX;
@@ -391,9 +391,8 @@ pub(super) fn survey(
     name: SegmentName,
     live: &Range<u64>,
 ) -> Result<Survey> {
-    let length = scene.length_of(name);
-    let file = read_file(dir, &name.to_string(), length, &mut |_| ())?;
-    Ok(Survey::of(dir, name, &file.bytes, &scene.hints(found, name, live)))
+    let (length, hints) = (scene.length_of(name), scene.hints(found, name, live));
+    Survey::read(dir, name, length, &hints, &mut |_| ()).map(|(survey, _)| survey)
 }
 
 /// The error for a segment in which other entries are unreadable than when its repair was planned.

@@ -15,15 +15,17 @@ use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
 use crate::format::error::FrameError;
 use crate::format::frame::Salt;
+use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::kind::Effect;
-use crate::format::number::to_u64;
-use crate::format::{Checkpoint, SegmentName};
+use crate::format::number::{to_u64, to_usize};
+use crate::format::{Checkpoint, FrameHeader, SegmentName};
 use crate::inspect::placed::Placed;
 use crate::inspect::scene::Scene;
-use crate::inspect::survey::{Offsets, Places, read_file};
+use crate::inspect::survey::{Offsets, Places};
+use crate::inspect::window::Window;
 use crate::recovery::replay::Replayed;
 use crate::recovery::table::Decision;
-use crate::segment::walk::{Evidence, Found, Part, Step, past_gaps, search};
+use crate::segment::walk::{Evidence, Found, Part, Source as _, Step, past_gaps, search};
 use crate::segment::{FRAMES_START, Segment, witness};
 use crate::state::State;
 
@@ -56,10 +58,11 @@ impl Salvaged {
         name: SegmentName,
     ) -> Result<Self> {
         let length = scene.length_of(name);
-        let bytes = read_file(dir, &name.to_string(), length, &mut |_| ())?.bytes;
+        let progress = &mut |_| ();
+        let mut file = Window::open(dir, &name.to_string(), length, progress)?;
         let uuid = Uuid::from_bytes(checkpoint.uuid);
         let segment = Segment::sealed(dir, uuid, name, checkpoint.segment_bytes);
-        let header = segment.check_header(&bytes);
+        let header = segment.check_header(file.get(0, SEGMENT_HEADER_BYTES));
         if let Err(error @ (Error::UnsupportedVersion { .. } | Error::UnsupportedFeature { .. })) =
             header
         {
@@ -70,11 +73,12 @@ impl Salvaged {
         let salt = Salt::new(checkpoint.tail_generation);
         let mut offsets = Offsets::new(name.base);
         let limit = checkpoint.tail_offset;
-        for step in past_gaps(&bytes, &salt, FRAMES_START..limit, true) {
+        let mut walk = past_gaps(&mut file, &salt, FRAMES_START..limit, true);
+        while let Some(step) = walk.step() {
             offsets.note(&step);
         }
         // Of a file that was cut short, the rest is as lost as any gap.
-        offsets.lost(limit.saturating_sub(to_u64(bytes.len()).max(FRAMES_START)));
+        offsets.lost(limit.saturating_sub(to_u64(file.end()).max(FRAMES_START)));
         offsets.is_at(checkpoint.next);
         let mut reading = Reading {
             offsets,
@@ -87,9 +91,9 @@ impl Salvaged {
         let from = reading.state.first.max(name.base);
         let is_whole = (from..checkpoint.next).all(|index| reading.offsets.is_known(index));
         match scene.opens().filter(|replayed| is_whole || replayed.links.len() == 1) {
-            Some(replayed) => reading.take_replayed(&bytes, &salt, replayed, checkpoint),
+            Some(replayed) => reading.take_replayed(&mut file, &salt, replayed, checkpoint),
             None if checkpoint.clean => {}
-            None => reading.read_on(dir, &bytes, &salt, scene, checkpoint)?,
+            None => reading.read_on(dir, &mut file, &salt, scene, checkpoint)?,
         }
         let Reading { offsets, state, sequence, claimed, lost } = reading;
         let places = offsets.into_places();
@@ -122,13 +126,14 @@ impl Reading {
     /// What an open would go on with: whole batches, in this segment and in those after it.
     fn take_replayed(
         &mut self,
-        bytes: &[u8],
+        file: &mut Window<'_>,
         salt: &Salt,
         replayed: &Replayed,
         checkpoint: &Checkpoint,
     ) {
         let end = replayed.links.first().map_or(checkpoint.tail_offset, |link| link.end);
-        for step in past_gaps(bytes, salt, checkpoint.tail_offset..end, true) {
+        let mut walk = past_gaps(file, salt, checkpoint.tail_offset..end, true);
+        while let Some(step) = walk.step() {
             self.offsets.note(&step);
         }
         self.state = replayed.state.clone();
@@ -136,31 +141,48 @@ impl Reading {
         self.claimed = replayed.newest_number();
     }
 
-    /// Behind the checkpoint's place.
+    /// After the checkpoint's place, all of which is in memory meanwhile.
     fn read_on(
         &mut self,
         dir: &Dir,
-        bytes: &[u8],
+        file: &mut Window<'_>,
         salt: &Salt,
         scene: &Scene,
         checkpoint: &Checkpoint,
     ) -> Result<()> {
-        let dropped = |step| match step {
-            // Of a batch that was dropped before the checkpoint: no part of the log.
-            Step::Frame(found) if found.header.sequence <= checkpoint.sequence => {
-                let (offset, end) = (found.offset, found.end());
-                Step::Gap { offset, end, header: None, reason: FrameError::End }
-            }
-            step => step,
-        };
-        let steps = past_gaps(bytes, salt, checkpoint.tail_offset..checkpoint.reach, false);
-        let steps: Vec<Step<'_>> = steps.map(dropped).collect();
+        let (start, reach) = (checkpoint.tail_offset, checkpoint.reach);
+        let witnesses = witness::in_header_block(file.get(0, SEGMENT_HEADER_BYTES), salt);
+        let witnesses: Vec<FrameHeader> = witnesses.collect();
+        let searched = start..witness::searched_to(reach, checkpoint.segment_bytes).max(reach);
+        let bytes = file.get(start, to_usize(searched.end.saturating_sub(start)));
+        let part = Part { bytes, start };
+        let mut steps = Vec::new();
+        let mut walk = past_gaps(part, salt, start..reach, false);
+        while let Some(step) = walk.step() {
+            steps.push(match step {
+                // Of a batch that was dropped before the checkpoint: no part of the log.
+                Step::Frame(found) if found.header.sequence <= checkpoint.sequence => {
+                    let (offset, end) = (found.offset, found.end());
+                    Step::Gap { offset, end, header: None, reason: FrameError::End }
+                }
+                Step::Frame(found) => Step::Frame(found.within(part)),
+                Step::Gap { offset, end, header, reason } => {
+                    Step::Gap { offset, end, header, reason }
+                }
+            });
+        }
         let evidence = match &scene.observed.replayed {
             Some(replayed) => replayed.behind,
             // A tail that contradicts its checkpoint is not replayed.
             None => scene.observed.evidence_above(dir, checkpoint)?,
         };
-        let evidence = evidence.merge(evidence_in(bytes, salt, checkpoint));
+        // What the headers here state, witnesses among them.
+        let expected = checkpoint.sequence + 1;
+        let evidence = witnesses
+            .iter()
+            .map(|header| Evidence::of(header, 0, expected))
+            .fold(search(part, salt, searched, expected), Evidence::merge)
+            .merge(evidence);
         let proved = evidence.durable;
         self.claimed = self.claimed.max(evidence.newest).max(proved);
         let mut rest = steps.as_slice();
@@ -246,17 +268,6 @@ impl Reading {
         }
         self.state.next = self.offsets.next();
     }
-}
-
-/// What the headers in a tail state, witnesses among them, behind the place of the checkpoint.
-fn evidence_in(bytes: &[u8], salt: &Salt, checkpoint: &Checkpoint) -> Evidence {
-    let expected = checkpoint.sequence + 1;
-    let to = witness::searched_to(checkpoint.reach, checkpoint.segment_bytes);
-    let part = Part { bytes, start: 0 };
-    let apart = witness::in_header_block(bytes, salt);
-    apart
-        .map(|header| Evidence::of(&header, 0, expected))
-        .fold(search(part, salt, checkpoint.tail_offset..to, expected), Evidence::merge)
 }
 
 fn sequence_of(step: &Step<'_>) -> Option<u64> {

@@ -27,9 +27,6 @@ pub(crate) enum Policy {
     /// Headers and their check only: for bytes known to be durable, whose payload is checked when it
     /// is read. Ends as `Strict` does.
     Headers,
-    /// As `Strict`, but goes on after what is no frame, and ends where no frame follows; with `exact`
-    /// at the end of the bytes: everything before that is known to be frames.
-    PastGaps { exact: bool },
 }
 
 /// A frame that a walk came by.
@@ -45,6 +42,13 @@ impl<'a> Found<'a> {
     /// What the frame does.
     pub(crate) fn effect(&self) -> Result<Effect<'a>, Damage> {
         Effect::of(&self.header, self.payload)
+    }
+
+    /// The same frame in the bytes that the walk was over, for as long as those last.
+    pub(crate) fn within<'b>(&self, part: Part<'b>) -> Found<'b> {
+        let rest = part.from(to_usize(self.offset) + FRAME_HEADER_BYTES);
+        let payload = rest.get(..self.payload.len()).unwrap_or(&[]);
+        Found { offset: self.offset, header: self.header, payload }
     }
 
     /// Where the frame ends.
@@ -87,11 +91,6 @@ impl<'a> Part<'a> {
     }
 }
 
-/// How often the bytes of a part may be checked, all of them, for frames that then are none. Frames
-/// that a log wrote stand one after the other, so no byte is checked for two of them; only hostile ones
-/// lie in each other. Where these would cost more, the rest counts as a gap.
-const CHECKED_FOR_NOTHING_MAX: usize = 2;
-
 /// Walks over the frames of a part of a segment file, in the order in which they were written. The
 /// only way there is to get from one frame to the next.
 #[derive(Debug)]
@@ -102,15 +101,11 @@ pub(crate) struct Walk<'a> {
     /// No frame goes further than this, however far the bytes at hand go.
     end: usize,
     policy: Policy,
-    /// How many more bytes may be checked for nothing, by `PastGaps`.
-    allowance: usize,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(part: Part<'a>, salt: &'a Salt, from: u64, policy: Policy) -> Self {
-        let (position, end) = (to_usize(from), part.end());
-        let allowance = end.saturating_sub(position).saturating_mul(CHECKED_FOR_NOTHING_MAX);
-        Self { part, salt, position, end, policy, allowance }
+        Self { part, salt, position: to_usize(from), end: part.end(), policy }
     }
 
     /// Where the next frame starts.
@@ -138,24 +133,110 @@ impl<'a> Walk<'a> {
         self.position += header.frame_bytes();
         Ok(Found { offset, header, payload })
     }
+}
 
-    /// What stands here, as the policy says; nothing at the end.
-    fn stride(&mut self) -> Option<Step<'a>> {
-        match (self.step(), self.policy) {
-            (Ok(found), _) => Some(Step::Frame(found)),
-            (Err(reason), Policy::PastGaps { exact }) if self.position < self.end => {
-                self.gap(reason, exact)
+/// The bytes of a segment file, at hand or to be read.
+pub(crate) trait Source {
+    /// Those from an offset on: at least `needed` of them, if there are as many.
+    fn at(&mut self, offset: usize, needed: usize) -> &[u8];
+
+    /// The offset where they end.
+    fn end(&self) -> usize;
+}
+
+impl Source for Part<'_> {
+    fn at(&mut self, offset: usize, _needed: usize) -> &[u8] {
+        self.from(offset)
+    }
+
+    fn end(&self) -> usize {
+        Part::end(self)
+    }
+}
+
+impl<S: Source> Source for &mut S {
+    fn at(&mut self, offset: usize, needed: usize) -> &[u8] {
+        (**self).at(offset, needed)
+    }
+
+    fn end(&self) -> usize {
+        (**self).end()
+    }
+}
+
+/// How often the bytes of a part may be checked, all of them, for frames that then are none. Frames
+/// that a log wrote stand one after the other, so no byte is checked for two of them; only hostile ones
+/// lie in each other. Where these would cost more, the rest counts as a gap.
+const CHECKED_FOR_NOTHING_MAX: usize = 2;
+
+/// Walks over the frames of a segment file, their payload checked, and over what is none between them.
+#[derive(Debug)]
+pub(crate) struct Gaps<'a, S> {
+    source: S,
+    salt: &'a Salt,
+    position: usize,
+    end: usize,
+    exact: bool,
+    /// How many more bytes may be checked for nothing.
+    allowance: usize,
+}
+
+/// A walk past gaps, from the start of a range. It ends where no frame follows, and at the end of the
+/// range at the latest; with `exact` there, for everything before that is known to be frames.
+pub(crate) fn past_gaps<S: Source>(
+    source: S,
+    salt: &Salt,
+    range: Range<u64>,
+    exact: bool,
+) -> Gaps<'_, S> {
+    let (position, end) = (to_usize(range.start), to_usize(range.end).min(source.end()));
+    let allowance = end.saturating_sub(position).saturating_mul(CHECKED_FOR_NOTHING_MAX);
+    Gaps { source, salt, position, end, exact, allowance }
+}
+
+impl<S: Source> Gaps<'_, S> {
+    /// What stands here; nothing at the end.
+    pub(crate) fn step(&mut self) -> Option<Step<'_>> {
+        let at = self.position;
+        if at >= self.end {
+            return None;
+        }
+        match self.frame(at) {
+            Ok(header) => {
+                self.position += header.frame_bytes();
+                let length = to_usize(u64::from(header.length));
+                let payload = self.rest(at + FRAME_HEADER_BYTES, length);
+                let payload = payload.get(..length).unwrap_or(&[]);
+                Some(Step::Frame(Found { offset: to_u64(at), header, payload }))
             }
-            (Err(_), _) => None,
+            Err(reason) => self.gap(reason),
+        }
+    }
+
+    /// The bytes from an offset on, no further than the walk goes.
+    fn rest(&mut self, at: usize, needed: usize) -> &[u8] {
+        let room = self.end.saturating_sub(at);
+        let bytes = self.source.at(at, needed.min(room));
+        bytes.get(..room).unwrap_or(bytes)
+    }
+
+    fn frame(&mut self, at: usize) -> Result<FrameHeader, FrameError> {
+        let (salt, room) = (self.salt, self.end.saturating_sub(at));
+        let mut decode = |needed| {
+            decode_frame(self.rest(at, needed), salt, to_u64(at)).map(|(header, ..)| header)
+        };
+        match decode(FRAME_HEADER_BYTES) {
+            Err(FrameError::Short { needed }) if needed <= room => decode(needed),
+            decoded => decoded,
         }
     }
 
     /// What is no frame, for this reason, up to the next frame. A sound header says how long it is, if
     /// a frame follows there.
-    fn gap(&mut self, reason: FrameError, exact: bool) -> Option<Step<'a>> {
-        let (at, to) = (self.position, self.end);
-        let offset = to_u64(at);
-        if let Ok(header) = peek_header(self.part.from(at), self.salt, to_u64(at)) {
+    fn gap(&mut self, reason: FrameError) -> Option<Step<'static>> {
+        let (at, to, exact) = (self.position, self.end, self.exact);
+        let (offset, salt) = (to_u64(at), self.salt);
+        if let Ok(header) = peek_header(self.rest(at, FRAME_HEADER_BYTES), salt, offset) {
             if matches!(reason, FrameError::Checksum { .. }) {
                 let Some(left) = self.allowance.checked_sub(header.frame_bytes()) else {
                     self.position = to;
@@ -180,24 +261,15 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether the header of a frame that fits stands here. Looks at each place once.
-    fn begins_at(&self, at: usize) -> bool {
-        let rest = self.part.from(at);
-        peek_header(rest, self.salt, to_u64(at))
-            .is_ok_and(|header| !header.is_witness() && header.frame_bytes() <= rest.len())
+    fn begins_at(&mut self, at: usize) -> bool {
+        let (salt, room) = (self.salt, self.end.saturating_sub(at));
+        peek_header(self.rest(at, FRAME_HEADER_BYTES), salt, to_u64(at))
+            .is_ok_and(|header| !header.is_witness() && header.frame_bytes() <= room)
     }
-}
 
-/// The frames of a file, and what is none between them, by [`Policy::PastGaps`]. They end where the
-/// range does at the latest; with `exact` they reach up to it.
-pub(crate) fn past_gaps<'a>(
-    bytes: &'a [u8],
-    salt: &'a Salt,
-    range: Range<u64>,
-    exact: bool,
-) -> impl Iterator<Item = Step<'a>> {
-    let part = Part { bytes, start: 0 }.up_to(range.end);
-    let mut walk = Walk::new(part, salt, range.start, Policy::PastGaps { exact });
-    std::iter::from_fn(move || walk.stride())
+    fn position(&self) -> u64 {
+        to_u64(self.position)
+    }
 }
 
 /// Fewest and most bytes that [`Headers`] reads at a time: one page where frames are long, and few
@@ -355,13 +427,18 @@ mod tests {
         let bytes = nested(&salt, 16 * 1024);
         for exact in [true, false] {
             let range = 0..to_u64(bytes.len());
-            let steps: Vec<_> = past_gaps(&bytes, &salt, range.clone(), exact).collect();
-            assert!(steps.len() <= CHECKED_FOR_NOTHING_MAX + 2, "{} steps", steps.len());
-            let end = steps.last().map(|step| match step {
-                Step::Gap { end, .. } => *end,
-                Step::Frame(found) => found.end(),
-            });
-            assert!(!exact || end == Some(range.end), "{end:?}");
+            let part = Part { bytes: &bytes, start: 0 };
+            let mut walk = past_gaps(part, &salt, range.clone(), exact);
+            let (mut steps, mut last) = (0, 0);
+            while let Some(step) = walk.step() {
+                last = match step {
+                    Step::Gap { end, .. } => end,
+                    Step::Frame(found) => found.end(),
+                };
+                steps += 1;
+            }
+            assert!(steps <= CHECKED_FOR_NOTHING_MAX + 2, "{steps} steps");
+            assert!(!exact || last == range.end, "{last}");
         }
     }
 }
