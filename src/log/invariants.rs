@@ -113,4 +113,12 @@ mod tests {
     fn inv_7_runs_are_those_of_the_segments() {
         breaks("INV-7", |shared, _| shared.reader.break_view(View::forget_a_run));
     }
+
+    #[test]
+    fn inv_9_frames_are_where_the_file_has_space() {
+        breaks("INV-9", |_, writer| {
+            let tail = writer.tail();
+            tail.space.lower(tail.position() - 1);
+        });
+    }
 }

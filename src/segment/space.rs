@@ -93,6 +93,12 @@ impl Space {
         self.ready.load(Ordering::Acquire)
     }
 
+    /// Forgets that there is space from `to` on.
+    #[cfg(test)]
+    pub(crate) fn lower(&self, to: u64) {
+        self.ready.store(to, Ordering::Release);
+    }
+
     /// Whether more should be made ready behind frames that end at `position`.
     #[inline]
     pub(crate) fn is_short(&self, position: u64) -> bool {
