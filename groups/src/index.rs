@@ -83,12 +83,14 @@ pub(crate) struct Index {
     /// No two follow one another of which both are in memory: a page may span all that are, and what
     /// it may span must not depend on how they got there.
     stretches: VecDeque<Stretch>,
+    /// What can be in pages of the entries before this one is, until one of them is put elsewhere.
+    pub(crate) tried: u64,
 }
 
 impl Index {
     /// No entries, the next of which is `first`.
     pub(crate) fn new(first: u64) -> Self {
-        Self { base: first, stretches: VecDeque::new() }
+        Self { base: first, stretches: VecDeque::new(), tried: first }
     }
 
     fn next(&self) -> u64 {
@@ -98,6 +100,12 @@ impl Index {
     /// The stretches, oldest first.
     pub(crate) fn stretches(&self) -> impl Iterator<Item = &Stretch> {
         self.stretches.iter()
+    }
+
+    /// The stretches from the one with this entry on.
+    pub(crate) fn stretches_from(&self, index: u64) -> impl Iterator<Item = &Stretch> {
+        let from = self.stretches.partition_point(|stretch| stretch.range().end <= index);
+        self.stretches.range(from..)
     }
 
     /// What is known of a range that is within the index.
@@ -139,6 +147,7 @@ impl Index {
         pages: Pages<'_>,
         mut dropped: impl Dropped,
     ) {
+        self.tried = self.tried.min(index);
         let nth = self.stretches.partition_point(|stretch| stretch.range().end <= index);
         let (before, one, after) = match self.stretches.get_mut(nth) {
             Some(Stretch::Slots(first, slots)) => {
@@ -228,6 +237,7 @@ impl Index {
 
     /// Drops the entries from `to` on, and tells of each.
     pub(crate) fn truncate(&mut self, to: u64, pages: Pages<'_>, mut dropped: impl Dropped) {
+        self.tried = self.tried.min(to);
         while let Some(last) = self.stretches.back_mut()
             && last.range().end > to
         {

@@ -140,8 +140,7 @@ impl Inner {
     pub(crate) fn spill(&self, maintenance: &mut Maintenance) -> Result<()> {
         let durable = self.log.durable();
         let end = self.writer().ledger.regions.newest_start(durable);
-        let window = maintenance.spilled..end;
-        if window.is_empty() {
+        if maintenance.spilled >= end {
             return Ok(());
         }
         let mut members: Vec<Arc<Member>> = self.table.read().values().cloned().collect();
@@ -151,40 +150,53 @@ impl Inner {
             let mut writer = self.writer();
             writer.usable()?;
             writer.planned.clear();
+            let mut tried = Vec::new();
             while writer.planned.bytes.len() < SPILL_BYTES
                 && let Some(member) = members.next()
             {
                 let writer = &mut *writer;
-                self.plan_pages(&mut writer.planned, &writer.ledger.regions, &member, &window);
+                let to = self.plan_pages(&mut writer.planned, &writer.ledger.regions, &member, end);
+                tried.push((member, to));
             }
             if !writer.planned.is_empty() {
                 // Durable on return. A crash before leaves the places where they were.
                 self.write_planned(&mut writer, For::Index)?;
+            }
+            // Nothing was put elsewhere meanwhile: the writer is held.
+            for (member, to) in tried {
+                member.state.write().index.tried = to;
             }
         }
         maintenance.spilled = end;
         Ok(())
     }
 
-    /// Plans pages for the entries of a group that are in `window` of the log.
+    /// Plans pages for the entries of a group that are before `end` in the log and were not tried
+    /// before, up to the first that comes after it. Returns where it is to go on.
     fn plan_pages(
         &self,
         planned: &mut Planned,
         regions: &Regions,
         member: &Member,
-        window: &Range<u64>,
-    ) {
+        end: u64,
+    ) -> u64 {
         let room = to_usize(self.log.entry_bytes_max()).saturating_sub(ENVELOPE_BYTES_MAX + 10);
         let places_max = (room / PLACE_BYTES).min(PLACES_MAX);
         let state = member.state.read();
-        for stretch in state.index.stretches() {
+        let region = |place: &Place| {
+            let base = regions.start_of(place.at);
+            base.filter(|base| u32::try_from(place.at - base).is_ok())
+        };
+        let mut tried = state.index.tried;
+        for stretch in state.index.stretches_from(tried) {
+            tried = tried.max(stretch.range().start);
             let Stretch::Slots(first, slots) = stretch else { continue };
-            let places: Vec<Place> = slots.iter().map(|slot| Place::from(*slot)).collect();
-            let region = |place: &Place| {
-                let base = regions.start_of(place.at).filter(|_| window.contains(&place.at));
-                base.filter(|base| u32::try_from(place.at - base).is_ok())
-            };
-            let mut index = *first;
+            let mut index = tried;
+            let slots = slots.range(to_usize(index - first)..);
+            let all = slots.len();
+            let places = slots.map(|slot| Place::from(*slot));
+            let places: Vec<Place> =
+                places.take_while(|place| place.at < end || place.is_lost()).collect();
             for run in places.chunk_by(|a, b| region(a) == region(b)) {
                 if let Some(base) = run.first().and_then(region) {
                     for (nth, run) in run.chunks(places_max.max(1)).enumerate() {
@@ -194,7 +206,12 @@ impl Inner {
                 }
                 index += to_u64(run.len());
             }
+            tried = index;
+            if places.len() < all {
+                break;
+            }
         }
+        tried
     }
 }
 
