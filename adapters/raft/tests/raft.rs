@@ -70,17 +70,17 @@ fn create(path: &Path) -> Log {
 #[test]
 fn what_the_host_reads_at_the_edges_of_a_compacted_log() {
     let directory = tempfile::tempdir().unwrap();
-    reads_at_the_edges(create(&directory.path().join("1")));
+    reads_at_the_edges(&create(&directory.path().join("1")));
 }
 
 #[test]
 fn what_the_host_reads_at_the_edges_of_a_compacted_group() {
     let groups = Groups::in_memory(&GroupsOptions::new().log(options())).unwrap();
     let [_, group, _] = [1, 2, 3].map(|id| groups.create_group(id).unwrap());
-    reads_at_the_edges(group);
+    reads_at_the_edges(&group);
 }
 
-fn reads_at_the_edges(log: impl Store) {
+fn reads_at_the_edges(log: &impl Store) {
     let node = leader(log.clone(), 20);
     let store = node.store();
     assert_eq!((store.first_index().unwrap(), store.last_index().unwrap()), (1, 20));
@@ -93,7 +93,7 @@ fn reads_at_the_edges(log: impl Store) {
     // By this the command line compares logs, and refills one from another.
     let committed = store.initial_state().unwrap().hard_state.commit;
     assert!(committed >= 8);
-    assert_eq!(indelible::inspect::decided_in(&log), Some(committed + 1));
+    assert_eq!(indelible::inspect::decided_in(log), Some(committed + 1));
     assert_eq!((store.first_index().unwrap(), store.last_index().unwrap()), (9, 20));
     assert_eq!((store.term(8).unwrap(), store.term(9).unwrap()), (1, 1));
     assert!(is(&store.term(7).unwrap_err(), &StorageError::Compacted));

@@ -276,20 +276,7 @@ fn change(model: &mut GroupModel, counter: &mut u64, group: &Group, op: &Op) -> 
             model.entries.clear();
             model.first = base;
         }
-        Op::Many { .. } => {
-            const ENTRIES: usize = 600;
-            const KEPT: usize = 4;
-            model.ride();
-            for _ in 0..ENTRIES {
-                let entry = new(8);
-                batch.append(entry.clone());
-                model.entries.push(entry);
-            }
-            let gone = model.entries.len() - KEPT;
-            model.entries.drain(..gone);
-            model.first += gone as u64;
-            batch.trim(model.first);
-        }
+        Op::Many { .. } => many(model, &mut new, &mut batch),
         Op::Lazily { value, .. } => {
             let value = vec![value; 8];
             if model.seen().get("decided") != Some(&value) {
@@ -300,6 +287,22 @@ fn change(model: &mut GroupModel, counter: &mut u64, group: &Group, op: &Op) -> 
         _ => return change_cells(model, &mut new, group, op),
     }
     group.commit(&batch).map(drop)
+}
+
+/// More entries than a step of maintenance looks at, all of which but a few are trimmed at once.
+fn many(model: &mut GroupModel, new: &mut impl FnMut(usize) -> Vec<u8>, batch: &mut Batch<'_>) {
+    const ENTRIES: usize = 600;
+    const KEPT: usize = 4;
+    model.ride();
+    for _ in 0..ENTRIES {
+        let entry = new(8);
+        batch.append(entry.clone());
+        model.entries.push(entry);
+    }
+    let gone = model.entries.len() - KEPT;
+    model.entries.drain(..gone);
+    model.first += gone as u64;
+    batch.trim(model.first);
 }
 
 fn change_cells(

@@ -68,7 +68,7 @@ fn op(kind: u8, a: u8, b: u8) -> Op {
         11 => Op::Maintain,
         13 => Op::Retake { group },
         14 => Op::Large { group, cell: b },
-        15 if b % 4 == 0 => Op::Many { group },
+        15 if b.is_multiple_of(4) => Op::Many { group },
         _ => Op::Append { group, count: u64::from(a / 4 % 16), bytes: usize::from(b) * 2 + 1 },
     }
 }
