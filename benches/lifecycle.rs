@@ -1,7 +1,8 @@
 //! What happens seldom: open after a close and after a kill, roll, trim, truncate, reset.
 //!
-//! `cargo bench -p indelible-benches --bench lifecycle`; with `INDELIBLE_BENCH_BIG=1` a log of 10 GiB is opened as well. It
-//! is built below `INDELIBLE_BENCH_DIR` unless it is there already, and stays there.
+//! `cargo bench -p indelible-benches --bench lifecycle`; with `INDELIBLE_BENCH_BIG=1` a log of 10
+//! GiB is opened as well. It is built below `INDELIBLE_BENCH_DIR` unless it is there already, and
+//! stays there.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::allow_attributes_without_reason)]
 #![allow(clippy::allow_attributes, clippy::disallowed_methods, clippy::print_stdout)]

@@ -1,4 +1,5 @@
-//! Three nodes of `OmniPaxos`, each on a log of its own, in one thread: `cargo run --example omnipaxos_node`.
+//! Three nodes of `OmniPaxos`, each on a log of its own, in one thread: `cargo run --example
+//! omnipaxos_node`.
 
 #[path = "support/command.rs"]
 mod command;

@@ -34,9 +34,9 @@
 //! | `testing` | [`testing`] and [`io::sim`]'s use in tests of your own: crashes, faults, rot | none |
 //! | `sabotage` | bugs to plant, for the tests of this crate. Never for use | none |
 //!
-//! Other hosts are packages of their own: `indelible-openraft`, `indelible-async-raft`, `indelible-raft`,
-//! `indelible-d-engine`;
-//! `indelible-groups` keeps many groups in one log, `indelible-cli` is what an operator needs.
+//! Other hosts are packages of their own: `indelible-openraft`, `indelible-async-raft`,
+//! `indelible-raft`, `indelible-d-engine`; `indelible-groups` keeps many groups in one log,
+//! `indelible-cli` is what an operator needs.
 //!
 //! # Documents
 //!

@@ -66,7 +66,8 @@ pub enum WriteMode {
     /// [`Durability::Always`] and [`Durability::Barrier`].
     Buffered,
     /// Copied into a shared memory map: no system call for an unsynced append (batches of 8 KiB and
-    /// more are one positioned write), which survives the process. Default for [`Durability::Interval`] and [`Durability::Os`].
+    /// more are one positioned write), which survives the process. Default for
+    /// [`Durability::Interval`] and [`Durability::Os`].
     Mmap,
     /// One positioned write a batch; an unsynced append survives the process.
     Pwrite,
@@ -95,10 +96,10 @@ pub enum SyncMethod {
     Fsync,
     /// `msync(MS_SYNC)` of the dirty range of the map.
     Msync,
-    /// Written by calls that each return when the bytes are on the medium (`RWF_DSYNC`, for one call
-    /// what `O_DSYNC` is for a descriptor): one call for frames that waited in memory, and `fdatasync` for those
-    /// that were written before a sync was wanted. Under the other write modes everything is written
-    /// again. Default for [`WriteMode::Direct`].
+    /// Written by calls that each return when the bytes are on the medium (`RWF_DSYNC`, for one
+    /// call what `O_DSYNC` is for a descriptor): one call for frames that waited in memory, and
+    /// `fdatasync` for those that were written before a sync was wanted. Under the other write
+    /// modes everything is written again. Default for [`WriteMode::Direct`].
     Dsync,
     /// `F_FULLFSYNC`, which reaches the medium on macOS; refused elsewhere.
     FullFsync,

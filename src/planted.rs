@@ -1,9 +1,9 @@
 //! Planted bugs: small sabotages of the engine, to see that the tests would notice.
 //!
 //! Owns: the switch. Without the feature `sabotage` it is a constant, and the compiler removes
-//! every trace of it. Does not own: the sabotages. Each stands where the bug would, and is one line that
-//! skips what is below it, or chooses something else; syncs that are left out are so at the door
-//! (`door`). At most a dozen are in `log/`, and those are what only its steps can get wrong.
+//! every trace of it. Does not own: the sabotages. Each stands where the bug would, and is one line
+//! that skips what is below it, or chooses something else; syncs that are left out are so at the
+//! door (`door`). At most a dozen are in `log/`, and those are what only its steps can get wrong.
 
 #[cfg(feature = "sabotage")]
 mod door;
@@ -70,11 +70,11 @@ bugs! {
     NotWrittenThrough,
     /// Frames may go as far as the checkpoint before said until the next one is durable.
     ReachLoweredLate,
-    /// A checkpoint that was put together before a batch was refused lets others write behind it.
+    /// A checkpoint that was put together before a batch was refused lets others write after it.
     RefusalOvertaken,
     /// A directory is unlocked while a checkpoint of it is still being written.
     UnlockedEarly,
-    /// A checkpoint that was waiting is written behind the one of the close.
+    /// A checkpoint that was waiting is written after the one of the close.
     CloseOvertaken,
     /// A failed sync of the directory, for the name of a side file, is that writer's affair only.
     LostNamesForgiven,
@@ -108,7 +108,7 @@ bugs! {
     OlderMetadataBelieved,
     /// No sync leaves a witness behind its frames.
     NoWitness,
-    /// Recovery does not look at the watermarks behind an unreadable frame.
+    /// Recovery does not look at the watermarks after an unreadable frame.
     WatermarkIgnored,
     /// Recovery does not look for watermarks in the segment that follows an unreadable frame.
     NextSegmentNotSearched,
@@ -198,7 +198,7 @@ bugs! {
     JunkIsFatal,
     /// A moment without descriptors or memory poisons the log.
     ShortagePoisons,
-    /// A segment behind the tail that cannot be opened counts as one that is not there.
+    /// A segment after the tail that cannot be opened counts as one that is not there.
     UnopenedSegmentSkipped,
     /// A side file that was never attached stays.
     UnusedSideFileStays,
@@ -208,7 +208,7 @@ bugs! {
     RefusedSpaceKept,
     /// A log has as many segments as it likes.
     SegmentsUnlimited,
-    /// An open takes the space behind the frames for ready.
+    /// An open takes the space after the frames for ready.
     SpaceBelieved,
     /// A walk reads as much at a time as there is.
     WalkReadsEverything,

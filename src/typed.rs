@@ -1,7 +1,8 @@
 //! A log whose entries and state cells are values, not bytes (feature `serde`): what the store of a
 //! Raft host is made of.
 //!
-//! Owns: the way through the codec, the conversion of inclusive bounds. Does not own: any word of a host.
+//! Owns: the way through the codec, the conversion of inclusive bounds. Does not own: any word of a
+//! host.
 //!
 //! Invariant: an entry lies at the index it states itself, so no convention needs an offset. One that
 //! states another is not handed out.
@@ -70,8 +71,8 @@ pub const fn after(last: u64) -> u64 {
     last.saturating_add(1)
 }
 
-/// A [`Log`], or another [`Store`], whose entries are values that the codec `K` turns into bytes, and whose state cells are
-/// values in [`Postcard`]. Clones share the log.
+/// A [`Log`], or another [`Store`], whose entries are values that the codec `K` turns into bytes,
+/// and whose state cells are values in [`Postcard`]. Clones share the log.
 pub struct TypedLog<K, S = Log> {
     log: S,
     codec: PhantomData<fn() -> K>,

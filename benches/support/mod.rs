@@ -100,7 +100,7 @@ impl Floor {
         Self { file, at: 0, bytes }
     }
 
-    /// Writes the bytes behind the last ones and syncs.
+    /// Writes the bytes after the last ones and syncs.
     pub fn append(&mut self, bytes: &[u8]) {
         self.write(bytes);
         self.file.sync_data().unwrap();

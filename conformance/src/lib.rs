@@ -1,9 +1,9 @@
 //! A conformance kit for OmniPaxos storages: checks any `Storage<T>` against what OmniPaxos relies
 //! on, index by index, and names what does not hold.
 //!
-//! Owns: the list of checks, running them, the report. Does not own: what the rules are for
-//! (the docs/ADAPTERS.md of `indelible`). The kit knows nothing about how a storage is made: it is given a way to make a
-//! fresh one and, if there is one, a way to close and reopen one.
+//! Owns: the list of checks, running them, the report. Does not own: what the rules are for (the
+//! docs/ADAPTERS.md of `indelible`). The kit knows nothing about how a storage is made: it is given
+//! a way to make a fresh one and, if there is one, a way to close and reopen one.
 //!
 //! ```
 //! use omnipaxos::storage::{Entry, Snapshot, Storage};

@@ -126,8 +126,8 @@ pub(crate) struct RunChoices {
     /// Flip bits in a sealed segment of this node, and mend it from a peer.
     #[arg(long, value_name = "NODE", value_parser = first_node())]
     pub(crate) rot: Option<NodeId>,
-    /// Cut the power of all nodes at once: what was not synced is gone. This and the next two need root,
-    /// FUSE and the program `lossy`.
+    /// Cut the power of all nodes at once: what was not synced is gone. This and the next two need
+    /// root, FUSE and the program `lossy`.
     #[arg(long)]
     pub(crate) power_cut: bool,
     /// Leave no room on the disk of this node for a while: it votes, and accepts nothing.

@@ -1,5 +1,5 @@
-//! Three OmniPaxos nodes on `indelible` logs, as three processes to which everything happens that happens
-//! to nodes: kills, partitions, power cuts, disks that rot, hang or are full.
+//! Three OmniPaxos nodes on `indelible` logs, as three processes to which everything happens that
+//! happens to nodes: kills, partitions, power cuts, disks that rot, hang or are full.
 //!
 //! ```text
 //! cargo run --release --example kv_cluster
@@ -22,14 +22,15 @@
 //! cargo run --release --example kv_cluster -- --partition --rot 2 --dir logs --html run.html
 //! ```
 //!
-//! A SIGKILL takes the process and leaves the page cache: it shows recovery of a process, of OmniPaxos'
-//! state, of a cluster. `--partition` cuts the leader off from the others. `--rot NODE` flips bits in a
-//! sealed segment: the node must refuse to start, is repaired, is refilled from a peer, and goes on.
-//! `--power-cut` takes what was not synced away from all nodes at once; `--full-disk NODE` leaves a node no
-//! room, so that it votes and accepts nothing until a trim; `--slow-disk NODE` lets the syncs of a leader
-//! hang, so that it asks another node to lead. These three run on a file system of our own (the program
-//! `lossy`), need root and FUSE, and say how to build it. `--html FILE` draws all of it on one page. With `--dir` the logs stay, and the run ends with the
-//! command that shows what is in one of them.
+//! A SIGKILL takes the process and leaves the page cache: it shows recovery of a process, of
+//! OmniPaxos' state, of a cluster. `--partition` cuts the leader off from the others. `--rot NODE`
+//! flips bits in a sealed segment: the node must refuse to start, is repaired, is refilled from a
+//! peer, and goes on. `--power-cut` takes what was not synced away from all nodes at once;
+//! `--full-disk NODE` leaves a node no room, so that it votes and accepts nothing until a trim;
+//! `--slow-disk NODE` lets the syncs of a leader hang, so that it asks another node to lead. These
+//! three run on a file system of our own (the program `lossy`), need root and FUSE, and say how to
+//! build it. `--html FILE` draws all of it on one page. With `--dir` the logs stay, and the run
+//! ends with the command that shows what is in one of them.
 //!
 //! # By hand
 //!

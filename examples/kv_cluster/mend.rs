@@ -9,9 +9,9 @@
 //!    between its own snapshot and its decided index is lost. So the delta is merged here, into the
 //!    state machine at the receiver's decided index, which is where the delta starts, and handed on
 //!    as a complete snapshot.
-//! 2. A node that already holds the stop sign is told to synchronize from the index behind it, and
+//! 2. A node that already holds the stop sign is told to synchronize from the index after it, and
 //!    then counts the stop sign twice; from then on nobody agrees on where the log ends. The stop
-//!    sign is always the last entry, so a synchronization never starts behind it.
+//!    sign is always the last entry, so a synchronization never starts after it.
 
 use omnipaxos::messages::Message;
 use omnipaxos::messages::sequence_paxos::PaxosMsg;
@@ -57,7 +57,7 @@ pub(crate) fn incoming(message: &mut Paxos, machine: &Machine) -> bool {
     fits
 }
 
-/// Never lets a synchronization start behind the stop sign; `accepted` is the sender's log end.
+/// Never lets a synchronization start after the stop sign; `accepted` is the sender's log end.
 pub(crate) fn outgoing(message: &mut Paxos, accepted: usize) {
     if let Some(sync) = log_sync(message)
         && sync.stopsign.is_some()

@@ -228,7 +228,7 @@ fn install(disk: &mut Disk, snapshot: KvSnapshot) -> StorageResult<()> {
             StorageOp::SetSnapshot(Some(snapshot)),
         ]);
     }
-    // Whatever is accepted behind this was never decided: the stop sign stands before it.
+    // Whatever is accepted after this was never decided: the stop sign stands before it.
     operations.extend([StorageOp::AppendOnPrefix(index, Vec::new()), StorageOp::SetStopsign(None)]);
     disk.write_atomically(operations)
 }

@@ -1,7 +1,7 @@
 //! `frame_decode`: frames, segment headers, footers and offset tables from any bytes.
 //!
 //! Input: a mode byte, the generation (8 bytes), then the bytes. Odd modes repair the checksums
-//! first, so that mutations reach what stands behind them.
+//! first, so that mutations reach what stands after them.
 //!
 //! Invariants:
 //! 1. No decoder panics, reads out of bounds or allocates.
@@ -59,8 +59,8 @@ fn check_all(bytes: &[u8], salt: &Salt) {
     check_footer(bytes, salt);
 }
 
-/// Makes both checksums of the frame at the start of `bytes`, which is `offset` of its segment, right, if
-/// its length allows.
+/// Makes both checksums of the frame at the start of `bytes`, which is `offset` of its segment,
+/// right, if its length allows.
 pub fn repair_frame(bytes: &mut [u8], salt: &Salt, offset: u64) {
     if bytes.len() < FRAME_HEADER_BYTES {
         return;

@@ -3,7 +3,7 @@
 //! Input: a byte that chooses the directory of a real log (`images`), then edits: rot (flipped
 //! bits, zeroed sectors, cut and missing files), replay (sectors and files in the wrong place), and
 //! forgery (fields of slots, headers, footers and frames with their checksums made right, whole
-//! forged frames behind the last one). Or, in raw mode, files of nothing but input.
+//! forged frames after the last one). Or, in raw mode, files of nothing but input.
 //!
 //! Invariants:
 //! 1. Opening never panics nor hangs, and allocates no more than the files are long, times a small
@@ -219,7 +219,7 @@ fn forge_footer(script: &mut Script<'_>, bytes: &mut [u8]) {
     repair_footer(&mut bytes[start..], &Salt::new(generation));
 }
 
-/// Goes on behind the last frame with frames that say what the input wants.
+/// Goes on after the last frame with frames that say what the input wants.
 fn forge_more_frames(script: &mut Script<'_>, bytes: &mut [u8]) {
     let salt = Salt::new(generation(bytes));
     let last = walk(bytes, &salt, 4096, true).last();

@@ -1,6 +1,6 @@
 //! `operations`: programs of mutations, crashes and faults on the simulated disk, held against the
-//! model. `indelible::testing::operations` says how bytes become a program, and `tests/model/operations.rs`
-//! runs the same without a fuzzer.
+//! model. `indelible::testing::operations` says how bytes become a program, and
+//! `tests/model/operations.rs` runs the same without a fuzzer.
 //!
 //! Invariants:
 //! 1. What was acknowledged is there after every crash, in order, exactly; what was not is there

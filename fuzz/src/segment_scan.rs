@@ -1,7 +1,7 @@
 //! `segment_scan`: walking and searching the bytes of a segment.
 //!
 //! Input: a script that lays out frames of this and of a former generation, raw bytes and gaps, one
-//! behind the other, and then overwrites some of them; or raw bytes only.
+//! after the other, and then overwrites some of them; or raw bytes only.
 //!
 //! Invariants:
 //! 1. Neither walk nor search panics, reads out of bounds, or takes time beyond a small multiple of
@@ -10,8 +10,8 @@
 //!    each decodes by itself to the same header.
 //! 3. A walk that checks headers only comes at least as far as one that checks everything, and over
 //!    the same frames.
-//! 4. A search from where a walk starts finds at least what of the walk can be evidence; the end it reports is
-//!    the end of a frame that is there; it gives up only with a word.
+//! 4. A search from where a walk starts finds at least what of the walk can be evidence; the end it
+//!    reports is the end of a frame that is there; it gives up only with a word.
 //! 5. Offsets that frames build up point at entries or holes of that walk, in order, whatever the
 //!    indexes say.
 //! 6. Frames of a former generation are met by neither.
@@ -171,7 +171,7 @@ fn check_offsets(units: &[u32], contradicted: bool, whole: &[Frame], at: u64) {
     }
 }
 
-/// Whole, torn and damaged runs of frames, with a former life behind them.
+/// Whole, torn and damaged runs of frames, with a former life after them.
 pub fn seeds() -> Vec<Seed> {
     let entry = [0, 3 << 3, 1, 5, b'h', b'e', b'l', b'l', b'o'];
     let open = [0, 1 << 3, 1, 2, b'a', b'b'];

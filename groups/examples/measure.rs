@@ -1,4 +1,5 @@
-//! Measures what docs/GROUPS.md states: `cargo run --release -p indelible-groups --example measure -- DIR`.
+//! Measures what docs/GROUPS.md states: `cargo run --release -p indelible-groups --example measure
+//! -- DIR`.
 //!
 //! - open: 10 000 groups with 10 000 000 live entries, after a clean close and after a kill;
 //! - mixed: groups that append and trim beside lagging ones, and what is written again for them;

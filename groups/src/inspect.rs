@@ -128,11 +128,11 @@ impl Groups {
 }
 
 impl Group {
-    /// Writes entries again that cannot be read, from a peer's store of the same group. Only entries
-    /// before `to` are taken, by default those that the peer states as decided, and only if entries next
-    /// to each gap are the same in both; `force` goes beyond what the peer shows, never beyond a
-    /// difference. Durable on return. Progress counts entries that were read, before and after, and
-    /// those that were put back.
+    /// Writes entries again that cannot be read, from a peer's store of the same group. Only
+    /// entries before `to` are taken, by default those that the peer states as decided, and only if
+    /// entries next to each gap are the same in both; `force` goes beyond what the peer shows,
+    /// never beyond a difference. Durable on return. Progress counts entries that were read, before
+    /// and after, and those that were put back.
     ///
     /// # Errors
     ///

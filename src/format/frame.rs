@@ -28,7 +28,7 @@ pub const FRAME_HEADER_BYTES: usize = 32;
 pub const FRAME_ALIGN: usize = 8;
 /// Where in the header the kind stands.
 pub const FRAME_KIND_OFFSET: usize = 30;
-/// Where in the header what its check covers begins: behind the two checksums.
+/// Where in the header what its check covers begins: after the two checksums.
 const FIELDS_OFFSET: usize = 8;
 /// The lag of a frame that states nothing about what was durable.
 pub const LAG_UNSTATED: u16 = u16::MAX;

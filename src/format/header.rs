@@ -1,7 +1,7 @@
 //! The segment header: who a segment is (docs/FORMAT.md, "Segment header").
 //!
 //! Owns: the first block of a segment file. Written once, when the file becomes a segment, and
-//! never changed after. Does not own: the frames behind it (`frame`) nor the footer (`footer`).
+//! never changed after. Does not own: the frames after it (`frame`) nor the footer (`footer`).
 
 use byteorder::{ByteOrder, LittleEndian};
 

@@ -41,7 +41,7 @@ pub const CELL_FIXED_BYTES: usize = 4;
 /// Checkpoints, batches and segments are numbered below this: no log counts so far, so what says
 /// otherwise was forged, and the next number always exists.
 pub const NUMBERS_END: u64 = 1 << 63;
-/// Flag: the log was closed after this checkpoint; nothing is written behind it.
+/// Flag: the log was closed after this checkpoint; nothing is written after it.
 pub const SLOT_CLEAN: u8 = 1;
 /// Flag: the log is being created; its first segment may not exist yet.
 pub const SLOT_CREATING: u8 = 2;

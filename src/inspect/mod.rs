@@ -104,7 +104,7 @@ pub enum Outcome {
     FinishesCreate,
     /// Go on where the close left off.
     Clean,
-    /// Replay whole batches behind the newest checkpoint.
+    /// Replay whole batches after the newest checkpoint.
     Recovers {
         /// How many batches.
         batches: u64,
@@ -119,7 +119,7 @@ pub enum Outcome {
         offset: u64,
         /// The first batch that would be dropped.
         sequence: u64,
-        /// Bytes up to the last frame that was recognised behind that place.
+        /// Bytes up to the last frame that was recognised after that place.
         bytes: u64,
     },
     /// Refuse with this error.
@@ -183,9 +183,9 @@ pub struct SegmentSeen {
     pub used: u64,
     /// Of these, before the first live entry.
     pub trimmed: u64,
-    /// Of these, from the first live entry to behind the last.
+    /// Of these, from the first live entry to after the last.
     pub in_use: u64,
-    /// Of these, behind the last live entry.
+    /// Of these, after the last live entry.
     pub truncated: u64,
     /// Whether some live entries are marked as missing.
     pub holes: bool,

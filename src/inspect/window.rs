@@ -1,6 +1,7 @@
 //! The bytes of a segment file, a window at a time, past errors of the device.
 //!
-//! Owns: how much is in memory, and what could not be read. Does not own: what the bytes say (`survey`).
+//! Owns: how much is in memory, and what could not be read. Does not own: what the bytes say
+//! (`survey`).
 //!
 //! Memory: one window, or what is asked for at once if that is longer: a frame, or an offset table.
 

@@ -34,7 +34,7 @@ const RESIDENT_PAGES: usize = 1024;
 /// Bytes of a file that are shared through memory; a clone is another handle to the same region.
 ///
 /// A region starts with nothing published. Its owner publishes what is finished, readers borrow
-/// what is published, and one writer at a time stores behind that. What the owner keeps back at the
+/// what is published, and one writer at a time stores after that. What the owner keeps back at the
 /// start of it is never lent, and may change.
 #[derive(Clone)]
 pub struct Region {
@@ -464,8 +464,9 @@ impl Heap {
         });
         // SAFETY: offset <= end <= length, so the sum stays inside the memory.
         let target = unsafe { self.base.add(offset) };
-        // SAFETY: the target is inside the memory and overlaps nothing that is lent out; the lock keeps other writers and watermarks away; the source is a slice, hence
-        // below a watermark or elsewhere.
+        // SAFETY: the target is inside the memory and overlaps nothing that is lent out; the lock
+        // keeps other writers and watermarks away; the source is a slice, hence below a watermark
+        // or elsewhere.
         unsafe {
             target.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         };

@@ -122,7 +122,8 @@ pub trait Directory: Debug + Send + Sync {
     fn lock(&self) -> Result<Box<dyn Lock>, LockRefused>;
 
     /// A new file under a fresh name for temporary files ([`crate::format::names::temporary`]),
-    /// `bytes` long and reading as zeros. With `allocate`, its space is reserved. Neither name nor length is durable on return.
+    /// `bytes` long and reading as zeros. With `allocate`, its space is reserved. Neither name nor
+    /// length is durable on return.
     fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)>;
 
     /// An existing file. With [`Access::Distrust`] everything it returns of that range afterwards is
@@ -163,11 +164,12 @@ pub trait File: Debug + Send + Sync {
     /// part may have been written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Writes all of `bytes` at `offset` in another way than [`Self::write_at`]; on an error any part
-    /// may have been written. A direct write that repeats bytes leaves them as they are: nobody sees
-    /// them change, and no crash takes them away. A direct write of no bytes, at 0, writes nothing and
-    /// takes what later ones need of the system, such as a descriptor. With [`Way::Through`] and [`Way::DirectThrough`] the
-    /// bytes are durable on return, and an error is final as one of [`Self::sync`] is.
+    /// Writes all of `bytes` at `offset` in another way than [`Self::write_at`]; on an error any
+    /// part may have been written. A direct write that repeats bytes leaves them as they are:
+    /// nobody sees them change, and no crash takes them away. A direct write of no bytes, at 0,
+    /// writes nothing and takes what later ones need of the system, such as a descriptor. With
+    /// [`Way::Through`] and [`Way::DirectThrough`] the bytes are durable on return, and an error is
+    /// final as one of [`Self::sync`] is.
     fn write_by(&self, way: Way, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if way != Way::Through {
             return Err(io::ErrorKind::Unsupported.into());

@@ -232,8 +232,9 @@ impl Directory for OsDirectory {
         super::system_random()
     }
 
-    /// By what the file system says of the alignment it wants, where the kernel asks it (`STATX_DIOALIGN`,
-    /// 6.1), and by trying it. One in memory takes such writes and gains nothing from them.
+    /// By what the file system says of the alignment it wants, where the kernel asks it
+    /// (`STATX_DIOALIGN`, 6.1), and by trying it. One in memory takes such writes and gains nothing
+    /// from them.
     #[cfg(target_os = "linux")]
     fn takes_direct(&self) -> bool {
         if kind::is_memory(self.handle()) {
@@ -496,8 +497,8 @@ fn within_file_size(bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Reserves the space of a range, and has the file be that long. Not by `fs2::allocate`, which takes the
-/// error of `posix_fallocate` from `errno`, where it never is.
+/// Reserves the space of a range, and has the file be that long. Not by `fs2::allocate`, which
+/// takes the error of `posix_fallocate` from `errno`, where it never is.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 fn reserve(file: &OsHandle, range: Range<u64>) -> io::Result<()> {
     let (flags, bytes) = (rustix::fs::FallocateFlags::empty(), range.end - range.start);
@@ -584,7 +585,7 @@ fn drop_cache(file: &OsHandle, range: Range<u64>) -> io::Result<Vec<bool>> {
     let len = usize::try_from(range.end - range.start).map_err(|_| io::ErrorKind::OutOfMemory)?;
     let mut resident = Vec::new();
     for attempt in 0..DROP_ATTEMPTS {
-        // A large folio goes only as a whole, and may begin before the range and end behind it.
+        // A large folio goes only as a whole, and may begin before the range and end after it.
         let (from, to) = match attempt {
             0 => (range.start, range.end.next_multiple_of(super::map::page_bytes() as u64)),
             1 => (

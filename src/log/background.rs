@@ -117,7 +117,7 @@ impl Shared {
         }
         if self.signals.take_checkpoint() {
             return match self.checkpoint(false, 0) {
-                // By a close that came right behind the batch: it has written a checkpoint as well.
+                // By a close that came right after the batch: it has written a checkpoint as well.
                 Err(Error::Closed) => Ok(()),
                 written => written,
             };
@@ -138,7 +138,7 @@ impl Shared {
         prepared
     }
 
-    /// Makes space ready behind the frames, and spares once a roll is near. A shortage leaves it to
+    /// Makes space ready after the frames, and spares once a roll is near. A shortage leaves it to
     /// a later time, and to the commit that meets it.
     fn prepare(&self, stop: &dyn Fn() -> bool) -> Result<()> {
         // A close waits for this, and nothing is begun after it.

@@ -497,7 +497,8 @@ impl Log {
     }
 
     /// Does now what the background threads would do some time: writes a checkpoint, recycles or
-    /// removes what nothing refers to, prepares space, and spares if a roll is near. On return everything written is durable.
+    /// removes what nothing refers to, prepares space, and spares if a roll is near. On return
+    /// everything written is durable.
     ///
     /// # Errors
     ///

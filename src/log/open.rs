@@ -16,7 +16,7 @@
 //!   seen in frames which are dropped, so that none of them ever fits after it. (a) A segment that was
 //!   sealed since the checkpoint gets the footer that its frames call for. (b) The directory is synced,
 //!   if segments were begun since: the checkpoint may name no file whose own name can be lost. (c) A
-//!   checkpoint of what was recovered goes to both slots: the commit point. It moves the place behind
+//!   checkpoint of what was recovered goes to both slots: the commit point. It moves the place after
 //!   which the next open looks, and the reach up to which frames may be written from now on (INV-5).
 //!   (d) What nothing refers to is removed, and the directory synced.
 //!
@@ -342,7 +342,7 @@ fn open_tail(
     let order = std::sync::atomic::Ordering::Relaxed;
     segment.compressed.store(link.offsets.compressed, order);
     segment.holes.store(link.offsets.holes, order);
-    // What was made ready behind the frames is not known any more.
+    // What was made ready after the frames is not known any more.
     let ready = if planted(Bug::SpaceBelieved) { found.segment_bytes } else { link.end };
     let space = spares.space(Arc::clone(&link.file), ready);
     space.open().map_err(|source| Error::io("open", dir.join(&name.to_string()), source))?;

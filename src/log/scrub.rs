@@ -30,7 +30,7 @@ pub struct Scrubbed {
     pub segment: u64,
     /// The entries that were checked.
     pub entries: Range<u64>,
-    /// Segments behind this one that are still to be scrubbed.
+    /// Segments after this one that are still to be scrubbed.
     pub left: u64,
     /// What is wrong: entries that cannot be read.
     pub findings: Vec<Error>,

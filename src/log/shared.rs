@@ -3,11 +3,11 @@
 //! Owns: putting writer, syncer and reader together, and whether the log may still be used. Does not
 //! own: anything that one of the three does.
 //!
-//! Lock order: `preparing`, `checkpointing`, the turn to sync, `writer`, `unindexed`, `view`, `handing_over`.
-//! Each but the first and the last stands in one of the three rooms, which are taken from the syncer down. Under the
-//! others no lock is taken, but for what poisoning the log takes: the newest checkpoint, the syncs
-//! without the turn, the side files, and those of the group, the signals and the spares. The host's
-//! callbacks run under none.
+//! Lock order: `preparing`, `checkpointing`, the turn to sync, `writer`, `unindexed`, `view`,
+//! `handing_over`. Each but the first and the last stands in one of the three rooms, which are
+//! taken from the syncer down. Under the others no lock is taken, but for what poisoning the log
+//! takes: the newest checkpoint, the syncs without the turn, the side files, and those of the
+//! group, the signals and the spares. The host's callbacks run under none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

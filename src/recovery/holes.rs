@@ -3,7 +3,7 @@
 //! Owns: how many of the entries that a log still has are missing. Does not own: what that means
 //! for an open (`log::open`).
 //!
-//! A checkpoint counts holes, and what is replayed behind it adds some; neither knows where they
+//! A checkpoint counts holes, and what is replayed after it adds some; neither knows where they
 //! are, so neither can tell what a trim or a truncation took along. The offsets of the segments
 //! can. They are only looked at if the count is not zero: a log that was never repaired pays
 //! nothing.

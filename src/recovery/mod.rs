@@ -71,7 +71,7 @@ pub enum Verdict {
         offset: u64,
         /// The first batch that was dropped.
         sequence: u64,
-        /// Bytes up to the end of the last frame that was recognised behind that place.
+        /// Bytes up to the end of the last frame that was recognised after that place.
         bytes: u64,
     },
 }

@@ -3,7 +3,7 @@
 //! Steps 1 to 6 of docs/RECOVERY.md, "How an open reads": (1) list the directory, (2) read both slots
 //! from the medium, (3) see that every segment the checkpoint names is there once, with the right
 //! length, and that those whose base takes entries from others have the header their name says, (4) to
-//! (6) replay the tail and search behind it (`replay`). What was seen is noted for each; nothing is left
+//! (6) replay the tail and search after it (`replay`). What was seen is noted for each; nothing is left
 //! out because something else refuses the log already.
 //!
 //! Owns: reading the directory, the slots and the tail. Does not own: any decision. Changes
@@ -332,7 +332,7 @@ impl Observed {
     }
 }
 
-/// The segments in a directory behind the tail of a checkpoint.
+/// The segments in a directory after the tail of a checkpoint.
 struct Directory<'a> {
     dir: &'a Dir,
     checkpoint: &'a Checkpoint,

@@ -1,19 +1,19 @@
 //! Replaying the tail: which batches are whole, where they end, and what they add up to.
 //!
-//! Owns: the walk behind the checkpoint, over as many segments as were begun since. Does not own:
+//! Owns: the walk after the checkpoint, over as many segments as were begun since. Does not own:
 //! the verdict (`table`).
 //!
 //! Steps 4 to 6 of docs/RECOVERY.md, "How an open reads":
 //!
 //! 4. What comes before the place of the checkpoint was durable. Nothing of it is read but the header
-//!    of its last frame, without which the tail is an older copy, and behind a close the header of the
+//!    of its last frame, without which the tail is an older copy, and after a close the header of the
 //!    first frame after it, with which the metadata file is one.
 //! 5. From there on, frame by frame: a frame belongs to the log if it is sound, if its batch is the one
 //!    after the last whole one, and if it opens a batch exactly where none is open. Where frames end
 //!    and segment `n + 1` states this generation, this end and the next batch, go on in it. The end is
-//!    behind the last whole batch, which may be some frames or a segment before the place that was
+//!    after the last whole batch, which may be some frames or a segment before the place that was
 //!    reached.
-//! 6. Everything behind the end is searched for headers of later batches: the rest up to the block after
+//! 6. Everything after the end is searched for headers of later batches: the rest up to the block after
 //!    the reach, the block of the segment header, and every segment with a higher number. What they
 //!    state as durable, and where they stand at all, goes into the table.
 //!
@@ -65,7 +65,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Where the block ends in which a witness of the last frames may be; nowhere behind a close.
+    /// Where the block ends in which a witness of the last frames may be; nowhere after a close.
     fn searched_to(&self) -> u64 {
         if self.from >= self.limit {
             return self.limit;
@@ -134,7 +134,7 @@ impl Link {
     }
 
     /// Refuses entries up to `end` that do not lead to `next`, or whose offset table would not fit
-    /// behind them: a log begins a new segment before.
+    /// after them: a log begins a new segment before.
     fn check_entries(&self, dir: &Dir, end: u64, count: u64, next: u64) -> Result<()> {
         let base = self.header.base;
         let room = self.header.segment_bytes.saturating_sub(end);
@@ -169,7 +169,7 @@ impl Link {
 /// What the tail came to.
 #[derive(Debug)]
 pub(crate) struct Replayed {
-    /// Segments that hold whole batches behind the checkpoint, oldest first; the last is the tail.
+    /// Segments that hold whole batches after the checkpoint, oldest first; the last is the tail.
     pub(crate) links: Vec<Link>,
     pub(crate) state: State,
     /// The last whole batch.
@@ -180,7 +180,7 @@ pub(crate) struct Replayed {
     /// What stands after the end, segment by segment, and all of it.
     pub(crate) searched: Vec<Searched>,
     pub(crate) behind: Evidence,
-    /// Bytes from the end to the last one behind it that is not zero.
+    /// Bytes from the end to the last one after it that is not zero.
     pub(crate) leftover: u64,
 }
 
@@ -202,7 +202,7 @@ pub(crate) fn open_link(
     from: u64,
     limit: u64,
 ) -> Result<Link> {
-    // Nothing behind the checkpoint means that no sync of it can have failed.
+    // Nothing after the checkpoint means that no sync of it can have failed.
     let believed = from >= limit || planted(Bug::CacheBelieved);
     let to = witness::searched_to(limit, bytes);
     let access = if believed { Access::Write } else { Access::Distrust { from, to } };
@@ -234,7 +234,7 @@ pub(crate) fn open_link(
 
 /// Where the first pass got to.
 struct Reached {
-    /// Link and offset behind the last whole batch.
+    /// Link and offset after the last whole batch.
     link: usize,
     end: u64,
     sequence: u64,
@@ -243,7 +243,7 @@ struct Reached {
     scanned: u64,
 }
 
-/// Segments that come behind the tail of the checkpoint.
+/// Segments that come after the tail of the checkpoint.
 pub(crate) trait Later {
     /// The one file with this number, if its header is readable and that of this log.
     fn link(&self, number: u64) -> Result<Option<Link>>;
@@ -363,7 +363,7 @@ fn first_pass(
     }
 }
 
-/// Bytes from `end` to the last one behind it that is not zero and of no witness.
+/// Bytes from `end` to the last one after it that is not zero and of no witness.
 fn leftover(part: Part<'_>, salt: &Salt, end: u64) -> u64 {
     let mut rest = part.from(to_usize(end));
     while let Some(last) = last_byte(rest) {
@@ -442,7 +442,8 @@ fn second_pass(dir: &Dir, link: &mut Link, state: &mut State) -> Result<u64> {
 }
 
 /// The frames of a segment in memory, from where a walk starts to where they may be, and the block
-/// behind that, where a witness of the last ones may be. Read, not mapped: a map would read page by page, and reading ahead would leave large folios behind.
+/// behind that, where a witness of the last ones may be. Read, not mapped: a map would read page by
+/// page, and reading ahead would leave large folios behind.
 fn read_frames(dir: &Dir, link: &Link) -> Result<Vec<u8>> {
     const CHUNK_BYTES: usize = 1024 * 1024;
     let mut bytes = vec![0; to_usize(link.searched_to().saturating_sub(link.from))];

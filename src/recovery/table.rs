@@ -24,7 +24,7 @@ pub(crate) enum MetadataFact {
     Unsupported,
     /// Written by a `create` that did not get to its end.
     Creating,
-    /// Written by a close: nothing may be behind it.
+    /// Written by a close: nothing may be after it.
     Clean,
     /// Written while the log was in use.
     Open,
@@ -55,7 +55,7 @@ pub(crate) enum TailFact {
     Readable,
 }
 
-/// What headers behind that end say, where frames may be.
+/// What headers after that end say, where frames may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BehindFact {
     /// There is no header of a later batch.
@@ -66,7 +66,7 @@ pub(crate) enum BehindFact {
     Durable,
 }
 
-/// What stands where the checkpoint says that no frame can be: behind a close, behind its reach, in
+/// What stands where the checkpoint says that no frame can be: after a close, after its reach, in
 /// a segment that a checkpoint would name before anything in it was acknowledged, in a log that is
 /// only being created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,9 +188,9 @@ pub(crate) enum Decision {
     FinishCreate,
     /// Go on where the close left off.
     OpenClean,
-    /// Go on behind the last batch.
+    /// Go on after the last batch.
     OpenRecovered,
-    /// Go on behind the last whole batch, and report what was dropped.
+    /// Go on after the last whole batch, and report what was dropped.
     OpenTorn,
 }
 

@@ -10,12 +10,12 @@
 //!
 //! What is copied is checked as it is read: a medium may give other bytes than when the plan was made.
 //!
-//! Steps of [`apply`], with the lock held: (0) a copy of every file that will change, in `repair-<n>`,
-//! (1) files under a wrong name get theirs back, (2) if the tail is damaged, a new tail under a number of its own, (3) both slots,
-//! with the missing entries counted, (4) rebuilt sealed segments in place of the damaged ones,
-//! (5) the damaged tail is removed. The commit point is (3). A crash before it leaves the log as it
-//! was, with junk; a crash after it leaves damaged segments in a log that says it is incomplete, and
-//! another repair goes on from there.
+//! Steps of [`apply`], with the lock held: (0) a copy of every file that will change, in
+//! `repair-<n>`, (1) files under a wrong name get theirs back, (2) if the tail is damaged, a new
+//! tail under a number of its own, (3) both slots, with the missing entries counted, (4) rebuilt
+//! sealed segments in place of the damaged ones, (5) the damaged tail is removed. The commit point
+//! is (3). A crash before it leaves the log as it was, with junk; a crash after it leaves damaged
+//! segments in a log that says it is incomplete, and another repair goes on from there.
 
 mod from_peer;
 mod plan;

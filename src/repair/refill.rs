@@ -318,7 +318,7 @@ impl Refill<'_> {
         Ok(poured)
     }
 
-    /// A number for what does not fit: of a segment that was lost, or behind the last.
+    /// A number for what does not fit: of a segment that was lost, or after the last.
     fn number_after(
         &self,
         number: u64,

@@ -3,9 +3,9 @@
 //! Owns: reading on past a damage that recovery stops at. Does not own: whether that is to be done
 //! (`plan`).
 //!
-//! Of a log that opens, what the open would go on with counts. Else batches that are proved to have been
-//! durable count frame by frame, whatever of them is readable; after the last of those, batches count
-//! whole and without a gap, as in recovery.
+//! Of a log that opens, what the open would go on with counts. Else batches that are proved to have
+//! been durable count frame by frame, whatever of them is readable; after the last of those,
+//! batches count whole and without a gap, as in recovery.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -44,7 +44,7 @@ pub(super) struct Salvaged {
     pub(super) sequence: u64,
     /// No batch up to this one may be written again.
     pub(super) claimed: u64,
-    /// Batches known to have been durable that are not whole: from the first to behind the last.
+    /// Batches known to have been durable that are not whole: from the first to after the last.
     pub(super) lost: Option<Range<u64>>,
     /// The tail cannot go on as it is.
     pub(super) needed: bool,

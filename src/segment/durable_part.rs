@@ -1,7 +1,7 @@
 //! The part of a tail that was durable before its log was opened.
 //!
 //! Owns: walking over its frames for their offsets, when somebody needs them: a read, a roll, the
-//! maintenance thread soon after the open. Does not own: what comes behind it (`recovery`).
+//! maintenance thread soon after the open. Does not own: what comes after it (`recovery`).
 //!
 //! Nothing in it can be torn, so an open has nothing to decide there; like a sealed segment, it is
 //! checked when it is read, and what cannot be read is damage.
@@ -46,7 +46,7 @@ impl DurablePart {
         Ok(offsets)
     }
 
-    /// The error for a part that has fewer entries than the checkpoint behind it counts.
+    /// The error for a part that has fewer entries than the checkpoint after it counts.
     pub(crate) fn too_few(&self, expected: u64, got: u64) -> Error {
         let base = self.name.base;
         let (expected, got) = (base.saturating_add(expected), base.saturating_add(got));

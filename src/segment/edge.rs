@@ -1,4 +1,4 @@
-//! The edge of the tail: the block in which its frames end, and the one behind it, where the witness
+//! The edge of the tail: the block in which its frames end, and the one after it, where the witness
 //! is. One write takes frames and witness along, whole blocks of them if it goes past the page cache.
 //!
 //! Owns: what these two blocks hold. Does not own: when they are written, and what is durable.
@@ -6,7 +6,7 @@
 //! A write begins with the block that the one before ended in, and repeats what that had put there;
 //! between the frames and the witness it repeats the witness before, which is in another sector, and
 //! else zeros. So a block is written again as it fills, and each of its sectors is then either as it
-//! was or has the same bytes and more behind them: a crash cannot take away what was durable
+//! was or has the same bytes and more after them: a crash cannot take away what was durable
 //! (docs/RECOVERY.md, M1 and M2). A page cache does the same with every synced write of less than a
 //! page.
 
@@ -38,14 +38,14 @@ struct State {
     /// Where the block starts in which the bytes put so far end, and what was put into it.
     start: u64,
     last: Vec<u8>,
-    /// The witnesses behind those bytes, with their offsets.
+    /// The witnesses after those bytes, with their offsets.
     witnesses: Vec<(u64, Encoded)>,
     memory: Aligned,
 }
 
 impl Edge {
     /// The edge of a file whose bytes end at `end`: what its last block holds is read. What witnesses
-    /// there are behind it speak of what a checkpoint has stated since.
+    /// there are after it speak of what a checkpoint has stated since.
     pub(crate) fn new(file: &Arc<dyn File>, end: u64, direct: bool) -> io::Result<Self> {
         let start = block_start(end);
         let mut last = vec![0; to_usize(end - start)];
@@ -56,7 +56,7 @@ impl Edge {
     }
 
     /// Writes `bytes` at `offset`, which is not before the end of what was put so far, and a witness
-    /// behind them. With `through` all of it is durable on return.
+    /// after them. With `through` all of it is durable on return.
     pub(crate) fn put(
         &self,
         offset: u64,

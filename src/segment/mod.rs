@@ -1,9 +1,9 @@
-//! One segment file: fixed size, a header, frames one behind the other, and, once sealed, an offset
+//! One segment file: fixed size, a header, frames one after the other, and, once sealed, an offset
 //! table with a footer.
 //!
 //! Owns: what is known of one file while it is open, and finding an entry inside it. Does not own:
-//! which segments a log has (`log::reader`), which are open (`log::reader::opened`), writing (`tail`), or what a
-//! bad frame says about a crash (`recovery`).
+//! which segments a log has (`log::reader`), which are open (`log::reader::opened`), writing
+//! (`tail`), or what a bad frame says about a crash (`recovery`).
 //!
 //! Header, footer and table are read by position into memory, and checked there; so are entries that
 //! are copied. The map is for entries that are lent, and for stores to the tail: no page of it is

@@ -99,18 +99,18 @@ impl Space {
         self.ready.store(to, Ordering::Release);
     }
 
-    /// Whether more should be made ready behind frames that end at `position`.
+    /// Whether more should be made ready after frames that end at `position`.
     #[inline]
     pub(crate) fn is_short(&self, position: u64) -> bool {
         let ready = self.ready();
         ready < self.bytes && position + self.ahead(position) / 2 > ready
     }
 
-    /// Makes ready what there should be behind frames that end at `position`, step by step, each on
+    /// Makes ready what there should be after frames that end at `position`, step by step, each on
     /// the medium on return. `stop` is asked between steps. Returns whether there is that much.
     ///
-    /// The page cache is synced by way of `sync`: a failure there is the failure of whatever was written to
-    /// the file, which cannot be tried again.
+    /// The page cache is synced by way of `sync`: a failure there is the failure of whatever was
+    /// written to the file, which cannot be tried again.
     pub(crate) fn prepare(
         &self,
         position: u64,
@@ -175,7 +175,7 @@ impl Space {
         }
     }
 
-    /// Bytes that are kept ready behind frames that end at `position`: a part of what was written, and
+    /// Bytes that are kept ready after frames that end at `position`: a part of what was written, and
     /// some batches if they outrun the preparer. One that does so once says nothing of the next.
     fn ahead(&self, position: u64) -> u64 {
         let again = self.missed.load(Ordering::Relaxed).saturating_sub(1).min(BATCHES_AHEAD);

@@ -1,8 +1,8 @@
 //! The tail: the one segment that is being written.
 //!
-//! Owns: putting encoded frames behind each other, in memory first and then in the file, and the
-//! seal. Does not own: when pending frames are handed to the file (`log::writer::hand_over`) and what is
-//! durable (`log::syncer`); nothing here survives a crash until a sync says so.
+//! Owns: putting encoded frames one after another, in memory first and then in the file, and the
+//! seal. Does not own: when pending frames are handed to the file (`log::writer::hand_over`) and
+//! what is durable (`log::syncer`); nothing here survives a crash until a sync says so.
 
 use std::io;
 use std::ops::Range;
@@ -47,7 +47,7 @@ pub(crate) struct Tail {
     /// Where whole blocks are put together, if frames are written through or directly.
     edge: Option<Arc<Edge>>,
     pub(crate) salt: Salt,
-    /// Frames that the file does not have yet: they go behind `handed`.
+    /// Frames that the file does not have yet: they go after `handed`.
     pub(crate) pending: Vec<u8>,
     /// What the file has, or what another thread is just handing to it, ends here.
     handed: u64,
@@ -280,7 +280,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Hands the frames over and lets readers see them, and `witness` behind them. Returns the
+    /// Hands the frames over and lets readers see them, and `witness` after them. Returns the
     /// buffer, empty, and how it went: on an error any part of the frames may be in the file. With
     /// `through` they are durable on return, else nothing is yet.
     pub(crate) fn hand_over(
@@ -314,10 +314,10 @@ impl Pending {
         (self.bytes, if forgotten { Ok(()) } else { written.map_err(failed) })
     }
 
-    /// Adds to frames the witness that stands in the block after them, so that one write has both, and
-    /// what is between: the witness before, if it is there, and else zeros. That one is repeated because
-    /// it may be all that a torn write leaves; its sector has the same bytes then, whatever becomes of it
-    /// (docs/RECOVERY.md, M2). Returns whether it did.
+    /// Adds to frames the witness that stands in the block after them, so that one write has both,
+    /// and what is between: the witness before, if it is there, and else zeros. That one is
+    /// repeated because it may be all that a torn write leaves; its sector has the same bytes then,
+    /// whatever becomes of it (docs/RECOVERY.md, M2). Returns whether it did.
     fn take_along(&mut self, witness: &Testimony) -> bool {
         let end = self.offset + to_u64(self.bytes.len());
         if self.bytes.is_empty() || witness.offset < end {
@@ -426,7 +426,7 @@ pub(crate) fn take_name(
     Tail::new(Arc::new(segment), Arc::clone(&spare.space), salt, FRAMES_START, options)
 }
 
-/// Bytes a sealed segment needs behind its frames.
+/// Bytes a sealed segment needs after its frames.
 pub(crate) const fn footer_space(entries: u64) -> u64 {
     FOOTER_BYTES as u64 + entries * TABLE_ENTRY_BYTES as u64
 }
@@ -439,8 +439,8 @@ mod tests {
     use crate::options::SyncMethod;
     use crate::{Log, Options};
 
-    /// Frames and witness are one write; torn in any way it leaves the witness before, unless frames came
-    /// over that one.
+    /// Frames and witness are one write; torn in any way it leaves the witness before, unless
+    /// frames came over that one.
     #[test]
     fn witness_before_outlives_the_write_that_takes_the_next_one_along() {
         let disk = SimDisk::new(1);

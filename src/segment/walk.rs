@@ -322,7 +322,7 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// What a search behind an unreadable place found.
+/// What a search after an unreadable place found.
 ///
 /// A header that passed its check is evidence whatever became of its payload. The check is 32 bits
 /// over fields that chance would have to make sense as well: kind and flags leave one header in
@@ -361,13 +361,13 @@ impl Evidence {
     }
 }
 
-/// No log writes as many batches behind the last whole one.
+/// No log writes as many batches after the last whole one.
 const AHEAD_MAX: u64 = 1 << 32;
 
 /// Bytes that a search passes over at once if all of them are zero.
 const QUIET_BYTES: usize = 512;
 
-/// The next place where a frame may start after one behind which so many bytes are zero: no kind is.
+/// The next place where a frame may start after one after which so many bytes are zero: no kind is.
 const QUIET_STEP: usize = (QUIET_BYTES - FRAME_KIND_OFFSET) / FRAME_ALIGN * FRAME_ALIGN;
 
 /// Whether every byte is zero, some at a time.

@@ -1,9 +1,9 @@
 //! The newest frames of the tail, as the writer wrote them: what was just written is read without
 //! asking the system for it.
 //!
-//! Owns: a bounded copy in memory of the end of what was handed to the file, as long as somebody uses it.
-//! Does not own: frames that
-//! were not handed over yet (`tail`), or what is durable: bytes here may be lost with the process.
+//! Owns: a bounded copy in memory of the end of what was handed to the file, as long as somebody
+//! uses it. Does not own: frames that were not handed over yet (`tail`), or what is durable: bytes
+//! here may be lost with the process.
 //!
 //! Bytes are found by segment and offset, and no offset of a segment is ever written twice with other
 //! bytes that a reader is told of. So a truncation has nothing to drop here: nobody asks for what it

@@ -1,12 +1,12 @@
 //! The witness: what the sync before made durable, written with every sync in another block than
 //! the frames that it speaks of.
 //!
-//! Owns: where a witness stands, and its bytes. Does not own: when one is written (`log::writer::hand_over`)
-//! or what it proves (`recovery`).
+//! Owns: where a witness stands, and its bytes. Does not own: when one is written
+//! (`log::writer::hand_over`) or what it proves (`recovery`).
 //!
 //! The newest acknowledged batches of a tail stand in the same block, and each says that those
 //! before it were durable. One bad sector there would take the batches and all that proves them. So
-//! a sync leaves one frame of kind Witness behind them, in the next block: it is of no batch, and
+//! a sync leaves one frame of kind Witness after them, in the next block: it is of no batch, and
 //! the next frames are written over it. Two places take turns, in sectors of their own, so that the
 //! newest witness on the medium stays whole while the next one is written. At the very end of a
 //! segment, and for [`Witness::Apart`](crate::options::Witness::Apart), they are in the block of the

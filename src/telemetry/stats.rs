@@ -25,8 +25,8 @@ pub struct Stats {
     pub syncs: u64,
     /// How long those syncs took, in nanoseconds.
     pub sync_latency: Histogram,
-    /// How long callers waited for a batch to become durable, in nanoseconds. Those that did not have to
-    /// wait are not among them.
+    /// How long callers waited for a batch to become durable, in nanoseconds. Those that did not
+    /// have to wait are not among them.
     pub commit_latency: Histogram,
     /// Entries per batch, rounded down to a power of two; batches without entries are not among them.
     pub batch_entries: Histogram,

@@ -156,7 +156,7 @@ impl Exchange<'_> {
     }
 
     /// Other names for a segment: with the bases around its own and those of all others, and with
-    /// numbers around its own and behind all others.
+    /// numbers around its own and after all others.
     fn other_names(&self, name: SegmentName) -> BTreeSet<SegmentName> {
         let segments = self.segments();
         let SegmentName { number, base } = name;

@@ -18,7 +18,7 @@ use crate::recovery::{RecoveryReport, Verdict};
 pub(super) struct Expected {
     /// Whether the creation was acknowledged.
     pub(super) exists: bool,
-    /// The acknowledged state, then what was submitted behind it.
+    /// The acknowledged state, then what was submitted after it.
     pub(super) allowed: Vec<Arc<Model>>,
     /// Number of the last acknowledged batch.
     pub(super) acknowledged: u64,
@@ -34,7 +34,7 @@ impl Expected {
     }
 
     /// Takes the log's word that every entry before `durable` is durable. States that end before it
-    /// are out as long as one comes behind them that has it; one that drops entries is no such.
+    /// are out as long as one comes after them that has it; one that drops entries is no such.
     pub(super) fn heard(&mut self, durable: u64) {
         let falls_short = |model: &&Arc<Model>| model.next() < durable;
         let short = self.allowed.iter().take_while(falls_short).count();

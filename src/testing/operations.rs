@@ -4,7 +4,7 @@
 //! Owns: how bytes become a program with its mishaps. Does not own: the model and the oracle
 //! (`model`, `run`), which know at every moment what a recovery may return.
 //!
-//! The first byte chooses the options. Then each byte chooses a step, and the bytes behind it are
+//! The first byte chooses the options. Then each byte chooses a step, and the bytes after it are
 //! its numbers; where the input ends, zeros follow. Mishaps: a power cut that keeps any part of what
 //! was not durable, a killed process, a call that fails (once or for good, `EIO`, half done,
 //! `EROFS`, `ENOSPC`), a machine that stops at a call or inside it, also while it recovers, and a

@@ -23,7 +23,7 @@ pub enum Change {
     Truncate(u64),
     /// Drops the first `u64` entries, at most all.
     Trim(u64),
-    /// Drops every entry and goes on this far behind the end.
+    /// Drops every entry and goes on this far after the end.
     ResetAhead(u64),
     /// Drops every entry and goes on this far before the first one.
     ResetBack(u64),

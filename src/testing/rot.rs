@@ -89,8 +89,8 @@ pub fn sweep_share(
     })
 }
 
-/// Lets a log of one shape, under one of the [`CONFIGS`](super::config::CONFIGS), whose power was cut in a sync, decay in one
-/// bit, sector or block: each of so many places to cut it.
+/// Lets a log of one shape, under one of the [`CONFIGS`](super::config::CONFIGS), whose power was
+/// cut in a sync, decay in one bit, sector or block: each of so many places to cut it.
 pub fn sweep_cut(
     (shape, config): (usize, usize),
     seed: u64,

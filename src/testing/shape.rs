@@ -155,7 +155,7 @@ pub(super) struct Shape {
     /// The batch whose durability nothing states, because nothing was written after its sync: its
     /// number, and what is left without it. Whatever decays, no other may be lost.
     unproven: Option<(u64, Arc<Model>)>,
-    /// Batches that were never acknowledged stand behind.
+    /// Batches that were never acknowledged stand after.
     torn: Option<Arc<Model>>,
     /// The power was cut while the last of them was synced, so it may be whole.
     cut: bool,
@@ -294,7 +294,7 @@ impl Shape {
         let left = if torn.is_some() { Persistence::Mask(!0b11) } else { Persistence::Everything };
         let disk = runner.disk.crash_with(left);
         if torn.is_some() {
-            // The frames behind the last acknowledged batch state that it was durable.
+            // The frames after the last acknowledged batch state that it was durable.
             unproven = None;
         }
         let (options, cut) = (runner.options.clone(), false);
@@ -302,7 +302,7 @@ impl Shape {
         Ok(Self { name, closed, disk, options, model, unproven, torn, cut, past })
     }
 
-    /// A log whose power was cut in the sync behind its last acknowledged batch. `cut` says where, and
+    /// A log whose power was cut in the sync after its last acknowledged batch. `cut` says where, and
     /// what it was about to do.
     pub(super) fn cut(
         name: &'static str,

@@ -1,6 +1,6 @@
 //! Many threads on one log: appenders, replacers, readers that hold on to what they read, trimmers
-//! and syncers together. What loom checks step by step (`src/log/syncer/group/model.rs`) is here at full speed,
-//! with files, maps and the log's own threads.
+//! and syncers together. What loom checks step by step (`src/log/syncer/group/model.rs`) is here at
+//! full speed, with files, maps and the log's own threads.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 #![expect(clippy::print_stdout, reason = "what was done shows that something was")]

@@ -289,7 +289,8 @@ fn second_process_is_refused_and_told_which_one_holds_the_log() {
     log.append(b"undisturbed").unwrap();
 }
 
-/// A refusal of a log that was not closed, whose checkpoint and tail are forged: every checksum is right.
+/// A refusal of a log that was not closed, whose checkpoint and tail are forged: every checksum is
+/// right.
 fn forgery(change: impl FnOnce(&mut Checkpoint, &Path)) -> Error {
     refusal(|path| {
         let slots = fs::read(path.join("metadata")).unwrap();
@@ -342,7 +343,7 @@ fn count_of_missing_entries_has_an_end() {
     assert!(matches!(error, Error::Incomplete { .. }), "{error}");
 }
 
-/// Found by review. A segment that goes on behind the tail began at an index that the log does not
+/// Found by review. A segment that goes on after the tail began at an index that the log does not
 /// reach; the first append counted backwards.
 #[test]
 fn next_segment_that_begins_elsewhere_is_damage() {

@@ -82,7 +82,7 @@ pub(crate) fn refused_batch_gives_back_the_segments_it_had_made() {
     log.append(&entry).unwrap();
 }
 
-/// What was ready behind the frames is not known after an open: what a restored backup has there may
+/// What was ready after the frames is not known after an open: what a restored backup has there may
 /// be a hole.
 #[test]
 pub(crate) fn reopened_log_makes_its_space_ready_again() {

@@ -1,7 +1,8 @@
 //! The directory of a log is shared with the world: forked children, other processes, foreign files,
 //! files that cannot be removed, a shortage of whatever the system gives out.
 //!
-//! Each test that needs to be alone (a fork, a limit of the process) runs itself in a process of its own.
+//! Each test that needs to be alone (a fork, a limit of the process) runs itself in a process of
+//! its own.
 #![cfg(unix)]
 #![expect(unsafe_code, reason = "a fork is unsafe to call; nothing else here is")]
 #![expect(
@@ -518,7 +519,7 @@ fn open_without_descriptors_is_refused_and_loses_nothing() {
     limit(libc::RLIMIT_NOFILE, 64);
     let place = tempfile::tempdir().unwrap();
     let (path, copy) = (place.path().join("log"), place.path().join("copy"));
-    // Killed behind its checkpoint, and over several segments.
+    // Killed after its checkpoint, and over several segments.
     let log = Log::create(&path, &options()).unwrap();
     for _ in 0..20 {
         log.submit(Batch::new().append(&[7; 20_000][..])).unwrap();
@@ -708,7 +709,7 @@ fn unsynced(disk: &SimDisk) -> Log {
     log
 }
 
-/// Found by reading. A segment behind the tail that could not be opened for a moment counted as one
+/// Found by reading. A segment after the tail that could not be opened for a moment counted as one
 /// that is not there, and whatever a killed process had written to it was dropped without a word.
 #[test]
 pub(crate) fn shortage_while_opening_drops_nothing_that_a_killed_process_left() {

@@ -169,7 +169,7 @@ pub(crate) fn frame_in_another_place_is_none() {
     }
 }
 
-/// A batch that a crash dropped stands whole behind the place where the next one is written. If
+/// A batch that a crash dropped stands whole after the place where the next one is written. If
 /// that one has just the length of what was lost, both touch. The number tells them apart.
 #[test]
 pub(crate) fn dropped_batch_that_touches_the_next_one_stays_dropped() {
@@ -287,7 +287,7 @@ pub(crate) fn batch_written_while_a_sync_runs_is_not_acknowledged_by_it() {
     let disk = SimDisk::new(1);
     let late = Arc::new(Mutex::new((None::<Log>, None)));
     let meddler = Arc::clone(&late);
-    // A roll syncs the directory behind its segments: what is written at that moment came too late.
+    // A roll syncs the directory after its segments: what is written at that moment came too late.
     let look = move |_: &SimDisk, op: Op| {
         if op == Op::SyncDirectory {
             let log = meddler.lock().unwrap().0.take();

@@ -1,7 +1,7 @@
 //! Directories written by version 1 must open for ever, with what was in them.
 //!
-//! `tests/golden/v1` was written by [`write`] and [`write_rare`], once. A change that needs it to be written again is a
-//! change of the format, and asks for a new version instead.
+//! `tests/golden/v1` was written by [`write`] and [`write_rare`], once. A change that needs it to
+//! be written again is a change of the format, and asks for a new version instead.
 
 #![expect(
     clippy::unwrap_used,
@@ -124,7 +124,7 @@ fn compressed_log_of_version_1_opens() {
 }
 
 /// States that a log gets into rarely: what was repaired, gaps between segments, a batch over several
-/// segments behind the checkpoint, dropped frames behind a sealed end, one torn slot.
+/// segments after the checkpoint, dropped frames after a sealed end, one torn slot.
 #[test]
 fn rare_logs_of_version_1_open() {
     for (name, expected) in RARE {

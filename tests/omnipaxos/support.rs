@@ -25,7 +25,7 @@ thread_local! {
 #[cfg_attr(feature = "omnipaxos-serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Value(pub(crate) Vec<u8>);
 
-/// All values so far, one behind the other.
+/// All values so far, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "omnipaxos-serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Joined(pub(crate) Vec<u8>);

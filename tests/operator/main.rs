@@ -419,7 +419,8 @@ fn a_log_that_is_being_written_never_looks_damaged() {
                 }
                 log.commit(&batch).unwrap();
                 index += 1;
-                // About a sync, which costs nothing in memory: a look must keep up with what is trimmed.
+                // About a sync, which costs nothing in memory: a look must keep up with what is
+                // trimmed.
                 std::thread::sleep(COMMIT_PAUSE);
             }
         })

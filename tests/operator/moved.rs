@@ -22,8 +22,9 @@ fn options() -> Options {
     Options::new().tiny_segments(16 * 1024).background(false)
 }
 
-/// Frames of many lengths, most of them several to a sector, and entries that were replaced. Killed:
-/// half of the tail comes after its checkpoint. With it what it holds, without its last batch and with it.
+/// Frames of many lengths, most of them several to a sector, and entries that were replaced.
+/// Killed: half of the tail comes after its checkpoint. With it what it holds, without its last
+/// batch and with it.
 fn killed(seed: u64) -> (Image, [Entries; 2]) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let disk = SimDisk::new(seed);

@@ -27,7 +27,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A log that was killed: a checkpoint, and replaced entries and cells behind it.
+/// A log that was killed: a checkpoint, and replaced entries and cells after it.
 fn killed(path: &Path, live: &Path) {
     build(live);
     let (log, _) = Log::open(live, &options()).unwrap();
@@ -46,7 +46,7 @@ fn killed(path: &Path, live: &Path) {
     drop(log);
 }
 
-/// Damages one or two places; those in the tail lie before its checkpoint as often as behind it.
+/// Damages one or two places; those in the tail lie before its checkpoint as often as after it.
 fn damage(path: &Path, seed: u64) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let names = segments(path);
@@ -311,7 +311,7 @@ fn see(path: &Path, log: &Log, seed: u64, sound: &Shown) -> u64 {
         let tool = shown.get(&index).and_then(Option::as_deref);
         match log.entry(index) {
             Ok(bytes) => {
-                // With the table gone and a frame behind unreadable as well, a read still trusts what
+                // With the table gone and a frame after unreadable as well, a read still trusts what
                 // comes before that frame; a tool does not, where a truncation may be lost.
                 let careful = tool.is_none() && told(index);
                 assert!(

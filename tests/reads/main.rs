@@ -48,7 +48,7 @@ fn believed(directory: &Path) -> Log {
 
 const ROTTEN: u64 = 100;
 
-/// Offset of a byte in the middle of [`ROTTEN`], behind the header block and frames of 1032 bytes.
+/// Offset of a byte in the middle of [`ROTTEN`], after the header block and frames of 1032 bytes.
 const ROTTEN_AT: u64 = 4096 + ROTTEN * 1032 + 500;
 
 fn first_segment(directory: &Path) -> PathBuf {

@@ -11,8 +11,9 @@ fn options() -> Options {
     Options::new().background(false).tiny_segments(64 * 1024).write_mode(WriteMode::Pwrite)
 }
 
-/// Found by reading. What a batch leaves has to fit a slot, and so has nothing else that it comes by: an
-/// open that counted after every frame refused the log as damaged, with all that was acknowledged.
+/// Found by reading. What a batch leaves has to fit a slot, and so has nothing else that it comes
+/// by: an open that counted after every frame refused the log as damaged, with all that was
+/// acknowledged.
 #[test]
 pub(crate) fn batch_whose_cells_are_too_many_on_its_way_only_is_replayed() {
     let set = |log: &Log, cells: &[&'static str]| {
@@ -47,8 +48,9 @@ pub(crate) fn batch_whose_cells_are_too_many_on_its_way_only_is_replayed() {
     }
 }
 
-/// With the one above. The frame that cleared a cell is unreadable, in a batch that was durable: all that
-/// is left fits no slot. A repair that left out what came last would bring an older promise back.
+/// With the one above. The frame that cleared a cell is unreadable, in a batch that was durable:
+/// all that is left fits no slot. A repair that left out what came last would bring an older
+/// promise back.
 #[test]
 fn repair_never_drops_a_cell_that_has_no_room() {
     let disk = SimDisk::new(1);

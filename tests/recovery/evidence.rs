@@ -46,7 +46,8 @@ fn placed(files: &Files) -> SimDisk {
     disk
 }
 
-/// What an open does not need it removes. Segments that were moved here from another log were among that.
+/// What an open does not need it removes. Segments that were moved here from another log were among
+/// that.
 #[test]
 pub(crate) fn segment_of_another_log_refuses_this_one_and_stays() {
     let (disk, log) = create(&options());
@@ -118,7 +119,7 @@ fn refusal(files: &Files) -> Damage {
     }
 }
 
-/// The acknowledged batch before has rotted, and the header of the batch behind it says that it was
+/// The acknowledged batch before has rotted, and the header of the batch after it says that it was
 /// durable, whether its own payload got to the medium or not.
 #[test]
 pub(crate) fn header_is_evidence_without_its_payload() {
@@ -183,7 +184,7 @@ fn bad_parts_take_one_batch_at_most(files: &Files, count: u64) {
     }
 }
 
-/// At the very end of a segment there is no block behind the frames.
+/// At the very end of a segment there is no block after the frames.
 #[test]
 pub(crate) fn last_block_of_a_segment_has_its_witness_too() {
     let (disk, log) = create(&options());
@@ -293,7 +294,7 @@ pub(crate) fn metadata_of_a_log_being_created_removes_nothing() {
     assert!(matches!(refusal(&files), Damage::MetadataOlder { .. }));
 }
 
-/// Taken in the middle of a life: the log went on behind its reach, and in segments it does not know.
+/// Taken in the middle of a life: the log went on after its reach, and in segments it does not know.
 #[test]
 pub(crate) fn metadata_of_the_middle_of_a_life_removes_no_segment() {
     let options = options().checkpoint_bytes(4096);

@@ -73,7 +73,7 @@ impl Scene {
         (Tap::new(disk, Arc::new(look)), acts)
     }
 
-    /// Plans something for the middle of the next call of one kind, behind what is planned already.
+    /// Plans something for the middle of the next call of one kind, after what is planned already.
     fn within(&self, op: Op, act: impl FnOnce(&SimDisk) + Send + 'static) {
         self.acts.lock().unwrap().push_back((op, Box::new(act)));
     }
@@ -331,7 +331,7 @@ pub(crate) fn frames_stay_within_what_the_next_checkpoint_states() {
 }
 
 /// A batch is refused while a checkpoint is being written that does not know of it. Nothing may go
-/// behind it until another checkpoint says that its number is used up.
+/// after it until another checkpoint says that its number is used up.
 #[test]
 pub(crate) fn number_of_a_refused_batch_is_recorded_before_anything_follows() {
     let options = options().write_mode(WriteMode::Pwrite).durability(Durability::Always);
@@ -595,8 +595,8 @@ fn backup_that_cannot_hand_frames_over_poisons_the_log() {
     assert_eq!(log.durable(), 1);
 }
 
-/// A backup copies the log of one moment. While it does, the log goes on, drops every file that is still
-/// to be copied, and would use each again.
+/// A backup copies the log of one moment. While it does, the log goes on, drops every file that is
+/// still to be copied, and would use each again.
 #[test]
 fn writers_go_on_while_a_backup_copies() {
     let log = Scene::new(&options()).log;

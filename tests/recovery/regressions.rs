@@ -39,7 +39,7 @@ fn side_file(log: &Log, bytes: &[u8]) -> SideFile {
 
 /// `small:0:0`, seed 1. A torn batch of which only headers or the first frames were left did not
 /// count: its number was given again. So a log that was recovered and closed without a write was
-/// called damaged by the next open, which saw a batch with the next number begun behind a clean
+/// called damaged by the next open, which saw a batch with the next number begun after a clean
 /// close; and frames of the dropped batch could have completed the one written over it.
 #[test]
 pub(crate) fn number_of_a_dropped_batch_is_never_given_again() {
@@ -409,7 +409,7 @@ fn durable_entries_are_read_without_a_footer_that_was_not_synced() {
     }
 }
 
-/// Found by reading, shown by this test. A search behind a torn end spent its time on the checksums
+/// Found by reading, shown by this test. A search after a torn end spent its time on the checksums
 /// of large frames of which only the headers had survived; past four times the bytes searched it
 /// gave up and could rule nothing out. Some crashes at one place were enough, and a log that nothing
 /// had happened to but crashes was called damaged.
@@ -703,7 +703,7 @@ fn entry_that_a_dropped_frame_may_have_replaced_is_damaged() {
 }
 
 /// As above, in the tail. A repair took what is proved to have been durable frame by frame, and with
-/// it frames of a batch that was dropped before the checkpoint and stood behind.
+/// it frames of a batch that was dropped before the checkpoint and stood after.
 #[test]
 fn dropped_frames_are_not_salvaged() {
     let (disk, log) = log_with_dropped_frames();

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 const KEYS: u32 = 100;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What becomes of the log behind a snapshot.
+/// What becomes of the log after a snapshot.
 #[derive(Clone, Copy, PartialEq)]
 enum Snapshots {
     /// There are none; every start gets an empty state machine.

@@ -32,7 +32,8 @@ use crate::shared::{COMMITTED, PURGED, READ_BYTES_MAX, RaftLog, VOTE};
 
 /// The log, vote, committed id and purge boundary of one openraft 0.9 node.
 ///
-/// Clones share the log. Any [`Log`] will do, or one group of many in a log, in a directory or in memory, of any
+/// Clones share the log. Any [`Log`] will do, or one group of many in a log, in a directory or in
+/// memory, of any
 /// [`Durability`](indelible::Durability): the callbacks and futures of this store sync as they need.
 /// Keep a clone of the [`Log`] to close it after `Raft::shutdown`.
 pub struct LogStore<C, K = Postcard, S = Log> {

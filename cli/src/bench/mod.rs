@@ -1,10 +1,10 @@
 //! `indelible bench`: what a durable append costs on this very disk, strategy by strategy.
 //!
-//! Owns: the arguments, and the order of a run. Does not own: who takes part (`contenders`, `floor`),
-//! the turns (`turns`), how sure a figure is (`statistics`), what follows (`advice`), what stands under
-//! the directory (`ground`), what is printed (`report`, `table`, `picture`, `page`). Works in a directory
-//! of its own inside each one it is given, and removes it, also when it fails or is interrupted;
-//! `leftover` finds those of runs that were killed.
+//! Owns: the arguments, and the order of a run. Does not own: who takes part (`contenders`,
+//! `floor`), the turns (`turns`), how sure a figure is (`statistics`), what follows (`advice`),
+//! what stands under the directory (`ground`), what is printed (`report`, `table`, `picture`,
+//! `page`). Works in a directory of its own inside each one it is given, and removes it, also when
+//! it fails or is interrupted; `leftover` finds those of runs that were killed.
 
 mod advice;
 mod contenders;

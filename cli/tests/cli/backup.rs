@@ -204,9 +204,9 @@ fn a_repair_that_meets_a_full_disk_half_way_goes_on() {
     opened.close().unwrap();
 }
 
-/// Found by review. A roll between the checkpoint of a backup and its stock sealed a segment, which got a
-/// second name. No checkpoint named its successor yet: after a crash that lost it, the log went on in the
-/// sealed one, and wrote into its backup.
+/// Found by review. A roll between the checkpoint of a backup and its stock sealed a segment, which
+/// got a second name. No checkpoint named its successor yet: after a crash that lost it, the log
+/// went on in the sealed one, and wrote into its backup.
 #[test]
 fn segment_that_a_crash_makes_the_tail_again_is_no_link() {
     // The maintenance thread may name the successor first; then the link is right.

@@ -108,7 +108,7 @@ impl Contents {
         let old = self.now.len();
         self.now.resize(len, 0);
         self.pages.truncate(len.div_ceil(PAGE_BYTES));
-        // What lies behind the end now is neither here nor there.
+        // What lies after the end now is neither here nor there.
         let kept = self.between.split_off(&len.div_ceil(SECTOR_BYTES));
         drop(kept);
         // Zeros that cover what the medium still has there.

@@ -1,5 +1,5 @@
-//! The cluster of the example `kv_cluster` on disks of our own: all power fails at once, a disk is full,
-//! a disk hangs.
+//! The cluster of the example `kv_cluster` on disks of our own: all power fails at once, a disk is
+//! full, a disk hangs.
 //!
 //! Owns: running it, and what it must have said. Does not own: what happens in it.
 

@@ -3,11 +3,12 @@
 //! and fills up, alone and under a whole cluster, and on what power cuts would have left of ext4, XFS
 //! and btrfs.
 //!
-//! `cargo test -p indelible-lab --features real-disk --test real_disk [-- LANE…]`. Lanes that need root, FUSE, loop
-//! devices, a file system or `strace` that are not there say SKIPPED and are counted apart: a skip
-//! is no pass, and with `INDELIBLE_REQUIRE_ALL=1` it is a failure. A lane that ran but injected
-//! nothing fails. `INDELIBLE_KILLS=2000` sets the number of kills; `fuse` and `blocks` have numbers
-//! of their own. With the feature `sabotage` there are lanes that plant bugs and must notice them.
+//! `cargo test -p indelible-lab --features real-disk --test real_disk [-- LANE…]`. Lanes that need
+//! root, FUSE, loop devices, a file system or `strace` that are not there say SKIPPED and are
+//! counted apart: a skip is no pass, and with `INDELIBLE_REQUIRE_ALL=1` it is a failure. A lane
+//! that ran but injected nothing fails. `INDELIBLE_KILLS=2000` sets the number of kills; `fuse` and
+//! `blocks` have numbers of their own. With the feature `sabotage` there are lanes that plant bugs
+//! and must notice them.
 #![expect(clippy::print_stdout, reason = "the report is what it is for")]
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test, on real files")]
 #![expect(

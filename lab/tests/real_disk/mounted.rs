@@ -305,7 +305,7 @@ fn copy_with_holes(path: &Path, mode: WriteMode) -> String {
     format!("a copy of it with holes kept {PROMISES} promises")
 }
 
-/// More than fit behind the last entry of the last segment.
+/// More than fit after the last entry of the last segment.
 const PROMISES: u64 = 700;
 
 fn fill(path: &Path, mode: WriteMode, spares: usize) -> String {

@@ -1,7 +1,7 @@
 //! The newest entries as the host gave them: reading back what was just written decodes nothing.
 //!
 //! Owns: a bounded run of consecutive entries that ends with the newest one written. Does not own: the
-//! log, which says what entries there are; here may be more of them behind its end, after a truncation,
+//! log, which says what entries there are; here may be more of them after its end, after a truncation,
 //! until the next write.
 
 use std::collections::VecDeque;
@@ -65,7 +65,7 @@ impl<T> Newest<T> {
         if range.end <= self.next() { self.first.clamp(range.start, range.end) } else { range.end }
     }
 
-    /// The entries of a range that lies behind its [`Self::split`].
+    /// The entries of a range that lies after its [`Self::split`].
     pub(super) fn entries(&self, range: &Range<u64>) -> impl Iterator<Item = &T> {
         let skipped = usize::try_from(range.start.saturating_sub(self.first));
         let count = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Fields that a sound structure cannot have, behind a right checksum.
+//! Fields that a sound structure cannot have, after a right checksum.
 
 use super::*;
 use crate::error::Error;

@@ -2,11 +2,11 @@
 //!
 //! Owns: who may write to the directory. Does not own: what is in it.
 //!
-//! A `flock` of the directory itself, which nobody can remove and make anew by hand; of the descriptor
-//! that the directory is used by, so that the lock takes none of its own. It belongs to that open file:
-//! a second handle in this process is refused as well, and it ends with the process however that ends.
-//! Some network file systems lock no directories; there the file `lock` has to do. In any case that file
-//! states who holds the lock.
+//! A `flock` of the directory itself, which nobody can remove and make anew by hand; of the
+//! descriptor that the directory is used by, so that the lock takes none of its own. It belongs to
+//! that open file: a second handle in this process is refused as well, and it ends with the process
+//! however that ends. Some network file systems lock no directories; there the file `lock` has to
+//! do. In any case that file states who holds the lock.
 #![expect(clippy::disallowed_types, reason = "a part of the file that may use files")]
 #![expect(clippy::disallowed_methods, reason = "a part of the file that may use files")]
 

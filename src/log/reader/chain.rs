@@ -154,8 +154,8 @@ impl<T: Clone> Chain<T> {
         value
     }
 
-    /// Cuts off the largest part of the tree with `slot` in it that nothing is in, now that all slots on
-    /// one side of `border` are empty.
+    /// Cuts off the largest part of the tree with `slot` in it that nothing is in, now that all
+    /// slots on one side of `border` are empty.
     fn cut_off(&mut self, slot: usize, border: usize) {
         if self.first == self.end {
             *self = Self::new();

@@ -11,11 +11,11 @@ use crate::log::shared::Shared;
 use crate::segment::with_indexes;
 
 impl Shared {
-    /// Makes the offset of every entry of the tail known, and sees that its frames can be walked to their
-    /// end. Costs nothing once that is done.
+    /// Makes the offset of every entry of the tail known, and sees that its frames can be walked to
+    /// their end. Costs nothing once that is done.
     ///
     /// If a frame is unreadable, every entry whose offset is unknown is: those before the frame may
-    /// have been dropped and written again behind it. Called without the view's lock, which it takes
+    /// have been dropped and written again after it. Called without the view's lock, which it takes
     /// last.
     pub(crate) fn index_tail(&self) -> Result<()> {
         let mut unindexed = self.reader.unindexed.lock();

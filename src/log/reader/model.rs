@@ -28,7 +28,7 @@ fn read(view: &View) -> bool {
     true
 }
 
-/// As a trim and the checkpoint behind it: whether the file is used again.
+/// As a trim and the checkpoint after it: whether the file is used again.
 fn trim(view: &View) -> bool {
     let dead = view.write().unwrap().take();
     let unused = dead.and_then(|segment| Arc::try_unwrap(segment).ok());

@@ -337,8 +337,8 @@ impl Reader {
         bounds: Bounds,
         dead: &mut Vec<Arc<Segment>>,
     ) {
-        // Only whoever writes a batch changes the list, so it is the same when it is swapped. The one before
-        // is let go when nobody waits for it.
+        // Only whoever writes a batch changes the list, so it is the same when it is swapped. The
+        // one before is let go when nobody waits for it.
         let other = !draft.begun.is_empty() || bounds.first != self.first();
         let list = other.then(|| self.view.read().next_list(draft, bounds.first, dead));
         let _before = self.view.write().swap_in(draft, bounds.next, list);

@@ -3,9 +3,10 @@
 //! Owns: the order of its steps. Does not own: what it says (`writer::stock`), the slots
 //! (`directory::metadata`).
 //!
-//! Steps: a sync (`sync`), then (5) both slots, (6) the files that only the checkpoint before needed are
-//! recycled or removed. A crash after (5) leaves junk that the next open removes. The sync of a roll has
-//! written one slot; the other one follows before (6), and only if there is such a file.
+//! Steps: a sync (`sync`), then (5) both slots, (6) the files that only the checkpoint before
+//! needed are recycled or removed. A crash after (5) leaves junk that the next open removes. The
+//! sync of a roll has written one slot; the other one follows before (6), and only if there is such
+//! a file.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

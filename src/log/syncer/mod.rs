@@ -30,11 +30,12 @@ pub(crate) struct Syncer {
     /// Held from the stock of a checkpoint, or from its slots, to the end of the files that go with
     /// it.
     checkpointing: Mutex<()>,
-    /// Shared by those who sync a file of the log, or its directory, without the turn, until a failure has
-    /// poisoned the log: see [`Shared::without_the_turn`](super::shared::Shared::without_the_turn).
+    /// Shared by those who sync a file of the log, or its directory, without the turn, until a
+    /// failure has poisoned the log: see
+    /// [`Shared::without_the_turn`](super::shared::Shared::without_the_turn).
     without_turn: RwLock<()>,
-    /// The directory is not ours any more. Set under `checkpointing`, the turn and the lock of frames on
-    /// their way, so that whoever has one of these writes to nobody else's files.
+    /// The directory is not ours any more. Set under `checkpointing`, the turn and the lock of
+    /// frames on their way, so that whoever has one of these writes to nobody else's files.
     ended: AtomicBool,
 }
 
@@ -141,8 +142,9 @@ impl Syncer {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Waits for whoever is writing a checkpoint or is in a sync; `nothing_on_its_way` waits for frames,
-    /// and runs what it is given meanwhile. From then on nobody writes to a file of the log.
+    /// Waits for whoever is writing a checkpoint or is in a sync; `nothing_on_its_way` waits for
+    /// frames, and runs what it is given meanwhile. From then on nobody writes to a file of the
+    /// log.
     pub(super) fn end(&self, nothing_on_its_way: impl FnOnce(&dyn Fn())) -> MutexGuard<'_, ()> {
         let checkpointing = self.checkpointing.lock();
         let _turn = self.group.turn();

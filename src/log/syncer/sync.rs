@@ -3,12 +3,13 @@
 //! Owns: the order of its steps, and waiting for one. Does not own: who leads (`group`), what there is
 //! to sync (`writer::stock`), how a checkpoint is written (`checkpoint`).
 //!
-//! Steps: (1) take stock under the writer's lock, and hand pending frames to the file, and a witness of
-//! what is durable so far after them, (2) sync every unsynced range, oldest first, and the directory if a
-//! segment was begun, and see that nobody else was told of a failure in place of this sync, (3) if a
-//! segment was begun: write a checkpoint that names it to one slot, (4) move the watermark.
-//! Step 2 is the commit point of a batch, or step 3 if it rolled. A crash before it loses batches that
-//! nobody was told of. With a checkpoint that comes by itself go the footers that no sync had to wait for.
+//! Steps: (1) take stock under the writer's lock, and hand pending frames to the file, and a
+//! witness of what is durable so far after them, (2) sync every unsynced range, oldest first, and
+//! the directory if a segment was begun, and see that nobody else was told of a failure in place of
+//! this sync, (3) if a segment was begun: write a checkpoint that names it to one slot, (4) move
+//! the watermark. Step 2 is the commit point of a batch, or step 3 if it rolled. A crash before it
+//! loses batches that nobody was told of. With a checkpoint that comes by itself go the footers
+//! that no sync had to wait for.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -129,7 +130,7 @@ impl Shared {
         Ok(stock.checkpoint)
     }
 
-    /// Hands over what is pending, while others go on behind it, syncs everything in stock, and
+    /// Hands over what is pending, while others go on after it, syncs everything in stock, and
     /// writes the checkpoint that has to come with it.
     fn put_stock_on_media(&self, writer: WriterGuard<'_>, stock: &mut Stock) -> Result<()> {
         if planted(Bug::SyncBeforeHandOver) {
@@ -195,8 +196,8 @@ impl Shared {
         self.nobody_else_was_told()
     }
 
-    /// Syncs a file of the log, or its directory, for somebody who has not got the turn. A failure poisons
-    /// before a leader whose sync meets this one calls anything durable.
+    /// Syncs a file of the log, or its directory, for somebody who has not got the turn. A failure
+    /// poisons before a leader whose sync meets this one calls anything durable.
     ///
     /// The system tells of a failed write-back once for each open file, and leaves the pages clean. Who
     /// has it told may not be the one whose frames are lost: the sync of that one then succeeds.
@@ -209,8 +210,8 @@ impl Shared {
         sync().map_err(|error| self.poisoned_by(error))
     }
 
-    /// After the syncs of a leader: waits for whoever may have been told of a failure in their place, and
-    /// fails if somebody was.
+    /// After the syncs of a leader: waits for whoever may have been told of a failure in their
+    /// place, and fails if somebody was.
     fn nobody_else_was_told(&self) -> Result<()> {
         if planted(Bug::FailureToldToAnother) {
             return Ok(());

@@ -246,11 +246,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Has the footer of the tail become durable: with the frames before it, if they wait for a sync,
-    /// else with a checkpoint, because nothing relies on it: a walk finds what it says. It goes with the
-    /// roll where a walk may not, if the next segment is taken back later and its header with it; and
-    /// that of a tail from before the open, in whose place may stand the footer of a seal that a crash
-    /// dropped, which must not come back.
+    /// Has the footer of the tail become durable: with the frames before it, if they wait for a
+    /// sync, else with a checkpoint, because nothing relies on it: a walk finds what it says. It
+    /// goes with the roll where a walk may not, if the next segment is taken back later and its
+    /// header with it; and that of a tail from before the open, in whose place may stand the footer
+    /// of a seal that a crash dropped, which must not come back.
     fn note_footer(&self, writer: &mut Writer, range: Range<u64>) {
         let (name, needed) = (writer.tail.segment.name, writer.tail.needs_its_footer());
         let frames_wait = writer.unsynced.last().is_some_and(|unsynced| unsynced.name == name);

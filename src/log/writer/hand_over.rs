@@ -35,7 +35,7 @@ impl Shared {
     }
 
     /// As [`Self::hand_over`]; lets the writer's lock go as soon as the frames are taken. A witness
-    /// is written behind them while nobody else can write there: what comes next may go over it.
+    /// is written after them while nobody else can write there: what comes next may go over it.
     /// With `through` all of that is durable on return.
     pub(in crate::log) fn hand_over_from(
         &self,

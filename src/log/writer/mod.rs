@@ -4,8 +4,9 @@
 //! around these. Nobody outside of this folder sees a field of them. Does not own: durability
 //! (`syncer`), what readers see (`reader`).
 //!
-//! In here: what a batch comes to (`plan`), its steps and effects (`write`), its frames (`frames`), the way of one that a full disk leaves to the metadata file (`in_slots`), lazily set
-//! cells (`lazy`), frames on their way from memory to the file (`hand_over`), and what a sync or a
+//! In here: what a batch comes to (`plan`), its steps and effects (`write`), its frames (`frames`),
+//! the way of one that a full disk leaves to the metadata file (`in_slots`), lazily set cells
+//! (`lazy`), frames on their way from memory to the file (`hand_over`), and what a sync or a
 //! checkpoint takes over (`stock`).
 
 mod frames;

@@ -36,7 +36,7 @@ pub(crate) struct Stock {
     pub(crate) footers: Vec<SegmentName>,
     /// Every footer before this segment is durable afterwards.
     pub(crate) footers_end: u64,
-    /// What goes behind the frames; a checkpoint says as much by itself.
+    /// What goes after the frames; a checkpoint says as much by itself.
     pub(crate) witness: Option<Testimony>,
     /// All of it waits in memory, and is written so that it is durable at once.
     pub(crate) through: bool,
@@ -112,7 +112,7 @@ impl Shared {
             return;
         }
         let method = self.options.tail_sync_method();
-        // Frames may come to stand behind these while the range of a `Dsync` is written again.
+        // Frames may come to stand after these while the range of a `Dsync` is written again.
         let again = method == SyncMethod::Dsync && !stock.through;
         let apart = self.options.witness == Witness::Apart || again;
         let lag = self.lag(stock.sequence);

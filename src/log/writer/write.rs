@@ -1,21 +1,22 @@
 //! Writing a batch: from a plan to frames in the tail, visible to readers, not yet durable.
 //!
-//! Owns: the steps of a batch, what has to come before it, and its effects outside its frames, each once,
-//! whichever way it is committed. Does not own: what it comes to (`plan`), its frames (`frames`),
-//! durability (`syncer`).
+//! Owns: the steps of a batch, what has to come before it, and its effects outside its frames, each
+//! once, whichever way it is committed. Does not own: what it comes to (`plan`), its frames
+//! (`frames`), durability (`syncer`).
 //!
 //! Steps (1) and (2) of docs/RECOVERY.md, "Commit of a batch" and "Commit of a batch that rolls":
 //!
-//! 1. Plan. Entries are compressed before the lock is taken. Under it the plan walks over the records
-//!    against the state as it is, and refuses what a log does not take; what changes nothing ends here
-//!    and costs nothing. Then the batch gets all it needs of the world outside: a checkpoint if its
-//!    frames would go past the reach (INV-5), the space of the tail and a spare for each roll (INV-9),
-//!    the offsets of every entry of the tail. The checkpoint is written without the lock, so the plan is
-//!    made anew after it. Up to here a failure changes nothing, and what can be tried again is a refusal.
-//!    A batch without entries that gets no space goes into the slots instead (`in_slots`).
-//! 2. Write the frames, one after another, and a footer and a header at each roll; then publish all of
-//!    them to readers at once. What fails in here poisons, because part of the batch may be in the file;
-//!    readers go on with what they had.
+//! 1. Plan. Entries are compressed before the lock is taken. Under it the plan walks over the
+//!    records against the state as it is, and refuses what a log does not take; what changes
+//!    nothing ends here and costs nothing. Then the batch gets all it needs of the world outside: a
+//!    checkpoint if its frames would go past the reach (INV-5), the space of the tail and a spare
+//!    for each roll (INV-9), the offsets of every entry of the tail. The checkpoint is written
+//!    without the lock, so the plan is made anew after it. Up to here a failure changes nothing,
+//!    and what can be tried again is a refusal. A batch without entries that gets no space goes
+//!    into the slots instead (`in_slots`).
+//! 2. Write the frames, one after another, and a footer and a header at each roll; then publish all
+//!    of them to readers at once. What fails in here poisons, because part of the batch may be in
+//!    the file; readers go on with what they had.
 //! 3. Not here: the sync that covers the last frame, and, if the batch rolled, the checkpoint that
 //!    follows that sync. They are the commit point. A crash before leaves any part of the frames, which
 //!    nobody was told of; recovery keeps the batch only if all of it is there.
@@ -127,7 +128,7 @@ impl Shared {
             }
         }
         if writer.unlooked && !planted(Bug::SealedUnlooked) {
-            // What is written behind a frame that cannot be read is lost to the next open, and a
+            // What is written after a frame that cannot be read is lost to the next open, and a
             // seal states the offset of every entry: nothing is written before all of them are known.
             self.index_tail()?;
             writer.unlooked = false;

@@ -92,7 +92,7 @@ async fn entry_that_states_another_index_is_refused() {
     assert!(matches!(refused, Err(Failure::Codec { op: "decode", .. })), "{refused:?}");
 }
 
-/// Found by the fuzz target `stores_raft`: the state machine got the commands behind a gap.
+/// Found by the fuzz target `stores_raft`: the state machine got the commands after a gap.
 #[tokio::test]
 async fn log_that_does_not_begin_behind_its_snapshot_is_refused() {
     let log = in_memory();

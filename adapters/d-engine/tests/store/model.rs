@@ -104,7 +104,7 @@ impl Call {
 }
 
 impl Contents {
-    /// Drops the entries from `from` on, which is at most one behind the last.
+    /// Drops the entries from `from` on, which is at most one after the last.
     fn cut(&mut self, from: u64) {
         self.entries.retain(|entry| entry.index < from);
         self.last = from - 1;

@@ -137,7 +137,8 @@ impl Node {
         Some(messages)
     }
 
-    /// What it has decided and not shown yet, with the index of the first. Nothing below its trim point.
+    /// What it has decided and not shown yet, with the index of the first. Nothing below its trim
+    /// point.
     pub(crate) fn newly_decided(&mut self) -> Option<(usize, Vec<u64>)> {
         let (shown, values) = (self.shown, self.with(|paxos| paxos.get_decided_idx())?);
         if values <= shown {
@@ -205,8 +206,8 @@ impl Node {
         synced.ok()
     }
 
-    /// What an operator does when the node does not start: repair, then refill from what the others have
-    /// decided. Returns what the repair would have lost for good, if anything.
+    /// What an operator does when the node does not start: repair, then refill from what the others
+    /// have decided. Returns what the repair would have lost for good, if anything.
     pub(crate) fn repair(
         &mut self,
         decided: &mut dyn FnMut(u64) -> Option<u64>,

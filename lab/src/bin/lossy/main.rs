@@ -4,12 +4,12 @@
 //! lossy DIRECTORY [--seed N]
 //! ```
 //!
-//! mounts an empty one, kept in memory, says `mounted`, and then does what it reads, a line at a time,
-//! and says so. `off`: the power fails, nothing changes any more and every request is refused. `on`, once
-//! no process uses it: power comes back; what was not synced is gone, or torn, or there, as the seed
-//! decides. `slow MS`: from now on a sync takes so many milliseconds longer. `room [BYTES]`: from now on
-//! there is room for so many more bytes, or for any. It is unmounted when its standard input ends.
-//! Needs root and FUSE.
+//! mounts an empty one, kept in memory, says `mounted`, and then does what it reads, a line at a
+//! time, and says so. `off`: the power fails, nothing changes any more and every request is
+//! refused. `on`, once no process uses it: power comes back; what was not synced is gone, or torn,
+//! or there, as the seed decides. `slow MS`: from now on a sync takes so many milliseconds longer.
+//! `room [BYTES]`: from now on there is room for so many more bytes, or for any. It is unmounted
+//! when its standard input ends. Needs root and FUSE.
 #![expect(clippy::print_stdout, reason = "whoever started it listens")]
 #![expect(clippy::print_stderr, reason = "errors are for people")]
 #![expect(clippy::disallowed_methods, reason = "a program, not the log")]

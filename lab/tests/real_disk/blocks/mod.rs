@@ -141,7 +141,7 @@ impl Totals {
         let is_write = |event: &&Event| matches!(event, Event::Write { .. });
         self.writes += recording.events.iter().filter(is_write).count() as u64;
         for state in 0..states {
-            // Evenly over the recording, in turn right behind a flush and before one.
+            // Evenly over the recording, in turn right after a flush and before one.
             let spread = |count: usize| usize::try_from(state * count as u64 / states).unwrap();
             let end = if state % 2 == 0 {
                 self.cut += 1;
