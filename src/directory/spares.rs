@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::directory::Dir;
 use crate::error::{Error, Result};
+use crate::format::error::StructureError;
 use crate::format::header::SEGMENT_HEADER_USED_BYTES;
 use crate::format::{SegmentHeader, names};
 use crate::io::{Access, File, Region};
@@ -154,11 +155,13 @@ impl Spares {
     /// [`Self::recycle`]. How much of it has its space is not known, so all of it is made ready
     /// again, a little ahead of need like that of any other.
     ///
-    /// One that was begun as the segment after the tail of generation `tail`, by a batch that was
-    /// dropped, is left: as a spare it would get that name again, and a crash that loses its new header
-    /// would bring the old one back, with the batch.
-    pub(crate) fn adopt(&self, name: String, tail: u64) -> Result<bool> {
-        if self.followed(&name, tail) && !planted(Bug::AnySpareAdopted) {
+    /// As a spare it gets the name of a segment, and a crash that loses its new header brings the old
+    /// one back under that name. So two kinds are left: one that was begun as the segment after the
+    /// tail of generation `tail`, by a batch that was dropped, and one of another log than `uuid`.
+    pub(crate) fn adopt(&self, name: String, uuid: [u8; 16], tail: u64) -> Result<bool> {
+        let left =
+            |header: SegmentHeader| header.uuid != uuid || header.previous_generation == tail;
+        if self.header(&name)?.is_ok_and(left) && !planted(Bug::AnySpareAdopted) {
             return Ok(false);
         }
         if self.open_unshared(&name)?.is_none() {
@@ -174,13 +177,13 @@ impl Spares {
         Arc::new(if self.direct { space.direct() } else { space })
     }
 
-    /// Whether a file was begun as the segment after that of generation `tail`, as far as can be told.
-    fn followed(&self, name: &str, tail: u64) -> bool {
+    /// The header that a file was given in an earlier use.
+    fn header(&self, name: &str) -> Result<std::result::Result<SegmentHeader, StructureError>> {
         let mut block = [0; SEGMENT_HEADER_USED_BYTES];
-        let file = self.dir.open(name, Access::Read);
-        let read = file.is_ok_and(|file| file.read_at(0, &mut block).is_ok());
-        let header = SegmentHeader::decode(&block);
-        !read || header.is_ok_and(|header| header.previous_generation == tail)
+        let file = self.dir.open(name, Access::Read)?;
+        let failed = |source| Error::io("read", self.dir.join(name), source);
+        file.read_at(0, &mut block).map_err(failed)?;
+        Ok(SegmentHeader::decode(&block))
     }
 
     /// A file for writing, unless it has another name.

@@ -403,8 +403,8 @@ fn tidy(
     }
     for (name, bytes) in &files.spares {
         let fits = *bytes == checkpoint.segment_bytes && spares.count() < options.spares;
-        let tail = checkpoint.tail_generation;
-        if !(fits && spares.adopt(name.clone(), tail).unwrap_or(false)) {
+        let (uuid, tail) = (checkpoint.uuid, checkpoint.tail_generation);
+        if !(fits && spares.adopt(name.clone(), uuid, tail).unwrap_or(false)) {
             junk.push(name.clone());
         }
     }

@@ -83,6 +83,23 @@ pub(crate) fn segment_of_another_log_refuses_this_one_and_stays() {
     }
 }
 
+/// Found by review. A spare gets the name of a segment before its header, and what a crash between the
+/// two brings back must not be a segment of another log.
+#[test]
+fn spare_of_another_log_is_not_used() {
+    let disk = SimDisk::new(2);
+    drop(Log::create_in(Arc::new(disk.clone()), &options()).unwrap());
+    let theirs = disk.image().into_iter().find(|(name, _)| name.ends_with(".seg")).unwrap().1;
+    let (disk, log) = create(&options());
+    log.close().unwrap();
+    let mut files: Files = disk.image().into_iter().collect();
+    let spare = "00000000000000aa.spare".to_owned();
+    files.insert(spare.clone(), theirs);
+    let (log, report) = Log::open_in(Arc::new(placed(&files)), &options()).unwrap();
+    assert!(report.removed.contains(&spare), "{report:?}");
+    assert_eq!(log.stats().spares, 0);
+}
+
 /// What a killed process leaves.
 fn killed(disk: &SimDisk) -> Files {
     let mut files: Files = disk.image().into_iter().collect();
