@@ -22,8 +22,7 @@ use crate::log::Log;
 use crate::repair::{apply_in, plan_in};
 
 /// Puts older copies into a log of one shape: of each file, of each slot, of the metadata file with
-/// the tail, of everything; each of every moment of its life. What a repair keeps of them is not looked
-/// at.
+/// the tail, of everything; each of every moment of its life.
 pub fn sweep_older(
     shape: usize,
     closed: bool,
@@ -32,7 +31,6 @@ pub fn sweep_older(
 ) -> (Tally, Option<Violation>) {
     sweep(shape, closed, seed, part, |run| {
         let shape = run.shape;
-        run.keeps = false;
         shape.past.iter().try_for_each(|past| run.older(past))
     })
 }
@@ -71,17 +69,7 @@ fn sweep(
         tally.programs = u64::from(part.part == 0);
         let shape = Shape::build(name, closed, seed)?;
         let (files, tried, once) = (shape.files(), HashSet::new(), Vec::new());
-        let (turn, keeps) = (0, true);
-        exchange(&mut Exchange {
-            shape: &shape,
-            files,
-            share: part,
-            turn,
-            tried,
-            once,
-            keeps,
-            tally,
-        })
+        exchange(&mut Exchange { shape: &shape, files, share: part, turn: 0, tried, once, tally })
     })
 }
 
@@ -97,8 +85,6 @@ struct Exchange<'a> {
     /// What the log was when metadata file and tail were these, if both were exchanged: nothing shows
     /// that it was more since.
     once: Vec<Arc<Model>>,
-    /// Whether a repair has to keep what can be read.
-    keeps: bool,
     tally: &'a mut Tally,
 }
 
@@ -320,7 +306,7 @@ impl Exchange<'_> {
             return Ok(());
         }
         let after = readable_of(&disk, self.shape);
-        for (index, entry) in before.iter().filter(|_| self.keeps) {
+        for (index, entry) in &before {
             if after.get(index) != Some(entry) {
                 return Err(format!("a repair takes entry {index}"));
             }
