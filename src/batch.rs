@@ -93,7 +93,8 @@ impl<'a> Batch<'a> {
     /// Sets a state cell. A value that the cell has already costs nothing.
     ///
     /// Names have 1 to 32 bytes of `a-z`, `0-9`, `.`, `_` and `-`; values at most 1024 bytes, and
-    /// all cells of a log together [`CELLS_BYTES_MAX`](crate::options::CELLS_BYTES_MAX).
+    /// all cells of a log together [`CELLS_BYTES_MAX`](crate::options::CELLS_BYTES_MAX). A batch changes
+    /// at most [`CELLS_PER_BATCH_MAX`](crate::options::CELLS_PER_BATCH_MAX) of them.
     pub fn set(
         &mut self,
         cell: impl Into<Cow<'a, str>>,

@@ -26,6 +26,8 @@ pub const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 pub const CELL_NAME_BYTES_MAX: usize = 32;
 /// Longest value of a state cell, in bytes; larger values are side files.
 pub const CELL_VALUE_BYTES_MAX: usize = 1024;
+/// Cells that one batch changes, at most.
+pub const CELLS_PER_BATCH_MAX: usize = 1024;
 /// Permissions of the files of a log unless it is told otherwise: its owner reads and writes them.
 pub const FILE_MODE_DEFAULT: u32 = 0o600;
 /// Longest time that a sync may wait for more writers to join it.

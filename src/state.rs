@@ -14,7 +14,7 @@ use crate::format::kind::{Effect, RawCell};
 use crate::format::number::to_u64;
 use crate::format::slot::{CELL_FIXED_BYTES, CELLS_BYTES_MAX, cell_bytes};
 use crate::format::{Checkpoint, SideFileRef, StructureError};
-use crate::options::{CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX};
+use crate::options::{CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX, CELLS_PER_BATCH_MAX};
 use crate::planted::{Bug, planted};
 
 /// The value of a cell, borrowed from whoever has it.
@@ -347,6 +347,11 @@ impl State {
             CellRecord::Attach { name, file } => (name, Some(Value::SideFile(file))),
         };
         self.cells.put(name, value);
+        // There are fewer before a batch than it may change, and fewer that wait for it.
+        let (expected, got) = (to_u64(3 * CELLS_PER_BATCH_MAX), to_u64(self.cells.len()));
+        if got > expected {
+            return Err(StructureError::Field { field: "cells of a batch", expected, got });
+        }
         Ok(())
     }
 

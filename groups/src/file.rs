@@ -32,6 +32,8 @@ pub struct GroupFileWriter {
     buffer: Vec<u8>,
     hasher: crc32fast::Hasher,
     finished: bool,
+    /// The one that made it.
+    process: u32,
 }
 
 impl GroupFileWriter {
@@ -48,6 +50,7 @@ impl GroupFileWriter {
             buffer: Vec::new(),
             hasher: crc32fast::Hasher::new(),
             finished: false,
+            process: std::process::id(),
         })
     }
 
@@ -103,7 +106,8 @@ impl Write for GroupFileWriter {
 
 impl Drop for GroupFileWriter {
     fn drop(&mut self) {
-        if !self.finished {
+        // In a forked child the lock may be a copy that nobody will unlock, and the file is the parent's.
+        if !self.finished && self.process == std::process::id() {
             self.inner.released.lock().push((self.member.id, self.id));
         }
     }

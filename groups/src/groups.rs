@@ -335,7 +335,8 @@ fn newest_checkpoint(log: &Log) -> Result<(Checkpoint, [Option<u64>; 2])> {
                     newest.position = newest.position.max(at).max(before.unwrap_or(0));
                 }
             }
-            Err(error @ Error::Damaged { .. }) => damaged = Some(error),
+            // One that the device does not give is as good as one with wrong bytes.
+            Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => damaged = Some(error),
             Err(error) => return Err(error),
         }
     }

@@ -173,8 +173,18 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes a checkpoint. On return it is durable.
+    /// Writes a checkpoint. On return it is durable. If it fails, the next one is due as before.
     pub(crate) fn write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<()> {
+        let before = self.writer().since_checkpoint;
+        let written = self.try_write_checkpoint(maintenance);
+        if written.is_err() {
+            let mut writer = self.writer();
+            writer.since_checkpoint = writer.since_checkpoint.max(before);
+        }
+        written
+    }
+
+    fn try_write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<()> {
         // First, because without room for it there is no checkpoint.
         self.take_back(&mut self.writer())?;
         match self.spill(maintenance) {
@@ -263,7 +273,7 @@ impl Inner {
             let entry = match self.log.read(at..at + 1) {
                 Ok(entry) => entry,
                 // Nobody can carry what nobody can read. Whoever needs it keeps the region.
-                Err(Error::Damaged { .. } | Error::Hole { .. }) => {
+                Err(Error::Damaged { .. } | Error::Hole { .. } | Error::Io { .. }) => {
                     at += 1;
                     continue;
                 }
@@ -298,7 +308,7 @@ impl Inner {
                     Some(Piece::Page(page)) if page.base == base => match page.places(pages) {
                         Ok(places) => places.first().copied(),
                         // Nobody knows whether it is this one, so the region stays.
-                        Err(Error::Damaged { .. } | Error::Hole { .. }) => None,
+                        Err(Error::Damaged { .. } | Error::Hole { .. } | Error::Io { .. }) => None,
                         Err(error) => return Err(error),
                     },
                     Some(Piece::Page(_)) | None => None,

@@ -30,6 +30,8 @@ pub struct SideFile(Arc<Finished>);
 
 /// What every clone stands for.
 struct Finished {
+    /// The one that made it.
+    process: Process,
     reference: SideFileRef,
     /// Told of the end of the last clone; nobody is if it was made from what a cell says.
     release: Option<Release>,
@@ -53,17 +55,20 @@ impl SideFile {
     /// The side file that this refers to. A log takes only those that it knows, and keeps it no longer
     /// for this.
     pub fn from_reference(reference: SideFileRef) -> Self {
-        Self(Arc::new(Finished { reference, release: None }))
+        Self(Arc::new(Finished { process: Process::this(), reference, release: None }))
     }
 
     /// A side file that another store than a log has finished. When the last clone of it is dropped,
     /// `release` is called, by whoever drops it and whatever is locked there: if no cell refers to the
-    /// file by then, nobody can attach it any more, and the store may remove it.
+    /// file by then, nobody can attach it any more, and the store may remove it. In a process that was
+    /// forked since it is not called: the file is the parent's, and a lock may be a copy that nobody
+    /// will unlock.
     pub fn with_release(
         reference: SideFileRef,
         release: impl FnOnce(SideFileRef) + Send + Sync + 'static,
     ) -> Self {
-        Self(Arc::new(Finished { reference, release: Some(Box::new(release)) }))
+        let release: Option<Release> = Some(Box::new(release));
+        Self(Arc::new(Finished { process: Process::this(), reference, release }))
     }
 
     /// Its length in bytes.
@@ -96,17 +101,15 @@ impl Eq for SideFile {}
 
 impl Drop for Finished {
     fn drop(&mut self) {
-        if let Some(release) = self.release.take() {
+        if let Some(release) = self.release.take().filter(|_| self.process.is_this()) {
             release(self.reference);
         }
     }
 }
 
 /// The side files of one log.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct SideFiles {
-    /// The one that opened the log.
-    process: Process,
     /// Those that may be attached: finished in this life, or referred to when it began; and whether a
     /// cell ever referred to each. When the last such cell lets it go it is forgotten.
     known: Mutex<HashMap<u64, bool>>,
@@ -119,9 +122,7 @@ pub(crate) struct SideFiles {
 impl SideFiles {
     /// Of a log whose cells refer to these.
     pub(crate) fn new(attached: impl Iterator<Item = u64>) -> Self {
-        let known = Mutex::new(attached.map(|id| (id, true)).collect());
-        let (unused, any_unused) = (Mutex::default(), AtomicBool::new(false));
-        Self { process: Process::this(), known, unused, any_unused }
+        Self { known: Mutex::new(attached.map(|id| (id, true)).collect()), ..Self::default() }
     }
 
     fn insert(&self, id: u64) {
@@ -146,10 +147,6 @@ impl SideFiles {
     }
 
     fn let_go(&self, file: SideFileRef) {
-        if !self.process.is_this() {
-            // The lock may be a copy that nobody will unlock, and the file is the parent's.
-            return;
-        }
         let mut known = self.known.lock();
         if known.get(&file.id) == Some(&false) && !planted(Bug::UnusedSideFileStays) {
             known.remove(&file.id);
@@ -400,9 +397,9 @@ mod tests {
     /// Another thread holds the lock when the process forks; in the child nobody lets it go.
     #[test]
     fn side_file_of_another_process_goes_without_a_lock() {
-        let files = SideFiles::new(std::iter::empty());
-        let files = Arc::new(SideFiles { process: Process::other(), ..files });
-        let file = SideFile::new(SideFileRef { id: 7, length: 0, crc: 0 }, &files);
+        let files = Arc::new(SideFiles::default());
+        let mut file = SideFile::new(SideFileRef { id: 7, length: 0, crc: 0 }, &files);
+        Arc::get_mut(&mut file.0).unwrap().process = Process::other();
         files.insert(7);
         let held = files.known.lock();
         let (done, is_done) = std::sync::mpsc::channel();

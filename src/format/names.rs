@@ -101,8 +101,9 @@ fn hex(digits: &str) -> Option<u64> {
 /// Most bytes that a lock file holds: a number and the end of its line.
 pub(crate) const LOCK_BYTES_MAX: usize = 21;
 
-/// Whether a file called [`LOCK`] is one, by all that is in it: nothing, or the number of a process.
+/// Whether a file called [`LOCK`] is one, by all that is in it: nothing, or the number of a process, of
+/// which a power cut may have left nothing but the length.
 pub(crate) fn is_lock(bytes: &[u8]) -> bool {
     let digits = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    bytes.len() <= LOCK_BYTES_MAX && digits.iter().all(u8::is_ascii_digit)
+    bytes.len() <= LOCK_BYTES_MAX && digits.iter().all(|byte| byte.is_ascii_digit() || *byte == 0)
 }

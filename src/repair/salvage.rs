@@ -95,6 +95,12 @@ impl Salvaged {
             None if checkpoint.clean => {}
             None => reading.read_on(dir, &mut file, &salt, scene, checkpoint)?,
         }
+        if let Some(replayed) = scene.opens().filter(|it| !is_whole && it.links.len() > 1) {
+            // With the tail go the segments after it, whatever is in them.
+            reading.claimed = reading.claimed.max(replayed.newest_number());
+            let from = reading.lost.as_ref().map_or(checkpoint.sequence + 1, |lost| lost.start);
+            reading.lost = Some(from..replayed.sequence.max(from).saturating_add(1));
+        }
         let Reading { offsets, state, sequence, claimed, lost } = reading;
         let places = offsets.into_places();
         let from = state.first.max(name.base);

@@ -33,6 +33,9 @@ fn entry_fits_up_to_its_limit() {
     }
     let next = log.next();
     assert!(is_too_large(log.append(&vec![3; limit + 1]), limit as u64));
+    // Nor where nothing is before it and there would be room.
+    let empty = self::log();
+    assert!(is_too_large(empty.append(&vec![3; limit + 1]), limit as u64));
     assert_eq!(log.next(), next);
 }
 

@@ -23,7 +23,9 @@ use indelible::format::{
     CellValue, Checkpoint, Flags, Footer, FrameError, FrameHeader, Kind, Salt, SegmentHeader,
     SideFileRef, VERSION,
 };
-use indelible::options::{CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX, SEGMENT_BYTES_MAX};
+use indelible::options::{
+    CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX, CELLS_PER_BATCH_MAX, SEGMENT_BYTES_MAX,
+};
 
 mod example;
 mod golden;
@@ -393,6 +395,7 @@ fn limits_table_is_the_one_in_force() {
         ("longest cell name", to_u64(CELL_NAME_BYTES_MAX)),
         ("longest inline value", to_u64(CELL_VALUE_BYTES_MAX)),
         ("all cells of a slot", to_u64(CELLS_BYTES_MAX)),
+        ("cells changed by one batch", to_u64(CELLS_PER_BATCH_MAX)),
         ("runs of a slot", to_u64(RUNS_MAX)),
     ];
     let expected: Vec<_> =

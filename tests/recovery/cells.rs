@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use indelible::io::mem::MemDirectory;
 use indelible::io::sim::{Persistence, Rot, SimDisk};
+use indelible::options::CELLS_PER_BATCH_MAX;
 use indelible::repair::{Obstacle, apply_in, plan_in};
 use indelible::{Batch, Error, Log, Options, WriteMode};
 
@@ -74,4 +75,33 @@ fn repair_never_drops_a_cell_that_has_no_room() {
     assert!(matches!(plan.obstacle, Some(Obstacle::Tail(Error::Damaged { .. }))), "{plan:?}");
     assert!(apply_in(Arc::new(disk.clone()), Arc::new(MemDirectory::new())).is_err());
     assert_eq!(disk.image(), before);
+}
+
+/// Found by review. What a batch comes by on its way had no bound, so an open could be kept busy for
+/// hours by cells that are set and cleared again.
+#[test]
+fn batch_changes_so_many_cells_and_no_more() {
+    let disk = SimDisk::new(1);
+    let options = options();
+    let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+    let turned = |count: usize| {
+        let mut batch = Batch::new();
+        for cell in 0..count {
+            batch.set(format!("c{cell:06}"), vec![1]);
+        }
+        for cell in 0..count {
+            batch.clear(format!("c{cell:06}"));
+        }
+        batch
+    };
+    let most = CELLS_PER_BATCH_MAX;
+    let refused = log.commit(&turned(most + 1));
+    let Err(Error::TooLarge { what: "cells of a batch", got, limit }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((got, limit), (most as u64 + 1, most as u64));
+    log.commit(Batch::new().set("kept", vec![7])).unwrap();
+    log.commit(&turned(most)).unwrap();
+    let (found, _) = Log::open_in(Arc::new(disk.kill()), &options).unwrap();
+    assert_eq!((found.cells(), found.cells().len()), (log.cells(), 1));
 }

@@ -189,7 +189,13 @@ mod tests {
             drop(locked);
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
-        fs::write(&path, "4711\n").unwrap();
+        // A power cut left its length only, or another process its number.
+        for text in ["\0\0\0\0\0", "4711\n"] {
+            fs::write(&path, text).unwrap();
+            drop(OsDirectory::open(place.path()).unwrap().lock().unwrap());
+            let number = format!("{}\n", std::process::id());
+            assert_eq!(fs::read_to_string(&path).unwrap(), number);
+        }
         crate::Log::create(place.path(), &crate::Options::new()).unwrap();
     }
 

@@ -15,7 +15,7 @@ use crate::format::cell::CellRecord;
 use crate::format::frame::{FRAME_HEADER_BYTES, frame_bytes};
 use crate::format::number::{to_u32, to_u64, to_usize};
 use crate::lazy::{LazyCell, LazyCells};
-use crate::options::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+use crate::options::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CELLS_PER_BATCH_MAX};
 use crate::segment::{FRAMES_START, tail::footer_space};
 use crate::state::{Bounds, State, Value, check_cell, check_cells_bytes, is_unchanged, too_large};
 
@@ -315,6 +315,9 @@ impl Plan {
         let (mut payload, mut bytes) = (0_u64, 0_u64);
         for record in load.records {
             let Record::Append(entry) = record else { return false };
+            if to_u64(entry.len()) > entry_bytes_max(self.place.segment_bytes) {
+                return false;
+            }
             payload = payload.saturating_add(to_u64(entry.len()));
             bytes = bytes.saturating_add(to_u64(frame_bytes(entry.len())));
         }
@@ -435,6 +438,9 @@ impl Plan {
                 }
             }
             Err(nth) => self.touched.insert(nth, touched),
+        }
+        if self.touched.len() > CELLS_PER_BATCH_MAX {
+            return Err(too_large("cells of a batch", self.touched.len(), CELLS_PER_BATCH_MAX));
         }
         Ok(true)
     }
