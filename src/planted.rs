@@ -214,8 +214,6 @@ bugs! {
     WalkReadsEverything,
     /// A callback that panics is nobody's affair.
     CallbackPanicForgotten,
-    /// A sync may wait for more writers as long as anybody asks.
-    AbsurdWindowTaken,
 }
 
 #[cfg(feature = "sabotage")]

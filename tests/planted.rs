@@ -125,7 +125,6 @@ const STORIES: &[(&str, fn())] = stories! {
         refused_batch_gives_back_the_segments_it_had_made
         reopened_log_makes_its_space_ready_again;
     directory:
-        absurd_window_for_writers_to_join_is_refused
         forked_child_changes_nothing
         forked_child_lets_the_last_handle_go
         second_writer_is_refused_although_the_lock_file_was_removed_by_hand
