@@ -154,7 +154,6 @@ fn take_group(fields: &mut Fields<'_>, left: &mut u64) -> Option<GroupState> {
     let entries = fields.varint()?;
     let next = first.checked_add(entries)?;
     let mut index = Index::new(first);
-    *left = left.checked_sub(entries)?;
     let mut at = first;
     while at < next {
         let folded = fields.varint()?;
@@ -164,19 +163,19 @@ fn take_group(fields: &mut Fields<'_>, left: &mut u64) -> Option<GroupState> {
             let (page, count) = (fields.varint()?, u32::try_from(count).ok()?);
             let skip = u32::try_from(fields.varint()?).ok()?;
             let [base, bytes] = [fields.varint()?, fields.varint()?];
+            *left = left.checked_sub(count.into())?;
             index.push_page(Page { first: at, count, skip, at: page, base, bytes });
         } else {
             index.reserve(to_usize(count).min(ROOM_MAX));
-            take_places(fields, count, |place| index.push(place))?;
+            take_places(fields, count, left, |place| index.push(place))?;
         }
         at = end;
     }
     let mut files = BTreeMap::new();
     for _ in 0..fields.varint()? {
         let [id, length, count] = [fields.varint()?, fields.varint()?, fields.varint()?];
-        *left = left.checked_sub(count)?;
         let mut parts = Vec::with_capacity(to_usize(count).min(ROOM_MAX));
-        take_places(fields, count, |place| parts.push(place))?;
+        take_places(fields, count, left, |place| parts.push(place))?;
         files.insert(id, File { length, parts, finished: None });
     }
     let mut log = State::from_parts(first, next, &Cells::new())?;
@@ -201,7 +200,14 @@ fn take_group(fields: &mut Fields<'_>, left: &mut u64) -> Option<GroupState> {
     Some(GroupState { log, index, files, durable_floor: next, ..GroupState::default() })
 }
 
-fn take_places(fields: &mut Fields<'_>, count: u64, mut take: impl FnMut(Place)) -> Option<()> {
+/// Takes so many places. Those that are not lost are of `left` entries of the log; one that is lost
+/// takes two bytes at least, so the bytes are the limit of these.
+fn take_places(
+    fields: &mut Fields<'_>,
+    count: u64,
+    left: &mut u64,
+    mut take: impl FnMut(Place),
+) -> Option<()> {
     let mut before = 0_u64;
     let mut count = count;
     while count > 0 {
@@ -213,6 +219,9 @@ fn take_places(fields: &mut Fields<'_>, count: u64, mut take: impl FnMut(Place))
         let more = if size & 1 == 1 { fields.varint()? } else { 0 };
         count = count.checked_sub(1)?.checked_sub(more)?;
         before = at.checked_add(more)?;
+        if !(Place { at, bytes }).is_lost() {
+            *left = left.checked_sub(1)?.checked_sub(more)?;
+        }
         (at..=before).for_each(|at| take(Place { at, bytes }));
     }
     Some(())

@@ -319,6 +319,39 @@ fn group_opens_whatever_was_lost_with_a_hole() {
     }
 }
 
+/// Each group counts what it may have lost, though all of them together lost no more.
+#[test]
+fn groups_that_lost_more_places_than_the_log_has_entries_open_from_their_checkpoint() {
+    const IDS: u64 = 1 << 60;
+    let disk = SimDisk::new(12);
+    let options = GroupsOptions::new().checkpoint_bytes(1 << 30);
+    let groups = Groups::from_log(open_log(&disk), &options).unwrap();
+    let handles = [IDS, IDS + 1].map(|id| groups.create_group(id).unwrap());
+    for nth in 0..20_u8 {
+        let mut batch = Batch::new();
+        batch.set("filler", [b"filler".as_slice(), &[nth]].concat());
+        handles[0].commit(&batch).unwrap();
+    }
+    for group in &handles {
+        commit(group, |batch| batch.reset(20));
+    }
+    for group in &handles {
+        append(group, 20..21, 0);
+    }
+    let resets = handles.iter().map(|group| record(6, &[group.id(), 20]));
+    let disk = resets.fold(rot(&disk.kill(), b"filler"), |disk, bytes| rot(&disk, &bytes));
+    repair(&disk);
+    for _ in 0..2 {
+        let groups = Groups::from_log(open_with_holes(&disk), &options).unwrap();
+        for id in [IDS, IDS + 1] {
+            let group = groups.group(id).unwrap();
+            assert_eq!((group.first(), group.next()), (0, 21));
+            assert_eq!(group.entry(20).unwrap(), entry(id, 20));
+        }
+        groups.close().unwrap();
+    }
+}
+
 /// What was lost may be a promise, of whichever group.
 #[test]
 fn group_whose_state_may_be_older_is_changed_by_nobody_until_the_loss_is_accepted() {
