@@ -23,7 +23,7 @@ use crate::overlay::Overlay;
 use crate::plan::no_such_group;
 use crate::planted::{Bug, planted};
 use crate::regions::Regions;
-use crate::state::{Ledger, Table, apply, effect};
+use crate::state::{Ledger, Table, apply, effect, records_lost};
 use crate::stats::GroupsStats;
 
 /// The cell that says whose log this is.
@@ -375,11 +375,9 @@ fn replay(inner: &Inner, position: u64) -> Result<()> {
             Ok(entries) => entries,
             // Opened with holes, so what is missing is to be refilled, group by group.
             Err(Error::Hole { range, .. }) if range.start <= at => {
-                writer.ledger.lost += range.end.min(end).saturating_sub(at);
-                // Of whichever group it was: nobody knows.
-                let table = inner.table.read();
-                table.values().for_each(|member| member.state.write().mark_state_lost());
-                at = range.end.min(end).max(at + 1);
+                let to = range.end.min(end).max(at + 1);
+                records_lost(&inner.table, &mut writer.ledger, at..to);
+                at = to;
                 continue;
             }
             Err(Error::Hole { range, .. }) => inner.log.read(at..range.start)?,
@@ -406,6 +404,9 @@ fn replay(inner: &Inner, position: u64) -> Result<()> {
     writer.ledger.released.clear();
     for member in inner.table.read().values() {
         let mut state = member.state.write();
+        // If nothing of the group came after what was lost, its entries end where they did.
+        let next = state.log.next();
+        state.settle(next, member.id, &mut writer.ledger);
         state.check().map_err(|misfit| inner.misplaced(None, misfit))?;
         state.drop_unattached(&mut writer.ledger.regions);
         // The log made everything it holds durable when it was opened.

@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use crate::batch::{GroupBatch, Step};
 use crate::envelope::{ENVELOPE_BYTES_MAX, Event, Record};
 use crate::planted::{Bug, planted};
-use crate::state::{Member, Table, state_kept};
+use crate::state::{Member, STATE_LOST, Table, state_kept};
 
 /// The records of a batch, each a range of one buffer.
 #[derive(Debug, Default)]
@@ -68,6 +68,8 @@ struct Copy {
     riders: Vec<(String, Arc<[u8]>)>,
     /// Whether the batch changes it.
     changed: bool,
+    /// Its state may be lost, and no record of the batch says yet that this is accepted.
+    doubtful: bool,
 }
 
 /// Lazily set cells that a batch takes along: group, name, value.
@@ -195,9 +197,16 @@ impl<'p> Planner<'p> {
             _ => (copy.bounds.apply(change)?, false),
         };
         copy.changed |= changed;
+        let doubtful = copy.doubtful;
+        copy.doubtful &= !changed;
         if (changed || names_a_rider) && !copy.riders.is_empty() {
             let (member, riders) = (copy.member.clone(), std::mem::take(&mut copy.riders));
             self.ride(group, member, riders);
+        }
+        if changed && doubtful {
+            // First, whatever the order in the batch, which is refused if it does not clear the cell: a
+            // replay that meets the hole again then takes the others as they are.
+            self.planned.push(&Record { group, event: Event::Clear { cell: STATE_LOST } });
         }
         if changed {
             self.planned.push(&Record { group, event: event(change, index) });
@@ -241,10 +250,11 @@ impl Copy {
         let bounds = State::from_parts(first, next, &Cells::new()).unwrap_or_default();
         let riders = group.lazy.iter().map(|(name, value)| (name.clone(), Arc::clone(value)));
         let riders: Vec<_> = riders.collect();
-        let wanted = !riders.is_empty() || state_kept(&group.log).is_err();
+        let doubtful = state_kept(&group.log).is_err();
+        let wanted = !riders.is_empty() || doubtful;
         let cells = wanted.then(|| group.seen());
         drop(group);
-        Self { exists: true, bounds, cells, member: Some(member), riders, changed: false }
+        Self { exists: true, bounds, cells, member: Some(member), riders, changed: false, doubtful }
     }
 
     /// Its cells, to be changed.

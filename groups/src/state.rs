@@ -4,16 +4,17 @@
 //! replay. Does not own: whether a batch makes sense (`plan`), nor where the records come from.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use indelible::format::number::to_u64;
+use indelible::format::number::{to_u64, u32_to_usize};
 use indelible::format::{CellValue, SideFileRef};
 use indelible::{Cells, Change, Error, Log, SideFile, State};
 use parking_lot::RwLock;
 
 use crate::envelope::{Event, Record};
-use crate::index::{Index, Place};
+use crate::index::{Index, Piece, Place};
 use crate::page::{self, Page, Pages};
 use crate::regions::Regions;
 
@@ -24,6 +25,10 @@ use crate::regions::Regions;
 /// As long as a group has the cell, a batch that changes it is refused, so no host goes on by itself.
 /// A batch that clears the cell says that the loss is accepted: because the host has another way to
 /// know what it promised, or as it begins anew as another member.
+///
+/// Entries that may have been replaced in the hole are lost with it, and can be refilled: after a hole
+/// of n records the n - 1 before the index at which the group's next entry or truncation says that its
+/// entries end, or its newest n - 1 if nothing of it follows.
 pub const STATE_LOST: &str = "groups.lost";
 
 pub(crate) const STATE_LOST_REASON: &str =
@@ -71,6 +76,8 @@ pub(crate) struct GroupState {
     pub(crate) lazy: BTreeMap<String, Arc<[u8]>>,
     /// The entries before this one are durable, wherever they have been put since.
     pub(crate) durable_floor: u64,
+    /// In a replay: records that were lost since one of the group told where its entries end.
+    pub(crate) doubt: u64,
 }
 
 /// A side file of a group: its parts are entries of the log underneath.
@@ -91,6 +98,8 @@ pub(crate) struct Ledger {
     pub(crate) next_file: u64,
     /// Entries of the log underneath that a replay could not read: so much may be missing.
     pub(crate) lost: u64,
+    /// Where the last of these ends in the log underneath.
+    sound: u64,
     /// Side files, each with its group before it, that a cell let go of since a batch ended.
     pub(crate) released: Vec<(u64, u64)>,
     /// The log underneath, for the pages in it.
@@ -99,7 +108,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(regions: Regions, next_file: u64, log: &Log) -> Self {
-        Self { regions, next_file, lost: 0, released: Vec::new(), log: log.clone() }
+        Self { regions, next_file, lost: 0, sound: 0, released: Vec::new(), log: log.clone() }
     }
 }
 
@@ -163,6 +172,18 @@ pub(crate) fn effect(
     }
 }
 
+/// Takes note of records that a replay cannot read, of whichever groups they were: nobody knows.
+pub(crate) fn records_lost(table: &RwLock<Table>, ledger: &mut Ledger, range: Range<u64>) {
+    let count = range.end.saturating_sub(range.start);
+    ledger.lost = ledger.lost.saturating_add(count);
+    ledger.sound = range.end;
+    for member in table.read().values() {
+        let mut state = member.state.write();
+        state.mark_state_lost();
+        state.doubt = state.doubt.saturating_add(count);
+    }
+}
+
 /// Ends a batch: lets go of the side files that no cell refers to any more. Within the batch they
 /// stay, as its next record may take them again.
 pub(crate) fn end_batch(table: &RwLock<Table>, ledger: &mut Ledger) {
@@ -192,7 +213,14 @@ impl GroupState {
         {
             self.reach(to, ledger);
         }
-        let Ledger { regions, lost, log, released, next_file } = &mut *ledger;
+        if let Event::Entry { index: to, again: false, .. } | Event::Truncate(to) = record.event {
+            self.settle(to, record.group, ledger);
+        }
+        if matches!(record.event, Event::Clear { cell: STATE_LOST }) {
+            // Whoever accepted the loss did so after an open, which took these for its entries.
+            self.settle(self.log.next(), record.group, ledger);
+        }
+        let Ledger { regions, lost, log, released, next_file, .. } = &mut *ledger;
         let pages = Pages { log, group: record.group };
         let let_go = |id| released.push((record.group, id));
         let dropped = |at, bytes| regions.gone(at, bytes);
@@ -257,19 +285,11 @@ impl GroupState {
     ) -> Result<(), Misfit> {
         let known = (self.log.first()..self.log.next()).contains(&index);
         let Ledger { regions, log, lost, .. } = &mut *ledger;
-        let pages = Pages { log, group };
-        let dropped = |at, bytes| regions.gone(at, bytes);
         if known && again {
-            self.index.replace(index, place, pages, dropped);
+            let dropped = |at, bytes| regions.gone(at, bytes);
+            self.index.replace(index, place, Pages { log, group }, dropped);
             regions.live(place);
             return Ok(());
-        }
-        if known && *lost > 0 {
-            // The truncation before it was lost, and what it dropped must not be taken for what
-            // followed.
-            let _changed = self.log.apply(&Change::Truncate(index));
-            self.index.truncate(index, pages, dropped);
-            self.durable_floor = self.durable_floor.min(index);
         }
         let next = self.log.next();
         if index != next || again && *lost == 0 {
@@ -379,12 +399,47 @@ impl GroupState {
         }
     }
 
+    /// The entries end at `to`, the group says after lost records. The first of these may have been a
+    /// truncation, and the others entries in the place of those before `to`, which must not be taken for
+    /// them: they are lost, but for what was written again after all that was lost.
+    pub(crate) fn settle(&mut self, to: u64, group: u64, ledger: &mut Ledger) {
+        let doubt = std::mem::take(&mut self.doubt);
+        if doubt == 0 {
+            return;
+        }
+        let Ledger { regions, log, sound, .. } = ledger;
+        let pages = Pages { log, group };
+        // If there are entries from `to` on, a truncation was lost.
+        let _changed = self.log.apply(&Change::Truncate(to));
+        let from = to.saturating_sub(doubt - 1).max(self.log.first());
+        let mut places = Vec::new();
+        for piece in self.index.pieces(&(from..to.max(from))) {
+            match piece {
+                Piece::Places(found) => places.extend(found),
+                // What it has is older than it.
+                Piece::Page(page) => {
+                    let found = (page.at >= *sound).then(|| page.places(pages).ok()).flatten();
+                    let lost = || vec![Place::LOST; u32_to_usize(page.count)];
+                    places.append(&mut found.unwrap_or_else(lost));
+                }
+            }
+        }
+        self.index.truncate(from, pages, |at, bytes| regions.gone(at, bytes));
+        for place in places {
+            let place = if place.at < *sound { Place::LOST } else { place };
+            self.index.push(place);
+            regions.live(place);
+        }
+        self.durable_floor = self.durable_floor.min(from);
+    }
+
     /// Drops every entry; the next is `base`.
     fn drop_entries(&mut self, base: u64, regions: &mut Regions) {
         // A reset is never refused.
         let _changed = self.log.apply(&Change::Reset(base));
         self.index.reset(base, |at, bytes| regions.gone(at, bytes));
         self.durable_floor = base;
+        self.doubt = 0;
     }
 
     fn drop_all(&mut self, regions: &mut Regions) {

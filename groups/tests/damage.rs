@@ -191,9 +191,9 @@ fn what_a_replay_cannot_read_is_refused_and_after_a_repair_a_hole_of_its_group()
     // Nobody knows whose changes were lost.
     assert!(damage.iter().all(|damage| damage.state));
     let hurt = damage.iter().flat_map(|it| it.entries.iter().map(|(range, _)| (it.group, range)));
-    assert_eq!(hurt.collect::<Vec<_>>(), [(1, &(60..61)), (2, &(60..61))]);
-    commit(&groups.group(0).unwrap(), |batch| batch.clear(STATE_LOST));
-    for id in [1, 2] {
+    // Nor of which group an entry may have been replaced by the second of the two.
+    assert_eq!(hurt.collect::<Vec<_>>(), [0, 1, 2].map(|id| (id, &(60..61))));
+    for id in 0..3 {
         let group = groups.group(id).unwrap();
         commit(&group, |batch| batch.clear(STATE_LOST));
         let Err(Error::Hole { wanted: 60, range }) = group.entry(60) else { panic!("it is none") };
@@ -245,77 +245,190 @@ fn found(group: &Group, marks: u64) -> Vec<(u64, Option<u64>)> {
     (group.first()..group.next()).map(|index| (index, mark(index))).collect()
 }
 
-/// Whatever record is lost with a hole, an open tells what the others say.
-#[test]
-fn group_opens_whatever_was_lost_with_a_hole() {
-    // Long numbers, so that nothing else looks like their records.
-    const IDS: u64 = 1 << 60;
+/// Writes to a group, kills, rots the records that `write` returns and repairs. An open tells what the
+/// others say, and once more after another kill: entries by index and mark.
+fn check_lost(
+    write: impl FnOnce(&Groups, &Group) -> Vec<Vec<u8>>,
+    expected: &[(u64, Option<u64>)],
+) {
+    // A long number, so that nothing else looks like its records.
+    const ID: u64 = 1 << 60;
     let disk = SimDisk::new(9);
     let options = GroupsOptions::new().checkpoint_bytes(1 << 30);
     let groups = Groups::from_log(open_log(&disk), &options).unwrap();
-    let group = |nth: u64| groups.open_or_create_group(IDS + 10 * nth).unwrap();
-    let [ahead, back, again, trimmed, cut, unknown, replaced] = [0, 1, 2, 3, 4, 5, 6].map(group);
-    let mut lost = Vec::new();
-
-    append(&ahead, 0..10, 0);
-    commit(&ahead, |batch| batch.reset(500));
-    lost.push(record(6, &[ahead.id(), 500]));
-    append(&ahead, 500..504, 1);
-
-    append(&replaced, 0..8, 0);
-    commit(&replaced, |batch| batch.truncate(5));
-    lost.push(record(4, &[replaced.id(), 5]));
-    append(&replaced, 5..6, 1);
-
-    append(&back, 0..10, 0);
-    commit(&back, |batch| batch.trim(8));
-    commit(&back, |batch| batch.reset(2));
-    lost.push(record(6, &[back.id(), 2]));
-    append(&back, 2..4, 1);
-    commit(&back, |batch| batch.trim(3));
-
-    append(&again, 0..5, 0);
-    groups.remove_group(again.id()).unwrap();
-    lost.push(record(2, &[again.id()]));
-    let again = groups.create_group(again.id()).unwrap();
-    append(&again, 0..2, 1);
-
-    commit(&trimmed, |batch| batch.reset(300));
-    lost.push(record(6, &[trimmed.id(), 300]));
-    append(&trimmed, 300..302, 0);
-    lost.extend([300, 301].map(|index| record(3, &[trimmed.id(), index])));
-    commit(&trimmed, |batch| batch.trim(301));
-    append(&trimmed, 302..304, 0);
-
-    append(&cut, 0..10, 0);
-    commit(&cut, |batch| batch.reset(400));
-    lost.push(record(6, &[cut.id(), 400]));
-    append(&cut, 400..403, 1);
-    lost.extend([400, 401, 402].map(|index| record(3, &[cut.id(), index])));
-    commit(&cut, |batch| batch.truncate(402));
-    append(&cut, 402..404, 0);
-
-    lost.push(record(1, &[unknown.id()]));
-    append(&unknown, 0..3, 0);
-
+    let lost = write(&groups, &groups.create_group(ID).unwrap());
+    seal(&groups);
     let mut killed = lost.iter().fold(disk.kill(), |disk, bytes| rot(&disk, bytes));
     repair(&killed);
     for _ in 0..2 {
         let groups = Groups::from_log(open_with_holes(&killed), &options).unwrap();
-        let is = |group: &Group, expected: &[(u64, Option<u64>)]| {
-            assert_eq!(found(&groups.group(group.id()).unwrap(), 2), expected);
-        };
-        is(&ahead, &[500, 501, 502, 503].map(|index| (index, Some(1))));
-        is(&back, &[(3, Some(1))]);
-        is(&again, &[(0, Some(1)), (1, Some(1))]);
-        is(&trimmed, &[(301, None), (302, Some(0)), (303, Some(0))]);
-        is(&cut, &[(402, None), (403, Some(0))]);
-        is(&unknown, &[0, 1, 2].map(|index| (index, Some(0))));
-        // What was truncated is not served again.
-        let kept = [0, 1, 2, 3, 4].map(|index| (index, Some(0)));
-        is(&replaced, &[&kept[..], &[(5, Some(1))]].concat());
-        // Killed once more, so that all of it is replayed again.
+        assert_eq!(found(&groups.group(ID).unwrap(), 3), expected);
         killed = killed.kill_copy();
+    }
+}
+
+/// Fills a segment with another group: it states where what came before is, so nothing else is lost.
+fn seal(groups: &Groups) {
+    let other = groups.open_or_create_group(1 << 61).unwrap();
+    append(&other, other.next()..other.next() + 40, 0);
+}
+
+/// Entries of one mark, or lost.
+fn all(range: Range<u64>, mark: Option<u64>) -> Vec<(u64, Option<u64>)> {
+    range.map(|index| (index, mark)).collect()
+}
+
+#[test]
+fn reset_lost_with_a_hole_shows_by_the_entries_after_it() {
+    let ahead = |_: &Groups, group: &Group| {
+        append(group, 0..10, 0);
+        commit(group, |batch| batch.reset(500));
+        append(group, 500..504, 1);
+        vec![record(6, &[group.id(), 500])]
+    };
+    check_lost(ahead, &all(500..504, Some(1)));
+    let back = |_: &Groups, group: &Group| {
+        append(group, 0..10, 0);
+        commit(group, |batch| batch.trim(8));
+        commit(group, |batch| batch.reset(2));
+        append(group, 2..4, 1);
+        commit(group, |batch| batch.trim(3));
+        vec![record(6, &[group.id(), 2])]
+    };
+    check_lost(back, &all(3..4, Some(1)));
+    let trimmed = |_: &Groups, group: &Group| {
+        commit(group, |batch| batch.reset(300));
+        append(group, 300..302, 0);
+        commit(group, |batch| batch.trim(301));
+        append(group, 302..304, 0);
+        let entries = [300, 301].map(|index| record(3, &[group.id(), index]));
+        [&[record(6, &[group.id(), 300])], &entries[..]].concat()
+    };
+    check_lost(trimmed, &[all(301..302, None), all(302..304, Some(0))].concat());
+    let cut = |_: &Groups, group: &Group| {
+        append(group, 0..10, 0);
+        commit(group, |batch| batch.reset(400));
+        append(group, 400..403, 1);
+        commit(group, |batch| batch.truncate(402));
+        append(group, 402..404, 0);
+        let entries = [400, 401, 402].map(|index| record(3, &[group.id(), index]));
+        [&[record(6, &[group.id(), 400])], &entries[..]].concat()
+    };
+    check_lost(cut, &[all(402..403, None), all(403..404, Some(0))].concat());
+}
+
+#[test]
+fn begin_or_end_of_a_group_lost_with_a_hole_shows_by_what_comes_after_it() {
+    let again = |groups: &Groups, group: &Group| {
+        append(group, 0..5, 0);
+        groups.remove_group(group.id()).unwrap();
+        append(&groups.create_group(group.id()).unwrap(), 0..2, 1);
+        vec![record(2, &[group.id()])]
+    };
+    check_lost(again, &all(0..2, Some(1)));
+    let unknown = |_: &Groups, group: &Group| {
+        append(group, 0..3, 0);
+        vec![record(1, &[group.id()])]
+    };
+    check_lost(unknown, &all(0..3, Some(0)));
+}
+
+/// What was truncated, and what may have been replaced, is not served again.
+#[test]
+fn entries_replaced_in_a_hole_are_lost_with_it() {
+    /// Ten entries, of which those from `to` on were replaced by others up to `end`, all of it lost.
+    fn replace(group: &Group, to: u64, end: u64) -> Vec<Vec<u8>> {
+        append(group, 0..10, 0);
+        let mut batch = Batch::new();
+        batch.truncate(to);
+        group.commit(&batch).unwrap();
+        append(group, to..end, 1);
+        let entries = (to..end).map(|index| entry(group.id() + 1, index));
+        std::iter::once(record(4, &[group.id(), to])).chain(entries).collect()
+    }
+    let alone = |_: &Groups, group: &Group| {
+        let lost = replace(group, 5, 5);
+        append(group, 5..6, 1);
+        lost
+    };
+    check_lost(alone, &[all(0..5, Some(0)), all(5..6, Some(1))].concat());
+    let up_to_the_end = |_: &Groups, group: &Group| {
+        let lost = replace(group, 5, 10);
+        append(group, 10..11, 1);
+        lost
+    };
+    let kept = all(0..5, Some(0));
+    check_lost(up_to_the_end, &[&kept[..], &all(5..10, None), &all(10..11, Some(1))].concat());
+    let nothing_follows = |_: &Groups, group: &Group| replace(group, 5, 10);
+    check_lost(nothing_follows, &[&kept[..], &all(5..10, None)].concat());
+    let fewer = |_: &Groups, group: &Group| {
+        let lost = replace(group, 2, 4);
+        append(group, 4..5, 1);
+        lost
+    };
+    check_lost(fewer, &[all(0..2, Some(0)), all(2..4, None), all(4..5, Some(1))].concat());
+    let truncated_again = |_: &Groups, group: &Group| {
+        let lost = replace(group, 2, 4);
+        commit(group, |batch| batch.truncate(3));
+        append(group, 3..4, 2);
+        lost
+    };
+    // It may have been one or the other that the last two of them replaced.
+    check_lost(
+        truncated_again,
+        &[all(0..1, Some(0)), all(1..3, None), all(3..4, Some(2))].concat(),
+    );
+    let in_a_page = |groups: &Groups, group: &Group| {
+        append(group, 0..10, 0);
+        seal(groups);
+        groups.maintain().unwrap();
+        assert!(groups.stats().page_bytes > 0);
+        let mut batch = Batch::new();
+        batch.truncate(5);
+        group.commit(&batch).unwrap();
+        append(group, 5..8, 1);
+        append(group, 8..9, 1);
+        let entries = (5..8).map(|index| entry(group.id() + 1, index));
+        std::iter::once(record(4, &[group.id(), 5])).chain(entries).collect()
+    };
+    check_lost(in_a_page, &[all(0..5, Some(0)), all(5..8, None), all(8..9, Some(1))].concat());
+    let beyond_the_end = |_: &Groups, group: &Group| {
+        let lost = replace(group, 8, 12);
+        append(group, 12..13, 1);
+        lost
+    };
+    let kept = all(0..8, Some(0));
+    check_lost(beyond_the_end, &[&kept[..], &all(8..12, None), &all(12..13, Some(1))].concat());
+}
+
+/// What was written after a hole is known, and a replay that meets the hole again does not lose it.
+#[test]
+fn refilled_entries_stay_though_no_checkpoint_comes_after_the_hole() {
+    const ID: u64 = 1 << 60;
+    let disk = SimDisk::new(13);
+    let options = GroupsOptions::new().checkpoint_bytes(1 << 30);
+    let groups = Groups::from_log(open_log(&disk), &options).unwrap();
+    let group = groups.create_group(ID).unwrap();
+    append(&group, 0..10, 0);
+    commit(&group, |batch| batch.truncate(5));
+    append(&group, 5..10, 1);
+    seal(&groups);
+    let disk = rot(&disk.kill(), &record(4, &[ID, 5]));
+    let mut disk = (5..10).fold(disk, |disk, index| rot(&disk, &entry(ID + 1, index)));
+    repair(&disk);
+    let new: Vec<_> = (5..10).map(|index| entry(ID + 1, index)).collect();
+    for (step, next) in [10, 8, 8].into_iter().enumerate() {
+        let groups = Groups::from_log(open_with_holes(&disk), &options).unwrap();
+        let group = groups.group(ID).unwrap();
+        match step {
+            0 => drop(group.refill(5, &new).unwrap()),
+            1 => commit(&group, |batch| batch.truncate(8).clear(STATE_LOST)),
+            _ => {}
+        }
+        assert_eq!(found(&group, 2), [all(0..5, Some(0)), all(5..next, Some(1))].concat());
+        let others = groups.group(1 << 61).unwrap().stats().live_bytes;
+        assert_eq!(groups.stats().live_bytes, group.stats().live_bytes + others);
+        disk = disk.kill_copy();
     }
 }
 
