@@ -122,6 +122,11 @@ fn put_places(out: &mut Vec<u8>, places: impl Iterator<Item = Place>) {
     }
 }
 
+/// The position that these bytes say, whether the log has what is before it or not.
+pub(crate) fn position(bytes: &[u8]) -> Option<u64> {
+    Fields(bytes.strip_prefix(&CHECKPOINT_MAGIC)?).varint()
+}
+
 /// The checkpoint that these bytes are, if they are one of this log.
 pub(crate) fn decode(bytes: &[u8], log: &Log) -> Option<Checkpoint> {
     let bounds = log.first()..=log.next();

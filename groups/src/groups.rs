@@ -3,6 +3,7 @@
 //! Owns: the open, which is the newest checkpoint and what came after it, and the public [`Groups`].
 //! Does not own: writing (`commit`), nor one group (`group`).
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::batch::GroupBatch;
 use crate::checkpoint::{self, Checkpoint};
 use crate::commit::{Counters, Inner, Writer, apply_bytes};
+use crate::envelope::{Event, Record};
 use crate::group::Group;
 use crate::index::Place;
 use crate::maintenance::{CHECKPOINTS, Maintenance};
@@ -23,7 +25,7 @@ use crate::overlay::Overlay;
 use crate::plan::no_such_group;
 use crate::planted::{Bug, planted};
 use crate::regions::Regions;
-use crate::state::{Ledger, Table, apply, effect, records_lost};
+use crate::state::{Ledger, STATE_LOST, Table, apply, effect, records_lost};
 use crate::stats::GroupsStats;
 
 /// The cell that says whose log this is.
@@ -89,19 +91,24 @@ impl Groups {
     /// else may write to it.
     ///
     /// A replay reads what was written since the newest checkpoint, and nothing before. If that one
-    /// is damaged, the one before it is taken, with the longer replay that goes with it.
+    /// is damaged, the one before it is taken, with the longer replay that goes with it. One that is of
+    /// records which the log has no more shows that they are lost: every group is marked then, see
+    /// [`STATE_LOST`](crate::STATE_LOST).
     ///
     /// # Errors
     ///
     /// [`Error::Damaged`] if both checkpoints or a record after them cannot be read,
     /// [`Error::InvalidArgument`] if the log is a host's own, [`Error::UnsupportedVersion`],
-    /// [`Error::InvalidOption`], [`Error::Io`].
+    /// [`Error::InvalidOption`], [`Error::Io`], [`Error::DiskFull`] if there is no space for such marks.
     pub fn from_log(log: Log, options: &GroupsOptions) -> Result<Self> {
         options.validate()?;
         claim(&log)?;
         let (checkpoint, positions) = newest_checkpoint(&log)?;
         forget_unusable(&log, positions)?;
         let Checkpoint { position, ledger, table } = checkpoint;
+        let end = log.next();
+        let [gone, positions] =
+            [true, false].map(|is_gone| positions.map(|at| at.filter(|at| (*at > end) == is_gone)));
         let inner = Arc::new(Inner {
             options: options.clone(),
             table: RwLock::new(table),
@@ -113,7 +120,7 @@ impl Groups {
             log,
         });
         // What was replayed in part is dropped without a checkpoint: it would be one of half a log.
-        replay(&inner, position).inspect_err(|error| inner.writer.lock().fail(error))?;
+        replay(&inner, position, gone).inspect_err(|error| inner.writer.lock().fail(error))?;
         Ok(Self { inner })
     }
 
@@ -306,7 +313,8 @@ fn claim(log: &Log) -> Result<()> {
     log.sync()
 }
 
-/// The newest checkpoint that can be read, and where the replay of each begins.
+/// The newest checkpoint that can be used, and the position of each: also of one that is beyond the end
+/// of the log, but of no other that cannot be used.
 fn newest_checkpoint(log: &Log) -> Result<(Checkpoint, [Option<u64>; 2])> {
     let mut positions = [None; 2];
     let mut newest: Option<Checkpoint> = None;
@@ -318,6 +326,8 @@ fn newest_checkpoint(log: &Log) -> Result<(Checkpoint, [Option<u64>; 2])> {
             Err(error) => Err(error),
         };
         let found = read.and_then(|bytes| {
+            // It proves that there were records which the log has no more.
+            *position = checkpoint::position(&bytes).filter(|at| *at > log.next());
             checkpoint::decode(&bytes, log).ok_or_else(|| {
                 let reason = Damage::Magic { structure: "checkpoint of groups" };
                 Error::Damaged { path: log.path().to_owned(), offset: 0, indexes: None, reason }
@@ -359,37 +369,20 @@ fn forget_unusable(log: &Log, positions: [Option<u64>; 2]) -> Result<()> {
     for (cell, _) in cells.filter(|(_, position)| position.is_none()) {
         batch.clear(cell);
     }
-    // Durable before anything is written. One may be of entries that a repair took off the end of the
-    // log; once the log had as many again, and a crash came, it would count as the newest.
+    // Durable before anything is written: what cannot be read now must not be taken once it can.
     log.submit(&batch)?.wait()
 }
 
-/// Applies what was written from `position` on.
-fn replay(inner: &Inner, position: u64) -> Result<()> {
+/// Applies what was written from `position` on. Checkpoints whose positions are in `gone` are of records
+/// that a repair took off the end of the log.
+fn replay(inner: &Inner, position: u64, gone: [Option<u64>; 2]) -> Result<()> {
     let mut writer = inner.writer.lock();
     let writer = &mut *writer;
-    let (mut at, end) = (position, inner.log.next());
-    while at < end {
-        let to = end.min(at.saturating_add(REPLAY_ENTRIES));
-        let entries = match inner.log.read(at..to) {
-            Ok(entries) => entries,
-            // Opened with holes, so what is missing is to be refilled, group by group.
-            Err(Error::Hole { range, .. }) if range.start <= at => {
-                let to = range.end.min(end).max(at + 1);
-                records_lost(&inner.table, &mut writer.ledger, at..to);
-                at = to;
-                continue;
-            }
-            Err(Error::Hole { range, .. }) => inner.log.read(at..range.start)?,
-            Err(error) => return Err(error),
-        };
-        for (bytes, at) in entries.iter().zip(at..) {
-            let place = Place { at, bytes: to_u32(frame_bytes(bytes.len())) };
-            writer.since_checkpoint += u64::from(place.bytes);
-            apply_bytes(inner, &mut writer.ledger, bytes, place, apply)?;
-        }
-        at += to_u64(entries.len());
-        inner.counters.replayed.fetch_add(to_u64(entries.len()), Ordering::Relaxed);
+    let end = inner.log.next();
+    replay_records(inner, writer, position..end)?;
+    if gone.iter().any(Option::is_some) {
+        mark_gone(inner, gone)?;
+        replay_records(inner, writer, end..inner.log.next())?;
     }
     writer.overlay = Overlay::load(&inner.log).ok_or_else(|| {
         let reason = Damage::Magic { structure: "list of records in cells" };
@@ -411,6 +404,53 @@ fn replay(inner: &Inner, position: u64) -> Result<()> {
         state.drop_unattached(&mut writer.ledger.regions);
         // The log made everything it holds durable when it was opened.
         state.durable_floor = state.log.next();
+    }
+    Ok(())
+}
+
+/// Writes into every group that its state may be lost, and lets go of the checkpoints that prove it.
+fn mark_gone(inner: &Inner, gone: [Option<u64>; 2]) -> Result<()> {
+    let mut ids: Vec<u64> = inner.table.read().keys().copied().collect();
+    ids.sort_unstable();
+    let mut batch = Batch::new();
+    for group in ids {
+        let mut bytes = Vec::new();
+        let event = Event::Set { cell: STATE_LOST, value: &[] };
+        Record { group, event }.encode(&mut bytes);
+        batch.append(bytes);
+    }
+    for (cell, _) in CHECKPOINTS.into_iter().zip(gone).filter(|(_, at)| at.is_some()) {
+        batch.clear(cell);
+    }
+    // Durable before anything else is written: once the log had as many records again, one of these
+    // checkpoints would count as the newest. A crash before leaves them, and the next open as wise.
+    inner.log.submit(&batch)?.wait()
+}
+
+/// Applies the records of a range of the log.
+fn replay_records(inner: &Inner, writer: &mut Writer, range: Range<u64>) -> Result<()> {
+    let Range { start: mut at, end } = range;
+    while at < end {
+        let to = end.min(at.saturating_add(REPLAY_ENTRIES));
+        let entries = match inner.log.read(at..to) {
+            Ok(entries) => entries,
+            // Opened with holes, so what is missing is to be refilled, group by group.
+            Err(Error::Hole { range, .. }) if range.start <= at => {
+                let to = range.end.min(end).max(at + 1);
+                records_lost(&inner.table, &mut writer.ledger, at..to);
+                at = to;
+                continue;
+            }
+            Err(Error::Hole { range, .. }) => inner.log.read(at..range.start)?,
+            Err(error) => return Err(error),
+        };
+        for (bytes, at) in entries.iter().zip(at..) {
+            let place = Place { at, bytes: to_u32(frame_bytes(bytes.len())) };
+            writer.since_checkpoint += u64::from(place.bytes);
+            apply_bytes(inner, &mut writer.ledger, bytes, place, apply)?;
+        }
+        at += to_u64(entries.len());
+        inner.counters.replayed.fetch_add(to_u64(entries.len()), Ordering::Relaxed);
     }
     Ok(())
 }

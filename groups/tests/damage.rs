@@ -10,7 +10,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use indelible::io::sim::{Fault, Op, Persistence, Repeat, SimDisk};
+use indelible::io::sim::{Fault, Moment, Op, Persistence, Repeat, SimDisk};
 use indelible::store::Store;
 use indelible::{Batch, Error, Log, Options};
 use indelible_groups::{Group, Groups, GroupsOptions, STATE_LOST, copy};
@@ -610,17 +610,62 @@ fn checkpoint_of_what_a_log_has_no_more_is_never_taken() {
     batch.truncate(log.next() - 2);
     log.commit(&batch).unwrap();
     log.close().unwrap();
+    let marked = |groups: &Groups| {
+        let marks = groups.ids().into_iter().map(|id| groups.group(id).unwrap().cell(STATE_LOST));
+        assert_eq!(marks.map(|mark| mark.is_some()).collect::<Vec<_>>(), [true; 3]);
+    };
     let groups = open(&disk);
+    marked(&groups);
     let group = groups.group(0).unwrap();
     assert_eq!(group.next(), 208);
+    assert!(matches!(group.append(b"x"), Err(Error::InvalidArgument { what: "group", .. })));
+    marked(&open(&disk.crash_copy(Persistence::Nothing)));
     let mut batch = Batch::new();
     batch.set("vote", b"new").append(entry(0, 208)).append(entry(0, 209)).append(entry(0, 210));
-    group.commit(&batch).unwrap();
+    group.commit(batch.clear(STATE_LOST)).unwrap();
     let groups = open(&disk.crash_copy(Persistence::Nothing));
     let group = groups.group(0).unwrap();
     assert_eq!(group.cell("vote").as_deref(), Some(&b"new"[..]));
     assert_eq!(group.next(), 211);
-    assert!(groups.verify().unwrap().is_empty());
+    let damage = groups.verify().unwrap();
+    assert_eq!(
+        damage.iter().map(|it| (it.group, it.state)).collect::<Vec<_>>(),
+        [(1, true), (2, true)]
+    );
+    assert!(damage.iter().all(|it| it.entries.is_empty() && it.side_files.is_empty()));
+}
+
+/// What a crash leaves of an open that finds records gone tells the next one as much.
+#[test]
+fn crash_in_an_open_that_finds_records_gone_does_not_hide_it() {
+    let disk = filled();
+    let groups = open(&disk);
+    groups.maintain().unwrap();
+    groups.group(0).unwrap().append(&entry(0, 200)).unwrap();
+    groups.close().unwrap();
+    drop(groups);
+    let log = open_log(&disk);
+    let mut batch = Batch::new();
+    batch.truncate(log.next() - 1);
+    log.commit(&batch).unwrap();
+    log.close().unwrap();
+    let start = disk.durable_image();
+    for call in 1.. {
+        let disk = SimDisk::from_image(3, &start);
+        disk.crash_at_call(call, Moment::Before);
+        let log = Options::new().background(false).tiny_segments(16 * 1024);
+        let log = Log::open_in(Arc::new(disk.clone()), &log);
+        let opened = log.and_then(|(log, _)| Groups::from_log(log, &GroupsOptions::new()));
+        let is_down = disk.is_down();
+        let groups = open(&disk.crash_copy(Persistence::Nothing));
+        for id in groups.ids() {
+            assert!(groups.group(id).unwrap().cell(STATE_LOST).is_some(), "call {call}");
+        }
+        if !is_down {
+            opened.unwrap();
+            break;
+        }
+    }
 }
 
 #[test]
