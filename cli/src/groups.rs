@@ -8,7 +8,7 @@ use std::path::Path;
 
 use indelible::inspect::StateSeen;
 use indelible::{CellValue, Error, Log, Options};
-use indelible_groups::{GroupDamage, Groups, GroupsOptions};
+use indelible_groups::{GroupDamage, Groups, GroupsOptions, STATE_LOST};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -20,6 +20,10 @@ use crate::{Failure, How};
 
 /// The cell that logs with groups have.
 const FORMAT: &str = "groups.format";
+
+/// What is to be done about a group that is marked.
+pub(crate) const FORGETFUL: &str =
+    "changes are refused until the host accepts the loss and clears the cell groups.lost";
 
 /// A group as it would be after an open.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -99,6 +103,21 @@ pub(crate) fn lost_by_repair(dir: &Path, state: Option<&StateSeen>, how: How) ->
     lost(state, how, || Ok((Groups::preview_repaired(dir)?.0, true)))
 }
 
+/// The groups that may have forgotten what they promised, by their cell: nothing else of them is read.
+pub(crate) fn marked(dir: &Path, state: Option<&StateSeen>) -> Told<Hurt> {
+    let look = || {
+        let (groups, _) = preview(dir)?;
+        let all = groups.ids().into_iter().filter_map(|id| groups.group(id).ok());
+        Ok(all.filter(is_marked).map(|it| Hurt::forgetful(it.id())).collect())
+    };
+    Told(are_in(state).then(look))
+}
+
+/// Whether a group may have forgotten what it promised.
+pub(crate) fn is_marked(group: &indelible_groups::Group) -> bool {
+    group.cell(STATE_LOST).is_some()
+}
+
 fn lost(
     state: Option<&StateSeen>,
     how: How,
@@ -147,6 +166,12 @@ impl Hurt {
         }
     }
 
+    /// A group of which nothing is known to be lost.
+    fn forgetful(group: u64) -> Self {
+        let (entries, side_files, ranges) = (Vec::new(), Vec::new(), Vec::new());
+        Self { group, entries, side_files, state: true, reason: None, ranges }
+    }
+
     fn line(&self) -> String {
         let mut lost = Vec::new();
         if !self.ranges.is_empty() {
@@ -157,6 +182,17 @@ impl Hurt {
             lost.push("maybe changes of its cells".to_owned());
         }
         format!("{:>8}  {}", self.group, lost.join(", "))
+    }
+}
+
+impl Told<Hurt> {
+    /// What a log is by what its groups lost.
+    pub(crate) fn judge(&self) -> Exit {
+        match &self.0 {
+            Some(Ok(hurt)) if !hurt.is_empty() => Exit::Damaged,
+            Some(Err(error @ Error::Damaged { .. })) => Exit::of(error),
+            _ => Exit::Sound,
+        }
     }
 }
 

@@ -85,7 +85,8 @@ fn write_page(
     let checked = verify(&args.dir.dir, &mut |progress| meter.at(progress));
     drop(meter);
     let checked = checked?;
-    let exit = exit.or_worse(crate::verify::judge(&checked));
+    let hurt = crate::verify::hurt(&args.dir.dir, &checked, how)?;
+    let exit = exit.or_worse(crate::verify::judge(&checked)).or_worse(hurt.judge());
     std::fs::write(file, page(seen, &checked, found, exit)).map_err(|source| {
         let said = format!("cannot write {}: {source}", file.display());
         Failure::Refused(said, None, Exit::Unreadable)

@@ -438,7 +438,7 @@ pub(crate) struct Checked {
     entries: u64,
     segments: u64,
     bytes: u64,
-    /// What groups lost; null if the log holds none, nothing is lost, or it cannot be told.
+    /// What groups lost; null if the log holds none, they lost nothing, or it cannot be told.
     groups: Option<Vec<Hurt>>,
 }
 
@@ -687,6 +687,8 @@ pub(crate) struct RefillDone {
     filled: u64,
     put_back: Vec<Span>,
     missing: Vec<Span>,
+    /// Of a group: whether its cells and its bounds may be older than what it acknowledged.
+    state: bool,
     /// Why it did not go on.
     stopped: Option<Failed>,
 }
@@ -697,17 +699,19 @@ impl From<&Refilled> for RefillDone {
             filled: done.filled,
             put_back: spans(&done.put_back),
             missing: spans(&done.missing),
+            state: false,
             stopped: done.stopped.as_ref().map(Failed::from),
         }
     }
 }
 
 impl RefillDone {
-    pub(crate) fn of_group(done: &GroupRefilled) -> Self {
+    pub(crate) fn of_group(done: &GroupRefilled, state: bool) -> Self {
         Self {
             filled: done.put_back.iter().map(|range| range.end - range.start).sum(),
             put_back: spans(&done.put_back),
             missing: spans(&done.missing),
+            state,
             stopped: done.stopped.as_ref().map(Failed::from),
         }
     }

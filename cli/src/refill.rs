@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use indelible::inspect::inspect;
 use indelible::repair::{FromPeer, RefillError, Refilled, Refusal, refill_from};
-use indelible_groups::GroupRefillError;
+use indelible_groups::{GroupRefillError, GroupRefilled};
 
 use crate::exit::Exit;
 use crate::groups::{self, Peer};
@@ -95,30 +95,51 @@ fn one_group(args: &Args, id: u64, how: How, out: &mut dyn Write) -> crate::Outc
         GroupRefillError::Refused(refusal) => refused(args, &refusal),
         _ => Failure::Refused("the group was not refilled".to_owned(), None, Exit::Unreadable),
     })?;
+    let is_marked = groups::is_marked(&ours);
     groups.close()?;
-    let exit = match (&done.stopped, done.missing.is_empty()) {
+    let exit = match (&done.stopped, done.missing.is_empty() && !is_marked) {
         (Some(error), _) => Exit::of(error),
         (None, true) => Exit::Sound,
         (None, false) => Exit::Damaged,
     };
     if how.json {
-        print(out, Body::Refill(RefillDone::of_group(&done)))?;
+        print(out, Body::Refill(RefillDone::of_group(&done, is_marked)))?;
         return Ok(exit);
     }
+    report_group(id, &done, is_marked, out)?;
+    Ok(exit)
+}
+
+fn report_group(
+    id: u64,
+    done: &GroupRefilled,
+    is_marked: bool,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    let entries = if is_marked { "has all its entries" } else { "is whole" };
     if done.put_back.is_empty() && done.missing.is_empty() {
-        writeln!(out, "group {id} lacks nothing, nothing was changed")?;
-        return Ok(exit);
+        let lacks = if is_marked { "no entry" } else { "nothing" };
+        writeln!(out, "group {id} lacks {lacks}, nothing was changed")?;
+        return forgetful(is_marked, out);
     }
     let filled: u64 = done.put_back.iter().map(|it| it.end - it.start).sum();
     let which = if filled > 0 { format!(": {}", ranges(&done.put_back)) } else { String::new() };
     writeln!(out, "put back {}{which}", count(filled, "entry", "entries"))?;
     if done.missing.is_empty() {
-        writeln!(out, "group {id} is whole")?;
+        writeln!(out, "group {id} {entries}")?;
     } else {
         writeln!(out, "still missing: {}", ranges(&done.missing))?;
     }
-    stopped(done.stopped.as_ref(), out)?;
-    Ok(exit)
+    forgetful(is_marked, out)?;
+    stopped(done.stopped.as_ref(), out)
+}
+
+/// What no refill brings back.
+fn forgetful(is_marked: bool, out: &mut dyn Write) -> std::io::Result<()> {
+    if is_marked {
+        writeln!(out, "it may have lost changes of its cells: {}", groups::FORGETFUL)?;
+    }
+    Ok(())
 }
 
 fn refused(args: &Args, refusal: &Refusal) -> Failure {

@@ -1,6 +1,7 @@
 //! `indelible verify`: every byte, and what is wrong with it.
 
 use std::io::Write;
+use std::path::Path;
 
 use indelible::inspect::{Health, InUse, Meaning, Verification};
 use indelible::{Error, Verdict};
@@ -22,13 +23,13 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     let mut meter = Meter::new("verify", Unit::Bytes, how);
     let seen = indelible::inspect::verify(&args.dir.dir, &mut |progress| meter.at(progress))?;
     drop(meter);
-    let hurt = hurt(args, &seen, how)?;
+    let hurt = hurt(&args.dir.dir, &seen, how)?;
     if how.json {
         print(out, Body::Verification(Checked::new(&seen, groups::listed(&hurt))))?;
     } else {
         report(&seen, &hurt, out)?;
     }
-    Ok(judge(&seen))
+    Ok(judge(&seen).or_worse(hurt.judge()))
 }
 
 /// What a log is by all its bytes.
@@ -41,13 +42,14 @@ pub(crate) fn judge(seen: &Verification) -> Exit {
     }
 }
 
-/// What groups lost, where something is lost.
-fn hurt(args: &Args, seen: &Verification, how: How) -> Result<Told<Hurt>, Error> {
-    if seen.holes.is_empty() && !seen.findings.iter().any(|it| it.meaning.is_loss()) {
-        return Ok(Told(None));
+/// What groups lost. Where nothing of the log is lost, they may have forgotten something all the same.
+pub(crate) fn hurt(dir: &Path, seen: &Verification, how: How) -> Result<Told<Hurt>, Error> {
+    let state = indelible::inspect::inspect(dir)?.state;
+    if !seen.holes.is_empty() || seen.findings.iter().any(|it| it.meaning.is_loss()) {
+        return Ok(groups::hurt(dir, state.as_ref(), how));
     }
-    let state = indelible::inspect::inspect(&args.dir.dir)?.state;
-    Ok(groups::hurt(&args.dir.dir, state.as_ref(), how))
+    let marked = groups::marked(dir, state.as_ref());
+    Ok(if matches!(&marked.0, Some(Ok(none)) if none.is_empty()) { Told(None) } else { marked })
 }
 
 /// Whether nothing is wrong but that a newer build has to read it.
@@ -85,6 +87,9 @@ fn report(seen: &Verification, hurt: &Told<Hurt>, out: &mut dyn Write) -> std::i
     }
     groups::say_hurt(hurt, out)?;
     match &seen.health {
+        Health::Clean if matches!(&hurt.0, Some(Ok(hurt)) if !hurt.is_empty()) => {
+            writeln!(out, "INCOMPLETE: every byte is sound; {}", groups::FORGETFUL)?;
+        }
         Health::Clean => writeln!(out, "CLEAN")?,
         Health::TornTail { path, offset } => {
             let path = path.display();

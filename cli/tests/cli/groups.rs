@@ -148,6 +148,33 @@ fn nothing_is_taken_into_a_group_that_its_peer_does_not_show_to_be_right() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
+/// A repair took the end of the log, and every byte of what is left is sound.
+#[test]
+fn a_group_that_may_have_forgotten_something_is_named_though_the_log_is_whole() {
+    let place = Place::new();
+    let (log, peer) = (place.log(), place.path("peer"));
+    build(&log);
+    build(&peer);
+    let cut = indelible::Log::open(&log, &options()).unwrap().0;
+    let end = cut.next() - 1;
+    cut.commit(Batch::new().truncate(end)).unwrap();
+    cut.close().unwrap();
+    check_untouched(&place, "groups_marked_before", &["verify"], &[&log]);
+    Groups::open(&log, &GroupsOptions::new().log(options())).unwrap().close().unwrap();
+    check_untouched(&place, "groups_marked_verify", &["verify"], &[&log]);
+    let page = place.path("page.html");
+    let output = indelible(&["inspect", "--html", page.to_str().unwrap()], &[&log]);
+    assert_eq!(output.status.code(), Some(3));
+    let sealed = place.segment(2);
+    flip(&sealed, find(&sealed, "group 9 entry 20 "));
+    let refill = ["refill", "--group", "9", "--from", peer.to_str().unwrap()];
+    assert_eq!(schema::checked(&["verify", "--json"], &[&log]), ["verification"]);
+    check(&place, "groups_marked_refill", &refill, &[&log]);
+    check(&place, "groups_marked_refilled", &refill, &[&log]);
+    let json = [&refill[..], &["--json"]].concat();
+    assert_eq!(schema::checked(&json, &[&log]), ["refill"]);
+}
+
 #[test]
 fn documents_about_groups_are_of_the_schema() {
     let place = Place::new();
