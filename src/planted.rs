@@ -106,7 +106,7 @@ bugs! {
     NamesBelieved,
     /// An open does not look for frames where the checkpoint says that there are none.
     OlderMetadataBelieved,
-    /// No sync leaves a witness behind its frames.
+    /// No sync leaves a witness after its frames.
     NoWitness,
     /// Recovery does not look at the watermarks after an unreadable frame.
     WatermarkIgnored,

@@ -4,7 +4,8 @@
 //! which their effects were seen. Does not own: the plan (`plan`), the effects (`state`), what is
 //! done from time to time (`maintenance`).
 //!
-//! Lock order: maintenance, writer, lazies, table, one group. A reader takes the last two only.
+//! Lock order: maintenance, writer, lazies, table, one group. A reader takes the last two only. Under
+//! `released`, which whoever drops a side file takes, no lock is taken.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

@@ -251,7 +251,7 @@ const SOUND: Row = Row { segments: ALL, tail: GOOD_TAIL, beyond: NOTHING, ..ANY 
 /// being created has nothing to lose, unless there are frames (R5, R6), or segments of another log
 /// (R17): an open removes what it does not need, and those are not ours. Then every segment has to be
 /// there (R7), no frame may be where the checkpoint excludes it (R8), the tail has to lead to some end
-/// (R9), and nothing behind that end may say that more was durable (R10), nor that anything came
+/// (R9), and nothing after that end may say that more was durable (R10), nor that anything came
 /// after a close (R11). What is left opens, if its side files are there (R12 to R16).
 pub(crate) const ROWS: &[Row] = &[
     Row {

@@ -270,7 +270,8 @@ impl Work {
         changed.chain(tail).chain(unnamed.filter(is_ours))
     }
 
-    /// Copies every file that will change. The copies and their names are durable on return.
+    /// Copies every file that will change, and where a segment is missing those that no slot names. The
+    /// copies and their names are durable on return.
     pub(super) fn keep(
         &self,
         dir: &Dir,

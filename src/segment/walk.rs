@@ -260,7 +260,7 @@ impl<S: Source> Gaps<'_, S> {
         (!is_last).then(|| Step::Gap { offset, end: self.position(), header: None, reason })
     }
 
-    /// Whether the header of a frame that fits stands here. Looks at each place once.
+    /// Whether the header of a frame that fits stands here.
     fn begins_at(&mut self, at: usize) -> bool {
         let (salt, room) = (self.salt, self.end.saturating_sub(at));
         peek_header(self.rest(at, FRAME_HEADER_BYTES), salt, to_u64(at))
