@@ -211,11 +211,12 @@ impl Spares {
 
     /// As [`Self::prepare`], for a commit that waits for it: nothing is synced, since what is
     /// written to it will be.
-    pub(crate) fn prepare_in_line(&self) -> Result<Option<Spare>> {
-        self.make(|space, name| {
+    pub(crate) fn prepare_in_line(&self) -> Result<Spare> {
+        let made = self.make(|space, name| {
             let failed = |source| self.dir.full_or_io("write", name, self.segment_bytes, source);
             space.extend(0, FRAMES_START).map(|()| true).map_err(failed)
-        })
+        })?;
+        made.ok_or(Error::Internal { what: "a spare that nobody stopped is not there" })
     }
 
     /// Makes a file and has `ready` make space in it; returns nothing if that was stopped.

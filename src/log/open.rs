@@ -62,9 +62,6 @@ use crate::segment::{FRAMES_START, Segment};
 use crate::state::{CellValue, State};
 use crate::telemetry::stats::Counters;
 
-/// What cannot be: nobody stops a preparation in line.
-pub(super) const NO_SPARE: &str = "a spare that nobody stopped is not there";
-
 /// What a log consists of once it was created or recovered.
 struct Parts {
     metadata: Metadata,
@@ -202,7 +199,7 @@ fn finish_create(
     started: Moment,
 ) -> Result<Parts> {
     let spares = new_spares(dir, options, checkpoint.segment_bytes);
-    let spare = spares.prepare_in_line()?.ok_or(Error::Internal { what: NO_SPARE })?;
+    let spare = spares.prepare_in_line()?;
     let header = SegmentHeader {
         uuid: checkpoint.uuid,
         number: checkpoint.tail_number,

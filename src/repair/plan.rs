@@ -225,19 +225,10 @@ impl Work {
             self.checkpoint.cells = state.cells.to_map();
             self.checkpoint.sequence = salvaged.sequence.max(salvaged.claimed);
             self.checkpoint.clean = true;
-            let header = SegmentHeader {
-                uuid: found.uuid,
-                number: self.checkpoint.tail_number,
-                base: salvaged.name.base,
-                generation: self.checkpoint.tail_generation,
-                first_sequence: 0,
-                previous_generation: 0,
-                previous_end: 0,
-                segment_bytes: found.segment_bytes,
-                features: 0,
-                previous_base: 0,
-                replaces: found.tail_generation,
-            };
+            let name =
+                SegmentName { number: self.checkpoint.tail_number, base: salvaged.name.base };
+            let generation = self.checkpoint.tail_generation;
+            let header = header(found, name, generation, found.tail_generation);
             self.tail = Some((salvaged, header));
         } else {
             numbers.retain(|&number| number <= found.tail_number);
@@ -438,18 +429,22 @@ fn header_of(dir: &Dir, found: &Checkpoint, survey: &Survey) -> SegmentHeader {
 }
 
 pub(super) fn header_anew(dir: &Dir, found: &Checkpoint, name: SegmentName) -> SegmentHeader {
+    header(found, name, dir.door().random(), REPLACES_UNKNOWN)
+}
+
+fn header(found: &Checkpoint, name: SegmentName, generation: u64, replaces: u64) -> SegmentHeader {
     SegmentHeader {
         uuid: found.uuid,
         number: name.number,
         base: name.base,
-        generation: dir.door().random(),
+        generation,
         first_sequence: 0,
         previous_generation: 0,
         previous_end: 0,
         segment_bytes: found.segment_bytes,
         features: 0,
         previous_base: 0,
-        replaces: REPLACES_UNKNOWN,
+        replaces,
     }
 }
 

@@ -216,13 +216,13 @@ impl Segment {
             return Ok(region);
         }
         let _one_at_a_time = opened.reading.lock();
-        if opened.map.get().is_none() {
-            let region = opened.file.map(self.bytes, false).map_err(self.io("map"))?;
-            region.keep_back(SEGMENT_HEADER_BYTES);
-            region.publish(region.len());
-            let _first = opened.map.set(region);
+        if let Some(region) = opened.map.get() {
+            return Ok(region);
         }
-        opened.map.get().ok_or(Error::Internal { what: "a map that was just made is not there" })
+        let region = opened.file.map(self.bytes, false).map_err(self.io("map"))?;
+        region.keep_back(SEGMENT_HEADER_BYTES);
+        region.publish(region.len());
+        Ok(opened.map.get_or_init(|| region))
     }
 
     /// Sees that the offsets of a sealed segment are known, of which the entries before `live_end`

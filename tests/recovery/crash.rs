@@ -1,5 +1,6 @@
 //! A bounded crash exploration. The unbounded one is the program `explore`; docs/TESTING.md.
 #![expect(
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -8,11 +9,11 @@
 
 use std::sync::Arc;
 
-use indelible::io::sim::{Moment, Persistence, SimDisk};
+use indelible::io::sim::{Moment, Persistence, Rot, SimDisk};
 use indelible::testing::config::CONFIGS;
 use indelible::testing::explore::{Effort, Subject, Tally, explore, explore_program};
 use indelible::testing::program::{Change, Lazily, Program, Step, count_of};
-use indelible::{Error, Log, Options, WriteMode};
+use indelible::{Batch, Error, Log, Options, WriteMode};
 
 fn explore_all(subjects: impl Iterator<Item = Subject>) -> Tally {
     let mut total = Tally::default();
@@ -132,4 +133,52 @@ fn create_that_is_cut_leaves_a_log_or_none() {
         }
     }
     assert!(finished > 1000 && none > 100, "{finished} finished, {none} none");
+}
+
+/// The power fails before each call, and then one of the two slots cannot be read.
+#[test]
+fn inv_4_either_slot_leads_to_everything_acknowledged() {
+    let options = Options::new().tiny_segments(8192).checkpoint_bytes(4096).background(false);
+    let live = |disk: &SimDisk, acknowledged: &mut u64| -> indelible::Result<()> {
+        let log = Log::create_in(Arc::new(disk.clone()), &options)?;
+        for round in 1..=12_u8 {
+            log.commit(Batch::new().set("promise", [round].as_slice()).append(vec![round; 1500]))?;
+            *acknowledged = u64::from(round);
+            if round % 4 == 0 {
+                log.commit(Batch::new().trim(u64::from(round) - 3))?;
+                log.maintain()?;
+            }
+        }
+        log.close()
+    };
+    let (mut opened, mut rolls) = (0, 0);
+    for call in 0..1000 {
+        let (disk, mut acknowledged) = (SimDisk::new(1), 0);
+        disk.crash_at_call(call, Moment::Before);
+        let ended = live(&disk, &mut acknowledged);
+        for persistence in [Persistence::Nothing, Persistence::Everything] {
+            for slot in [0, 8] {
+                let disk = disk.crash_with(persistence);
+                if acknowledged == 0 {
+                    continue;
+                }
+                for sector in slot..slot + 8 {
+                    disk.rot("metadata", Rot::ZeroSector { sector }).unwrap();
+                }
+                let (log, _) = Log::open_in(Arc::new(disk), &options).unwrap();
+                let promise = u64::from(log.cell("promise").unwrap()[0]);
+                assert!(promise >= acknowledged, "call {call}: {promise} of {acknowledged}");
+                assert_eq!(log.next(), promise, "call {call}");
+                for index in log.first()..log.next() {
+                    assert_eq!(u64::from(log.entry(index).unwrap()[0]), index + 1);
+                }
+                opened += 1;
+                rolls = rolls.max(log.stats().segments);
+            }
+        }
+        if ended.is_ok() {
+            break;
+        }
+    }
+    assert!(opened > 200 && rolls > 1, "{opened} opens, {rolls} segments");
 }

@@ -615,7 +615,7 @@ fn without_a_footer(disk: &SimDisk, log: &Log) -> SimDisk {
 /// rebuilt from the frames took it in where nothing had been written over it: the next batch had
 /// rolled right there. Entries read as others that had been dropped, and nobody said a word.
 #[test]
-fn dropped_frames_are_no_part_of_a_rebuilt_table() {
+fn inv_8_dropped_frames_are_no_part_of_a_rebuilt_table() {
     let (disk, log) = log_with_dropped_frames();
     log.append(&[5; 9000]).unwrap();
     assert_eq!(log.stats().rolls, 1);
@@ -664,7 +664,7 @@ fn repaired_segment_is_rebuilt_up_to_its_own_end() {
 /// As above, where a later conflict has taken the next segment away: nothing is left that states
 /// where the frames end. What the dropped batch would have replaced cannot be told.
 #[test]
-fn entry_that_a_dropped_frame_may_have_replaced_is_damaged() {
+fn inv_8_entry_that_a_dropped_frame_may_have_replaced_is_damaged() {
     let (disk, log) = log_with_dropped_frames();
     log.append(&[5; 9000]).unwrap();
     log.commit(Batch::new().truncate(4).append(vec![4; 1000])).unwrap();

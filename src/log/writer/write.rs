@@ -273,10 +273,9 @@ impl Shared {
 
     fn prepare_in_line(&self) -> Result<Spare> {
         add(&self.counters.preparer_behind, 1);
-        let prepared = self.spares.prepare_in_line();
-        let spare = prepared.map_err(|error| self.unless_shortage(error))?;
+        let spare = self.spares.prepare_in_line().map_err(|error| self.unless_shortage(error))?;
         add(&self.counters.prepared, 1);
-        spare.ok_or(Error::Internal { what: crate::log::open::NO_SPARE })
+        Ok(spare)
     }
 
     /// Poisons the log for any failure that cannot simply be tried again, and counts those that can.
