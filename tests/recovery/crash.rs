@@ -1,6 +1,5 @@
 //! A bounded crash exploration. The unbounded one is the program `explore`; docs/TESTING.md.
 #![expect(
-    clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
