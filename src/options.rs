@@ -72,7 +72,7 @@ pub enum WriteMode {
     Mmap,
     /// One positioned write a batch; an unsynced append survives the process.
     Pwrite,
-    /// Gathered in memory like [`Self::Buffered`], and written past the page cache in whole blocks:
+    /// Kept in memory like [`Self::Buffered`], and written past the page cache in whole blocks:
     /// what a failed sync leaves behind there cannot be read as if it were on the medium, and a large
     /// batch is not copied. Refused where the file system takes no such writes, or copies on write.
     Direct,
@@ -80,7 +80,7 @@ pub enum WriteMode {
 
 impl WriteMode {
     /// Whether frames wait in memory until somebody needs them in the file.
-    pub(crate) const fn gathers(self) -> bool {
+    pub(crate) const fn defers_writes(self) -> bool {
         matches!(self, Self::Buffered | Self::Direct)
     }
 }
@@ -457,7 +457,8 @@ impl Options {
 
     /// Whether frames that waited in memory are written so that they are durable at once.
     pub(crate) fn writes_through(&self) -> bool {
-        self.write_mode_in_force().gathers() && self.sync_method_in_force() == SyncMethod::Dsync
+        self.write_mode_in_force().defers_writes()
+            && self.sync_method_in_force() == SyncMethod::Dsync
     }
 
     /// How what was written to the tail before is put on media. Frames that waited in memory are
@@ -465,7 +466,7 @@ impl Options {
     /// since a block may hold newer frames by then.
     pub(crate) fn tail_sync_method(&self) -> SyncMethod {
         match (self.write_mode_in_force(), self.sync_method_in_force()) {
-            (mode, SyncMethod::Dsync) if mode.gathers() => SyncMethod::Fdatasync,
+            (mode, SyncMethod::Dsync) if mode.defers_writes() => SyncMethod::Fdatasync,
             (WriteMode::Direct, SyncMethod::Msync) => SyncMethod::Fdatasync,
             (_, method) => method,
         }

@@ -20,7 +20,7 @@ use crate::options::SyncMethod;
 use crate::planted::{Bug, planted};
 use crate::process::Process;
 
-/// Bytes gathered before they are handed to the file.
+/// Bytes collected before they are handed to the file.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// A finished side file: durable under its own name. It stays as long as a state cell refers to it;

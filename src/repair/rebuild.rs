@@ -23,7 +23,7 @@ use crate::segment::in_units;
 use crate::segment::offsets::SPAN_MAX;
 use crate::segment::tail::{Seal, footer_space};
 
-/// Bytes gathered before they are written; small writes keep the pages in the cache small.
+/// Bytes collected before they are written; small writes keep the pages in the cache small.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// A segment under construction.
@@ -190,7 +190,7 @@ impl Rebuilt {
         if self.pending.len() >= PIECE_BYTES { self.hand_over() } else { Ok(()) }
     }
 
-    /// Writes what was gathered.
+    /// Writes what was collected.
     fn hand_over(&mut self) -> Result<()> {
         let limit = self.header.segment_bytes;
         let got = self.position() + footer_space(to_u64(self.units.len()));

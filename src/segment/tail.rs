@@ -158,7 +158,7 @@ impl Tail {
         written
     }
 
-    /// Takes the pending frames out, to be handed to the file by the caller; `empty` gathers the
+    /// Takes the pending frames out, to be handed to the file by the caller; `empty` takes the
     /// next ones.
     pub(crate) fn take_pending(&mut self, empty: Vec<u8>) -> Pending {
         let (segment, file) = (Arc::clone(&self.segment), Arc::clone(&self.file));

@@ -227,7 +227,7 @@ impl Program {
 }
 
 fn draw_step(rng: &mut Rng, config: &Config) -> Step {
-    let buffered = config.write_mode.gathers();
+    let buffered = config.write_mode.defers_writes();
     match rng.below(24) {
         // More that leaves frames in memory, and less that drives them out.
         0..=4 if buffered && rng.coin() => Step::Submit(draw_batch(rng, config)),
@@ -289,7 +289,7 @@ fn draw_change(rng: &mut Rng, config: &Config) -> Change {
 
 fn draw_append(rng: &mut Rng, config: &Config) -> Change {
     let limit = u32::try_from(config.segment_bytes).unwrap_or(u32::MAX);
-    let small = config.write_mode.gathers() && rng.coin();
+    let small = config.write_mode.defers_writes() && rng.coin();
     let bytes = match rng.below(8) {
         // So that several batches fit a buffer of a quarter of a segment.
         _ if small => rng.below(200),

@@ -196,7 +196,7 @@ impl Runner {
     }
 
     fn buffered(&self) -> bool {
-        self.options.write_mode_in_force().gathers()
+        self.options.write_mode_in_force().defers_writes()
     }
 
     /// Number of the newest batch that was written, be it acknowledged or not.

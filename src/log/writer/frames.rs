@@ -20,7 +20,7 @@ use crate::log::syncer::Unsynced;
 use crate::segment::{in_units, tail};
 use crate::telemetry::stats::add_alone;
 
-/// Encoded bytes of one batch that are gathered before they are handed to the file.
+/// Encoded bytes of one batch that are collected before they are handed to the file.
 const FLUSH_BYTES: usize = 256 * 1024;
 
 /// Most sealed segments that wait for a sync, each with its file open.

@@ -105,6 +105,6 @@ impl Shared {
     }
 
     pub(super) fn is_buffered(&self) -> bool {
-        self.options.write_mode_in_force().gathers()
+        self.options.write_mode_in_force().defers_writes()
     }
 }
