@@ -4,7 +4,7 @@
 //! which their effects were seen. Does not own: the plan (`plan`), the effects (`state`), what is
 //! done from time to time (`maintenance`).
 //!
-//! Lock order: maintenance, writer, lazies, table, one group. A reader takes the last two only. Under
+//! Lock order: maintenance, writer, table, one group. A reader takes the last two only. Under
 //! `released`, which whoever drops a side file takes, no lock is taken.
 
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ use crate::index::Place;
 use crate::maintenance::Maintenance;
 use crate::options::GroupsOptions;
 use crate::overlay::{Overlay, PENDING};
-use crate::plan::{Planned, Planner, Riders, entry_bytes_max, no_such_group};
+use crate::plan::{Planned, Planner, Riders, entry_bytes_max};
 use crate::state::{Ledger, Member, Misfit, Table, apply, effect, end_batch};
 
 /// What all handles share.
@@ -34,8 +34,6 @@ pub(crate) struct Inner {
     pub(crate) writer: Mutex<Writer>,
     pub(crate) maintenance: Mutex<Maintenance>,
     pub(crate) counters: Counters,
-    /// The groups in which something was set lazily, and maybe some in which it is written by now.
-    pub(crate) lazies: Mutex<BTreeSet<u64>>,
     /// Side files, each with its group, of which the last handle is gone.
     pub(crate) released: Arc<Mutex<Vec<(u64, u64)>>>,
 }
@@ -47,6 +45,8 @@ pub(crate) struct Writer {
     pub(crate) planned: Planned,
     /// Records that a full disk has no room for.
     pub(crate) overlay: Overlay,
+    /// The groups in which something was set lazily, and maybe some in which it is written by now.
+    pub(crate) lazies: BTreeSet<u64>,
     /// Bytes of frames since the last checkpoint was made.
     pub(crate) since_checkpoint: u64,
     /// Records that callers wrote since reclaim last took note of it: it looks at as many and more.
@@ -58,8 +58,15 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(ledger: Ledger) -> Self {
-        let (planned, overlay) = (Planned::default(), Overlay::default());
-        Self { ledger, planned, overlay, since_checkpoint: 0, owed: 0, failed: None }
+        Self {
+            ledger,
+            planned: Planned::default(),
+            overlay: Overlay::default(),
+            lazies: BTreeSet::new(),
+            since_checkpoint: 0,
+            owed: 0,
+            failed: None,
+        }
     }
 
     /// What is in memory is not what is on disk.
@@ -116,9 +123,7 @@ impl Inner {
         plan: impl FnOnce(Planner<'_>) -> Result<Riders>,
     ) -> Result<(Ticket, u64)> {
         let mut writer = self.writer();
-        if of.is_some_and(|member| member.removed.load(Ordering::Acquire)) {
-            return Err(no_such_group());
-        }
+        of.map_or(Ok(()), Member::alive)?;
         let entry_bytes_max = entry_bytes_max(&self.log);
         let riders = plan(Planner::new(&self.table, entry_bytes_max, &mut writer.planned))?;
         let ticket = self.write_planned(&mut writer, For::Groups)?;
@@ -134,18 +139,16 @@ impl Inner {
 
     /// Writes what was set lazily in any group before this was called.
     pub(crate) fn write_lazies(&self) -> Result<()> {
-        self.write(None, |planner| planner.riders(self.lazy_groups().into_iter())).map(drop)
+        let groups = self.lazy_groups(&mut self.writer());
+        self.write(None, |planner| planner.riders(groups.into_iter())).map(drop)
     }
 
-    /// The groups in which something waits for a batch, ascending.
-    pub(crate) fn lazy_groups(&self) -> Vec<u64> {
-        // Whoever sets something adds its group after that, with no lock held: it is seen here, or it
-        // is added again.
-        let mut lazies = self.lazies.lock();
+    /// The groups in which something waits for a batch, ascending. The others are forgotten.
+    pub(crate) fn lazy_groups(&self, writer: &mut Writer) -> Vec<u64> {
         let table = self.table.read();
-        lazies
-            .retain(|id| table.get(id).is_some_and(|member| !member.state.read().lazy.is_empty()));
-        lazies.iter().copied().collect()
+        let waits = |id: &u64| table.get(id).is_some_and(|it| !it.state.read().lazy.is_empty());
+        writer.lazies.retain(waits);
+        writer.lazies.iter().copied().collect()
     }
 
     /// Writes what was planned as one batch of the log, and applies it record by record. What needs
@@ -164,7 +167,7 @@ impl Inner {
 
     /// Writes what was put aside and what was planned.
     pub(crate) fn write_batch(&self, writer: &mut Writer, of: For) -> Result<Ticket> {
-        let Writer { ledger, planned, overlay, since_checkpoint, owed, failed } = writer;
+        let Writer { ledger, planned, overlay, since_checkpoint, owed, failed, .. } = writer;
         usable(failed.as_ref())?;
         let mut batch = Batch::new();
         for record in overlay.records().chain(planned.records()) {
@@ -302,12 +305,9 @@ impl Counters {
     }
 }
 
-/// Lazily set cells were written; one that was set again meanwhile goes on waiting.
+/// Lazily set cells were written. Nobody has set one again since they were planned.
 fn taken(riders: Riders) {
-    for (member, name, value) in riders {
-        let lazy = &mut member.state.write().lazy;
-        if lazy.get(&name).is_some_and(|now| Arc::ptr_eq(now, &value)) {
-            lazy.remove(&name);
-        }
+    for (member, name) in riders {
+        member.state.write().lazy.remove(&name);
     }
 }

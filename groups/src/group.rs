@@ -5,7 +5,6 @@
 use std::future::IntoFuture;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use indelible::format::CellValue;
 use indelible::format::number::to_u64;
@@ -14,7 +13,7 @@ use indelible::{Batch, Change, Completion, Error, Log, Result, Ticket};
 use crate::commit::Inner;
 use crate::file::{GroupFileReader, GroupFileWriter};
 use crate::groups::Groups;
-use crate::plan::{Planner, Riders, entry_bytes_max, no_such_group};
+use crate::plan::{Planner, Riders, entry_bytes_max};
 use crate::read::{self, Entries};
 use crate::state::{Member, state_kept};
 use crate::stats::GroupStats;
@@ -167,8 +166,10 @@ impl Group {
     /// Those of [`Log::set_lazily`], and [`Error::InvalidArgument`] if the group was removed.
     pub fn set_lazily(&self, cell: &str, value: &[u8]) -> Result<()> {
         self.usable()?;
+        // A batch that is being planned has seen all cells that are to fit beside its own.
+        let mut writer = self.inner.writer();
+        self.member.alive()?;
         let mut state = self.member.state.write();
-        self.alive()?;
         state_kept(&state.log)?;
         if matches!(state.log.cells().get(cell), Some(CellValue::SideFile(_))) {
             let reason = "it refers to a side file; use a batch";
@@ -184,8 +185,7 @@ impl Group {
             seen.check()?;
         }
         state.lazy.insert(cell.to_owned(), value.into());
-        drop(state);
-        self.inner.lazies.lock().insert(self.member.id);
+        writer.lazies.insert(self.member.id);
         Ok(())
     }
 
@@ -246,7 +246,7 @@ impl Group {
     /// [`Error::Poisoned`], [`Error::Closed`], [`Error::InvalidArgument`] if the group was removed.
     pub fn side_file_writer(&self) -> Result<GroupFileWriter> {
         self.usable()?;
-        self.alive()?;
+        self.member.alive()?;
         GroupFileWriter::new(&self.inner, &self.member)
     }
 
@@ -256,7 +256,7 @@ impl Group {
     ///
     /// [`Error::InvalidArgument`] if the group was removed.
     pub fn side_file(&self, cell: &str) -> Result<Option<GroupFileReader>> {
-        self.alive()?;
+        self.member.alive()?;
         let state = self.member.state.read();
         Ok(match state.log.cells().get(cell) {
             Some(CellValue::SideFile(file)) => {
@@ -292,10 +292,6 @@ impl Group {
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
-    }
-
-    fn alive(&self) -> Result<()> {
-        if self.member.removed.load(Ordering::Acquire) { Err(no_such_group()) } else { Ok(()) }
     }
 
     /// Refuses what a log that is closed or poisoned refuses.

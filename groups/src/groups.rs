@@ -115,7 +115,6 @@ impl Groups {
             writer: Mutex::new(Writer::new(ledger)),
             maintenance: Mutex::new(Maintenance::new(positions)),
             counters: Counters::default(),
-            lazies: Mutex::default(),
             released: Arc::default(),
             log,
         });

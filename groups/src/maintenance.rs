@@ -196,7 +196,7 @@ impl Inner {
             let mut writer = self.writer();
             self.take_back(&mut writer)?;
             // Forgets those that were removed, be there ever so many.
-            drop(self.lazy_groups());
+            drop(self.lazy_groups(&mut writer));
             writer.since_checkpoint = 0;
             let position = self.log.next() + u64::from(planted(Bug::PositionAhead));
             (position, checkpoint::encode(position, &writer.ledger, &self.table))

@@ -72,8 +72,8 @@ struct Copy {
     doubtful: bool,
 }
 
-/// Lazily set cells that a batch takes along: group, name, value.
-pub(crate) type Riders = Vec<(Arc<Member>, String, Arc<[u8]>)>;
+/// Lazily set cells that a batch takes along: group and name.
+pub(crate) type Riders = Vec<(Arc<Member>, String)>;
 
 /// A plan under way.
 #[derive(Debug)]
@@ -222,7 +222,7 @@ impl<'p> Planner<'p> {
             if !planted(Bug::RidersLeft) {
                 self.planned.push(&Record { group, event });
             }
-            self.riders.push((Arc::clone(&member), cell, value));
+            self.riders.push((Arc::clone(&member), cell));
         }
     }
 

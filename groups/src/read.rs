@@ -12,7 +12,6 @@ use indelible::{Damage, Error, Log, Result};
 use crate::envelope::{Event, Record};
 use crate::index::{Piece, Place};
 use crate::page::Pages;
-use crate::plan::no_such_group;
 use crate::state::Member;
 
 /// Entries of a group, checked, borrowed from the log underneath as long as this lives.
@@ -114,9 +113,7 @@ fn places<'a>(pages: Pages<'_>, pieces: &'a [Piece]) -> Result<Cow<'a, [Place]>>
 
 fn find(member: &Member, range: &Range<u64>) -> Result<Vec<Piece>> {
     let state = member.state.read();
-    if member.removed.load(std::sync::atomic::Ordering::Acquire) {
-        return Err(no_such_group());
-    }
+    member.alive()?;
     if range.start > range.end {
         let reason = "a range must not end before it starts";
         return Err(Error::InvalidArgument { what: "range", reason });

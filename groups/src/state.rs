@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 use crate::envelope::{Event, Record};
 use crate::index::{Index, Piece, Place};
 use crate::page::{self, Page, Pages};
+use crate::plan::no_such_group;
 use crate::regions::Regions;
 
 /// The cell of a group whose cells and bounds may be older than what was acknowledged: when it was
@@ -49,13 +50,18 @@ pub(crate) type Table = HashMap<u64, Arc<Member>>;
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) id: u64,
-    pub(crate) removed: AtomicBool,
+    removed: AtomicBool,
     pub(crate) state: RwLock<GroupState>,
 }
 
 impl Member {
     pub(crate) fn new(id: u64, state: GroupState) -> Arc<Self> {
         Arc::new(Self { id, removed: AtomicBool::new(false), state: RwLock::new(state) })
+    }
+
+    /// Refuses a group that was removed.
+    pub(crate) fn alive(&self) -> indelible::Result<()> {
+        if self.removed.load(Ordering::Acquire) { Err(no_such_group()) } else { Ok(()) }
     }
 
     /// The group is gone, with all it holds.

@@ -4,12 +4,20 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
-use indelible::{Batch, Durability, Options};
+use indelible::io::sim::{Op, SimDisk};
+use indelible::testing::tap::Tap;
+use indelible::{Batch, Durability, Error, Log, Options, WriteMode};
 use indelible_groups::{Group, GroupBatch, Groups, GroupsOptions};
 
 const ROUNDS: u64 = 160;
+
+/// What is done in the middle of a call of the disk.
+type Act = Box<dyn FnOnce() + Send>;
 
 fn entry(group: u64, index: u64) -> Vec<u8> {
     format!("{group}:{index};").repeat(30).into_bytes()
@@ -102,4 +110,53 @@ fn groups_keep_their_order_under_threads() {
             assert_eq!(decided.as_ref(), (ROUNDS - 1).to_le_bytes());
         }
     }
+}
+
+/// While a batch is being written, another thread sets a cell lazily. Either fits beside what was there,
+/// but not both.
+#[test]
+fn cells_set_lazily_beside_a_commit_stay_within_the_limit() {
+    let disk = SimDisk::new(1);
+    let act: Arc<Mutex<Option<Act>>> = Arc::default();
+    let planned = Arc::clone(&act);
+    let look = move |_: &SimDisk, op: Op| {
+        let due = planned.lock().unwrap().take_if(|_| op == Op::Write);
+        if let Some(act) = due {
+            act();
+        }
+    };
+    let log = Options::new()
+        .background(false)
+        .tiny_segments(32 * 1024)
+        .write_mode(WriteMode::Pwrite)
+        .durability(Durability::Barrier);
+    let door = Tap::new(&disk, Arc::new(look));
+    let groups =
+        Groups::from_log(Log::create_in(Arc::new(door), &log).unwrap(), &GroupsOptions::new());
+    let groups = groups.unwrap();
+    let group = groups.create_group(1).unwrap();
+    let mut batch = Batch::new();
+    batch.set("a", vec![1; 1000]).set("b", vec![2; 1000]);
+    group.commit(&batch).unwrap();
+
+    let (done, result) = channel();
+    let other = group.clone();
+    *act.lock().unwrap() = Some(Box::new(move || {
+        thread::spawn(move || done.send(other.set_lazily("d", &[4; 1000])));
+        // Time for it to come as far as it can beside the batch.
+        thread::sleep(Duration::from_millis(100));
+    }));
+    let mut batch = Batch::new();
+    // It takes effect record by record, the cell last.
+    for _ in 0..2000 {
+        batch.append(b"");
+    }
+    batch.set("c", vec![3; 1000]);
+    group.commit(&batch).unwrap();
+    let refused = result.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(matches!(refused, Err(Error::TooLarge { .. })), "{refused:?}");
+    groups.close().unwrap();
+    let (log, _) = Log::open_in(Arc::new(disk), &log).unwrap();
+    let groups = Groups::from_log(log, &GroupsOptions::new()).unwrap();
+    assert_eq!(groups.group(1).unwrap().cells().len(), 3);
 }
