@@ -11,20 +11,23 @@ use indelible::{Batch, Error, Log, Options, SyncMethod, WriteMode};
 use crate::Outcome;
 pub(crate) use crate::lossy::mount::{patiently, run, unmount};
 
-/// The file systems that P1 names, and one that cannot reserve space.
+/// The file systems that P1 names, one that cannot reserve space, and one that is stacked on another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum System {
     Ext2,
     Ext4,
     Xfs,
     Btrfs,
+    /// An overlay, as containers have it, whose upper layer is on ext4.
+    Overlay,
 }
 
 impl System {
+    /// Of the file system on the device.
     fn name(self) -> &'static str {
         match self {
             Self::Ext2 => "ext2",
-            Self::Ext4 => "ext4",
+            Self::Ext4 | Self::Overlay => "ext4",
             Self::Xfs => "xfs",
             Self::Btrfs => "btrfs",
         }
@@ -33,7 +36,7 @@ impl System {
     /// The smallest disk that its tools agree to.
     pub(crate) fn mebibytes(self) -> u64 {
         match self {
-            Self::Ext2 | Self::Ext4 => 24,
+            Self::Ext2 | Self::Ext4 | Self::Overlay => 24,
             Self::Xfs => 320,
             Self::Btrfs => 128,
         }
@@ -42,7 +45,7 @@ impl System {
     /// How it is mounted where its writes are recorded.
     pub(crate) fn options(self) -> &'static str {
         match self {
-            Self::Ext2 | Self::Ext4 | Self::Btrfs => "noatime",
+            Self::Ext2 | Self::Ext4 | Self::Btrfs | Self::Overlay => "noatime",
             Self::Xfs => "noatime,nouuid",
         }
     }
@@ -51,7 +54,7 @@ impl System {
     /// would not survive a cut between two sectors.
     pub(crate) fn whole(self) -> &'static [u64] {
         match self {
-            Self::Ext2 | Self::Ext4 => &[1024],
+            Self::Ext2 | Self::Ext4 | Self::Overlay => &[1024],
             Self::Xfs => &[],
             Self::Btrfs => &[64 << 10, 64 << 20],
         }
@@ -62,7 +65,7 @@ impl System {
         match self {
             Self::Ext2 => command.args(["-q", "-F"]),
             // All of it now: otherwise the kernel goes on writing it once it is mounted.
-            Self::Ext4 => {
+            Self::Ext4 | Self::Overlay => {
                 command.args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
             }
             Self::Xfs => command.args(["-q", "-f"]),
@@ -77,6 +80,7 @@ impl System {
 pub(crate) struct Mounted {
     directory: tempfile::TempDir,
     device: String,
+    system: System,
 }
 
 impl Mounted {
@@ -92,19 +96,36 @@ impl Mounted {
         let place = directory.path().join("mount");
         fs::create_dir(&place).map_err(|error| error.to_string())?;
         let device = run(Command::new("losetup").args(["--find", "--show"]).arg(&image))?;
-        let mounted = Self { directory, device };
+        let mounted = Self { directory, device, system };
         mounted.mount()?;
         Ok(mounted)
     }
 
     pub(crate) fn mount(&self) -> Result<(), String> {
         // No time stamps of reads, no discards: what is written is what the log writes.
+        let (mut mount, below) = (Command::new("mount"), self.below());
+        run(mount.args(["-o", "noatime"]).arg(&self.device).arg(&below))?;
+        if self.system != System::Overlay {
+            return Ok(());
+        }
+        let [lower, upper, work] = ["lower", "upper", "work"].map(|layer| below.join(layer));
+        for directory in [&lower, &upper, &work, &self.path()] {
+            fs::create_dir_all(directory).map_err(|error| error.to_string())?;
+        }
+        let [lower, upper, work] = [&lower, &upper, &work].map(|layer| layer.display());
+        let layers = format!("noatime,lowerdir={lower},upperdir={upper},workdir={work}");
         let mut mount = Command::new("mount");
-        run(mount.args(["-o", "noatime"]).arg(&self.device).arg(self.path())).map(drop)
+        run(mount.args(["-t", "overlay", "overlay", "-o", &layers]).arg(self.path())).map(drop)
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
+    /// Where the device is mounted.
+    fn below(&self) -> PathBuf {
         self.directory.path().join("mount")
+    }
+
+    /// Where logs go.
+    pub(crate) fn path(&self) -> PathBuf {
+        if self.system == System::Overlay { self.below().join("merged") } else { self.below() }
     }
 
     /// Bytes that the device was told to write so far.
@@ -126,7 +147,10 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _unmounted = run(Command::new("umount").arg(self.path()));
+        if self.system == System::Overlay {
+            let _unmounted = run(Command::new("umount").arg(self.path()));
+        }
+        let _unmounted = run(Command::new("umount").arg(self.below()));
         let _detached = run(Command::new("losetup").args(["-d", &self.device]));
     }
 }
@@ -238,7 +262,7 @@ pub(crate) fn full(system: System) -> Outcome {
 fn fill_up(system: System) -> Outcome {
     // XFS and btrfs refuse smaller ones, and keep some of what they call free for themselves.
     let (mebibytes, room) = match system {
-        System::Ext2 | System::Ext4 => (24, 10 << 20),
+        System::Ext2 | System::Ext4 | System::Overlay => (24, 10 << 20),
         System::Xfs => (320, 10 << 20),
         System::Btrfs => (256, 40 << 20),
     };
