@@ -31,7 +31,8 @@
 //! | `lz4` | compressed entries ([`Options::compress_above`]) | `lz4_flex` |
 //! | `tracing` | events: opened, torn end dropped, rolled, trimmed, slow sync, stalled, rot found, poisoned | `tracing` |
 //! | `metrics` | [`Publisher`]: the figures of a log for the `metrics` crate | `metrics` |
-//! | `testing` | [`testing`] and [`io::sim`]'s use in tests of your own: crashes, faults, rot | none |
+//! | `tools` | [`inspect`], [`repair`] and [`Backup::of_stopped`]: looking into a log, mending it | none |
+//! | `testing` | `tools`; [`testing`] and [`io::sim`]'s use in tests of your own: crashes, faults, rot | none |
 //! | `sabotage` | bugs to plant, for the tests of this crate. Never for use | none |
 //!
 //! Other hosts are packages of their own: `indelible-openraft`, `indelible-async-raft`,
@@ -65,7 +66,11 @@ pub mod docs;
 mod readme {}
 pub mod error;
 pub mod format;
+#[cfg(feature = "tools")]
 pub mod inspect;
+#[cfg(not(feature = "tools"))]
+#[expect(unreachable_pub, dead_code, unused_imports, reason = "the feature `tools` opens it")]
+mod inspect;
 pub mod io;
 mod lazy;
 mod log;
@@ -74,6 +79,7 @@ mod planted;
 mod primitives;
 mod process;
 mod recovery;
+#[cfg(feature = "tools")]
 pub mod repair;
 mod segment;
 mod state;

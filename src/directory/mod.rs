@@ -163,6 +163,7 @@ impl Dir {
     /// Copies the first `used` bytes of a file into a new one of `length` in another directory,
     /// under the same name; the rest of it is zero. Its bytes are durable on return, its name
     /// after a sync of that directory.
+    #[cfg(feature = "tools")]
     pub(crate) fn copy_to(&self, to: &Self, name: &str, length: u64, used: u64) -> Result<()> {
         self.copy_open(&*self.open(name, Access::Read)?, to, name, length, used)
     }

@@ -5,23 +5,19 @@
 
 use std::ops::Range;
 
+use super::StateSeen;
 use super::survey::Survey;
-use super::{SegmentSeen, StateSeen};
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
-use crate::format::error::StructureError;
-use crate::format::footer::{FOOTER_BYTES, table_bytes, table_offset};
-use crate::format::frame::Salt;
 use crate::format::header::SEGMENT_HEADER_BYTES;
-use crate::format::number::{to_u64, to_usize};
-use crate::format::{Checkpoint, Footer, SegmentHeader, SegmentName};
+use crate::format::{Checkpoint, SegmentName};
 use crate::io::Access;
-use crate::options::{SEGMENT_BYTES_MAX, SyncMethod};
+use crate::options::SyncMethod;
 use crate::recovery::observe::{Observed, observe};
 use crate::recovery::replay::Replayed;
 use crate::recovery::table::{Decision, decide};
-use crate::segment::{FRAMES_START, OFFSET_UNIT, Segment};
+use crate::segment::Segment;
 
 /// What was observed, and what an open would make of it.
 #[derive(Debug)]
@@ -235,23 +231,6 @@ impl Scene {
         }
         Some(seen)
     }
-
-    /// The shares of the tail, whose offsets the replay knows.
-    pub(super) fn fill_tail(&self, segment: &mut SegmentSeen) {
-        let Some(link) = self.observed.replayed.as_ref().and_then(|all| all.links.last()) else {
-            let end = self.checkpoint().map_or(FRAMES_START, |found| found.tail_offset);
-            segment.share(end, None, None);
-            return;
-        };
-        let offset = |index: u64| {
-            let nth = to_usize(index.checked_sub(segment.base)?);
-            let unit = link.offsets.units.get(nth..nth + 1)?.first()?;
-            Some(u64::from(*unit) * OFFSET_UNIT)
-        };
-        let (first, behind) = (offset(segment.live.start), offset(segment.live.end));
-        segment.holes = link.offsets.holes;
-        segment.share(link.end, first, behind);
-    }
 }
 
 /// The base of the segment before, as the header of a segment states it.
@@ -283,56 +262,4 @@ pub(crate) fn live_ranges(
         .collect();
     live.reverse();
     live
-}
-
-/// The shares of a sealed segment, from its header, footer and offset table.
-pub(super) fn fill_sealed(dir: &Dir, segment: &mut SegmentSeen) -> Result<()> {
-    let bytes = segment.bytes;
-    if bytes < to_u64(SEGMENT_HEADER_BYTES + FOOTER_BYTES) || bytes > SEGMENT_BYTES_MAX {
-        return Ok(());
-    }
-    let file = dir.open(&segment.name, Access::Read)?;
-    let path = || dir.join(&segment.name);
-    let read = |offset, buffer: &mut [u8]| {
-        file.read_at(offset, buffer).map_err(|source| Error::io("read", path(), source))
-    };
-    let mut block = vec![0; SEGMENT_HEADER_BYTES];
-    read(0, &mut block)?;
-    let header = match SegmentHeader::decode(&block) {
-        Ok(header) => header,
-        Err(error) => {
-            segment.header = Some(error);
-            return Ok(());
-        }
-    };
-    if header.segment_bytes != bytes {
-        let (structure, expected) = ("the file", header.segment_bytes);
-        segment.footer = Some(StructureError::Short { structure, expected, got: bytes });
-        return Ok(());
-    }
-    let salt = Salt::new(header.generation);
-    let mut block = vec![0; FOOTER_BYTES];
-    read(bytes - to_u64(FOOTER_BYTES), &mut block)?;
-    let footer = match Footer::decode(&block, &salt, bytes) {
-        Ok(footer) => footer,
-        Err(error) => {
-            segment.footer = Some(error);
-            return Ok(());
-        }
-    };
-    let mut table = vec![0; table_bytes(footer.count)];
-    read(footer.table_start(bytes), &mut table)?;
-    if let Err(error) = footer.verify_table(&table) {
-        segment.footer = Some(error);
-        segment.share(footer.data_end, None, None);
-        return Ok(());
-    }
-    let offset = |index: u64| {
-        let nth = to_usize(index.checked_sub(segment.base)?);
-        table_offset(&table, nth)
-    };
-    let (first, behind) = (offset(segment.live.start), offset(segment.live.end));
-    segment.holes = footer.flags & crate::format::footer::FOOTER_HOLES != 0;
-    segment.share(footer.data_end, first, behind);
-    Ok(())
 }

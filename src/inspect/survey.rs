@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+#[cfg(feature = "tools")]
 use super::placed::Placed;
 use super::window::Window;
 use crate::directory::Dir;
@@ -285,6 +286,7 @@ impl Survey {
     ///
     /// # Errors
     /// As an open of the file; nothing if nothing states the generation of its frames.
+    #[cfg(feature = "tools")]
     pub(crate) fn frames(&self, dir: &Dir) -> Result<Option<Placed>> {
         let Some(salt) = self.salt.clone() else { return Ok(None) };
         Placed::open(dir, &self.name.to_string(), salt, self.length.1).map(Some)

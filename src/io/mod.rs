@@ -33,6 +33,7 @@ pub(crate) mod aligned;
 pub(crate) mod map;
 pub mod mem;
 pub(crate) mod os;
+#[cfg(feature = "tools")]
 pub(crate) mod overlay;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;

@@ -177,6 +177,7 @@ impl Log {
     }
 
     /// Opens a log in a directory behind any door.
+    #[cfg(feature = "tools")]
     pub(crate) fn open_at(dir: Dir, options: &Options) -> Result<Self> {
         Self::start(open::open(dir, options)?)
     }

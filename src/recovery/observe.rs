@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use super::holes::recount;
-use super::replay::{Later, Link, Replayed, open_link, replay, search_segment};
+use super::replay::{Later, Link, Replayed, open_link, replay};
 use super::table::{
     BehindFact, Decision, MetadataFact, Seen, SegmentsFact, SideFilesFact, TailFact,
 };
@@ -28,7 +28,6 @@ use crate::io::Access;
 use crate::options::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, SyncMethod};
 use crate::planted::{Bug, planted};
 use crate::segment::Segment;
-use crate::segment::walk::Evidence;
 use crate::state::CellValue;
 
 /// The files of a directory, by what they are.
@@ -320,11 +319,16 @@ impl Observed {
 
 impl Observed {
     /// What segments that no checkpoint names state of the batches after it.
-    pub(crate) fn evidence_above(&self, dir: &Dir, checkpoint: &Checkpoint) -> Result<Evidence> {
+    #[cfg(feature = "tools")]
+    pub(crate) fn evidence_above(
+        &self,
+        dir: &Dir,
+        checkpoint: &Checkpoint,
+    ) -> Result<crate::segment::walk::Evidence> {
         let later = Directory { dir, checkpoint, files: &self.files };
-        let mut evidence = Evidence::default();
+        let mut evidence = crate::segment::walk::Evidence::default();
         later.each_above(checkpoint.tail_number, &mut |segment| {
-            let found = search_segment(dir, &segment, checkpoint.sequence + 1)?;
+            let found = super::replay::search_segment(dir, &segment, checkpoint.sequence + 1)?;
             evidence = evidence.merge(found);
             Ok(())
         })?;

@@ -45,6 +45,7 @@ impl<'a> Found<'a> {
     }
 
     /// The same frame in the bytes that the walk was over, for as long as those last.
+    #[cfg(feature = "tools")]
     pub(crate) fn within<'b>(&self, part: Part<'b>) -> Found<'b> {
         let rest = part.from(to_usize(self.offset) + FRAME_HEADER_BYTES);
         let payload = rest.get(..self.payload.len()).unwrap_or(&[]);
@@ -52,6 +53,7 @@ impl<'a> Found<'a> {
     }
 
     /// Where the frame ends.
+    #[cfg(feature = "tools")]
     pub(crate) fn end(&self) -> u64 {
         self.offset.saturating_add(to_u64(self.header.frame_bytes()))
     }
