@@ -160,6 +160,14 @@ pub trait File: Debug + Send + Sync {
     /// Fills `buffer` from `offset`; an error if the file ends before. Changes nothing.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
+    /// Reads so many bytes from `offset` on to the end of `out`, as [`Self::read_at`] does. After an
+    /// error there may be any bytes at the end of `out`.
+    fn read_to_end(&self, offset: u64, bytes: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        let start = out.len();
+        out.resize(start.saturating_add(bytes), 0);
+        self.read_at(offset, out.get_mut(start..).unwrap_or_default())
+    }
+
     /// Writes all of `bytes` at `offset`, growing the file if need be. Durable after
     /// [`Self::sync`]; until then each 512-byte sector may survive a crash or not. On an error any
     /// part may have been written.

@@ -386,6 +386,25 @@ impl File for OsFile {
         self.handle.read_exact_at(buffer, offset)
     }
 
+    fn read_to_end(&self, mut offset: u64, bytes: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        out.reserve_exact(bytes);
+        let start = out.len();
+        if out.capacity() - start != bytes {
+            out.resize(start.saturating_add(bytes), 0);
+            return self.read_at(offset, out.get_mut(start..).unwrap_or_default());
+        }
+        // Into memory that is exactly as long, and need not be filled with zeros first.
+        while out.len() < out.capacity() {
+            match rustix::io::pread(&self.handle, rustix::buffer::spare_capacity(out), offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => offset += read as u64,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.check_size(offset, bytes)?;
         self.handle.write_all_at(bytes, offset).map_err(full)

@@ -398,7 +398,8 @@ impl Log {
         self.shared().read_within(&range, bytes)
     }
 
-    /// Entries, copied into one buffer by positioned reads, each of them checked.
+    /// Entries, copied into one buffer by positioned reads. Several of them are checked as by
+    /// [`Self::read`], unless they were before and have been in memory ever since; one always is.
     ///
     /// # Errors
     ///
@@ -416,8 +417,8 @@ impl Log {
         Ok(self.read_owned(range)?.iter().map(<[u8]>::to_vec).collect())
     }
 
-    /// The entries from `from` on, to the end the log has at each step. Read 256 KiB at a time, or as
-    /// much as one entry is long; each is checked. A truncation in between ends the walk earlier.
+    /// The entries from `from` on, to the end the log has at each step. Read as by [`Self::read_owned`],
+    /// 256 KiB at a time, or as much as one entry is long. A truncation in between ends the walk earlier.
     pub fn iter(&self, from: u64) -> Iter {
         Iter::new(self.clone(), from)
     }

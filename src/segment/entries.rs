@@ -100,8 +100,7 @@ impl Entries {
 
     /// Copies the entries into memory of their own, one buffer for all.
     pub fn to_owned(&self) -> OwnedEntries {
-        let mut owned = OwnedEntries::new(self.first, Vec::new());
-        owned.places.reserve(self.len);
+        let mut owned = OwnedEntries::new(self.first, 0, self.len);
         for entry in self {
             owned.push(entry);
         }
@@ -120,8 +119,9 @@ pub struct OwnedEntries {
 }
 
 impl OwnedEntries {
-    pub(super) fn new(first: u64, bytes: Vec<u8>) -> Self {
-        Self { first, bytes, places: Vec::new() }
+    /// None yet, with room for so many bytes and entries.
+    pub(super) fn new(first: u64, bytes: usize, count: usize) -> Self {
+        Self { first, bytes: Vec::with_capacity(bytes), places: Vec::with_capacity(count) }
     }
 
     /// Takes in an entry whose bytes are in the buffer.

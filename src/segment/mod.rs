@@ -414,9 +414,17 @@ impl Opened {
         self.verified.set(offset);
     }
 
-    /// Whether any frame is believed.
-    pub(crate) fn is_trusted_anywhere(&self) -> bool {
-        self.verified.is_any_set()
+    /// Takes note that a range is about to be read by position. Returns whether all of it is known to be
+    /// in memory, so that what was checked there still counts. Pages that such a read brings in are not
+    /// told apart from those that were there: if any may be new, nothing is believed any more.
+    pub(crate) fn note_read(&self, range: Range<u64>) -> bool {
+        let Some(region) = self.map().filter(|_| self.verified.is_any_set()) else { return false };
+        let is_there = region.is_resident(to_usize(range.start)..to_usize(range.end))
+            || planted(Bug::TrustedForEver);
+        if !is_there {
+            self.distrust();
+        }
+        is_there
     }
 
     /// Remembers that any frame may have come from the medium again.

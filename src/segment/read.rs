@@ -4,12 +4,12 @@
 //! since they came from the medium. Does not own: which segment an index is in (`log::reader`).
 //!
 //! What is copied is read by one call for each run of entries that lie close together, into the memory
-//! it is handed out in, and always checked there. What is lent is brought in first, so that a failing
-//! device is an error and no signal. It is checked unless every page of it was in memory already and
-//! it was checked while that was so. When a page turns out to be gone, nothing of the segment is
-//! believed any more: the system brings in neighbours along with it. What another process
-//! has brought back from the medium in between looks as if it had never been gone; to copy is to be
-//! sure.
+//! it is handed out in, and checked there. What is lent is brought in first, so that a failing device
+//! is an error and no signal. Several entries that are read together are not checked again where they
+//! were before and every page of them was in memory ever since; one entry that is copied always is.
+//! When a page turns out to be gone, nothing of the segment is believed any more: the system brings in
+//! neighbours along with it. What another process has brought back from the medium in between looks as
+//! if it had never been gone; to copy one entry is to be sure.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -188,6 +188,31 @@ impl Segment {
         self.note_use();
         let (region, units) = (region.clone(), SmallVec::from_slice(&[unit]));
         Some(Lent { _segment: Arc::clone(self), region, first: index, units, plain: Vec::new() })
+    }
+
+    /// A copy of an entry of the tail whose frame ends before another place in units: what
+    /// [`Piece::locate`] and [`copy`] come to, by one read into place. Nothing if there is more to it, or
+    /// it cannot be had, of which those tell the reason.
+    pub(crate) fn copy_one(&self, index: u64, units: Range<u32>) -> Option<Vec<u8>> {
+        let opened = self.opened()?;
+        let offset = u64::from(units.start) * OFFSET_UNIT;
+        let bytes = u64::from(units.end).checked_mul(OFFSET_UNIT)?.checked_sub(offset)?;
+        if bytes > GAP_BYTES || to_u64(opened.map()?.published()) < offset + bytes {
+            return None;
+        }
+        self.note_use();
+        opened.note_read(offset..offset + bytes);
+        let mut entry = Vec::with_capacity(to_usize(bytes));
+        opened.file.read_to_end(offset, to_usize(bytes), &mut entry).ok()?;
+        let (header, payload, _) = decode_frame(&entry, &opened.salt, offset).ok()?;
+        let is_plain = Span::of(&header, payload)?.is_entry(index) && !header.is_compressed();
+        let end = FRAME_HEADER_BYTES + payload.len();
+        if !is_plain {
+            return None;
+        }
+        entry.truncate(end);
+        entry.drain(..FRAME_HEADER_BYTES);
+        Some(entry)
     }
 
     /// Header and payload of the frame at `offset` of a file that is memory, where no byte goes bad;
@@ -369,14 +394,18 @@ impl Located<'_> {
         Ok(())
     }
 
+    /// The frame at the beginning of `bytes`, which was checked before.
+    fn believed<'b>(&self, nth: usize, bytes: &'b [u8]) -> Result<(FrameHeader, &'b [u8])> {
+        let header = read_header_unchecked(bytes);
+        let header = header.ok_or_else(|| self.damaged(nth, Damage::UnknownEnd))?;
+        let rest = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();
+        Ok((header, rest.get(..u32_to_usize(header.length)).unwrap_or(rest)))
+    }
+
     /// The frame at the beginning of `bytes`, if it is sound and that of the entry.
     fn check<'b>(&self, nth: usize, bytes: &'b [u8]) -> Result<(FrameHeader, &'b [u8])> {
         if planted(Bug::EntriesNotChecked) {
-            let header = read_header_unchecked(bytes);
-            let header = header.ok_or_else(|| self.damaged(nth, Damage::UnknownEnd))?;
-            let rest = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();
-            let payload = rest.get(..u32_to_usize(header.length)).unwrap_or(rest);
-            return Ok((header, payload));
+            return self.believed(nth, bytes);
         }
         match decode_frame(bytes, &self.opened.salt, self.offset(nth)) {
             Ok((header, payload, _)) if covers(&header, payload, self.index(nth)) => {
@@ -405,36 +434,38 @@ impl Located<'_> {
         })
     }
 
-    /// Copies the entries, reading them to `at` in the buffer of `owned`, which has room for
-    /// [`Self::bytes`] there. Each is checked. Whether all of them fit into `plain_max` bytes of
-    /// compressed entries; the first one of `owned` always does.
-    fn copy(&self, owned: &mut OwnedEntries, mut at: usize, plain_max: &mut u64) -> Result<bool> {
+    /// Copies the entries, reading them to the end of the buffer of `owned`. Whether all of them fit into
+    /// `plain_max` bytes of compressed entries; the first one of `owned` always does.
+    fn copy(&self, owned: &mut OwnedEntries, plain_max: &mut u64) -> Result<bool> {
         for run in &self.runs {
-            let end = at + to_usize(run.end - run.first);
-            self.may_be_new(run);
-            let buffer = owned.bytes.get_mut(at..end).unwrap_or_default();
-            self.opened.file.read_at(run.first, buffer).map_err(self.piece.segment.io("read"))?;
+            let was_there = self.opened.note_read(run.first..run.end) && self.len() > 1;
+            let (start, bytes) = (owned.bytes.len(), to_usize(run.end - run.first));
+            let failed = self.piece.segment.io("read");
+            self.opened.file.read_to_end(run.first, bytes, &mut owned.bytes).map_err(failed)?;
             for nth in run.nth.clone() {
-                let start = at + to_usize(self.offset(nth) - run.first);
-                if !self.copy_entry(owned, nth, start..end, plain_max)? {
+                let at = start + to_usize(self.offset(nth) - run.first);
+                if !self.copy_entry(owned, nth, at..start + bytes, was_there, plain_max)? {
                     return Ok(false);
                 }
             }
-            at = end;
         }
         Ok(true)
     }
 
-    /// Takes in the entry whose frame starts the range of the buffer, unless it is too long.
+    /// Takes in the entry whose frame starts the range of the buffer, unless it is too long. The frame is
+    /// not checked if it was before and `was_there` ever since.
     fn copy_entry(
         &self,
         owned: &mut OwnedEntries,
         nth: usize,
         at: Range<usize>,
+        was_there: bool,
         plain_max: &mut u64,
     ) -> Result<bool> {
         let bytes = owned.bytes.get(at.clone()).unwrap_or_default();
-        let (header, payload) = self.check(nth, bytes)?;
+        let is_trusted = was_there && self.opened.is_trusted(self.offset(nth));
+        let (header, payload) =
+            if is_trusted { self.believed(nth, bytes) } else { self.check(nth, bytes) }?;
         self.refuse_hole(nth, &header, payload)?;
         if header.is_compressed() {
             let left = plain_max.checked_sub(plain_bytes(&header, payload));
@@ -447,19 +478,11 @@ impl Located<'_> {
         } else {
             owned.place(at.start + FRAME_HEADER_BYTES, payload.len());
         }
-        Ok(true)
-    }
-
-    /// Pages that a read by position brings in are not told apart from those that were there. So
-    /// what was checked for others is not believed any more, unless everything is there.
-    fn may_be_new(&self, run: &Run) {
-        if let Some(region) = self.opened.map()
-            && self.opened.is_trusted_anywhere()
-            && !region.is_resident(to_usize(run.first)..to_usize(run.end))
-            && !planted(Bug::TrustedForEver)
-        {
-            self.opened.distrust();
+        // Without a map nobody can tell whether it stays in memory.
+        if !is_trusted && self.len() > 1 && self.opened.map().is_some() {
+            self.opened.trust(self.offset(nth));
         }
+        Ok(true)
     }
 }
 
@@ -471,14 +494,12 @@ pub(crate) fn copy(
     mut plain_max: u64,
 ) -> Result<OwnedEntries> {
     located.iter_mut().try_for_each(Located::measure)?;
-    let bytes = located.iter().map(Located::bytes).sum();
-    let mut owned = OwnedEntries::new(first, vec![0; bytes]);
-    let mut at = 0;
+    let (bytes, count) = (located.iter().map(Located::bytes), located.iter().map(Located::len));
+    let mut owned = OwnedEntries::new(first, bytes.sum(), count.sum());
     for piece in &located {
-        if !piece.copy(&mut owned, at, &mut plain_max)? {
+        if !piece.copy(&mut owned, &mut plain_max)? {
             break;
         }
-        at += piece.bytes();
     }
     Ok(owned)
 }

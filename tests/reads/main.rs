@@ -41,10 +41,18 @@ fn sealed(directory: &Path) -> Log {
     closed(directory, &options(), 200)
 }
 
-/// One in larger segments, the first of which has [`ROTTEN`] in its middle.
-fn believed(directory: &Path) -> Log {
-    closed(directory, &options().segment_bytes(4 * SEGMENT), 600)
+/// One in larger segments, the first of which has [`ROTTEN`] in its middle; it is the tail, or sealed.
+fn believed(directory: &Path, in_tail: bool) -> Log {
+    let segments = if in_tail { 16 } else { 4 };
+    closed(directory, &options().segment_bytes(segments * SEGMENT).warm_bytes(0), 600)
 }
+
+/// Three ways to read a range: lent, copied, and one copied after the other.
+const READS: [fn(&Log, std::ops::Range<u64>) -> Result<(), Error>; 3] = [
+    |log, range| log.read(range).map(drop),
+    |log, range| log.read_owned(range).map(drop),
+    |log, mut range| range.try_for_each(|index| log.entry(index).map(drop)),
+];
 
 const ROTTEN: u64 = 100;
 
@@ -83,54 +91,51 @@ fn cut(path: &Path, length: u64) {
     assert!(cut.arg("-s").arg(length.to_string()).arg(path).status().unwrap().success());
 }
 
-/// Entries are read, lent or copied, and believed. Then a page comes from the medium again, and is not
+/// Entries are read, in any way, and believed. Then a page comes from the medium again, and is not
 /// what it was.
 #[test]
 pub(crate) fn bytes_that_came_from_the_medium_again_are_checked_again() {
-    for lent_before in [true, false] {
-        for lent_after in [true, false] {
-            let directory = tempfile::tempdir().unwrap();
-            let log = believed(directory.path());
-            if lent_before {
-                log.read(0..600).unwrap();
-            } else {
-                log.read_owned(0..600).unwrap();
-            }
-            if !rot(&first_segment(directory.path()), ROTTEN_AT) {
-                return;
-            }
-            let part = ROTTEN - 5..ROTTEN + 5;
-            let read = if lent_after {
-                log.read(part.clone()).map(drop)
-            } else {
-                log.entry(ROTTEN).map(drop)
-            };
-            let Err(Error::Damaged { indexes, .. }) = read else { panic!("{read:?}") };
-            assert_eq!(indexes, Some(ROTTEN..ROTTEN + 1), "lent {lent_before}, then {lent_after}");
-            // Now the page is there, and is no better for that.
-            log.read(part.clone()).unwrap_err();
-            log.read_owned(part).unwrap_err();
-            assert_eq!(log.entry(ROTTEN - 1).unwrap(), entry(ROTTEN - 1));
+    for (before, after, in_tail) in
+        (0..18).map(|case| (READS[case % 3], READS[case / 3 % 3], case < 9))
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let log = believed(directory.path(), in_tail);
+        before(&log, 0..600).unwrap();
+        if !rot(&first_segment(directory.path()), ROTTEN_AT) {
+            return;
         }
+        let part = ROTTEN - 5..ROTTEN + 5;
+        let read = after(&log, part.clone());
+        let Err(Error::Damaged { indexes, .. }) = read else { panic!("{read:?}") };
+        assert_eq!(indexes, Some(ROTTEN..ROTTEN + 1), "in the tail: {in_tail}");
+        // Now the page is there, and is no better for that.
+        for read in READS {
+            read(&log, part.clone()).unwrap_err();
+        }
+        assert_eq!(log.entry(ROTTEN - 1).unwrap(), entry(ROTTEN - 1));
     }
 }
 
 /// What a copy brings back along with its own entry is not believed either.
 #[test]
 pub(crate) fn neighbour_that_a_copy_brought_back_is_checked_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let log = believed(directory.path());
-    log.read(0..600).unwrap();
-    if !rot(&first_segment(directory.path()), ROTTEN_AT) {
-        return;
+    for (believe, read, in_tail) in
+        [(READS[0], READS[0], false), (READS[0], READS[1], true), (READS[1], READS[0], true)]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let log = believed(directory.path(), in_tail);
+        believe(&log, 0..600).unwrap();
+        if !rot(&first_segment(directory.path()), ROTTEN_AT) {
+            return;
+        }
+        // On the page before, and on the page itself.
+        for index in ROTTEN - 3..ROTTEN {
+            assert_eq!(log.entry(index).unwrap(), entry(index));
+        }
+        let read = read(&log, ROTTEN - 3..ROTTEN + 5);
+        let Err(Error::Damaged { indexes, .. }) = read else { panic!("it is believed") };
+        assert_eq!(indexes, Some(ROTTEN..ROTTEN + 1));
     }
-    // On the page before, and on the page itself.
-    for index in ROTTEN - 3..ROTTEN {
-        assert_eq!(log.entry(index).unwrap(), entry(index));
-    }
-    let read = log.read(ROTTEN - 3..ROTTEN + 5);
-    let Err(Error::Damaged { indexes, .. }) = read else { panic!("it is believed") };
-    assert_eq!(indexes, Some(ROTTEN..ROTTEN + 1));
 }
 
 /// A page of the map that is gone for good stands for a device that cannot bring it back.

@@ -1,15 +1,16 @@
 //! `instructions`: what a call costs in instructions and allocations, counted by valgrind: figures that
 //! no other load of the machine changes (docs/BENCHMARKS.md).
 //!
-//! Owns: the calls that are counted, on a log in memory with eight cells and entries of 256 bytes. Each
-//! is run twice in a process of its own, a different number of times; what is printed is the difference
-//! for one call. Does not own: how long a call takes (`benches`).
+//! Owns: the calls that are counted, on a log with eight cells and entries of 256 bytes, in memory or in
+//! files. Each is run twice in a process of its own, a different number of times; what is printed is the
+//! difference for one call. Does not own: how long a call takes (`benches`), nor what the system does for
+//! it: valgrind counts nothing of that.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use std::error::Error;
 use std::process::Command;
 
-use indelible::{Batch, Log, Options};
+use indelible::{Batch, Durability, Log, Options};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -21,14 +22,20 @@ const COPY_BY_LOOPS: &str = "glibc.cpu.x86_rep_movsb_threshold=1099511627776";
 const COUNTS: [u64; 2] = [2000, 4000];
 
 /// The calls, by the names they are printed under.
-const CALLS: [&str; 6] = [
+const CALLS: [&str; 9] = [
     "append",
     "commit(set + entry)",
     "set_lazily + commit(set + entry)",
     "entry, of the newest",
     "read of one",
     "read_owned of one",
+    "entry, from a file",
+    "read of 1000, from a file",
+    "read_owned of 1000, from a file",
 ];
+
+/// Entries that a log has in the beginning.
+const ENTRIES: u64 = 1100;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -69,14 +76,22 @@ fn counted(name: &str, count: u64, tool: &str, label: &str, tunables: &str) -> R
 
 /// Makes a call so many times.
 fn run(name: &str, count: u64) -> Result<()> {
-    let log = Log::in_memory(&Options::new().background(false))?;
+    let options = Options::new().background(false);
+    let place = tempfile::tempdir()?;
+    let log = if name.ends_with("from a file") {
+        // Nothing is kept in memory, so the file is asked.
+        Log::create(place.path(), &options.durability(Durability::Os).warm_bytes(0))?
+    } else {
+        Log::in_memory(&options)?
+    };
     let entry = [7; 256];
     for cell in 0..8 {
         log.commit(Batch::new().set(format!("cell-{cell}"), b"12345678".to_vec()))?;
     }
-    for _ in 0..100 {
+    for _ in 0..ENTRIES {
         log.append(&entry)?;
     }
+    log.sync()?;
     for nth in 0..count {
         let value = nth.to_le_bytes();
         match name {
@@ -91,6 +106,9 @@ fn run(name: &str, count: u64) -> Result<()> {
             "entry, of the newest" => drop(log.entry(50 + nth % 50)?),
             "read of one" => drop(log.read(50 + nth % 50..51 + nth % 50)?),
             "read_owned of one" => drop(log.read_owned(50 + nth % 50..51 + nth % 50)?),
+            "entry, from a file" => drop(log.entry(50 + nth % 50)?),
+            "read of 1000, from a file" => drop(log.read(0..1000)?),
+            "read_owned of 1000, from a file" => drop(log.read_owned(0..1000)?),
             other => return Err(format!("there is no call `{other}`").into()),
         }
     }

@@ -23,9 +23,8 @@ impl Shared {
     /// The entries of a range, lent.
     pub(crate) fn read(&self, range: &Range<u64>) -> Result<Entries> {
         if range.start.checked_add(1) == Some(range.end)
-            && let Some(lent) = self
-                .in_tail(range.start)
-                .and_then(|(segment, unit)| segment.lend_again(range.start, unit))
+            && let Some((tail, unit, _)) = self.in_tail(range.start)
+            && let Some(lent) = tail.lend_again(range.start, unit)
         {
             return Ok(Entries::new(range.start, SmallVec::from_buf([lent])));
         }
@@ -54,7 +53,10 @@ impl Shared {
 
     /// One entry, copied: out of memory if it is among the newest.
     pub(crate) fn entry(&self, index: u64) -> Result<Vec<u8>> {
-        if let Some(entry) = self.newest_entry(index) {
+        if let Some((tail, unit, after)) = self.in_tail(index)
+            && let Some(entry) =
+                self.newest_entry(index, &tail, unit).or_else(|| tail.copy_one(index, unit..after?))
+        {
             return Ok(entry);
         }
         let end = index.checked_add(1).ok_or_else(|| self.beyond_end(index))?;
@@ -66,8 +68,8 @@ impl Shared {
         Error::BeyondEnd { wanted, next: self.reader.next() }
     }
 
-    /// The tail and the place of an entry in it; nothing if it is elsewhere, or is not to be read.
-    fn in_tail(&self, index: u64) -> Option<(Arc<Segment>, u32)> {
+    /// See [`View::in_tail`](super::view::View::in_tail); nothing if the entry is not to be read.
+    fn in_tail(&self, index: u64) -> Option<(Arc<Segment>, u32, Option<u32>)> {
         if self.closed.load(Ordering::Acquire) || self.dir.not_forked().is_err() {
             return None;
         }
@@ -76,15 +78,14 @@ impl Shared {
             if index < view.first() {
                 return None;
             }
-            view.in_tail(index).map(|(tail, unit)| (Arc::clone(tail), unit))?
+            view.in_tail(index).map(|(tail, unit, after)| (Arc::clone(tail), unit, after))?
         };
         let may_be_read = index < self.reader.durable() || self.not_poisoned().is_ok();
         may_be_read.then_some(found)
     }
 
-    /// An entry that is still in memory as it was written; nothing if it is not, or is not to be read.
-    fn newest_entry(&self, index: u64) -> Option<Vec<u8>> {
-        let (tail, unit) = self.in_tail(index)?;
+    /// An entry at a place of the tail that is still in memory as it was written; nothing if it is not.
+    fn newest_entry(&self, index: u64, tail: &Segment, unit: u32) -> Option<Vec<u8>> {
         let (segment, offset) = (tail.name.number, u64::from(unit) * OFFSET_UNIT);
         let handed_over = if self.options.volatile {
             tail.frame_in_memory(offset)

@@ -289,13 +289,13 @@ impl View {
         Some(pieces)
     }
 
-    /// The tail and the place of an entry in it, in units; nothing if it is elsewhere, or its place
-    /// unknown.
-    pub(crate) fn in_tail(&self, index: u64) -> Option<(&Arc<Segment>, u32)> {
+    /// The tail and the places of an entry in it and of the one after it, if there is one, in units;
+    /// nothing if it is elsewhere, or its place unknown.
+    pub(crate) fn in_tail(&self, index: u64) -> Option<(&Arc<Segment>, u32, Option<u32>)> {
         let tail = self.tail()?;
         let nth = to_usize(index.checked_sub(tail.name.base)?);
-        let unit = *self.tail_units.get(nth..nth.checked_add(1)?)?.first()?;
-        (index < self.next).then_some((tail, unit))
+        let unit = |nth: usize| self.tail_units.get(nth..nth.checked_add(1)?)?.first().copied();
+        (index < self.next).then_some((tail, unit(nth)?, unit(nth.saturating_add(1))))
     }
 
     /// Every segment, the tail last.
