@@ -4,12 +4,14 @@
 //! payload inside, which is the application's; a program of the user may show it, as the stream
 //! decoder of etcd's dump does.
 
+use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use indelible::CellValue;
 use indelible::inspect::describe_cell;
 use indelible_groups::describe_record;
+use prost::Message;
 
 use crate::Failure;
 use crate::exit::Exit;
@@ -29,6 +31,7 @@ pub(crate) enum Host {
     Openraft,
     AsyncRaft,
     DEngine,
+    Raft,
     /// Records of groups: of which group, and what happened to it.
     Groups,
 }
@@ -60,6 +63,7 @@ impl Decoder {
             Host::Auto if names().any(|it| it.starts_with("openraft.")) => Host::Openraft,
             Host::Auto if names().any(|it| it.starts_with("async-raft.")) => Host::AsyncRaft,
             Host::Auto if names().any(|it| it == "d-engine") => Host::DEngine,
+            Host::Auto if names().any(|it| it.starts_with("raft.")) => Host::Raft,
             Host::Auto if names().any(|it| it == "groups.format") => Host::Groups,
             Host::Auto => {
                 let said = "the cells do not tell whose entries these are".to_owned();
@@ -84,37 +88,53 @@ impl Decoder {
             Host::Openraft => openraft(index, bytes),
             Host::AsyncRaft => async_raft(index, bytes),
             Host::DEngine => d_engine(index, bytes),
+            Host::Raft => raft(index, bytes),
             Host::Groups => describe_record(bytes)
-                .map(|it| (format!("group {}  {}", it.group, it.said), it.payload)),
-            Host::Omnipaxos | Host::Auto => Some(("entry".to_owned(), bytes)),
+                .map(|it| (format!("group {}  {}", it.group, it.said), it.payload.into())),
+            Host::Omnipaxos | Host::Auto => Some(("entry".to_owned(), bytes.into())),
         };
         let Some((said, payload)) = envelope else {
             return Ok(format!("not an entry of this host: {}", preview(bytes, PREVIEW)));
         };
         let inside = match &mut self.program {
             _ if payload.is_empty() => return Ok(said),
-            Some(program) => program.ask(payload)?,
-            None => preview(payload, PREVIEW),
+            Some(program) => program.ask(&payload)?,
+            None => preview(&payload, PREVIEW),
         };
         Ok(format!("{said}  {inside}"))
     }
 }
 
-type Envelope<'a> = Option<(String, &'a [u8])>;
+type Envelope<'a> = Option<(String, Cow<'a, [u8]>)>;
+
+/// `Entry` of tikv raft, but for what the host itself no longer uses.
+#[derive(Clone, PartialEq, Message)]
+struct RaftEntry {
+    #[prost(uint32, tag = "1")]
+    kind: u32,
+    #[prost(uint64, tag = "2")]
+    term: u64,
+    #[prost(uint64, tag = "3")]
+    index: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    data: Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    context: Vec<u8>,
+}
 
 /// Log id and kind, in postcard, before the rest.
 fn openraft(index: u64, bytes: &[u8]) -> Envelope<'_> {
     let ((term, node, found, kind), rest) =
         postcard::take_from_bytes::<(u64, u64, u64, u32)>(bytes).ok()?;
     let kind = ["blank", "normal", "membership"].get(usize::try_from(kind).ok()?)?;
-    (found == index).then(|| (format!("log id {term}-{node}-{found}  {kind}"), rest))
+    (found == index).then(|| (format!("log id {term}-{node}-{found}  {kind}"), rest.into()))
 }
 
 fn async_raft(index: u64, bytes: &[u8]) -> Envelope<'_> {
     let ((term, found, kind), rest) = postcard::take_from_bytes::<(u64, u64, u32)>(bytes).ok()?;
     let kinds = ["blank", "normal", "config change", "snapshot pointer"];
     let kind = kinds.get(usize::try_from(kind).ok()?)?;
-    (found == index).then(|| (format!("term {term}  {kind}"), rest))
+    (found == index).then(|| (format!("term {term}  {kind}"), rest.into()))
 }
 
 /// A shape, index and term.
@@ -129,7 +149,25 @@ fn d_engine(index: u64, bytes: &[u8]) -> Envelope<'_> {
         _ => return None,
     };
     let (found, term) = (u64::from_le_bytes(*found), u64::from_le_bytes(*term));
-    (found == index).then(|| (format!("term {term}  {kind}"), rest))
+    (found == index).then(|| (format!("term {term}  {kind}"), rest.into()))
+}
+
+/// A message in protobuf.
+fn raft(index: u64, bytes: &[u8]) -> Envelope<'_> {
+    let entry = RaftEntry::decode(bytes).ok()?;
+    let kind = match entry.kind {
+        0 if entry.data.is_empty() => "empty",
+        0 => "normal",
+        1 => "config change",
+        2 => "config change v2",
+        _ => return None,
+    };
+    let context = match entry.context.as_slice() {
+        [] => String::new(),
+        context => format!("  context {}", preview(context, PREVIEW)),
+    };
+    let said = format!("term {}  {kind}{context}", entry.term);
+    (entry.index == index).then(|| (said, entry.data.into()))
 }
 
 impl Program {
@@ -179,7 +217,7 @@ impl Drop for Program {
 
 #[cfg(test)]
 mod tests {
-    use super::{async_raft, d_engine, openraft};
+    use super::{async_raft, d_engine, openraft, raft};
 
     #[test]
     fn envelopes_are_those_of_the_adapters() {
@@ -193,7 +231,14 @@ mod tests {
         bytes.extend(5_u64.to_le_bytes());
         bytes.extend(2_u64.to_le_bytes());
         bytes.extend(b"cmd");
-        assert_eq!(d_engine(5, &bytes), Some(("term 2  command".to_owned(), &b"cmd"[..])));
+        assert_eq!(d_engine(5, &bytes), Some(("term 2  command".to_owned(), b"cmd"[..].into())));
         assert!(d_engine(5, &bytes[..9]).is_none() && openraft(1, &[]).is_none());
+        // Kind 1, term 3, index 300, data, context; sync_log, which nothing uses.
+        let bytes =
+            [&[8, 1, 16, 3, 24, 0xac, 2, 34, 2][..], b"ab", &[50, 1], b"c", &[40, 1]].concat();
+        let said = "term 3  config change  context \"c\"".to_owned();
+        assert_eq!(raft(300, &bytes), Some((said, b"ab"[..].into())));
+        assert!(raft(299, &bytes).is_none() && raft(300, &bytes[..7]).is_some());
+        assert!(raft(0, &[34, 200]).is_none() && raft(0, &[8, 3]).is_none());
     }
 }

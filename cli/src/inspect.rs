@@ -63,12 +63,13 @@ pub(crate) fn judge(seen: &Inspection) -> Exit {
     match &seen.outcome {
         Outcome::Refuses(error) => Exit::of(error),
         _ if seen.latent.is_some() || !seen.absent.is_empty() => Exit::Damaged,
-        _ if seen.segments.iter().any(|it| !it.live.is_empty() && it.header.is_some()) => {
-            let newer = |it: &SegmentSeen| it.header.is_none_or(|error| error.damage().is_none());
-            if seen.segments.iter().all(newer) { Exit::Unreadable } else { Exit::Damaged }
+        opens => {
+            let torn = matches!(opens, Outcome::DropsTornTail { .. });
+            let live = seen.segments.iter().filter(|it| !it.live.is_empty());
+            live.filter_map(|it| it.header.as_ref())
+                .map(Exit::of)
+                .fold(if torn { Exit::Torn } else { Exit::Sound }, Exit::or_worse)
         }
-        Outcome::DropsTornTail { .. } => Exit::Torn,
-        _ => Exit::Sound,
     }
 }
 
@@ -228,10 +229,14 @@ fn segments(seen: &Inspection, out: &mut dyn Write) -> std::io::Result<()> {
             map(segment),
             size(segment.bytes),
         )?;
-        for error in [segment.header, segment.footer].into_iter().flatten() {
-            if segment.role != Role::Unnamed {
-                writeln!(out, "          {}: {error}", segment.name)?;
-            }
+        if segment.role == Role::Unnamed {
+            continue;
+        }
+        if let Some(error) = &segment.header {
+            writeln!(out, "          {error}")?;
+        }
+        if let Some(error) = segment.footer {
+            writeln!(out, "          {}: {error}", segment.name)?;
         }
     }
     Ok(())

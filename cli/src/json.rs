@@ -314,7 +314,7 @@ impl From<&SegmentSeen> for Segment {
                 Role::Sealed => SegmentRole::Sealed,
                 _ => SegmentRole::Unnamed,
             },
-            header: seen.header.map(|error| error.to_string()),
+            header: seen.header.as_ref().map(ToString::to_string),
             footer: seen.footer.map(|error| error.to_string()),
             entries: Span::from(&seen.live),
             used: seen.used,

@@ -144,8 +144,11 @@ fn segments(seen: &Inspection, checked: &Verification) -> Markup {
                     td { (bar(segment, checked)) }
                     td { (size(segment.bytes)) }
                 }
-                @for error in [segment.header, segment.footer].into_iter().flatten() {
-                    @if segment.role != Role::Unnamed {
+                @if segment.role != Role::Unnamed {
+                    @if let Some(error) = &segment.header {
+                        tr { td {} td colspan="4" { code { (error) } } }
+                    }
+                    @if let Some(error) = segment.footer {
                         tr { td {} td colspan="4" { code { (segment.name) ": " (error) } } }
                     }
                 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use indelible::inspect::inspect;
 use indelible::repair::{FromPeer, RefillError, Refilled, Refusal, refill_from};
-use indelible_groups::{GroupRefillError, GroupRefilled};
+use indelible_groups::GroupRefilled;
 
 use crate::exit::Exit;
 use crate::groups::{self, Peer};
@@ -22,8 +22,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
     /// Takes only entries before this index. What is decided, or committed, is the same on every
-    /// node; what comes after need not be. By default what the other log states as decided;
-    /// one of d-engine states nothing, and needs it given here.
+    /// node; what comes after need not be. By default what the other log states as decided; one of
+    /// d-engine states nothing: give the committed index plus one.
     #[arg(long, value_name = "INDEX")]
     to: Option<u64>,
     /// Puts back what one group of a log of groups lost, from the same group of the other log, or
@@ -45,11 +45,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     let mut meter = Meter::new("refill", Unit::Entries, how);
     let done = refill_from(&args.dir.dir, &args.from, &peer, &mut |it| meter.at(it));
     drop(meter);
-    let done = done.map_err(|error| match error {
-        RefillError::Log(error) => error.into(),
-        RefillError::Refused(refusal) => refused(args, &refusal),
-        error => Failure::Refused(error.to_string(), None, Exit::Unreadable),
-    })?;
+    let done = done.map_err(|error| failed(args, error))?;
     let exit = match (&done.stopped, done.missing.is_empty()) {
         (Some(error), _) => Exit::of(error),
         (None, true) => Exit::Sound,
@@ -90,11 +86,7 @@ fn one_group(args: &Args, id: u64, how: How, out: &mut dyn Write) -> crate::Outc
         Peer::Log(peer) => ours.refill_from(&peer, args.to, args.force, &mut progress),
     };
     drop(meter);
-    let done = done.map_err(|error| match error {
-        GroupRefillError::Log(error) => error.into(),
-        GroupRefillError::Refused(refusal) => refused(args, &refusal),
-        _ => Failure::Refused("the group was not refilled".to_owned(), None, Exit::Unreadable),
-    })?;
+    let done = done.map_err(|error| failed(args, error))?;
     let is_marked = groups::is_marked(&ours);
     groups.close()?;
     let exit = match (&done.stopped, done.missing.is_empty() && !is_marked) {
@@ -142,7 +134,12 @@ fn forgetful(is_marked: bool, out: &mut dyn Write) -> std::io::Result<()> {
     Ok(())
 }
 
-fn refused(args: &Args, refusal: &Refusal) -> Failure {
+fn failed(args: &Args, error: RefillError) -> Failure {
+    let refusal = match error {
+        RefillError::Log(error) => return error.into(),
+        RefillError::Refused(refusal) => refusal,
+        error => return Failure::Refused(error.to_string(), None, Exit::Unreadable),
+    };
     let from = args.from.display();
     let (advice, exit) = match refusal {
         Refusal::Differs { .. } => {
@@ -150,6 +147,9 @@ fn refused(args: &Args, refusal: &Refusal) -> Failure {
         }
         Refusal::NothingInCommon { .. } => {
             ("if you are sure that it is, --force; nothing was changed", Exit::Damaged)
+        }
+        Refusal::NothingAfter { .. } => {
+            ("if all before --to is committed, --force; nothing was changed", Exit::Damaged)
         }
         Refusal::Undecided { .. } => {
             ("what is not decided may differ: a smaller --to, or --force", Exit::Usage)

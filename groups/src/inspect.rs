@@ -1,13 +1,14 @@
 //! The groups of a log from outside: nothing in its directory is locked or changed.
 //!
-//! Owns: opening them for reading, and what a peer has to show before anything of it is taken. Does
-//! not own: the log underneath (`indelible::repair::preview`), nor writing (`transfer`).
+//! Owns: opening them for reading, and what of a peer is taken. Does not own: what that has to show
+//! before (`indelible::repair::FromPeer`), the log underneath (`indelible::repair::preview`), nor
+//! writing (`transfer`).
 
 use std::ops::Range;
 use std::path::Path;
 
 use indelible::inspect::{Progress, decided_in};
-use indelible::repair::{Plan, Refusal};
+use indelible::repair::{FromPeer, Plan, RefillError};
 use indelible::store::{Store, StoreEntries as _};
 use indelible::{Error, Log, Result};
 
@@ -16,8 +17,6 @@ use crate::group::Group;
 use crate::groups::{FORMAT, Groups};
 use crate::options::GroupsOptions;
 
-/// Entries on each side of a hole that are compared with those of a peer.
-const SIDE_ENTRIES: u64 = 64;
 /// Most entries that are written again as one batch, and bytes after which it ends.
 const BATCH_ENTRIES: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -32,22 +31,6 @@ pub struct GroupRefilled {
     pub missing: Vec<Range<u64>>,
     /// Why it did not go on, if something was put back and then something failed.
     pub stopped: Option<Error>,
-}
-
-/// Why nothing of a peer was taken.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum GroupRefillError {
-    /// Either of the two could not be used.
-    Log(Error),
-    /// The peer's entries are not shown to be the right ones.
-    Refused(Refusal),
-}
-
-impl From<Error> for GroupRefillError {
-    fn from(error: Error) -> Self {
-        Self::Log(error)
-    }
 }
 
 /// An entry of the log underneath: what happened to a group.
@@ -136,28 +119,17 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// [`GroupRefillError::Refused`] if the peer is not shown to have the right entries: nothing was
-    /// changed. [`GroupRefillError::Log`] for what [`Self::verify`] and [`Self::refill`] return.
+    /// [`RefillError::Refused`] if the peer is not shown to have the right entries: nothing was
+    /// changed. [`RefillError::Log`] for what [`Self::verify`] and [`Self::refill`] return.
     pub fn refill_from(
         &self,
         peer: &impl Store,
         to: Option<u64>,
         force: bool,
         progress: &mut dyn FnMut(Progress),
-    ) -> std::result::Result<GroupRefilled, GroupRefillError> {
-        let refused = |refusal| Err(GroupRefillError::Refused(refusal));
-        let stated = decided_in(peer);
-        let limit = match (to, stated) {
-            (Some(to), Some(decided)) if to > decided && !force => {
-                return refused(Refusal::Undecided { to, decided });
-            }
-            (Some(to), _) => to,
-            (None, Some(decided)) => decided,
-            (None, None) => return refused(Refusal::Unstated),
-        };
-        let limit = limit.min(peer.next());
-        // Also past `to`: what is decided is the same on every node.
-        let sure = stated.unwrap_or(limit);
+    ) -> std::result::Result<GroupRefilled, RefillError> {
+        let (how, stated) = (FromPeer::new().to(to).force(force), decided_in(peer));
+        let limit = how.limit(stated)?.min(peer.next());
         let (mut done, mut total) = (0, self.next().saturating_sub(self.first()).saturating_mul(2));
         let mut more = |entries: u64, wanted: u64| {
             (done, total) = (done + entries, total + wanted);
@@ -166,13 +138,10 @@ impl Group {
         let gaps = self.verify_counting(&mut |read| more(read, 0))?.entries;
         let gaps: Vec<Range<u64>> = gaps.into_iter().map(|it| it.0).collect();
         for gap in gaps.iter().filter(|gap| gap.start < limit) {
-            match self.agrees_around(peer, gap, sure) {
-                Err(index) => return refused(Refusal::Differs { index }),
-                Ok(false) if !force => {
-                    return refused(Refusal::NothingInCommon { hole: gap.clone() });
-                }
-                Ok(_) => {}
-            }
+            how.check(gap, stated, &mut |index| {
+                let both = payload(self, index).zip(payload(peer, index));
+                Ok(both.map(|(here, there)| [here, there]))
+            })?;
         }
         let mut put_back: Vec<Range<u64>> = Vec::new();
         let mut stopped = None;
@@ -226,28 +195,6 @@ impl Group {
             }
         }
         Ok(())
-    }
-
-    /// Whether entries on some side of a gap are in both; the index of one that differs.
-    fn agrees_around(
-        &self,
-        peer: &impl Store,
-        gap: &Range<u64>,
-        limit: u64,
-    ) -> std::result::Result<bool, u64> {
-        let first = self.first().max(peer.first());
-        let before = gap.start.saturating_sub(SIDE_ENTRIES).max(first)..gap.start.min(limit);
-        let next = self.next().min(peer.next()).min(limit);
-        let after = gap.end..gap.end.saturating_add(SIDE_ENTRIES).min(next);
-        let mut agreed = false;
-        for index in before.chain(after) {
-            match (payload(self, index), payload(peer, index)) {
-                (Some(here), Some(there)) if here != there => return Err(index),
-                (Some(_), Some(_)) => agreed = true,
-                _ => {}
-            }
-        }
-        Ok(agreed)
     }
 }
 

@@ -62,7 +62,7 @@ pub use batch::GroupBatch;
 pub use file::{GroupFileReader, GroupFileWriter};
 pub use group::{Group, GroupTicket, Iter};
 pub use groups::Groups;
-pub use inspect::{GroupRefillError, GroupRefilled, RecordSeen, describe_record, holds_groups};
+pub use inspect::{GroupRefilled, RecordSeen, describe_record, holds_groups};
 pub use options::GroupsOptions;
 pub use read::Entries;
 pub use state::STATE_LOST;

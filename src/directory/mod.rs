@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::format::SegmentHeader;
+use crate::format::error::StructureError;
+use crate::format::header::SEGMENT_HEADER_USED_BYTES;
 use crate::format::number::{to_u64, to_usize};
 use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
 use crate::options::SyncMethod;
@@ -142,6 +145,17 @@ impl Dir {
         self.door.open(name, access).map_err(|source| Error::io("open", self.join(name), source))
     }
 
+    /// What the header of a segment file or of a spare states, whichever segment that is.
+    pub(crate) fn segment_header(
+        &self,
+        name: &str,
+    ) -> Result<std::result::Result<SegmentHeader, StructureError>> {
+        let mut block = [0; SEGMENT_HEADER_USED_BYTES];
+        let failed = |source| Error::io("read", self.join(name), source);
+        self.open(name, Access::Read)?.read_at(0, &mut block).map_err(failed)?;
+        Ok(SegmentHeader::decode(&block))
+    }
+
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
         self.writable()?;
         self.door.rename(from, to).map_err(|source| self.full_or_io("rename", from, 0, source))
@@ -160,25 +174,31 @@ impl Dir {
         self.door.sync().map_err(failed)
     }
 
-    /// Copies the first `used` bytes of a file into a new one of `length` in another directory,
-    /// under the same name; the rest of it is zero. Its bytes are durable on return, its name
-    /// after a sync of that directory.
+    /// Copies a file of `length` bytes into another directory, as [`Self::copy_open`].
     #[cfg(feature = "tools")]
-    pub(crate) fn copy_to(&self, to: &Self, name: &str, length: u64, used: u64) -> Result<()> {
-        self.copy_open(&*self.open(name, Access::Read)?, to, name, length, used)
+    pub(crate) fn copy_to(
+        &self,
+        to: &Self,
+        name: &str,
+        length: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        self.copy_open(&*self.open(name, Access::Read)?, to, name, (length, length), progress)
     }
 
-    /// As [`Self::copy_to`], of a file that is open already, whatever has become of its name.
+    /// Copies the first `used` bytes of an open file, whatever has become of its name, into a new one
+    /// of `length` in another directory; the rest of it is zero. Its bytes are durable on return, its
+    /// name after a sync of that directory. `progress` is told of the bytes of each step.
     pub(crate) fn copy_open(
         &self,
         from: &dyn File,
         to: &Self,
         name: &str,
-        length: u64,
-        used: u64,
+        (length, used): (u64, u64),
+        progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
         let (temporary, file) = to.create(length, length > 0)?;
-        let copy = || {
+        let mut copy = || {
             let mut buffer = vec![0; COPY_BYTES];
             let mut at = 0;
             while at < used {
@@ -189,6 +209,7 @@ impl Dir {
                 file.write_at(at, piece)
                     .map_err(|source| to.full_or_io("write", &temporary, length, source))?;
                 at += to_u64(piece.len());
+                progress(to_u64(piece.len()));
             }
             // Makes the copy durable before its name says that it is one.
             file.sync(0..length, SyncMethod::Fsync)

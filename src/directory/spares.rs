@@ -14,8 +14,6 @@ use parking_lot::Mutex;
 
 use crate::directory::Dir;
 use crate::error::{Error, Result};
-use crate::format::error::StructureError;
-use crate::format::header::SEGMENT_HEADER_USED_BYTES;
 use crate::format::{SegmentHeader, names};
 use crate::io::{Access, File, Region};
 use crate::options::Preparation;
@@ -161,7 +159,7 @@ impl Spares {
     pub(crate) fn adopt(&self, name: String, uuid: [u8; 16], tail: u64) -> Result<bool> {
         let left =
             |header: SegmentHeader| header.uuid != uuid || header.previous_generation == tail;
-        if self.header(&name)?.is_ok_and(left) && !planted(Bug::AnySpareAdopted) {
+        if self.dir.segment_header(&name)?.is_ok_and(left) && !planted(Bug::AnySpareAdopted) {
             return Ok(false);
         }
         if self.open_unshared(&name)?.is_none() {
@@ -175,15 +173,6 @@ impl Spares {
     pub(crate) fn space(&self, file: Arc<dyn File>, ready: u64) -> Arc<Space> {
         let space = Space::new(file, self.segment_bytes, self.preparation, ready);
         Arc::new(if self.direct { space.direct() } else { space })
-    }
-
-    /// The header that a file was given in an earlier use.
-    fn header(&self, name: &str) -> Result<std::result::Result<SegmentHeader, StructureError>> {
-        let mut block = [0; SEGMENT_HEADER_USED_BYTES];
-        let file = self.dir.open(name, Access::Read)?;
-        let failed = |source| Error::io("read", self.dir.join(name), source);
-        file.read_at(0, &mut block).map_err(failed)?;
-        Ok(SegmentHeader::decode(&block))
     }
 
     /// A file for writing, unless it has another name.

@@ -199,7 +199,6 @@ impl Span {
 
     /// Whether the frame holds this very entry.
     #[inline]
-    #[cfg(feature = "tools")]
     pub(crate) fn is_entry(&self, index: u64) -> bool {
         !self.missing && self.range.start == index
     }

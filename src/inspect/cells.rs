@@ -12,16 +12,18 @@ const SHOWN_BYTES: usize = 64;
 pub fn describe_cell(name: &str, value: &[u8]) -> String {
     let decoded = match name {
         "omnipaxos.promise" | "omnipaxos.accepted" => ballot(value),
-        "omnipaxos.decided" | "omnipaxos.compacted" => number(value),
+        "omnipaxos.decided" | "omnipaxos.compacted" => number(value).map(|it| it.to_string()),
         "omnipaxos.stopsign" => stop_sign(value),
-        "omnipaxos.format" | "groups.format" => small_number(value),
+        "omnipaxos.format" | "groups.format" | "raft.format" => small_number(value),
         "openraft.vote" => openraft_vote(value),
         "openraft.committed" | "openraft.purged" => openraft_log_id(value),
         "openraft.format" | "async-raft.format" | "async-raft.node" | "async-raft.applied" => {
             varints::<1>(value).map(|[number]| number.to_string())
         }
+        "raft.hard-state" => raft_hard_state(value),
+        "raft.conf-state" => raft_members(value),
         "hard-state" => d_engine_hard_state(value),
-        "purged" => d_engine_boundary(value),
+        "raft.boundary" | "purged" => boundary(value),
         _ => None,
     };
     decoded.or_else(|| text(value)).unwrap_or_else(|| hex(value))
@@ -34,26 +36,55 @@ pub(super) const STATED: [&str; 4] =
 /// What one of [`STATED`] says: the exclusive end of the entries that are the same on every node.
 pub(super) fn stated_end(name: &str, value: &[u8]) -> Option<u64> {
     match name {
-        "omnipaxos.decided" => (value.len() == 8).then(|| LittleEndian::read_u64(value)),
+        "omnipaxos.decided" => number(value),
         "openraft.committed" => varints(value).and_then(|[_, _, index]| index.checked_add(1)),
         "async-raft.applied" => varints(value).and_then(|[index]| index.checked_add(1)),
-        "raft.hard-state" => raft_commit(value)?.checked_add(1),
+        "raft.hard-state" => raft_numbers(value).map(|[_, _, commit]| commit)?.checked_add(1),
         _ => None,
     }
 }
 
-/// The commit index in a hard state: field 3 of three numbers in protobuf. Zero if it is not there.
-fn raft_commit(value: &[u8]) -> Option<u64> {
-    let (mut commit, mut bytes) = (0, value.iter());
+/// Term, vote and commit index of a hard state: fields 1 to 3 in protobuf, each zero if it is not there.
+fn raft_numbers(value: &[u8]) -> Option<[u64; 3]> {
+    let (mut numbers, mut bytes) = ([0; 3], value.iter());
     while let Some(key) = bytes.next() {
         let number = varint(&mut bytes)?;
+        let [term, vote, commit] = &mut numbers;
         match key {
-            0x08 | 0x10 => {}
-            0x18 => commit = number,
+            0x08 => *term = number,
+            0x10 => *vote = number,
+            0x18 => *commit = number,
             _ => return None,
         }
     }
-    Some(commit)
+    Some(numbers)
+}
+
+fn raft_hard_state(value: &[u8]) -> Option<String> {
+    let [term, vote, commit] = raft_numbers(value)?;
+    let vote = if vote == 0 { "no vote".to_owned() } else { format!("vote for node {vote}") };
+    Some(format!("term {term}, {vote}, committed up to {commit}"))
+}
+
+/// A configuration in protobuf: fields 1 to 4 are packed numbers of nodes, field 5 is a flag.
+fn raft_members(value: &[u8]) -> Option<String> {
+    const ROLES: [&str; 4] = ["voters", "learners", "outgoing voters", "learners to be"];
+    let (mut said, mut bytes) = (Vec::new(), value.iter());
+    while let Some(key) = bytes.next() {
+        let number = varint(&mut bytes)?;
+        if *key == 0x28 {
+            continue;
+        }
+        let role = key.checked_sub(0x0a).filter(|it| it % 8 == 0).map(|it| usize::from(it / 8))?;
+        let (packed, rest) = bytes.as_slice().split_at_checked(usize::try_from(number).ok()?)?;
+        let (mut packed, mut nodes) = (packed.iter(), Vec::new());
+        while !packed.as_slice().is_empty() {
+            nodes.push(varint(&mut packed)?.to_string());
+        }
+        said.push(format!("{} {}", ROLES.get(role)?, nodes.join(", ")));
+        bytes = rest.iter();
+    }
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 /// Exactly so many numbers in postcard's encoding.
@@ -102,15 +133,15 @@ fn d_engine_hard_state(value: &[u8]) -> Option<String> {
     }
 }
 
-fn d_engine_boundary(value: &[u8]) -> Option<String> {
+fn boundary(value: &[u8]) -> Option<String> {
     let value = value.first_chunk::<16>().filter(|all| all.len() == value.len())?;
     let (index, term) = value.split_at(8);
     let (index, term) = (LittleEndian::read_u64(index), LittleEndian::read_u64(term));
     Some(format!("entries up to {index} of term {term}"))
 }
 
-fn number(value: &[u8]) -> Option<String> {
-    (value.len() == 8).then(|| LittleEndian::read_u64(value).to_string())
+fn number(value: &[u8]) -> Option<u64> {
+    (value.len() == 8).then(|| LittleEndian::read_u64(value))
 }
 
 fn small_number(value: &[u8]) -> Option<String> {
@@ -195,6 +226,22 @@ mod tests {
         assert_eq!(describe_cell("openraft.purged", &[3, 2, 9]), "log id 3-2-9");
         assert_eq!(describe_cell("openraft.purged", &[0xff; 30]), "ff".repeat(30));
         let boundary = [7_u64.to_le_bytes(), 3_u64.to_le_bytes()].concat();
-        assert_eq!(describe_cell("purged", &boundary), "entries up to 7 of term 3");
+        for name in ["purged", "raft.boundary"] {
+            assert_eq!(describe_cell(name, &boundary), "entries up to 7 of term 3");
+        }
+    }
+
+    #[test]
+    fn cells_of_tikv_raft_are_read_as_its_messages() {
+        let state = describe_cell("raft.hard-state", &[8, 3, 16, 2, 24, 0xac, 2]);
+        assert_eq!(state, "term 3, vote for node 2, committed up to 300");
+        assert_eq!(describe_cell("raft.hard-state", &[8, 3]), "term 3, no vote, committed up to 0");
+        let members = [10, 3, 1, 0xac, 2, 18, 1, 4, 40, 1];
+        assert_eq!(describe_cell("raft.conf-state", &members), "voters 1, 300; learners 4");
+        for hostile in
+            [&[10, 200, 1][..], &[10, 0xff, 0xff], &[10, 1, 0xff], &[42, 1, 1], &[9, 1, 1]]
+        {
+            assert_eq!(describe_cell("raft.conf-state", hostile), super::hex(hostile));
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::scene::Scene;
 use super::{InUse, SlotSeen, StateSeen, generation, in_use, is_gone, os_door, slots};
 use crate::directory::Dir;
+use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
 use crate::format::error::StructureError;
 use crate::format::footer::{FOOTER_BYTES, FOOTER_HOLES, table_bytes, table_offset};
@@ -17,11 +18,11 @@ use crate::format::frame::Salt;
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::names::side_file;
 use crate::format::number::{to_u64, to_usize};
-use crate::format::{CellValue, FileName, Footer, SegmentHeader};
+use crate::format::{CellValue, Checkpoint, FileName, Footer, SegmentName};
 use crate::io::{Access, Directory};
 use crate::options::SEGMENT_BYTES_MAX;
 use crate::recovery::table::Decision;
-use crate::segment::{FRAMES_START, OFFSET_UNIT};
+use crate::segment::{FRAMES_START, OFFSET_UNIT, Segment};
 
 /// What a directory holds, as of one moment.
 #[derive(Debug, Clone)]
@@ -110,8 +111,8 @@ pub struct SegmentSeen {
     pub bytes: u64,
     /// What it is for the log.
     pub role: Role,
-    /// Why its header is not to be believed, if it is not.
-    pub header: Option<StructureError>,
+    /// Why its header is not to be believed, or is not that of the segment that the name says.
+    pub header: Option<Error>,
     /// Of a sealed segment: why its footer or table is not to be believed.
     pub footer: Option<StructureError>,
     /// Entries that count: half-open.
@@ -282,7 +283,7 @@ fn segments(dir: &Dir, scene: &Scene) -> Result<Vec<SegmentSeen>> {
         if role == Role::Tail {
             scene.fill_tail(&mut segment);
         } else {
-            fill_sealed(dir, &mut segment)?;
+            fill_sealed(dir, scene.checkpoint(), &mut segment)?;
         }
         seen.push(segment);
     }
@@ -326,7 +327,11 @@ impl Scene {
 }
 
 /// The shares of a sealed segment, from its header, footer and offset table.
-fn fill_sealed(dir: &Dir, segment: &mut SegmentSeen) -> Result<()> {
+fn fill_sealed(
+    dir: &Dir,
+    checkpoint: Option<&Checkpoint>,
+    segment: &mut SegmentSeen,
+) -> Result<()> {
     let bytes = segment.bytes;
     if bytes < to_u64(SEGMENT_HEADER_BYTES + FOOTER_BYTES) || bytes > SEGMENT_BYTES_MAX {
         return Ok(());
@@ -336,22 +341,25 @@ fn fill_sealed(dir: &Dir, segment: &mut SegmentSeen) -> Result<()> {
     let read = |offset, buffer: &mut [u8]| {
         file.read_at(offset, buffer).map_err(|source| Error::io("read", path(), source))
     };
-    let mut block = vec![0; SEGMENT_HEADER_BYTES];
-    read(0, &mut block)?;
-    let header = match SegmentHeader::decode(&block) {
+    let header = match dir.segment_header(&segment.name)? {
         Ok(header) => header,
         Err(error) => {
-            segment.header = Some(error);
+            segment.header = Some(error.into_error(path(), 0));
             return Ok(());
         }
     };
+    if let Some(log) = checkpoint {
+        let name = SegmentName { number: segment.number, base: segment.base };
+        let expected = Segment::sealed(dir, Uuid::from_bytes(log.uuid), name, log.segment_bytes);
+        segment.header = expected.compare(&header).err();
+    }
     if header.segment_bytes != bytes {
         let (structure, expected) = ("the file", header.segment_bytes);
         segment.footer = Some(StructureError::Short { structure, expected, got: bytes });
         return Ok(());
     }
     let salt = Salt::new(header.generation);
-    let mut block = vec![0; FOOTER_BYTES];
+    let mut block = [0; FOOTER_BYTES];
     read(bytes - to_u64(FOOTER_BYTES), &mut block)?;
     let footer = match Footer::decode(&block, &salt, bytes) {
         Ok(footer) => footer,

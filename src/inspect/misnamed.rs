@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::slots;
 use crate::directory::Dir;
 use crate::error::{Damage, Error, Result};
-use crate::format::header::{REPLACES_UNKNOWN, SEGMENT_HEADER_BYTES};
+use crate::format::header::REPLACES_UNKNOWN;
 use crate::format::{Checkpoint, FileName, SegmentHeader, SegmentName};
 use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
 
@@ -59,7 +59,8 @@ impl Claims {
         for entry in dir.list()? {
             let FileName::Segment(name) = FileName::classify(&entry.name) else { continue };
             *claims.by_name.entry(name.number).or_default() += 1;
-            if let Some(header) = header_of(dir, name).filter(|it| it.uuid == checkpoint.uuid) {
+            let Ok(Ok(header)) = dir.segment_header(&entry.name) else { continue };
+            if header.uuid == checkpoint.uuid {
                 claims.of_header.entry(header.number).or_default().push((name, header));
             }
         }
@@ -114,13 +115,6 @@ fn adjoin(one: &SegmentHeader, next: &SegmentHeader) -> Option<bool> {
     let known = if one.replaces == 0 { one.generation } else { one.replaces };
     let stated = next.previous_generation;
     (stated != 0 && known != REPLACES_UNKNOWN).then_some(known == stated)
-}
-
-/// What the header of a segment file states, if it is sound.
-pub(crate) fn header_of(dir: &Dir, name: SegmentName) -> Option<SegmentHeader> {
-    let mut block = [0; SEGMENT_HEADER_BYTES];
-    dir.open(&name.to_string(), Access::Read).ok()?.read_at(0, &mut block).ok()?;
-    SegmentHeader::decode(&block).ok()
 }
 
 /// The directory as if each file had the name it should have. No name can be changed through it.

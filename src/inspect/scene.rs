@@ -10,9 +10,7 @@ use super::survey::Survey;
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
-use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::{Checkpoint, SegmentName};
-use crate::io::Access;
 use crate::options::SyncMethod;
 use crate::recovery::observe::{Observed, observe};
 use crate::recovery::replay::Replayed;
@@ -237,9 +235,7 @@ impl Scene {
 fn stated_base(dir: &Dir, checkpoint: &Checkpoint, name: SegmentName) -> Option<u64> {
     let uuid = Uuid::from_bytes(checkpoint.uuid);
     let segment = Segment::sealed(dir, uuid, name, checkpoint.segment_bytes);
-    let mut block = [0; SEGMENT_HEADER_BYTES];
-    dir.open(&name.to_string(), Access::Read).ok()?.read_at(0, &mut block).ok()?;
-    let header = segment.check_header(&block).ok()?;
+    let header = segment.read_header().ok()?;
     (header.previous_generation != 0).then_some(header.previous_base)
 }
 

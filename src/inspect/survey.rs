@@ -28,7 +28,7 @@ use crate::segment::walk::{Found, Gaps, Source as _, Step, past_gaps};
 use crate::segment::{FRAMES_START, OFFSET_UNIT, Segment, in_units};
 
 /// The unit that stands for an entry which is not readable: no frame starts at offset zero.
-pub(super) const MISSING: u32 = 0;
+const MISSING: u32 = 0;
 
 /// A stretch of a segment that should be frames and is not.
 #[derive(Debug, Clone)]
@@ -295,11 +295,6 @@ impl Survey {
     /// Whether the file has another length than it should have.
     pub(crate) fn has_wrong_length(&self) -> bool {
         self.length.0 != self.length.1
-    }
-
-    /// The parts of `live` that cannot be read.
-    pub(crate) fn missing(&self, live: &Range<u64>) -> Vec<Range<u64>> {
-        self.places.missing(live)
     }
 
     /// Where the table says a missing entry is, or else the first gap there is, or else the end of a

@@ -358,7 +358,9 @@ impl Check<'_> {
                     Meaning::Unsupported
                 }
                 _ if live.is_empty() => Meaning::Dead,
-                _ if survey.salt.is_some() && survey.missing(live).is_empty() => Meaning::Blocking,
+                _ if survey.salt.is_some() && survey.places.missing(live).is_empty() => {
+                    Meaning::Blocking
+                }
                 _ => Meaning::Entries,
             };
             let error = match meaning {
@@ -376,7 +378,7 @@ impl Check<'_> {
             let offset = checkpoint.segment_bytes.saturating_sub(64);
             self.find(error.into_error(path(), offset), Meaning::Redundant);
         }
-        let missing = survey.missing(live);
+        let missing = survey.places.missing(live);
         for range in &missing {
             let offset = survey.place_of(range.start);
             let reason = survey.reason_at(offset);

@@ -34,7 +34,7 @@ use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
-use crate::format::{CellValue, Checkpoint};
+use crate::format::{CellValue, Checkpoint, SideFileRef};
 use crate::inspect::{Progress, Verification, verify_in};
 use crate::io::os::OsDirectory;
 use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
@@ -150,11 +150,12 @@ impl Shared {
     }
 
     fn copy(&self, to: &Dir, links: &Links) -> Result<Backup> {
-        let mut copy = Copy::new(&self.dir, to, links);
+        let mut progress = |_| ();
+        let mut copy = Copy::new(&self.dir, to, links, &mut progress);
         let frozen = self.fill(&mut copy).inspect_err(|_| copy.undo())?;
         let Checkpoint { first, next, sequence, .. } = frozen.checkpoint;
         let checked = slots_of(frozen.checkpoint)
-            .and_then(|slots| copy.conclude(&slots, &mut |_| ()))
+            .and_then(|slots| copy.conclude(&slots))
             .inspect_err(|_| copy.undo())?;
         Ok(copy.report(self.uuid, first..next, sequence, &checked))
     }
@@ -204,6 +205,9 @@ struct Copy<'a> {
     bytes: u64,
     /// The files made so far.
     made: Vec<String>,
+    progress: &'a mut dyn FnMut(Progress),
+    /// Bytes linked and copied, and read back.
+    so_far: Progress,
 }
 
 /// A file to be copied: the first `used` bytes into one of `length`; the rest of it is zero.
@@ -223,6 +227,16 @@ fn slots_of(mut checkpoint: Checkpoint) -> Result<Vec<u8>> {
         slots.extend_from_slice(&*checkpoint.encode()?);
     }
     Ok(slots)
+}
+
+/// The side files that cells refer to, each once.
+fn side_files_of(cells: &BTreeMap<String, CellValue>) -> impl Iterator<Item = &SideFileRef> {
+    let mut ids = BTreeSet::new();
+    let files = cells.values().filter_map(|value| match value {
+        CellValue::SideFile(file) => Some(file),
+        CellValue::Inline(_) => None,
+    });
+    files.filter(move |file| ids.insert(file.id))
 }
 
 /// A directory whose metadata file has a temporary name yet, for whoever only looks.
@@ -273,17 +287,19 @@ impl Directory for Unnamed {
 }
 
 impl<'a> Copy<'a> {
-    fn new(from: &'a Dir, to: &'a Dir, links: &'a Links) -> Self {
+    fn new(
+        from: &'a Dir,
+        to: &'a Dir,
+        links: &'a Links,
+        progress: &'a mut dyn FnMut(Progress),
+    ) -> Self {
         let (opened, made, linked) = (Vec::new(), Vec::new(), Vec::new());
-        Self { from, to, links, opened, linked, synced: 0, copied: 0, bytes: 0, made }
+        let (synced, copied, bytes, so_far) = (0, 0, 0, Progress::new(0, 0));
+        Self { from, to, links, opened, linked, synced, copied, bytes, made, progress, so_far }
     }
 
     /// Writes the metadata file, reads the whole copy back, and only then lets it pass for a log.
-    fn conclude(
-        &mut self,
-        slots: &[u8],
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Verification> {
+    fn conclude(&mut self, slots: &[u8]) -> Result<Verification> {
         let length = to_u64(slots.len());
         let (temporary, file) = self.to.create(length, true)?;
         self.made.push(temporary.clone());
@@ -295,7 +311,11 @@ impl<'a> Copy<'a> {
         // Makes it durable before it gets its name. A crash before that leaves no log there.
         file.sync(0..length, SyncMethod::Fsync).map_err(failed("sync"))?;
         let (door, metadata) = (self.to.shared_door(), temporary.clone());
-        let seen = verify_in(Arc::new(Unnamed { door, metadata }), progress)?;
+        let (before, progress) = (self.so_far.done, &mut self.progress);
+        let seen = verify_in(Arc::new(Unnamed { door, metadata }), &mut |it| {
+            let all = |bytes: u64| before.saturating_add(bytes);
+            progress(Progress::new(all(it.done), all(it.total)));
+        })?;
         let lost = |seen: &Verification| {
             seen.findings.iter().find(|finding| finding.meaning.is_loss()).cloned()
         };
@@ -354,13 +374,8 @@ impl<'a> Copy<'a> {
     }
 
     fn side_files(&mut self, cells: &BTreeMap<String, CellValue>) -> Result<()> {
-        let mut names = BTreeSet::new();
-        for value in cells.values() {
-            if let CellValue::SideFile(file) = value
-                && names.insert(file.id)
-            {
-                self.take(file.file_name(), file.length, file.length, true)?;
-            }
+        for file in side_files_of(cells) {
+            self.take(file.file_name(), file.length, file.length, true)?;
         }
         Ok(())
     }
@@ -369,6 +384,7 @@ impl<'a> Copy<'a> {
         if may_link && self.links.link(&name) {
             self.made.push(name.clone());
             self.linked.push((name, length));
+            self.note(length);
             return Ok(());
         }
         let file = self.from.open(&name, Access::Read)?;
@@ -398,10 +414,17 @@ impl<'a> Copy<'a> {
 
     fn copy(&mut self, source: &Source) -> Result<()> {
         let Source { name, file, length, used } = source;
-        self.from.copy_open(&**file, self.to, name, *length, *used)?;
+        let (from, to, lengths) = (self.from, self.to, (*length, *used));
+        from.copy_open(&**file, to, name, lengths, &mut |bytes| self.note(bytes))?;
         self.made.push(name.clone());
         self.copied += 1;
         self.bytes += used;
         Ok(())
+    }
+
+    /// So many bytes more are linked or copied.
+    fn note(&mut self, bytes: u64) {
+        self.so_far.done = self.so_far.done.saturating_add(bytes);
+        (self.progress)(self.so_far);
     }
 }

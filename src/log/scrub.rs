@@ -125,7 +125,7 @@ impl Shared {
                 surveyed => surveyed?,
             };
         findings.extend(survey.header.as_ref().err().cloned());
-        for range in survey.missing(live) {
+        for range in survey.places.missing(live) {
             let offset = survey.place_of(range.start);
             findings.push(segment.damaged(offset, Some(range), survey.reason_at(offset)));
         }

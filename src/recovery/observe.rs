@@ -23,7 +23,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::header::SEGMENT_HEADER_USED_BYTES;
 use crate::format::names::METADATA;
 use crate::format::number::{to_u64, to_usize};
-use crate::format::{Checkpoint, FIRST_SEGMENT, FileName, SegmentHeader, SegmentName};
+use crate::format::{Checkpoint, FIRST_SEGMENT, FileName, SegmentName};
 use crate::io::Access;
 use crate::options::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, SyncMethod};
 use crate::planted::{Bug, planted};
@@ -384,16 +384,13 @@ fn of_another(dir: &Dir, checkpoint: &Checkpoint, files: &Files) -> Result<Optio
     let uuid = Uuid::from_bytes(checkpoint.uuid);
     let unnamed = files.segments.iter().filter(|(number, _)| !named(**number));
     for (name, bytes) in unnamed.flat_map(|(_, found)| found) {
-        let mut block = [0; SEGMENT_HEADER_USED_BYTES];
-        if *bytes < to_u64(block.len()) || planted(Bug::OtherLogsOverlooked) {
+        if *bytes < to_u64(SEGMENT_HEADER_USED_BYTES) || planted(Bug::OtherLogsOverlooked) {
             continue;
         }
-        let file = dir.open(&name.to_string(), Access::Read)?;
-        let segment = Segment::sealed(dir, uuid, *name, checkpoint.segment_bytes);
-        file.read_at(0, &mut block).map_err(|source| Error::io("read", segment.path(), source))?;
-        let header = SegmentHeader::decode(&block);
-        if header.is_ok_and(|header| header.uuid != checkpoint.uuid) {
-            return Ok(segment.check_header(&block).err());
+        let header = dir.segment_header(&name.to_string())?;
+        if let Some(header) = header.ok().filter(|header| header.uuid != checkpoint.uuid) {
+            let segment = Segment::sealed(dir, uuid, *name, checkpoint.segment_bytes);
+            return Ok(segment.compare(&header).err());
         }
     }
     Ok(None)

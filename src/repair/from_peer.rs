@@ -3,9 +3,13 @@
 //! Owns: what shows that two logs are of one group, and up to where a peer is to be believed. Does
 //! not own: writing (`refill`).
 //!
-//! Entries that are decided are the same on every node of a group. So entries on both sides of each
-//! hole, below what the peer states as decided, must be the same in both logs before anything of the
-//! peer is taken.
+//! Entries that are decided are the same on every node of a group. So entries on some side of each
+//! hole must be the same in both logs, and none below what the peer states as decided may differ,
+//! before anything of the peer is taken.
+//!
+//! A peer of a host that keeps no such statement (d-engine) has to show more: an entry after the hole
+//! that is the same in both. Hosts of Raft write the term into each entry, and two logs with an entry of
+//! one index and term are the same up to it (Log Matching, section 5.3 of the paper on Raft).
 
 use std::ops::Range;
 use std::path::Path;
@@ -52,6 +56,65 @@ impl FromPeer {
         self.force = force;
         self
     }
+
+    /// Exclusive end of the entries that are taken from a peer, by what it states as decided.
+    ///
+    /// # Errors
+    /// [`Refusal::Undecided`], [`Refusal::Unstated`].
+    pub fn limit(&self, stated: Option<u64>) -> std::result::Result<u64, Refusal> {
+        match (self.to, stated) {
+            (Some(to), Some(decided)) if to > decided && !self.force => {
+                Err(Refusal::Undecided { to, decided })
+            }
+            (Some(to), _) => Ok(to),
+            (None, Some(decided)) => Ok(decided),
+            (None, None) => Err(Refusal::Unstated),
+        }
+    }
+
+    /// Sees that the entries next to a hole show that the peer has the right ones for it. `both` returns
+    /// the entry at an index as each log has it, if both can read it.
+    ///
+    /// # Errors
+    /// [`RefillError::Refused`], and what `both` returns.
+    pub fn check(
+        &self,
+        hole: &Range<u64>,
+        stated: Option<u64>,
+        both: &mut dyn FnMut(u64) -> Result<Option<[Vec<u8>; 2]>>,
+    ) -> std::result::Result<(), RefillError> {
+        // Also past `to`: what is decided is the same on every node.
+        let sure = stated.map_or_else(|| self.limit(stated), Ok)?;
+        let before = hole.start.saturating_sub(SIDE_ENTRIES)..hole.start;
+        let after = hole.end..hole.end.saturating_add(SIDE_ENTRIES);
+        let mut agreed = [false; 2];
+        for (side, agreed) in [before, after].into_iter().zip(&mut agreed) {
+            let mut bytes = 0;
+            for index in side {
+                if bytes >= SIDE_BYTES {
+                    break;
+                }
+                match both(index)? {
+                    Some([here, there]) if here == there => {
+                        *agreed = true;
+                        bytes += here.len();
+                    }
+                    Some(_) if index < sure => return Err(Refusal::Differs { index }.into()),
+                    // What is not decided may rightly differ.
+                    Some(_) => break,
+                    None => {}
+                }
+            }
+        }
+        match agreed {
+            _ if self.force => Ok(()),
+            [false, false] => Err(Refusal::NothingInCommon { hole: hole.clone() }.into()),
+            [_, false] if stated.is_none() => {
+                Err(Refusal::NothingAfter { hole: hole.clone() }.into())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Why nothing of a peer was taken.
@@ -73,6 +136,16 @@ pub enum Refusal {
          group", hole.start, hole.end
     )]
     NothingInCommon {
+        /// The missing entries.
+        hole: Range<u64>,
+    },
+    /// The peer states nothing as decided, and no entry after a hole is in both logs, which would show
+    /// that it has the right ones.
+    #[error(
+        "the other log does not state what is decided, and no entry after {}..{} is in both logs, which \
+         would show that it has the right ones there", hole.start, hole.end
+    )]
+    NothingAfter {
         /// The missing entries.
         hole: Range<u64>,
     },
@@ -122,21 +195,12 @@ pub fn refill_from(
     let holes = missing_in(&mut ours)?;
     let mut theirs = look(peer)?;
     let stated = theirs.scene.state().as_ref().and_then(decided);
-    let limit = match (how.to, stated) {
-        (Some(to), Some(decided)) if to > decided && !how.force => {
-            return Err(Refusal::Undecided { to, decided }.into());
-        }
-        (Some(to), _) => to,
-        (None, Some(decided)) => decided,
-        (None, None) => return Err(Refusal::Unstated.into()),
-    };
-    let limit = limit.min(theirs.bounds().end);
-    // Also past `to`: what is decided is the same on every node.
-    let sure = stated.unwrap_or(limit);
+    let limit = how.limit(stated)?.min(theirs.bounds().end);
     for hole in holes.iter().filter(|hole| hole.start < limit) {
-        if !agree_around(&mut ours, &mut theirs, hole, sure)? && !how.force {
-            return Err(Refusal::NothingInCommon { hole: hole.clone() }.into());
-        }
+        how.check(hole, stated, &mut |index| {
+            let both = (payload(&mut ours, index)?, payload(&mut theirs, index)?);
+            Ok(both.0.zip(both.1).map(|(here, there)| [here, there]))
+        })?;
     }
     drop(ours);
     if holes.is_empty() {
@@ -148,37 +212,6 @@ pub fn refill_from(
     let dir = Dir::new(Arc::new(os_door(path)?), path);
     let mut entry = |index: u64| if index < limit { payload(&mut theirs, index) } else { Ok(None) };
     Ok(fill_all(&dir, &mut entry, progress)?)
-}
-
-/// Whether entries on some side of a hole are in both logs; an error if one differs.
-fn agree_around(
-    ours: &mut Lookup,
-    theirs: &mut Lookup,
-    hole: &Range<u64>,
-    limit: u64,
-) -> std::result::Result<bool, RefillError> {
-    let first = ours.bounds().start.max(theirs.bounds().start);
-    let before = hole.start.saturating_sub(SIDE_ENTRIES).max(first)..hole.start;
-    let after = hole.end..hole.end.saturating_add(SIDE_ENTRIES);
-    let mut agreed = false;
-    for side in [before, after] {
-        let mut bytes = 0;
-        for index in side {
-            let both = ours.bounds().contains(&index) && theirs.bounds().contains(&index);
-            if !both || index >= limit || bytes >= SIDE_BYTES {
-                break;
-            }
-            let (Some(here), Some(there)) = (payload(ours, index)?, payload(theirs, index)?) else {
-                continue;
-            };
-            if here != there {
-                return Err(Refusal::Differs { index }.into());
-            }
-            agreed = true;
-            bytes += here.len();
-        }
-    }
-    Ok(agreed)
 }
 
 /// The bytes of an entry as they were appended, if it is readable.

@@ -17,7 +17,6 @@ use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
 use crate::format::{Checkpoint, SegmentHeader, SegmentName};
 use crate::inspect::Progress;
-use crate::inspect::misnamed::header_of as stated_by;
 use crate::inspect::scene::{Part, Scene, live_ranges};
 use crate::inspect::survey::{Survey, joined, ranges, total};
 use crate::inspect::verify::side_files;
@@ -143,7 +142,7 @@ impl Work {
             return Err(error);
         }
         let (believed, given_up) = (part.believed(), part.given_up());
-        let missing = survey.missing(&believed);
+        let missing = survey.places.missing(&believed);
         sums.holes += total(&missing) + total(&survey.places.holes(&believed));
         sums.holes += given_up.end - given_up.start;
         // A segment whose roll was dropped has no footer that counts, and goes on as it is.
@@ -256,7 +255,8 @@ impl Work {
         let is_part = |name| scene.parts.iter().any(|part| part.name == name && !part.is_gone());
         let unnamed = all.filter(move |name| !self.recreate.is_empty() && !is_part(*name));
         let is_ours = |name: &SegmentName| {
-            stated_by(dir, *name).is_none_or(|header| header.uuid == self.checkpoint.uuid)
+            !matches!(dir.segment_header(&name.to_string()),
+                Ok(Ok(header)) if header.uuid != self.checkpoint.uuid)
         };
         changed.chain(tail).chain(unnamed.filter(is_ours))
     }
@@ -271,11 +271,10 @@ impl Work {
         tally: &mut Tally<'_>,
     ) -> Result<()> {
         let metadata = to_u64(METADATA_BYTES);
-        dir.copy_to(kept, METADATA, metadata, metadata)?;
+        dir.copy_to(kept, METADATA, metadata, &mut |_| ())?;
         for name in self.kept(dir, scene) {
             let length = scene.length_of(name);
-            dir.copy_to(kept, &name.to_string(), length, length)?;
-            tally.add(length);
+            dir.copy_to(kept, &name.to_string(), length, &mut |bytes| tally.add(bytes))?;
         }
         // Makes the copies' names durable before anything changes.
         kept.sync()
@@ -389,7 +388,7 @@ pub(super) fn survey(
 
 /// The error for a segment in which other entries are unreadable than when its repair was planned.
 fn unsteady(dir: &Dir, survey: &Survey, part: &Part, planned: &[Range<u64>]) -> Option<Error> {
-    let missing = survey.missing(&part.believed());
+    let missing = survey.places.missing(&part.believed());
     let differs = missing
         .iter()
         .chain(planned)

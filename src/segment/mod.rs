@@ -254,14 +254,12 @@ impl Segment {
         if opened.bounded_by.load(Ordering::Relaxed) == number || planted(Bug::NamesBelieved) {
             return Ok(());
         }
-        let file = match self.dir.open(&after.name.to_string(), Access::Read) {
+        let header = match self.dir.segment_header(&after.name.to_string()) {
             // Dropped by a truncation meanwhile: whoever reads looks again.
             Err(error) if error.is_not_found() => return Ok(()),
-            file => file?,
+            header => header?,
         };
-        let mut block = [0; SEGMENT_HEADER_USED_BYTES];
-        file.read_at(0, &mut block).map_err(after.io("read"))?;
-        match SegmentHeader::decode(&block) {
+        match header {
             Ok(header) => {
                 after.compare(&header).map_err(|error| with_indexes(error, wanted))?;
                 let (expected, got) = (header.previous_generation, opened.salt.generation());
@@ -290,7 +288,7 @@ impl Segment {
     }
 
     /// Refuses a header of another segment than the name says.
-    fn compare(&self, header: &SegmentHeader) -> Result<()> {
+    pub(crate) fn compare(&self, header: &SegmentHeader) -> Result<()> {
         let wrong = |field, expected, got| {
             Err(self.damaged(0, None, Damage::Field { field, expected, got }))
         };

@@ -17,11 +17,9 @@ use super::walk::{Found, Headers};
 use super::{FRAMES_START, Opened, Segment};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::FRAME_HEADER_BYTES;
-use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::kind::Effect;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{FileName, SegmentHeader};
-use crate::io::Access;
 
 /// A table in memory.
 #[derive(Debug)]
@@ -159,9 +157,9 @@ impl Segment {
 
     /// The header, read from the file.
     pub(crate) fn read_header(&self) -> Result<SegmentHeader> {
-        let file = self.dir.open(&self.name.to_string(), Access::Read)?;
-        let mut block = [0; SEGMENT_HEADER_BYTES];
-        file.read_at(0, &mut block).map_err(|source| Error::io("read", self.path(), source))?;
-        self.check_header(&block)
+        let header = self.dir.segment_header(&self.name.to_string())?;
+        let header = header.map_err(|error| error.into_error(self.path(), 0))?;
+        self.compare(&header)?;
+        Ok(header)
     }
 }

@@ -292,6 +292,17 @@ fn entries_are_shown_as_their_host_wrote_them() {
     check_untouched(&place, "decode_program", &["dump", "--decode", "--payload", shout], &[&log]);
     let broken = ["dump", "--decode=openraft", "--payload", "true"];
     check_untouched(&place, "decode_broken", &broken, &[&log]);
+    // As the adapter for tikv raft has it: messages in protobuf.
+    let raft = place.path("raft");
+    let log = Log::create(&raft, &super::options()).unwrap();
+    let mut batch = Batch::new();
+    batch.reset(1).set("raft.hard-state", vec![8, 3, 16, 2, 24, 2]);
+    batch.set("raft.conf-state", vec![10, 3, 1, 2, 3]).set("raft.format", vec![1, 0, 0, 0]);
+    batch.append(vec![16, 3, 24, 1]).append([&[16, 3, 24, 2, 34, 3][..], b"x=1"].concat());
+    log.commit(&batch).unwrap();
+    log.close().unwrap();
+    check_untouched(&place, "decode_raft", &["dump", "--decode"], &[&raft]);
+    check_untouched(&place, "decode_raft_state", &["dump", "--state"], &[&raft]);
     // Nothing tells whose these are.
     let other = place.path("other");
     Log::create(&other, &super::options()).unwrap().close().unwrap();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use indelible::{Batch, Error, Log};
+use indelible::{Batch, Error, Log, Options};
 
 use super::damage::{find, flip};
 use super::{Place, build, bytes_of, check, check_untouched, entry, indelible, options};
@@ -127,6 +127,7 @@ fn a_renamed_segment_gets_its_name_back_and_costs_nothing() {
         place.closed();
         let wrong = place.log().join(name);
         fs::rename(place.segment(2), &wrong).unwrap();
+        check_untouched(&place, &format!("{snapshot}_inspect"), &["inspect"], &[&place.log()]);
         check_untouched(&place, &format!("{snapshot}_verify"), &["verify"], &[&place.log()]);
         check_untouched(
             &place,
@@ -295,22 +296,74 @@ fn nothing_is_taken_from_a_log_that_is_not_of_the_group() {
     check_untouched(&place, "refill_undecided", &beyond, &[&place.log()]);
 }
 
+/// A log of d-engine, as its adapter writes one: entries with their terms, and nothing that states what
+/// is committed.
+fn build_d_engine(path: &std::path::Path, entries: u64) {
+    let log = Log::create(path, &options()).unwrap();
+    let mut batch = Batch::new();
+    batch.reset(1).set("d-engine", vec![1]);
+    for index in 1..=entries {
+        let mut entry = vec![1];
+        entry.extend(index.to_le_bytes());
+        entry.extend(3_u64.to_le_bytes());
+        entry.extend(format!("command {index} ").as_bytes());
+        entry.resize(10_000, b'.');
+        batch.append(entry);
+    }
+    log.commit(&batch).unwrap();
+    log.close().unwrap();
+}
+
+/// What shows that its entries are right is one that follows the hole, which has the same term.
+#[test]
+fn a_peer_that_states_nothing_as_committed_must_have_an_entry_that_follows() {
+    let place = Place::new();
+    let (log, peer, short) = (place.log(), place.path("peer"), place.path("short"));
+    for path in [&log, &peer] {
+        build_d_engine(path, 14);
+    }
+    build_d_engine(&short, 8);
+    // A reset begins a segment.
+    let sealed = place.segment(3);
+    flip(&sealed, find(&sealed, "command 8 ") + 5000);
+    assert_eq!(indelible(&["repair", "--apply"], &[&log]).status.code(), Some(3));
+    let (peer, short) = (peer.to_str().unwrap(), short.to_str().unwrap());
+    check_untouched(&place, "refill_no_end", &["refill", "--from", peer], &[&log]);
+    let without_proof = ["refill", "--to", "9", "--from", short];
+    check_untouched(&place, "refill_nothing_after", &without_proof, &[&log]);
+    check(&place, "refill_d_engine", &["refill", "--to", "9", "--from", peer], &[&log]);
+    let decoded = ["dump", "--decode", "--from", "7", "--to", "9"];
+    check_untouched(&place, "refill_d_engine_decoded", &decoded, &[&log]);
+}
+
 #[test]
 fn any_number_of_neighbouring_segments_is_refilled() {
+    let small = options();
+    lose_and_refill(&small, 12_000, 0);
+    // Ten segments of the smallest size that anybody uses.
+    lose_and_refill(&small.segment_bytes(1024 * 1024), 12_000, 800);
+}
+
+/// One, two and six adjacent segments, of a log with entries of at least so many bytes.
+fn lose_and_refill(options: &Options, entries: u64, bytes: usize) {
+    let entry = |index: u64| {
+        let mut entry = format!("entry number {index}").into_bytes();
+        entry.resize(entry.len().max(bytes), b'.');
+        entry
+    };
     for lost in [1_u64, 2, 6] {
         let place = Place::new();
         let peer = place.path("peer");
-        for path in [&place.log(), &peer] {
-            let log = Log::create(path, &options()).unwrap();
-            let mut batch = Batch::new();
-            // Small entries: their offset tables take more than one segment has room for.
-            for index in 0..12_000_u64 {
-                batch.append(format!("entry number {index}").into_bytes());
-            }
-            batch.set("omnipaxos.decided", 12_000_u64.to_le_bytes().to_vec());
-            log.commit(&batch).unwrap();
-            log.close().unwrap();
+        let log = Log::create(&peer, options).unwrap();
+        let mut batch = Batch::new();
+        // Of small entries the offset tables take more than one segment has room for.
+        for index in 0..entries {
+            batch.append(entry(index));
         }
+        batch.set("omnipaxos.decided", entries.to_le_bytes().to_vec());
+        log.commit(&batch).unwrap();
+        log.close().unwrap();
+        super::copy(&peer, &place.log());
         for number in 3..3 + lost {
             fs::remove_file(place.segment(number)).unwrap();
         }
@@ -327,9 +380,9 @@ fn any_number_of_neighbouring_segments_is_refilled() {
             Some(0),
             "{lost}"
         );
-        let (log, _) = Log::open(place.log(), &options()).unwrap();
-        for index in (0..12_000).step_by(7) {
-            assert_eq!(log.entry(index).unwrap(), format!("entry number {index}").into_bytes());
+        let (log, _) = Log::open(place.log(), options).unwrap();
+        for index in (0..entries).step_by(7) {
+            assert_eq!(log.entry(index).unwrap(), entry(index));
         }
         log.close().unwrap();
     }

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Backup, Copy, Links};
+use super::{Backup, Copy, Links, side_files_of};
 use crate::directory::Dir;
 use crate::error::{Error, Result};
 use crate::format::names::METADATA;
@@ -62,13 +62,13 @@ impl Backup {
         if Files::list(to)?.any() {
             return Err(Error::AlreadyExists { path: to.path().to_path_buf() });
         }
-        let mut copy = Copy::new(&from, to, &links);
-        let checked = copy.of_scene(&scene, progress).and_then(|slots| {
+        let mut copy = Copy::new(&from, to, &links, progress);
+        let checked = copy.of_scene(&scene).and_then(|slots| {
             locked(&os_door(path)?, &from)?;
             if before != generation(&from) {
                 return Err(Error::Locked { path: path.to_path_buf(), owner: None });
             }
-            copy.conclude(&slots, progress)
+            copy.conclude(&slots)
         });
         let checked = checked.inspect_err(|_| copy.undo())?;
         let state = scene.state().ok_or_else(|| Error::Missing { path: path.to_path_buf() })?;
@@ -78,20 +78,21 @@ impl Backup {
 
 impl Copy<'_> {
     /// Every file of a log that nobody writes. Returns the bytes of its metadata file.
-    fn of_scene(&mut self, scene: &Scene, progress: &mut dyn FnMut(Progress)) -> Result<Vec<u8>> {
+    fn of_scene(&mut self, scene: &Scene) -> Result<Vec<u8>> {
         let missing = || Error::Missing { path: self.from.path().to_path_buf() };
         let checkpoint = scene.checkpoint().cloned().ok_or_else(missing)?;
-        let total = checkpoint.segment_bytes.saturating_mul(to_u64(scene.parts.len()));
-        let mut done = 0;
+        let cells = scene.state().map(|state| state.cells).unwrap_or_default();
+        let cells = cells.into_iter().collect();
+        let segments = checkpoint.segment_bytes.saturating_mul(to_u64(scene.parts.len()));
+        let sides = side_files_of(&cells).map(|file| file.length);
+        // All of it is read back in the end.
+        self.so_far.total = sides.fold(segments, u64::saturating_add).saturating_mul(2);
         for part in &scene.parts {
             let (name, length) = (part.name, checkpoint.segment_bytes);
             self.take(name.to_string(), length, length, name.number < checkpoint.tail_number)?;
             self.finish()?;
-            done += length;
-            progress(Progress { done, total });
         }
-        let cells = scene.state().map(|state| state.cells).unwrap_or_default();
-        self.side_files(&cells.into_iter().collect())?;
+        self.side_files(&cells)?;
         self.finish()?;
         // Makes the names durable before the metadata file says that they are there.
         self.to.sync()?;
