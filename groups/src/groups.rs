@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use indelible::format::frame::frame_bytes;
 use indelible::format::number::{to_u32, to_u64};
+use indelible::repair::LOST_BATCHES;
 use indelible::{Batch, Damage, Error, Log, Result, Ticket};
 use parking_lot::{Mutex, RwLock};
 
@@ -92,7 +93,8 @@ impl Groups {
     ///
     /// A replay reads what was written since the newest checkpoint, and nothing before. If that one
     /// is damaged, the one before it is taken, with the longer replay that goes with it. One that is of
-    /// records which the log has no more shows that they are lost: every group is marked then, see
+    /// records which the log has no more shows that they are lost, as does the cell
+    /// [`LOST_BATCHES`] of a repair: every group is marked then, see
     /// [`STATE_LOST`](crate::STATE_LOST).
     ///
     /// # Errors
@@ -379,7 +381,7 @@ fn replay(inner: &Inner, position: u64, gone: [Option<u64>; 2]) -> Result<()> {
     let writer = &mut *writer;
     let end = inner.log.next();
     replay_records(inner, writer, position..end)?;
-    if gone.iter().any(Option::is_some) {
+    if gone.iter().any(Option::is_some) || inner.log.cell(LOST_BATCHES).is_some() {
         mark_gone(inner, gone)?;
         replay_records(inner, writer, end..inner.log.next())?;
     }
@@ -407,7 +409,8 @@ fn replay(inner: &Inner, position: u64, gone: [Option<u64>; 2]) -> Result<()> {
     Ok(())
 }
 
-/// Writes into every group that its state may be lost, and lets go of the checkpoints that prove it.
+/// Writes into every group that its state may be lost, and lets go of the checkpoints that prove it, and
+/// of what a repair left to say so.
 fn mark_gone(inner: &Inner, gone: [Option<u64>; 2]) -> Result<()> {
     let mut ids: Vec<u64> = inner.table.read().keys().copied().collect();
     ids.sort_unstable();
@@ -421,8 +424,9 @@ fn mark_gone(inner: &Inner, gone: [Option<u64>; 2]) -> Result<()> {
     for (cell, _) in CHECKPOINTS.into_iter().zip(gone).filter(|(_, at)| at.is_some()) {
         batch.clear(cell);
     }
+    batch.clear(LOST_BATCHES);
     // Durable before anything else is written: once the log had as many records again, one of these
-    // checkpoints would count as the newest. A crash before leaves them, and the next open as wise.
+    // checkpoints would count as the newest. A crash before leaves the proof, and the next open as wise.
     inner.log.submit(&batch)?.wait()
 }
 

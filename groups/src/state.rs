@@ -21,7 +21,8 @@ use crate::regions::Regions;
 
 /// The cell of a group whose cells and bounds may be older than what was acknowledged: when it was
 /// opened, records that came after all it knew of were missing from the log, with a hole that a repair
-/// left, or gone from its end, as a checkpoint of them showed. What it promised may be among them.
+/// left, or gone from its end, as the repair or a checkpoint of them showed. What it promised may be
+/// among them.
 ///
 /// As long as a group has the cell, a batch that changes it is refused, so no host goes on by itself.
 /// A batch that clears the cell says that the loss is accepted: because the host has another way to

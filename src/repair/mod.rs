@@ -203,6 +203,12 @@ impl fmt::Display for Step {
     }
 }
 
+/// The cell that a repair leaves in a log if batches are lost ([`Loss::Batches`]) after the last entry
+/// that is left, so that no missing entry tells of them: the numbers of the first of these batches and of
+/// the one after the last, as u64, little-endian. Whoever accepts the loss clears it. Left out if the
+/// other cells leave no room.
+pub const LOST_BATCHES: &str = "repair.lost";
+
 /// Something that is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -212,7 +218,7 @@ pub enum Loss {
     /// Entries that are readable, and that a missing segment may have replaced: which version
     /// counts cannot be told. A peer or a backup may have them.
     Replaceable(Vec<Range<u64>>),
-    /// Batches that are known to have been durable, and are not whole.
+    /// Batches that are known to have been durable, and are not whole; see [`LOST_BATCHES`].
     Batches(Range<u64>),
 }
 

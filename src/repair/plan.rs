@@ -3,19 +3,20 @@
 //! Owns: which segments are written anew, and what the checkpoint says then. Does not own: the
 //! bytes (`rebuild`), the tail (`salvage`). The order of steps is in the module above.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::rebuild::{Ready, Rebuilt};
 use super::salvage::Salvaged;
-use super::{Loss, Obstacle, Plan, Step, Tally};
+use super::{LOST_BATCHES, Loss, Obstacle, Plan, Step, Tally};
 use crate::directory::Dir;
 use crate::error::{Damage, Error, Result};
 use crate::format::footer::TABLE_ENTRY_BYTES;
 use crate::format::header::{REPLACES_UNKNOWN, SEGMENT_HEADER_BYTES};
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
-use crate::format::slot::METADATA_BYTES;
-use crate::format::{Checkpoint, SegmentHeader, SegmentName};
+use crate::format::slot::{CELLS_BYTES_MAX, METADATA_BYTES, cells_bytes};
+use crate::format::{CellValue, Checkpoint, SegmentHeader, SegmentName};
 use crate::inspect::Progress;
 use crate::inspect::scene::{Part, Scene, live_ranges};
 use crate::inspect::survey::{Survey, joined, ranges, total};
@@ -222,6 +223,9 @@ impl Work {
             self.checkpoint.first = state.first;
             self.checkpoint.next = state.next;
             self.checkpoint.cells = state.cells.to_map();
+            if let Some(lost) = &salvaged.untold {
+                mark_lost(&mut self.checkpoint.cells, lost);
+            }
             self.checkpoint.sequence = salvaged.sequence.max(salvaged.claimed);
             self.checkpoint.clean = true;
             let name =
@@ -333,6 +337,16 @@ impl Work {
         // Makes the replacements durable. A crash before this may bring damaged files back, in a
         // log that says it is incomplete.
         dir.sync()
+    }
+}
+
+/// Leaves the cell that tells of lost batches, if there is room for it.
+fn mark_lost(cells: &mut BTreeMap<String, CellValue>, lost: &Range<u64>) {
+    let value = [lost.start.to_le_bytes(), lost.end.to_le_bytes()].concat();
+    let mut marked = cells.clone();
+    marked.insert(LOST_BATCHES.to_owned(), CellValue::Inline(value.into()));
+    if cells_bytes(&marked) <= CELLS_BYTES_MAX {
+        *cells = marked;
     }
 }
 

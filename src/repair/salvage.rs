@@ -46,6 +46,8 @@ pub(super) struct Salvaged {
     pub(super) claimed: u64,
     /// Batches known to have been durable that are not whole: from the first to after the last.
     pub(super) lost: Option<Range<u64>>,
+    /// Those of them of which no missing entry tells: no entry that is left comes after them.
+    pub(super) untold: Option<Range<u64>>,
     /// The tail cannot go on as it is.
     pub(super) needed: bool,
 }
@@ -86,6 +88,7 @@ impl Salvaged {
             sequence: checkpoint.sequence,
             claimed: checkpoint.sequence,
             lost: None,
+            newest_entry: 0,
         };
         // Segments that were begun since are lost with a tail that has to be replaced.
         let from = reading.state.first.max(name.base);
@@ -101,7 +104,9 @@ impl Salvaged {
             let from = reading.lost.as_ref().map_or(checkpoint.sequence + 1, |lost| lost.start);
             reading.lost = Some(from..replayed.sequence.max(from).saturating_add(1));
         }
-        let Reading { offsets, state, sequence, claimed, lost } = reading;
+        let Reading { offsets, state, sequence, claimed, lost, newest_entry } = reading;
+        let untold = lost.clone().map(|lost| lost.start.max(newest_entry)..lost.end);
+        let untold = untold.filter(|untold| !untold.is_empty());
         let places = offsets.into_places();
         let from = state.first.max(name.base);
         // Nothing is written after frames that a walk does not get past, be there entries or none.
@@ -110,7 +115,7 @@ impl Salvaged {
             || scene.latent.is_some()
             || lost.is_some()
             || !places.missing(&(from..places.end())).is_empty();
-        Ok(Self { name, length, salt, places, state, sequence, claimed, lost, needed })
+        Ok(Self { name, length, salt, places, state, sequence, claimed, lost, untold, needed })
     }
 
     /// The file once more, for the entries at the places that were found.
@@ -126,6 +131,8 @@ struct Reading {
     sequence: u64,
     claimed: u64,
     lost: Option<Range<u64>>,
+    /// The batch of the newest entry that is left after the checkpoint's place.
+    newest_entry: u64,
 }
 
 impl Reading {
@@ -269,6 +276,9 @@ impl Reading {
             // A trim goes no further than the entries that there were, also where they are lost.
             if let Effect::Trim(to) = effect {
                 self.state.next = self.state.next.max(to);
+            }
+            if matches!(effect, Effect::Entries(_)) {
+                self.newest_entry = self.newest_entry.max(found.header.sequence);
             }
             let _left_out = self.state.carry_out(&effect);
         }

@@ -11,7 +11,7 @@ use indelible::io::sim::{Moment, Persistence, SimDisk};
 use crate::ops::{GroupModel, Model, Op, open};
 
 /// Steps in which a slow group is carried forward, from a seed.
-fn program(seed: u64) -> Vec<Op> {
+pub(crate) fn program(seed: u64) -> Vec<Op> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut number = |below: u64| {
         state ^= state << 13;
@@ -43,7 +43,7 @@ fn program(seed: u64) -> Vec<Op> {
 
 /// Runs a program until it ends or the power is cut. Returns what was expected after each step,
 /// and how many steps were acknowledged.
-fn run(disk: &SimDisk, ops: &[Op], durability: Durability) -> (Vec<Model>, usize, bool) {
+pub(crate) fn run(disk: &SimDisk, ops: &[Op], durability: Durability) -> (Vec<Model>, usize, bool) {
     let mut models = vec![Model::default()];
     let mut acknowledged = 0;
     let Ok(groups) = open(disk, durability) else { return (models, 0, false) };

@@ -11,6 +11,7 @@
 mod crash;
 mod ops;
 mod program;
+mod rot;
 
 use indelible::Durability;
 use indelible::io::sim::SimDisk;

@@ -367,14 +367,15 @@ fn refused_if<V: std::fmt::Debug>(refused: bool, answer: Result<V>) -> Result<()
     }
 }
 
+pub(crate) fn log_options(durability: Durability) -> Options {
+    Options::new().background(false).tiny_segments(8 * 1024).durability(durability)
+}
+
 pub(crate) fn options(durability: Durability) -> GroupsOptions {
-    let log = Options::new().background(false).tiny_segments(8 * 1024).durability(durability);
-    GroupsOptions::new().log(log).checkpoint_bytes(4 * 1024)
+    GroupsOptions::new().log(log_options(durability)).checkpoint_bytes(4 * 1024)
 }
 
 pub(crate) fn open(disk: &SimDisk, durability: Durability) -> Result<Groups> {
-    let options = options(durability);
-    let log = Options::new().background(false).tiny_segments(8 * 1024).durability(durability);
-    let (log, _) = Log::open_or_create_in(Arc::new(disk.clone()), &log)?;
-    Groups::from_log(log, &options)
+    let (log, _) = Log::open_or_create_in(Arc::new(disk.clone()), &log_options(durability))?;
+    Groups::from_log(log, &options(durability))
 }
