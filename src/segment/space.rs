@@ -39,6 +39,10 @@ const AHEAD_PART: u64 = 10;
 /// all of it anyway.
 const RESERVE_BYTES_MIN: u64 = 64 * 1024;
 
+/// Syncs of this many bytes and more find their space reserved, not filled: to note that blocks are
+/// in use costs each of them one flush of the device, and zeros as many bytes again as it writes.
+const LARGE_SYNC_BYTES: u64 = STEP_BYTES;
+
 /// Batches of the largest kind that are kept ready ahead once several had to make their own space.
 const BATCHES_AHEAD: u64 = 4;
 
@@ -55,6 +59,8 @@ pub(crate) struct Space {
     /// How many commits had to make their own space, and the most bytes that one of them needed.
     missed: AtomicU64,
     needed: AtomicU64,
+    /// Bytes that a sync puts on media: the average, of which the newest one is a quarter.
+    sync_bytes: AtomicU64,
     /// Held by whoever makes space ready; whether the segment was sealed, and no more is wanted.
     sealed: Mutex<bool>,
 }
@@ -70,7 +76,8 @@ impl Space {
         let ready = if preparation == Preparation::Sparse { bytes } else { ready.min(bytes) };
         let (ready, sealed) = (AtomicU64::new(ready), Mutex::new(false));
         let (missed, needed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { file, bytes, preparation, direct: false, ready, missed, needed, sealed }
+        let (direct, sync_bytes) = (false, AtomicU64::new(0));
+        Self { file, bytes, preparation, direct, ready, missed, needed, sync_bytes, sealed }
     }
 
     /// The same for a file that is written directly: what is made ready takes no page cache either.
@@ -106,8 +113,21 @@ impl Space {
         ready < self.bytes && position + self.ahead(position) / 2 > ready
     }
 
-    /// Makes ready what there should be after frames that end at `position`, step by step, each on
-    /// the medium on return. `stop` is asked between steps. Returns whether there is that much.
+    /// Notes that a sync puts so many bytes on media. Called by one thread at a time.
+    pub(crate) fn is_synced_by(&self, bytes: u64) {
+        let average = (3 * self.sync_bytes.load(Ordering::Relaxed) + bytes) / 4;
+        self.sync_bytes.store(average, Ordering::Relaxed);
+    }
+
+    /// Whether space is filled with zeros; else it is reserved.
+    fn is_filled(&self) -> bool {
+        self.preparation == Preparation::ZeroFill
+            && self.sync_bytes.load(Ordering::Relaxed) < LARGE_SYNC_BYTES
+    }
+
+    /// Makes ready what there should be after frames that end at `position`, step by step; what is
+    /// filled in a step is on the medium after it. `stop` is asked between steps. Returns whether
+    /// there is that much.
     ///
     /// The page cache is synced by way of `sync`: a failure there is the failure of whatever was
     /// written to the file, which cannot be tried again.
@@ -127,13 +147,13 @@ impl Space {
             if stop() {
                 return Ok(false);
             }
-            let filled = self.preparation == Preparation::ZeroFill;
+            let filled = self.is_filled();
             let at_once = if filled { STEP_BYTES } else { to - from };
             let end = (from + at_once).min(to).next_multiple_of(BLOCK_BYTES).min(self.bytes);
             if self.direct && filled {
                 self.fill_directly(from..end).map_err(Failed::Write)?;
             } else {
-                self.fill(from..end).map_err(Failed::Write)?;
+                self.file.allocate(from..end, filled).map_err(Failed::Write)?;
             }
             if filled && !self.direct {
                 // Makes the filled blocks durable, so that no sync of frames has to. A crash
@@ -150,7 +170,11 @@ impl Space {
         let ready = self.ready();
         let end = range.end.next_multiple_of(BLOCK_BYTES).min(self.bytes);
         if end > ready && !planted(Bug::SpaceNotAwaited) {
-            self.fill(range.start.max(ready)..end)?;
+            let from = range.start.max(ready);
+            // A direct write is to come: zeros in the page cache would be written before it.
+            let large = end - from >= RESERVE_BYTES_MIN + AHEAD_BYTES_MIN / 2;
+            let filled = self.is_filled() && !self.direct && !large;
+            self.file.allocate(from..end, filled)?;
             if range.start <= ready {
                 self.ready.store(end, Ordering::Release);
             }
@@ -191,20 +215,14 @@ impl Space {
     /// Zero-fills past the page cache; on return the zeros are on the medium. What fails is about them
     /// alone: a direct write that fails says so to whoever made it.
     fn fill_directly(&self, range: Range<u64>) -> io::Result<()> {
+        // Where blocks are reserved a direct write keeps none to another part of the file waiting.
+        self.file.allocate(range.clone(), false)?;
         // The last block of the frames is theirs to write, and is written whole.
         let from = range.start.next_multiple_of(BLOCK_BYTES).min(range.end);
-        self.file.allocate(range.start..from, false)?;
         let mut memory = Aligned::default();
         let zeros = memory.bytes(to_usize(range.end - from))?;
         zeros.fill(0);
         self.file.write_by(Way::DirectThrough, from, zeros)
-    }
-
-    fn fill(&self, range: Range<u64>) -> io::Result<()> {
-        // In line a direct write is to come: zeros in the page cache would be written before it.
-        let large = range.end - range.start >= RESERVE_BYTES_MIN + AHEAD_BYTES_MIN / 2;
-        let only = self.preparation == Preparation::Fallocate || self.direct || large;
-        self.file.allocate(range, !only)
     }
 }
 
@@ -267,6 +285,36 @@ mod tests {
         assert!(bytes[..5000].iter().all(|&byte| byte == 7));
         assert!(bytes[5000..to_usize(footer.start)].iter().all(|&byte| byte == 0));
         assert!(bytes[to_usize(footer.start)..].iter().all(|&byte| byte == 9));
+    }
+
+    /// Where syncs are large, what is made ready for them is not written a second time; and it is
+    /// again once they are small.
+    #[test]
+    fn space_for_large_syncs_is_reserved_and_not_filled() {
+        for direct in [false, true] {
+            let disk = SimDisk::new(1);
+            let space = Space::new(file(&disk), BYTES, Preparation::ZeroFill, 0);
+            let space = if direct { space.direct() } else { space };
+            let syncs_for = |position: u64| {
+                let before = disk.counts();
+                assert!(space.prepare(position, &|| false, &alone).unwrap());
+                assert_eq!(disk.used(), space.ready());
+                let now = disk.counts();
+                // A direct write of zeros over zeros writes nothing there.
+                let written = if direct { 0 } else { AHEAD_BYTES_MIN };
+                let syncs = now.syncs - before.syncs;
+                let expected = if syncs == 0 { 0 } else { written };
+                assert_eq!(now.bytes_written - before.bytes_written, expected);
+                syncs
+            };
+            let steps = AHEAD_BYTES_MIN / STEP_BYTES;
+            assert_eq!(syncs_for(0), steps, "{direct}");
+            space.is_synced_by(4 * LARGE_SYNC_BYTES);
+            assert_eq!(syncs_for(AHEAD_BYTES_MIN), 0, "{direct}");
+            assert_eq!(space.ready(), 2 * AHEAD_BYTES_MIN);
+            space.is_synced_by(28 * 1024);
+            assert_eq!(syncs_for(2 * AHEAD_BYTES_MIN), steps, "{direct}");
+        }
     }
 
     #[test]

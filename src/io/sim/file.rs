@@ -13,7 +13,7 @@ use super::fault::{Course, Fault, Op};
 use super::machine::Machine;
 use crate::io::aligned::BLOCK_BYTES;
 use crate::io::map::Region;
-use crate::io::{Access, File, Way};
+use crate::io::{Access, File, Way, zero_fill};
 use crate::options::SyncMethod;
 
 #[derive(Debug)]
@@ -117,6 +117,23 @@ impl File for SimFile {
         };
         self.write_at(offset + same as u64, bytes.get(same..).unwrap_or_default())?;
         if way == Way::Direct { Ok(()) } else { self.sync(range, SyncMethod::Dsync) }
+    }
+
+    /// Without `fill` nothing is written: what was there stays.
+    fn allocate(&self, range: Range<u64>, fill: bool) -> io::Result<()> {
+        if fill || range.is_empty() {
+            return zero_fill(self, range);
+        }
+        let machine = &mut *self.machine.lock();
+        let course = self.enter(machine, Op::Write)?;
+        machine.leave(course)?;
+        let reserved = machine.inode(self.inode)?.reserved;
+        if range.end > reserved.saturating_add(machine.left()) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let inode = machine.inode(self.inode)?;
+        inode.reserved = reserved.max(range.end);
+        Ok(())
     }
 
     /// `Msync` and `Dsync` are taken at their word: nothing outside the range becomes durable.

@@ -72,6 +72,9 @@ impl Shared {
         writer.note_unsynced_tail();
         writer.lowest = u64::MAX;
         let unsynced = std::mem::take(&mut writer.unsynced);
+        if let Some(newest) = unsynced.last() {
+            writer.tail.space.is_synced_by(newest.range.end - newest.range.start);
+        }
         let rolled = std::mem::take(&mut writer.begun) > 0;
         let (sequence, next) = (writer.sequence, writer.state.next);
         let footers = match want {
