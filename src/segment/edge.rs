@@ -1,5 +1,5 @@
-//! The edge of the tail: the block in which its frames end, and the one after it, where the witness
-//! is. One write takes frames and witness along, whole blocks of them if it goes past the page cache.
+//! The edge of a tail that is written directly: the block in which its frames end, and the one after
+//! it, where the witness is. One write of whole blocks takes frames and witness along.
 //!
 //! Owns: what these two blocks hold. Does not own: when they are written, and what is durable.
 //!
@@ -29,7 +29,6 @@ const PIECE_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Edge {
     file: Arc<dyn File>,
-    direct: bool,
     state: Mutex<State>,
 }
 
@@ -46,13 +45,13 @@ struct State {
 impl Edge {
     /// The edge of a file whose bytes end at `end`: what its last block holds is read. What witnesses
     /// there are after it speak of what a checkpoint has stated since.
-    pub(crate) fn new(file: &Arc<dyn File>, end: u64, direct: bool) -> io::Result<Self> {
+    pub(crate) fn new(file: &Arc<dyn File>, end: u64) -> io::Result<Self> {
         let start = block_start(end);
         let mut last = vec![0; to_usize(end - start)];
         file.read_at(start, &mut last)?;
         let (witnesses, memory) = (Vec::new(), Aligned::default());
         let state = Mutex::new(State { start, last, witnesses, memory });
-        Ok(Self { file: Arc::clone(file), direct, state })
+        Ok(Self { file: Arc::clone(file), state })
     }
 
     /// Writes `bytes` at `offset`, which is not before the end of what was put so far, and a witness
@@ -78,25 +77,14 @@ impl Edge {
         let written_to = near.map_or(end, |witness| witness.range().end);
         let total = to_usize(written_to - start);
         let one_piece = total <= PIECE_BYTES;
-        let way = match (self.direct, through && one_piece) {
-            (true, true) => Some(Way::DirectThrough),
-            (true, false) => Some(Way::Direct),
-            (false, true) => Some(Way::Through),
-            (false, false) => None,
-        };
+        let way = if through && one_piece { Way::DirectThrough } else { Way::Direct };
         let mut at = start;
         let mut rest = bytes;
         while at < written_to {
             let len = to_usize(written_to - at).min(PIECE_BYTES);
-            // What the file has already is written again only as a part of whole blocks.
-            let from = if self.direct { 0 } else { to_usize(offset.saturating_sub(at)) };
             rest = state.fill(at, len, rest)?;
-            let to = if self.direct { len.next_multiple_of(BLOCK_BYTES) } else { len };
-            let piece = state.memory.bytes(to)?.get(from..).unwrap_or_default();
-            match way {
-                Some(way) => self.file.write_by(way, at + to_u64(from), piece)?,
-                None => self.file.write_at(at + to_u64(from), piece)?,
-            }
+            let blocks = state.memory.bytes(len.next_multiple_of(BLOCK_BYTES))?;
+            self.file.write_by(way, at, blocks)?;
             at += to_u64(len);
         }
         state.keep(end, bytes);
@@ -183,14 +171,14 @@ mod tests {
 
     const BYTES: usize = 32 * 1024 * 1024;
 
-    /// Everything that is put is where it belongs and durable, however it was cut; and so are the two
-    /// newest witnesses, as long as no frame came over them.
-    fn check(direct: bool) {
+    /// However it was cut; and so are the two newest witnesses, as long as no frame came over them.
+    #[test]
+    fn what_is_put_is_there_and_durable() {
         let disk = SimDisk::new(1);
         let (name, file) = disk.create(to_u64(BYTES), true).unwrap();
         file.sync(0..to_u64(BYTES), SyncMethod::Fsync).unwrap();
         disk.sync().unwrap();
-        let mut edge = Edge::new(&file, 0, direct).unwrap();
+        let mut edge = Edge::new(&file, 0).unwrap();
         let expected: Vec<u8> = (0..BYTES).map(|at| 1 + u8::try_from(at % 251).unwrap()).collect();
         let salt = Salt::new(7);
         let (mut at, mut newest) = (0, Vec::<Testimony>::new());
@@ -214,7 +202,7 @@ mod tests {
                 assert!(found == witness.bytes, "{nth}");
             }
             if nth % 4 == 3 {
-                edge = Edge::new(&file, to_u64(at), direct).unwrap();
+                edge = Edge::new(&file, to_u64(at)).unwrap();
                 newest.clear();
             }
         }
@@ -224,11 +212,5 @@ mod tests {
         let mut found = vec![0; 5000];
         after.read_at(to_u64(far), &mut found).unwrap();
         assert!(found == expected[far..]);
-    }
-
-    #[test]
-    fn what_is_put_is_there_and_durable() {
-        check(true);
-        check(false);
     }
 }
