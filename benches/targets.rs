@@ -1,6 +1,7 @@
 //! The targets of the design, each beside its limit, in one interleaved run of some minutes.
 //!
-//! `cargo bench -p indelible-benches --bench targets`
+//! `cargo bench -p indelible-benches --bench targets`, with `-- synced` or another part's name after it
+//! for some of them alone.
 //!
 //! The last lines are one table in Markdown. What has a bench of its own is not here: opens and scans
 //! (`lifecycle`), groups, and what needs other logs and stores (`benches/peers`).
@@ -20,7 +21,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use indelible::{Durability, Log, Options, Witness, WriteMode};
+use indelible::{Durability, Log, Options, SyncMethod, Witness, WriteMode};
 use support::{
     Contender, DirectFloor, Floor, Times, batch, directory, is_test, print_table, rounds, settle,
     start_over, take_turns, time,
@@ -42,14 +43,22 @@ fn at_most(rows: &Rows, what: &str, got: f64, limit: f64) {
 /// Durable appends of `Buffered` and `Direct`, with and without witnesses, beside both floors.
 fn synced(rows: &Rows) {
     let place = directory();
-    let log = |mode: WriteMode, witness: Witness| {
-        let options = Options::new().write_mode(mode).witness(witness);
-        Log::create(place.path().join(format!("{mode:?}-{witness:?}")), &options).ok()
+    let log = |name: &'static str, options: Options| {
+        Some((name, Log::create(place.path().join(name), &options).ok()?))
     };
-    let buffered = log(WriteMode::Buffered, Witness::Near).unwrap();
-    let bare = log(WriteMode::Buffered, Witness::None).unwrap();
-    let direct = log(WriteMode::Direct, Witness::Near);
-    let direct_bare = log(WriteMode::Direct, Witness::None);
+    let buffered = || Options::new().write_mode(WriteMode::Buffered);
+    let direct = || Options::new().write_mode(WriteMode::Direct);
+    // Where direct writes cannot be had two are missing.
+    let logs: Vec<_> = [
+        log("Buffered", buffered()),
+        log("Buffered, no witness", buffered().witness(Witness::None)),
+        log("Buffered, RWF_DSYNC", buffered().sync_method(SyncMethod::Dsync)),
+        log("Direct", direct()),
+        log("Direct, no witness", direct().witness(Witness::None)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let floor = RefCell::new(Floor::new(place.path(), 64 << 20));
     let direct_floor = DirectFloor::new(place.path(), 64 << 20).ok().map(RefCell::new);
     settle();
@@ -67,15 +76,8 @@ fn synced(rows: &Rows) {
             }));
         }
         let floors = contenders.len();
-        let logs = [
-            ("Buffered", Some(&buffered)),
-            ("Buffered, no witness", Some(&bare)),
-            ("Direct", direct.as_ref()),
-            ("Direct, no witness", direct_bare.as_ref()),
-        ];
-        for (name, log) in logs {
-            let Some(log) = log else { continue };
-            contenders.push(Contender::new(name, || {
+        for (name, log) in &logs {
+            contenders.push(Contender::new(*name, || {
                 log.commit(&batch).unwrap();
             }));
         }
@@ -86,9 +88,7 @@ fn synced(rows: &Rows) {
         let of = |name: &str| times.get(names.iter().position(|it| it == name)?);
         judge(rows, &format!("{count} x {bytes} B, durable"), &times[..floors], of, limits);
         drop(contenders);
-        for log in [Some(&buffered), Some(&bare), direct.as_ref(), direct_bare.as_ref()] {
-            log.into_iter().for_each(start_over);
-        }
+        logs.iter().for_each(|(_, log)| start_over(log));
     }
 }
 
@@ -100,7 +100,7 @@ fn judge<'a>(
     of: impl Fn(&str) -> Option<&'a Times>,
     limits: [f64; 2],
 ) {
-    for name in ["Buffered", "Direct"] {
+    for name in ["Buffered", "Buffered, RWF_DSYNC", "Direct"] {
         let Some(own) = of(name) else { continue };
         let what = format!("{size}, {name}");
         let names = ["the floor", "the direct floor"];
@@ -216,14 +216,33 @@ fn reads(rows: &Rows) {
     absolute("10 000 borrowed", 5, 0.1e-3);
 }
 
-/// What a checksum costs, and which instructions it may use here.
-fn checksums(rows: &Rows) {
+/// What `crc32fast` 1.5.4 computes a checksum of so many bytes with on this machine, as its source
+/// says (`src/specialized`).
+fn checksum_by(bytes: usize) -> &'static str {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-    let has = std::arch::is_x86_feature_detected!("pclmulqdq");
-    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
-    let has = false;
-    let by = if has { "PCLMULQDQ" } else { "no PCLMULQDQ" };
-    for bytes in [256, 64 * 1024] {
+    if std::arch::is_x86_feature_detected!("pclmulqdq") {
+        let wide = std::arch::is_x86_feature_detected!("vpclmulqdq");
+        let avx512 = wide && std::arch::is_x86_feature_detected!("avx512f");
+        let avx2 = wide && std::arch::is_x86_feature_detected!("avx2");
+        return match bytes {
+            2048.. if avx512 => "VPCLMULQDQ, 512 bits",
+            256.. if avx512 || avx2 => "VPCLMULQDQ, 256 bits",
+            16.. => "PCLMULQDQ",
+            _ => "tables",
+        };
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("crc") {
+        return "CRC32X";
+    }
+    let _any = bytes;
+    "tables"
+}
+
+/// What a checksum costs, and the instructions it is made of here.
+fn checksums(rows: &Rows) {
+    for bytes in [64, 256, 64 * 1024] {
+        let by = checksum_by(bytes);
         let block = vec![0xa5; bytes];
         let turns = (1 << 20) / bytes;
         let mut contenders = [Contender::new(format!("crc32fast, {bytes} B"), || {
@@ -263,8 +282,18 @@ fn sizes(rows: &Rows) {
 
 fn targets(_: &mut Criterion) {
     let rows = Rows::default();
-    for part in [synced, unsynced, reads, checksums, sizes] {
-        part(&rows);
+    let parts: [(&str, fn(&Rows)); 5] = [
+        ("synced", synced),
+        ("unsynced", unsynced),
+        ("reads", reads),
+        ("checksums", checksums),
+        ("sizes", sizes),
+    ];
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    for (name, part) in parts {
+        if wanted.is_empty() || wanted.iter().any(|it| it == name) {
+            part(&rows);
+        }
     }
     println!("\n| what | measured | target | |\n|---|---|---|---|");
     for [what, got, target, met] in rows.into_inner() {
