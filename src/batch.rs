@@ -23,7 +23,7 @@ pub(crate) enum Record<'a> {
 ///
 /// A batch may be of any size up to [`BATCH_RECORDS_MAX`](crate::options::BATCH_RECORDS_MAX)
 /// records and [`BATCH_BYTES_MAX`](crate::options::BATCH_BYTES_MAX) bytes, also larger than a
-/// segment. It costs one sync, and four more for each roll (docs/DESIGN.md, "Choices"). Borrowed
+/// segment, and begins [`BATCH_SEGMENTS_MAX`](crate::options::BATCH_SEGMENTS_MAX) of them at most. It costs one sync, and four more for each roll (docs/DESIGN.md, "Choices"). Borrowed
 /// entries are not copied before they are written.
 ///
 /// ```

@@ -21,6 +21,10 @@ pub const SEGMENTS_MAX: u64 = 1 << 20;
 pub const BATCH_RECORDS_MAX: usize = 1 << 24;
 /// Most bytes that the frames of one batch take together.
 pub const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Most segments that one batch begins. All their files are open before its first frame is written, so
+/// that what the process may lack refuses the batch: two descriptors each with `WriteMode::Direct`, else
+/// one, and a map. In segments of the default size no batch comes to as many.
+pub const BATCH_SEGMENTS_MAX: u64 = 128;
 /// Longest name of a state cell, in bytes.
 pub const CELL_NAME_BYTES_MAX: usize = 32;
 /// Longest value of a state cell, in bytes; larger values are side files.

@@ -15,6 +15,7 @@ use super::shared::Shared;
 use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::format::number::to_u64;
+use crate::format::{SegmentHeader, SegmentName};
 use crate::inspect::survey::{Hints, Survey};
 use crate::segment::Segment;
 use crate::telemetry::stats::add;
@@ -79,7 +80,7 @@ impl Shared {
                 return Err(Error::Closed);
             }
             // One at a time: a segment that is held here is not used again when it is trimmed.
-            let Some((segment, live, left)) = self.reader.sealed_from(from) else {
+            let Some((segment, live, after, left)) = self.reader.sealed_from(from) else {
                 return Ok(report);
             };
             from = segment.name.number.saturating_add(1);
@@ -87,7 +88,9 @@ impl Shared {
                 report.bytes += read;
                 self.keep_pace(started, report.bytes, bytes_per_second);
             };
-            let Some(findings) = self.scrub_segment(&segment, &live, pace)? else { continue };
+            let Some(findings) = self.scrub_segment(&segment, &live, after, pace)? else {
+                continue;
+            };
             report.segments += 1;
             add(&self.counters.scrubbed, 1);
             add(&self.counters.scrub_findings, to_u64(findings.len()));
@@ -102,14 +105,26 @@ impl Shared {
         }
     }
 
-    /// What is wrong with a segment; nothing at all if it was trimmed meanwhile.
+    /// What is wrong with a segment, whose entries end where that of the name `after` begins; nothing
+    /// at all if it was trimmed meanwhile.
     fn scrub_segment(
         &self,
         segment: &Arc<Segment>,
         live: &Range<u64>,
+        after: SegmentName,
         pace: &mut dyn FnMut(u64),
     ) -> Result<Option<Vec<Error>>> {
         let name = segment.name;
+        let mut live = live.clone();
+        let is_next = |it: &SegmentHeader| {
+            it.uuid == *self.uuid.as_bytes() && it.number == after.number && it.base >= live.start
+        };
+        let stated =
+            self.dir.segment_header(&after.to_string()).ok().and_then(std::result::Result::ok);
+        let bound = stated.filter(is_next);
+        if let Some(header) = &bound {
+            live.end = header.base;
+        }
         let hints = Hints {
             uuid: self.uuid,
             segment_bytes: self.segment_bytes,
@@ -125,7 +140,11 @@ impl Shared {
                 surveyed => surveyed?,
             };
         findings.extend(survey.header.as_ref().err().cloned());
-        for range in survey.places.missing(live) {
+        if bound.is_none() {
+            // The file that says where they end is the one to blame, and is looked at next.
+            live.end = live.end.min(survey.places.end()).max(live.start);
+        }
+        for range in survey.places.missing(&live) {
             let offset = survey.place_of(range.start);
             findings.push(segment.damaged(offset, Some(range), survey.reason_at(offset)));
         }

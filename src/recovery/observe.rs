@@ -12,9 +12,9 @@
 use std::collections::BTreeMap;
 
 use super::holes::recount;
-use super::replay::{Later, Link, Replayed, open_link, replay};
+use super::replay::{Later, Link, Replayed, open_link, replay, search_segment};
 use super::table::{
-    BehindFact, Decision, MetadataFact, Seen, SegmentsFact, SideFilesFact, TailFact,
+    BehindFact, Decision, MetadataFact, Searched, Seen, SegmentsFact, SideFilesFact, TailFact,
 };
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
@@ -252,22 +252,24 @@ impl Observed {
     /// is after it. Only what was read is noted here; whether it is a torn end or damage, and whether
     /// the checkpoint is the newest, follows in the table.
     fn look_at_tail(&mut self, dir: &Dir, checkpoint: &Checkpoint) -> Result<()> {
+        let later = Directory { dir, checkpoint, files: &self.files };
         let tail = match open_tail(dir, checkpoint, &self.segments, &self.files) {
             Err(error @ (Error::Io { .. } | Error::Exhausted { .. })) => return Err(error),
             Err(error) => {
                 self.seen.tail = TailFact::Unreadable;
                 self.wrong.tail = Some(error);
+                self.seen.searched = search_unnamed(dir, checkpoint, &later)?;
                 return Ok(());
             }
             Ok(tail) => tail,
         };
-        let later = Directory { dir, checkpoint, files: &self.files };
         let at_place = if checkpoint.clean { tail.batch_behind(dir)? } else { None };
         match replay(dir, checkpoint, tail, &later) {
             Err(error) if !matches!(error, Error::Damaged { .. }) => return Err(error),
             Err(error) => {
                 self.seen.tail = TailFact::Contradicts;
                 self.wrong.tail = Some(error);
+                self.seen.searched = search_unnamed(dir, checkpoint, &later)?;
             }
             Ok(replayed) => {
                 self.seen.sequence = replayed.sequence;
@@ -317,23 +319,19 @@ impl Observed {
     }
 }
 
-impl Observed {
-    /// What segments that no checkpoint names state of the batches after it.
-    #[cfg(feature = "tools")]
-    pub(crate) fn evidence_above(
-        &self,
-        dir: &Dir,
-        checkpoint: &Checkpoint,
-    ) -> Result<crate::segment::walk::Evidence> {
-        let later = Directory { dir, checkpoint, files: &self.files };
-        let mut evidence = crate::segment::walk::Evidence::default();
-        later.each_above(checkpoint.tail_number, &mut |segment| {
-            let found = super::replay::search_segment(dir, &segment, checkpoint.sequence + 1)?;
-            evidence = evidence.merge(found);
-            Ok(())
-        })?;
-        Ok(evidence)
-    }
+/// Searches the segments that no checkpoint names, where the tail does not lead to them.
+fn search_unnamed(
+    dir: &Dir,
+    checkpoint: &Checkpoint,
+    later: &Directory<'_>,
+) -> Result<Vec<Searched>> {
+    let mut searched = Vec::new();
+    later.each_above(checkpoint.tail_number, &mut |segment| {
+        let found = search_segment(dir, &segment, checkpoint.sequence + 1)?;
+        searched.push(segment.searched(None, found));
+        Ok(())
+    })?;
+    Ok(searched)
 }
 
 /// The segments in a directory after the tail of a checkpoint.
@@ -412,22 +410,41 @@ fn misnamed(
     // end. If such a name lies, acknowledged entries are gone without a word; so its header is asked.
     let first = replayed.state.first;
     // Those before it hold nothing live, if it begins where it says.
-    let holds_first = named.iter().rposition(|name| name.base <= first);
-    let takes = |(at, name): (usize, &SegmentName)| {
-        let before = named.get(..at).unwrap_or(&[]);
-        let trims = holds_first == Some(at) && at > 0;
-        trims || before.iter().any(|earlier| earlier.base >= name.base)
-    };
+    let holds_first = named.iter().rposition(|name| name.base <= first).filter(|at| *at > 0);
+    let mut highest = None;
+    let takes = named.iter().enumerate().filter(|(at, name)| {
+        let replaces = highest.is_some_and(|highest| highest >= name.base);
+        highest = highest.max(Some(name.base));
+        replaces || holds_first == Some(*at)
+    });
+    // And one whose base is that of a later one, or above it, gives away all its own.
+    let mut lowest = u64::MAX;
+    let is_empty = named.iter().rev().filter(|name| {
+        let gives_all = name.base >= lowest;
+        lowest = lowest.min(name.base);
+        gives_all
+    });
     let uuid = Uuid::from_bytes(checkpoint.uuid);
-    let decisive = named.iter().enumerate().filter(|found| takes(*found)).map(|(_, name)| name);
-    for name in decisive.filter(|name| name.number != checkpoint.tail_number) {
+    let taking = takes.map(|(_, name)| (name, true));
+    let decisive = taking.chain(is_empty.map(|name| (name, false)));
+    for (name, takes) in decisive.filter(|(name, _)| name.number != checkpoint.tail_number) {
         let segment = Segment::sealed(dir, uuid, *name, checkpoint.segment_bytes);
         match segment.read_header() {
-            Err(error @ Error::Damaged { .. }) => return Ok(Some(error)),
+            Err(error @ Error::Damaged { .. }) if takes || contradicts(&error) => {
+                return Ok(Some(error));
+            }
+            // Nothing in it counts, whatever became of its header.
+            Err(Error::Damaged { .. }) => {}
             header => header.map(drop)?,
         }
     }
     Ok(None)
+}
+
+/// Whether a header can be read, and is not that of the segment.
+fn contradicts(error: &Error) -> bool {
+    let Error::Damaged { reason, .. } = error else { return false };
+    matches!(reason, Damage::Field { .. } | Damage::Identity { .. })
 }
 
 /// The files of the segments that a checkpoint names: one each, of the right length, and bases

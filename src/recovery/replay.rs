@@ -129,7 +129,7 @@ impl Link {
     }
 
     /// What was found in it after the last whole batch.
-    fn searched(&self, limit: Option<u64>, found: Evidence) -> Searched {
+    pub(super) fn searched(&self, limit: Option<u64>, found: Evidence) -> Searched {
         Searched { limit, first_sequence: self.header.first_sequence, found }
     }
 

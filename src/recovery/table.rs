@@ -249,9 +249,9 @@ const SOUND: Row = Row { segments: ALL, tail: GOOD_TAIL, beyond: NOTHING, ..ANY 
 ///
 /// Whoever reads it from the top: without metadata nothing is believed (R1 to R4). A log that is
 /// being created has nothing to lose, unless there are frames (R5, R6), or segments of another log
-/// (R17): an open removes what it does not need, and those are not ours. Then every segment has to be
-/// there (R7), no frame may be where the checkpoint excludes it (R8), the tail has to lead to some end
-/// (R9), and nothing after that end may say that more was durable (R10), nor that anything came
+/// (R17): an open removes what it does not need, and those are not ours. Then no frame may be where the
+/// checkpoint excludes it (R8): one that is older may name segments that went since, which is why that
+/// comes before every segment has to be there (R7). The tail has to lead to some end (R9), and nothing after that end may say that more was durable (R10), nor that anything came
 /// after a close (R11). What is left opens, if its side files are there (R12 to R16).
 pub(crate) const ROWS: &[Row] = &[
     Row {
@@ -305,13 +305,14 @@ pub(crate) const ROWS: &[Row] = &[
         name: "R7",
         metadata: IN_USE,
         segments: NOT_ALL,
+        beyond: NOTHING,
         decision: Decision::RefuseSegment,
         ..ANY
     },
     Row {
         name: "R8",
         metadata: IN_USE,
-        segments: ALL,
+        segments: OWN,
         beyond: FRAMES,
         decision: Decision::RefuseOlder,
         ..ANY

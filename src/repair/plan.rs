@@ -368,6 +368,9 @@ fn obstacle(dir: &Dir, scene: &Scene) -> Result<Option<Obstacle>> {
     }) {
         return Ok(Some(Obstacle::Ambiguous { number: numbers }));
     }
+    if scene.decision == Decision::RefuseOlder {
+        return Ok(Some(Obstacle::Stale(refusal())));
+    }
     let tail = scene.checkpoint().map_or(0, |found| found.tail_number);
     if gone.any(|numbers| numbers.contains(&tail)) {
         let path = dir.join(&format!("{tail:016x}-*.seg"));
@@ -384,7 +387,6 @@ fn obstacle(dir: &Dir, scene: &Scene) -> Result<Option<Obstacle>> {
     Ok(match scene.decision {
         Decision::RefuseMetadata => Some(Obstacle::Checkpoint(refusal())),
         Decision::RefuseSideFile => Some(Obstacle::SideFile(refusal())),
-        Decision::RefuseOlder => Some(Obstacle::Stale(refusal())),
         _ => None,
     })
 }

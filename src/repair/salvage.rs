@@ -24,7 +24,7 @@ use crate::inspect::scene::Scene;
 use crate::inspect::survey::{Offsets, Places};
 use crate::inspect::window::Window;
 use crate::recovery::replay::Replayed;
-use crate::recovery::table::Decision;
+use crate::recovery::table::{Decision, Searched};
 use crate::segment::walk::{Evidence, Found, Part, Source as _, Step, past_gaps, search};
 use crate::segment::{FRAMES_START, Segment, witness};
 use crate::state::State;
@@ -96,7 +96,7 @@ impl Salvaged {
         match scene.opens().filter(|replayed| is_whole || replayed.links.len() == 1) {
             Some(replayed) => reading.take_replayed(&mut file, &salt, replayed, checkpoint),
             None if checkpoint.clean => {}
-            None => reading.read_on(dir, &mut file, &salt, scene, checkpoint)?,
+            None => reading.read_on(&mut file, &salt, scene, checkpoint),
         }
         if let Some(replayed) = scene.opens().filter(|it| !is_whole && it.links.len() > 1) {
             // With the tail go the segments after it, whatever is in them.
@@ -157,12 +157,11 @@ impl Reading {
     /// After the checkpoint's place, all of which is in memory meanwhile.
     fn read_on(
         &mut self,
-        dir: &Dir,
         file: &mut Window<'_>,
         salt: &Salt,
         scene: &Scene,
         checkpoint: &Checkpoint,
-    ) -> Result<()> {
+    ) {
         let (start, reach) = (checkpoint.tail_offset, checkpoint.reach);
         let witnesses = witness::in_header_block(file.get(0, SEGMENT_HEADER_BYTES), salt);
         let witnesses: Vec<FrameHeader> = witnesses.collect();
@@ -184,11 +183,7 @@ impl Reading {
                 }
             });
         }
-        let evidence = match &scene.observed.replayed {
-            Some(replayed) => replayed.behind,
-            // A tail that contradicts its checkpoint is not replayed.
-            None => scene.observed.evidence_above(dir, checkpoint)?,
-        };
+        let evidence = Searched::all(&scene.observed.seen.searched);
         // What the headers here state, witnesses among them.
         let expected = checkpoint.sequence + 1;
         let evidence = witnesses
@@ -213,7 +208,6 @@ impl Reading {
         }
         self.take_whole(rest);
         self.state.first = self.state.first.min(self.state.next);
-        Ok(())
     }
 
     /// Everything readable of batches that are known to have been durable.

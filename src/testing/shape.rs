@@ -17,7 +17,7 @@ use super::program::{Change, Step};
 use super::run::{Runner, Stop};
 use crate::error::{Damage, Error};
 use crate::format::names::{LOCK, METADATA};
-use crate::format::{FileName, FrameError, SegmentName};
+use crate::format::{FileName, SegmentName};
 use crate::io::sim::{Moment, Persistence, SimDisk};
 use crate::log::Log;
 use crate::options::{Options, Witness};
@@ -121,15 +121,9 @@ impl Changed {
         }
     }
 
-    /// Whether entries of a file may be unreadable: the file was changed, or the one after it, which
-    /// said by its name where they end.
-    fn hurts(&self, name: &str, reason: &Damage) -> bool {
-        let bounded_it = |changed: &String| match (segment_name(changed), segment_name(name)) {
-            (Some(changed), Some(blamed)) => changed.number == blamed.number + 1,
-            _ => false,
-        };
-        let is_missed = *reason == Damage::Frame(FrameError::End);
-        self.names.contains(name) || is_missed && self.names.iter().any(bounded_it)
+    /// Whether entries of a file may be unreadable: only if it was changed itself.
+    fn hurts(&self, name: &str) -> bool {
+        self.names.contains(name)
     }
 
     /// Whether an error is damage of a changed file.
@@ -503,8 +497,8 @@ fn fits(log: &Log, model: &Model) -> bool {
 /// An error of a read must be about a changed file and the entry that was asked for.
 fn check_range(error: &Error, index: u64, changed: &Changed) -> Result<(), String> {
     match error {
-        Error::Damaged { path, indexes: Some(range), reason, .. }
-            if changed.hurts(&path.to_string_lossy(), reason) && range.contains(&index) =>
+        Error::Damaged { path, indexes: Some(range), .. }
+            if changed.hurts(&path.to_string_lossy()) && range.contains(&index) =>
         {
             Ok(())
         }

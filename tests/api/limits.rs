@@ -9,8 +9,8 @@
 )]
 
 use indelible::options::{
-    CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX, CELLS_BYTES_MAX, SEGMENT_BYTES_MAX,
-    SEGMENT_BYTES_MIN, SEGMENTS_MAX,
+    BATCH_SEGMENTS_MAX, CELL_NAME_BYTES_MAX, CELL_VALUE_BYTES_MAX, CELLS_BYTES_MAX,
+    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MAX,
 };
 use indelible::{Batch, Error, Log, Options, Preparation, WriteMode};
 
@@ -160,6 +160,29 @@ fn wild_arguments_are_typed_errors() {
     assert!(matches!(log.commit(Batch::new().truncate(0)), Err(Error::Trimmed { .. })));
     assert!(matches!(log.entry(0), Err(Error::Trimmed { wanted: 0, first: 1 })));
     assert_eq!((log.first(), log.next()), (1, 1));
+}
+
+/// All segments of a batch are open before its first frame is written: without a limit a long batch
+/// would be out of descriptors however often it is tried.
+#[cfg(feature = "testing")]
+#[test]
+fn batch_begins_segments_up_to_its_limit() {
+    use indelible::io::sim::SimDisk;
+
+    let options = Options::new().tiny_segments(8 * 1024).background(false);
+    let disk = SimDisk::new(1);
+    let log = Log::create_in(std::sync::Arc::new(disk.clone()), &options).unwrap();
+    let files = disk.image().len();
+    // One of these in each segment, the first one in that of the create.
+    let batch = |segments: u64| {
+        let mut batch = Batch::new();
+        (0..=segments).for_each(|_| drop(batch.append(vec![6; 3000])));
+        batch
+    };
+    assert!(is_too_large(log.commit(&batch(BATCH_SEGMENTS_MAX + 1)), BATCH_SEGMENTS_MAX));
+    assert_eq!((log.next(), log.stats().poisoned, disk.image().len()), (0, false, files));
+    log.commit(&batch(BATCH_SEGMENTS_MAX)).unwrap();
+    assert_eq!((log.next(), log.stats().rolls), (BATCH_SEGMENTS_MAX + 1, BATCH_SEGMENTS_MAX));
 }
 
 /// Whatever the policy, an open after a crash looks at no more than was stated: at twice the bytes

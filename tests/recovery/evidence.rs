@@ -9,7 +9,8 @@
     reason = "a test fails by panicking, and its files have the engine's own names"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use indelible::io::Directory;
@@ -335,6 +336,35 @@ pub(crate) fn metadata_of_the_middle_of_a_life_removes_no_segment() {
     }
 }
 
+/// Segments that an older metadata file names may be gone since, be it the tail of that time or one
+/// before it. Frames after its reach, or in segments that it does not name, say that it is what is wrong.
+#[test]
+pub(crate) fn older_metadata_file_that_names_segments_that_went_is_refused_as_what_it_is() {
+    for kept in [4, 20] {
+        let (disk, log) = create(&options().checkpoint_bytes(4096));
+        let mut older = Vec::new();
+        for n in 0..40 {
+            log.append(&[n; 9000]).unwrap();
+            // Six in each segment; what an older checkpoint of the same tail would say goes on.
+            if n % 4 == 0 && n < 36 {
+                log.maintain().unwrap();
+                older.push(killed(&disk).remove("metadata").unwrap());
+            }
+        }
+        log.commit(Batch::new().trim(40 - kept)).unwrap();
+        log.maintain().unwrap();
+        let mut files = killed(&disk);
+        assert!(!files.contains_key("0000000000000001-0000000000000000.seg"));
+        for metadata in older {
+            files.insert("metadata".to_owned(), metadata);
+            let reason = refusal(&files);
+            assert!(matches!(reason, Damage::MetadataOlder { .. }), "{kept}: {reason}");
+            let plan = indelible::repair::plan_in(Arc::new(placed(&files))).unwrap();
+            assert!(matches!(plan.obstacle, Some(Obstacle::Stale(_))), "{kept}: {plan:?}");
+        }
+    }
+}
+
 /// The tail is a copy from before the last batches; the metadata file knows better.
 #[test]
 pub(crate) fn older_tail_is_refused() {
@@ -387,8 +417,15 @@ fn answers(files: &Files) -> Result<Vec<Result<u8, Damage>>, Damage> {
 /// A name that contradicts its header never changes which entries count.
 #[test]
 pub(crate) fn renamed_segment_changes_no_entry() {
-    let files = three_segments();
-    let right = answers(&files).unwrap();
+    renamed_changes_no_entry_of(&three_segments());
+    let (disk, log) = create(&options());
+    (0..20).for_each(|n| drop(log.append(&[n; 9000]).unwrap()));
+    log.close().unwrap();
+    renamed_changes_no_entry_of(&killed(&disk));
+}
+
+fn renamed_changes_no_entry_of(files: &Files) {
+    let right = answers(files).unwrap();
     let names: Vec<_> = files.keys().filter(|name| name.ends_with(".seg")).cloned().collect();
     assert!(names.len() >= 3, "{names:?}");
     let mut refused = 0;
@@ -412,9 +449,22 @@ pub(crate) fn renamed_segment_changes_no_entry() {
                 assert!(kept, "entry {index} is {got:?}, not {wanted:?}: {name} as {lie}");
             }
             assert!(answers.iter().any(Result::is_err), "{name} as {lie} goes unnoticed");
+            assert_eq!(blamed(&files), BTreeSet::from([lie.clone()]), "{name} as {lie}");
         }
     }
     assert!(refused > 0);
+}
+
+/// The files that reads of all entries, and a scrub, say are damaged.
+fn blamed(files: &Files) -> BTreeSet<String> {
+    let (log, _) = open(files).unwrap();
+    let read = (log.first()..log.next()).filter_map(|index| log.entry(index).err());
+    let scrubbed = log.scrub(None, &mut |_| ControlFlow::Continue(())).unwrap();
+    let path = |error| match error {
+        Error::Damaged { path, .. } => path.to_string_lossy().into_owned(),
+        other => panic!("{other}"),
+    };
+    read.chain(scrubbed.findings).map(path).collect()
 }
 
 /// Two segments have each other's names, and one has an older copy of another life.

@@ -26,6 +26,7 @@ pub use self::iter::Iter;
 use self::opened::OpenSegments;
 pub(crate) use self::view::Draft;
 pub(super) use self::view::{Runs, View};
+use crate::format::SegmentName;
 use crate::format::number::to_u64;
 use crate::segment::Segment;
 use crate::segment::durable_part::DurablePart;
@@ -132,7 +133,10 @@ impl Reader {
     }
 
     /// See [`View::sealed_from`].
-    pub(super) fn sealed_from(&self, number: u64) -> Option<(Arc<Segment>, Range<u64>, u64)> {
+    pub(super) fn sealed_from(
+        &self,
+        number: u64,
+    ) -> Option<(Arc<Segment>, Range<u64>, SegmentName, u64)> {
         self.view.read().sealed_from(number)
     }
 

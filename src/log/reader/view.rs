@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Reader;
 use super::chain::Chain;
 use crate::error::{Error, Result};
+use crate::format::SegmentName;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::slot::RUNS_MAX;
 use crate::segment::Segment;
@@ -313,13 +314,16 @@ impl View {
         self.list.chain.partition_point(|segment| segment.name.base <= index).saturating_sub(1)
     }
 
-    /// The first sealed segment with this number or a later one, the entries that count in it, and
-    /// how many follow it.
-    pub(crate) fn sealed_from(&self, number: u64) -> Option<(Arc<Segment>, Range<u64>, u64)> {
+    /// The first sealed segment with this number or a later one, the entries that count in it, the
+    /// name of the next one, and how many follow it.
+    pub(crate) fn sealed_from(
+        &self,
+        number: u64,
+    ) -> Option<(Arc<Segment>, Range<u64>, SegmentName, u64)> {
         let at = self.list.chain.partition_point(|segment| segment.name.number < number);
         let (segment, after) = (self.list.chain.get(at)?, self.list.chain.get(at + 1)?);
         let live = segment.name.base.max(self.list.first)..after.name.base;
-        Some((Arc::clone(segment), live, to_u64(self.list.chain.len() - at - 2)))
+        Some((Arc::clone(segment), live, after.name, to_u64(self.list.chain.len() - at - 2)))
     }
 
     /// What a checkpoint names: see [`Segments::runs`].
@@ -427,7 +431,6 @@ mod tests {
     use super::*;
     use crate::directory::Dir;
     use crate::directory::identity::Uuid;
-    use crate::format::SegmentName;
     use crate::io::mem::MemDirectory;
 
     fn segment(number: u64, base: u64) -> Arc<Segment> {

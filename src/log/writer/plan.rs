@@ -15,7 +15,7 @@ use crate::format::cell::CellRecord;
 use crate::format::frame::{FRAME_HEADER_BYTES, frame_bytes};
 use crate::format::number::{to_u32, to_u64, to_usize};
 use crate::lazy::{LazyCell, LazyCells};
-use crate::options::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CELLS_PER_BATCH_MAX};
+use crate::options::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BATCH_SEGMENTS_MAX, CELLS_PER_BATCH_MAX};
 use crate::segment::{FRAMES_START, tail::footer_space};
 use crate::state::{Bounds, State, Value, check_cell, check_cells_bytes, is_unchanged, too_large};
 
@@ -237,9 +237,13 @@ impl Plan {
                 self.step(state, lazy, load, at, &body)?;
             }
         }
-        if self.bytes > BATCH_BYTES_MAX {
-            let (what, got) = ("bytes in a batch", self.bytes);
-            return Err(Error::TooLarge { what, got, limit: BATCH_BYTES_MAX });
+        for (what, got, limit) in [
+            ("bytes in a batch", self.bytes, BATCH_BYTES_MAX),
+            ("segments that a batch begins", self.rolls, BATCH_SEGMENTS_MAX),
+        ] {
+            if got > limit {
+                return Err(Error::TooLarge { what, got, limit });
+            }
         }
         if self.sets_cells() {
             check_cells_bytes(self.cells_bytes)?;
