@@ -41,7 +41,7 @@ fn drawn_programs_keep_every_promise() {
 
 #[test]
 fn seeds_of_the_fuzzer_keep_every_promise() {
-    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/operations");
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/seeds");
     let mut count = 0;
     for file in std::fs::read_dir(seeds).unwrap() {
         let path = file.unwrap().path();

@@ -166,7 +166,7 @@ async fn failed_call_of_the_disk_leaves_a_state_since_the_last_durable_one() {
 }
 
 #[tokio::test]
-async fn failed_flush_stops_the_node() {
+async fn after_a_failed_flush_every_write_is_refused_as_fatal() {
     let disk = SimDisk::new(1);
     let storage = create_on(&disk).unwrap();
     let log = storage.log_store();

@@ -1,7 +1,7 @@
 //! Three nodes of `OmniPaxos` as tasks of tokio, none of which holds up an executor while its disk
 //! syncs: `cargo run -p indelible-lab --example omnipaxos_tokio`.
 
-#[path = "../../examples/support/command.rs"]
+#[path = "../support/command.rs"]
 mod command;
 
 use std::collections::{BTreeSet, HashMap};
