@@ -191,6 +191,22 @@ fn nothing_is_left_to_be_done() {
     assert_none(&offenders, "do it, or say in an issue why not");
 }
 
+/// What a document says outside of blocks of code.
+fn prose(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+/// Whether a heading of a document has this anchor.
+fn has_anchor(text: &str, anchor: &str) -> bool {
+    let kept = |of: char| of.is_alphanumeric() || of == ' ' || of == '-' || of == '_';
+    let of_heading = |heading: &str| -> String {
+        heading.to_lowercase().chars().filter(|of| kept(*of)).collect::<String>().replace(' ', "-")
+    };
+    let text = prose(text);
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| line.trim_matches(['#', ' '])).any(|line| of_heading(line) == anchor)
+}
+
 #[test]
 fn links_between_documents_lead_somewhere() {
     let mut documents = files(&root().join("docs"), ".md");
@@ -199,21 +215,26 @@ fn links_between_documents_lead_somewhere() {
     let mut offenders = Vec::new();
     for document in documents {
         let text = fs::read_to_string(&document).unwrap();
-        let prose: Vec<_> = text.split("```").step_by(2).collect();
-        let text = prose.concat();
+        let text = prose(&text);
         for (at, _) in text.match_indices("](") {
-            let target = text[at + 2..].split([')', '#']).next().unwrap_or_default();
-            if target.is_empty() || target.contains("://") {
+            let target = text[at + 2..].split(')').next().unwrap_or_default();
+            if target.contains("://") {
                 continue;
             }
             links += 1;
-            if !document.parent().unwrap().join(target).exists() {
+            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let path = document.parent().unwrap().join(path);
+            let path = if target.starts_with('#') { document.clone() } else { path };
+            let has = |text: String| anchor.is_empty() || has_anchor(&text, anchor);
+            if !path.is_dir()
+                && !fs::read(&path).is_ok_and(|text| has(String::from_utf8_lossy(&text).into()))
+            {
                 offenders.push(format!("{}: {target}", document.display()));
             }
         }
     }
     assert!(links > 10, "only {links} links found: has the check gone blind?");
-    assert_none(&offenders, "there is no such file");
+    assert_none(&offenders, "there is no such file, or no such heading in it");
 }
 
 /// What is assumed of the medium has numbers in docs/RECOVERY.md; the code that relies on one cites it.

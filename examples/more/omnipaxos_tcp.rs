@@ -22,7 +22,7 @@ impl Entry for Line {
     type Snapshot = NoSnapshot;
 }
 
-#[expect(clippy::print_stdout, reason = "an example shows what it does")]
+#[expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a program, with a clock")]
 fn main() -> Result<(), Failed> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let [pid, directory, new @ ..] = &arguments[..] else { return Err("PID DIR [new]".into()) };

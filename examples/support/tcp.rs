@@ -35,8 +35,11 @@ fn address(pid: NodeId) -> String {
 /// Proposes what is typed.
 pub(crate) fn propose_lines(events: Sender<Event>) {
     thread::spawn(move || {
-        let mut lines = io::stdin().lines().map_while(Result::ok);
-        lines.try_for_each(|line| events.send(Event::Proposal(Line(line))))
+        for line in io::stdin().lines().map_while(Result::ok) {
+            if events.send(Event::Proposal(Line(line))).is_err() {
+                break;
+            }
+        }
     });
 }
 
