@@ -21,10 +21,9 @@ pub(crate) enum Record<'a> {
 
 /// Changes that become durable together or not at all, in the order they were added.
 ///
-/// A batch may be of any size up to [`BATCH_RECORDS_MAX`](crate::options::BATCH_RECORDS_MAX)
-/// records and [`BATCH_BYTES_MAX`](crate::options::BATCH_BYTES_MAX) bytes, also larger than a
-/// segment, and begins [`BATCH_SEGMENTS_MAX`](crate::options::BATCH_SEGMENTS_MAX) of them at most. It costs one sync, and four more for each roll (docs/DESIGN.md, "Choices"). Borrowed
-/// entries are not copied before they are written.
+/// A batch may be of any size up to 2^24 records and 4 GiB, also larger than a segment, and begins 128
+/// segments at most. It costs one sync, and four more for each roll (docs/DESIGN.md, "Choices").
+/// Borrowed entries are not copied before they are written.
 ///
 /// ```
 /// # use indelible::{Batch, Log, Options};

@@ -5,7 +5,9 @@
 
 use crate::batch::{Batch, Record};
 use crate::directory::side_file::SideFile;
+#[cfg(any(test, feature = "tools"))]
 use crate::error::{Error, Result};
+#[cfg(any(test, feature = "tools"))]
 use crate::state::{Cells, State, Value};
 
 /// One change that a [`Batch`] asks for, borrowed from it.
@@ -43,6 +45,7 @@ impl Batch<'_> {
     }
 }
 
+#[cfg(any(test, feature = "tools"))]
 impl State {
     /// The state of entries `first..next` beside these cells; nothing if that cannot be: if the
     /// bounds are the wrong way round, or a log refuses such cells.

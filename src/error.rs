@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use crate::format::{FrameError, SegmentName, StructureError};
+
 use crate::codec::CodecError;
 use crate::planted::{Bug, planted};
 
@@ -374,10 +376,10 @@ pub enum Damage {
     },
     /// Where a frame has to be there is none.
     #[error("{0}")]
-    Frame(crate::format::FrameError),
+    Frame(FrameError),
     /// The frame of a state cell is sound, and what it holds is no change of one.
     #[error("the state cell in the frame here is malformed: {0}")]
-    Cell(crate::format::StructureError),
+    Cell(StructureError),
     /// A field has a value it cannot have.
     #[error("{field} is {got}, expected {expected}")]
     Field {
@@ -458,7 +460,7 @@ pub enum Damage {
     #[error("under a wrong name: its header says that it is {right}")]
     Misnamed {
         /// The name it should have.
-        right: crate::format::SegmentName,
+        right: SegmentName,
     },
     /// The frames here are sound, and a segment that is missing may have replaced their entries.
     #[error("a missing segment may have replaced what stands here")]

@@ -31,8 +31,8 @@
 //! | `lz4` | compressed entries ([`Options::compress_above`]) | `lz4_flex` |
 //! | `tracing` | events: opened, torn end dropped, rolled, trimmed, slow sync, stalled, rot found, poisoned | `tracing` |
 //! | `metrics` | [`Publisher`]: the figures of a log for the `metrics` crate | `metrics` |
-//! | `tools` | [`inspect`], [`repair`] and [`Backup::of_stopped`]: looking into a log, mending it | none |
-//! | `testing` | `tools`; [`testing`] and [`io::sim`]'s use in tests of your own: crashes, faults, rot | none |
+//! | `tools` | [`inspect`], [`repair`], [`Backup::of_stopped`]: looking into a log, mending it; [`State`], for stores of one's own | none |
+//! | `testing` | `tools`; [`format`](mod@format), [`testing`] and [`io::sim`]'s use in tests of your own: crashes, faults, rot | none |
 //! | `sabotage` | bugs to plant, for the tests of this crate. Never for use | none |
 //!
 //! Other hosts are packages of their own: `indelible-openraft`, `indelible-async-raft`,
@@ -65,13 +65,21 @@ pub mod docs;
 #[doc = include_str!("../README.md")]
 mod readme {}
 pub mod error;
+#[cfg(feature = "testing")]
 pub mod format;
+#[cfg(not(feature = "testing"))]
+#[expect(unreachable_pub, reason = "the feature `testing` opens it")]
+mod format;
 #[cfg(feature = "tools")]
 pub mod inspect;
 #[cfg(not(feature = "tools"))]
 #[expect(unreachable_pub, dead_code, unused_imports, reason = "the feature `tools` opens it")]
 mod inspect;
+#[cfg(feature = "testing")]
 pub mod io;
+#[cfg(not(feature = "testing"))]
+#[expect(unreachable_pub, reason = "the feature `testing` opens it")]
+mod io;
 mod lazy;
 mod log;
 pub mod options;
@@ -82,6 +90,10 @@ mod recovery;
 #[cfg(feature = "tools")]
 pub mod repair;
 mod segment;
+#[cfg_attr(
+    not(feature = "tools"),
+    expect(unreachable_pub, dead_code, reason = "the feature `tools` opens it")
+)]
 mod state;
 pub mod store;
 mod telemetry;
@@ -98,7 +110,7 @@ pub use change::Change;
 pub use directory::identity::Uuid;
 pub use directory::side_file::{SideFile, SideFileReader, SideFileWriter};
 pub use error::{Damage, Error, Result, Shortage};
-pub use format::CellValue;
+pub use format::{CellValue, SideFileRef};
 pub use log::backup::Backup;
 pub use log::scrub::{ScrubReport, Scrubbed};
 pub use log::ticket::{Completion, Ticket};
@@ -106,6 +118,7 @@ pub use log::{Iter, Log};
 pub use options::{Durability, Options, Preparation, Stall, SyncMethod, Witness, WriteMode};
 pub use recovery::{RecoveryReport, Verdict};
 pub use segment::entries::{Entries, EntriesIter, OwnedEntries};
+#[cfg(feature = "tools")]
 pub use state::{Cells, State};
 #[cfg(feature = "metrics")]
 pub use telemetry::metrics::Publisher;

@@ -14,13 +14,13 @@ pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 /// Largest segment file, in bytes.
 pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Segment size of a new log unless it is told otherwise, in bytes.
-pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+pub(crate) const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 /// Most segments a log may have at one time.
 pub const SEGMENTS_MAX: u64 = 1 << 20;
 /// Most records in one batch.
-pub const BATCH_RECORDS_MAX: usize = 1 << 24;
+pub(crate) const BATCH_RECORDS_MAX: usize = 1 << 24;
 /// Most bytes that the frames of one batch take together.
-pub const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+pub(crate) const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Most segments that one batch begins. All their files are open before its first frame is written, so
 /// that what the process may lack refuses the batch: two descriptors each with `WriteMode::Direct`, else
 /// one, and a map. In segments of the default size no batch comes to as many.
@@ -32,16 +32,16 @@ pub const CELL_VALUE_BYTES_MAX: usize = 1024;
 /// Cells that one batch changes, at most.
 pub const CELLS_PER_BATCH_MAX: usize = 1024;
 /// Permissions of the files of a log unless it is told otherwise: its owner reads and writes them.
-pub const FILE_MODE_DEFAULT: u32 = 0o600;
+pub(crate) const FILE_MODE_DEFAULT: u32 = 0o600;
 /// Longest time that a sync may wait for more writers to join it.
-pub const GATHER_MAX: Duration = Duration::from_secs(1);
+pub(crate) const GATHER_MAX: Duration = Duration::from_secs(1);
 /// Most bytes that all state cells of a log may take together: names, values, four bytes each.
 pub const CELLS_BYTES_MAX: usize = 3712;
 
 /// Most bytes of the newest entries that can be kept in memory.
-pub const WARM_BYTES_MAX: usize = 1024 * 1024 * 1024;
+pub(crate) const WARM_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// Bytes of the newest entries that are kept in memory unless told otherwise.
-pub const WARM_BYTES_DEFAULT: usize = 1024 * 1024;
+pub(crate) const WARM_BYTES_DEFAULT: usize = 1024 * 1024;
 
 /// When a commit becomes durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -331,7 +331,7 @@ impl Options {
         self
     }
 
-    /// How long a sync may wait for more writers to join it, at most [`GATHER_MAX`]. Zero (default)
+    /// How long a sync may wait for more writers to join it, at most a second. Zero (default)
     /// never waits on a clock: only writers that the previous sync released are given the chance to
     /// come back.
     #[must_use]
@@ -396,7 +396,7 @@ impl Options {
     }
 
     /// How many bytes of the newest entries stay in memory as they were written, with 32 bytes more
-    /// for each, from 0 to [`WARM_BYTES_MAX`]; 1 MiB by default. [`Log::entry`](crate::Log::entry)
+    /// for each, from 0 to 1 GiB; 1 MiB by default. [`Log::entry`](crate::Log::entry)
     /// copies an entry among them without a system call. They may reach back to the beginning of the
     /// newest segment. With background threads they go when the log is idle ([`Self::idle_checkpoint`])
     /// and nobody reads one of them.

@@ -4,9 +4,8 @@ use std::io::Write;
 use std::ops::Range;
 
 use indelible::CellValue;
-use indelible::format::FrameHeader;
 use indelible::inspect::{
-    EffectSeen, EntrySeen, FrameSeen, describe_cell, entries, frames, inspect,
+    EffectSeen, EntrySeen, FrameHeader, FrameSeen, describe_cell, entries, frames, inspect,
 };
 
 use crate::decode::{Decoder, Host};

@@ -3,11 +3,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use indelible::Verdict;
-use indelible::format::CellValue;
 use indelible::inspect::{
     Inspection, Outcome, Role, SegmentSeen, StateSeen, describe_cell, verify,
 };
+use indelible::{CellValue, Verdict};
 
 use crate::exit::Exit;
 use crate::groups::{self, Group, Told};

@@ -8,7 +8,7 @@ mod dump;
 use std::io::Write;
 use std::ops::Range;
 
-use indelible::format::CellValue;
+use indelible::CellValue;
 use indelible::inspect::{
     Comparison, Finding, InUse, Inspection, Meaning, Outcome, Role, SegmentSeen, SlotSeen,
     Verification, describe_cell,

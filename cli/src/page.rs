@@ -2,11 +2,10 @@
 //!
 //! Owns: the page, which needs nothing beside itself. Does not own: any finding.
 
-use indelible::Error;
-use indelible::format::CellValue;
 use indelible::inspect::{
     Finding, Health, Inspection, Outcome, Role, SegmentSeen, Verification, describe_cell,
 };
+use indelible::{CellValue, Error};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::exit::Exit;

@@ -6,13 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use indelible::format::number::{to_u64, to_usize};
-use indelible::format::{CellValue, SideFileRef};
-use indelible::{Cells, Change, Log, SideFile, State};
+use indelible::{CellValue, Cells, Change, Log, SideFile, SideFileRef, State};
 use parking_lot::RwLock;
 
 use crate::envelope::{Fields, put_varint};
 use crate::index::{Index, Place, Stretch};
+use crate::number::{to_u64, to_usize};
 use crate::page::Page;
 use crate::regions::{Region, Regions};
 use crate::state::{File, GroupState, Ledger, Member, Table};
@@ -25,6 +24,8 @@ const ROOM_MAX: usize = 1 << 16;
 
 const INLINE: u8 = 0;
 const SIDE_FILE: u8 = 1;
+/// Bytes of a reference to a side file.
+const REFERENCE_BYTES: u64 = 20;
 
 /// What a checkpoint says.
 #[derive(Debug)]
@@ -192,8 +193,8 @@ fn take_group(fields: &mut Fields<'_>, left: &mut u64) -> Option<GroupState> {
                 Change::Set(cell, fields.bytes(length)?)
             }
             SIDE_FILE => {
-                let length = to_u64(indelible::format::cell::SIDE_FILE_REF_BYTES);
-                let file = SideFileRef::decode(fields.bytes(length)?.try_into().ok()?);
+                let reference = fields.bytes(REFERENCE_BYTES)?;
+                let file = SideFileRef::decode(reference.try_into().ok()?);
                 files.get_mut(&file.id)?.finished = Some(file);
                 Change::Attach(cell, SideFile::from_reference(file))
             }

@@ -12,14 +12,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use indelible::format::frame::frame_bytes;
-use indelible::format::number::{to_u32, to_u64};
 use indelible::{Batch, Damage, Durability, Error, Log, Result, Ticket};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::envelope::Record;
 use crate::index::Place;
 use crate::maintenance::Maintenance;
+use crate::number::to_u64;
 use crate::options::GroupsOptions;
 use crate::overlay::{Overlay, PENDING};
 use crate::plan::{Planned, Planner, Riders, entry_bytes_max};
@@ -192,7 +191,7 @@ impl Inner {
         for ((nth, bytes), at) in
             overlay.records().chain(planned.records()).enumerate().zip(first..)
         {
-            let place = Place { at, bytes: to_u32(frame_bytes(bytes.len())) };
+            let place = Place::of(at, bytes);
             *since_checkpoint += u64::from(place.bytes);
             self.counters.wrote(place, of);
             if nth < aside {

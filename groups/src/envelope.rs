@@ -6,9 +6,9 @@
 //! A record is a kind, the group as a varint, and the fields of its kind. No decoder panics, nor
 //! allocates, whatever the bytes; what decodes encodes to the same bytes again.
 
-use indelible::format::SideFileRef;
-use indelible::format::number::{to_u64, to_usize};
+use indelible::SideFileRef;
 
+use crate::number::{to_u64, to_usize};
 use crate::page::PLACE_BYTES;
 
 /// Most bytes of an envelope before the entry it carries: kind, group, index.

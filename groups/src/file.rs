@@ -7,13 +7,12 @@ use std::io::{self, Read, Write};
 use std::iter::once;
 use std::sync::Arc;
 
-use indelible::format::SideFileRef;
-use indelible::format::number::{to_u64, to_usize};
-use indelible::{Damage, Error, Result, SideFile};
+use indelible::{Damage, Error, Result, SideFile, SideFileRef};
 
 use crate::commit::Inner;
 use crate::envelope::{Event, Record};
 use crate::index::Place;
+use crate::number::{to_u64, to_usize};
 use crate::plan::entry_bytes_max;
 use crate::state::Member;
 

@@ -6,13 +6,12 @@ use std::future::IntoFuture;
 use std::ops::Range;
 use std::sync::Arc;
 
-use indelible::format::CellValue;
-use indelible::format::number::to_u64;
-use indelible::{Batch, Change, Completion, Error, Log, Result, Ticket};
+use indelible::{Batch, CellValue, Change, Completion, Error, Log, Result, Ticket};
 
 use crate::commit::Inner;
 use crate::file::{GroupFileReader, GroupFileWriter};
 use crate::groups::Groups;
+use crate::number::to_u64;
 use crate::plan::{Planner, Riders, entry_bytes_max};
 use crate::read::{self, Entries};
 use crate::state::{Member, state_kept};

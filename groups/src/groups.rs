@@ -8,8 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use indelible::format::frame::frame_bytes;
-use indelible::format::number::{to_u32, to_u64};
 use indelible::repair::LOST_BATCHES;
 use indelible::{Batch, Damage, Error, Log, Result, Ticket};
 use parking_lot::{Mutex, RwLock};
@@ -21,6 +19,7 @@ use crate::envelope::{Event, Record};
 use crate::group::Group;
 use crate::index::Place;
 use crate::maintenance::{CHECKPOINTS, Maintenance};
+use crate::number::to_u64;
 use crate::options::GroupsOptions;
 use crate::overlay::Overlay;
 use crate::plan::no_such_group;
@@ -448,7 +447,7 @@ fn replay_records(inner: &Inner, writer: &mut Writer, range: Range<u64>) -> Resu
             Err(error) => return Err(error),
         };
         for (bytes, at) in entries.iter().zip(at..) {
-            let place = Place { at, bytes: to_u32(frame_bytes(bytes.len())) };
+            let place = Place::of(at, bytes);
             writer.since_checkpoint += u64::from(place.bytes);
             apply_bytes(inner, &mut writer.ledger, bytes, place, apply)?;
         }

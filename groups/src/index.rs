@@ -8,10 +8,14 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use indelible::format::number::{to_u64, to_usize, u32_to_usize};
-
+use crate::number::{to_u32, to_u64, to_usize, u32_to_usize};
 use crate::page::{Page, Pages};
 use crate::planted::{Bug, planted};
+
+/// What a frame of the log underneath has beside the record, and what its size is a multiple of
+/// (docs/FORMAT.md, Frame).
+const FRAME_HEADER_BYTES: usize = 32;
+const FRAME_ALIGN: usize = 8;
 
 /// Where a record is in the log underneath, and what it costs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +29,15 @@ pub(crate) struct Place {
 impl Place {
     /// The place of an entry that was lost with a damaged range of the log.
     pub(crate) const LOST: Self = Self { at: u64::MAX, bytes: 0 };
+
+    /// The place of a record that is an entry of the log underneath.
+    pub(crate) fn of(at: u64, record: &[u8]) -> Self {
+        let frame = FRAME_HEADER_BYTES.saturating_add(record.len());
+        Self {
+            at,
+            bytes: to_u32(frame.checked_next_multiple_of(FRAME_ALIGN).unwrap_or(usize::MAX)),
+        }
+    }
 
     pub(crate) fn is_lost(self) -> bool {
         self.at == u64::MAX

@@ -40,6 +40,7 @@ mod groups;
 mod index;
 mod inspect;
 mod maintenance;
+mod number;
 mod options;
 mod overlay;
 mod page;

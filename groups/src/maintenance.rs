@@ -17,13 +17,13 @@ use std::io::Write as _;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use indelible::format::number::to_u64;
 use indelible::{Batch, Error, Result};
 
 use crate::checkpoint;
 use crate::commit::{For, Inner, Writer};
 use crate::envelope::{Event, Record};
 use crate::index::Piece;
+use crate::number::to_u64;
 use crate::page::Pages;
 use crate::planted::{Bug, planted};
 use crate::regions::Region;

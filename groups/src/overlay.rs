@@ -5,10 +5,10 @@
 //! Does not own: the batch that puts them there or takes them out again (`commit`).
 
 use indelible::Log;
-use indelible::format::number::to_u64;
 use indelible::options::CELL_VALUE_BYTES_MAX;
 
 use crate::envelope::{Event, Fields, Record, put_varint};
+use crate::number::to_u64;
 
 /// The cells that hold them, one after the other.
 pub(crate) const PENDING: [&str; 3] = ["groups.pending.0", "groups.pending.1", "groups.pending.2"];

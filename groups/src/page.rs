@@ -10,13 +10,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use indelible::format::number::{to_u32, to_u64, to_usize, u32_to_usize};
 use indelible::{Damage, Error, Log, Result};
 
 use crate::commit::{For, Inner};
 use crate::envelope::{ENVELOPE_BYTES_MAX, Event, Record};
 use crate::index::{Place, Stretch};
 use crate::maintenance::Maintenance;
+use crate::number::{to_u32, to_u64, to_usize, u32_to_usize};
 use crate::plan::Planned;
 use crate::regions::Regions;
 use crate::state::Member;

@@ -9,12 +9,12 @@ use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
-use indelible::format::number::to_u64;
 use indelible::{Batch, Cells, Change, Error, Log, Result, State};
 use parking_lot::RwLock;
 
 use crate::batch::{GroupBatch, Step};
 use crate::envelope::{ENVELOPE_BYTES_MAX, Event, Record};
+use crate::number::to_u64;
 use crate::planted::{Bug, planted};
 use crate::state::{Member, STATE_LOST, Table, state_kept};
 

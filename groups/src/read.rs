@@ -6,11 +6,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use indelible::format::number::to_u64;
 use indelible::{Damage, Error, Log, Result};
 
 use crate::envelope::{Event, Record};
 use crate::index::{Piece, Place};
+use crate::number::to_u64;
 use crate::page::Pages;
 use crate::state::Member;
 

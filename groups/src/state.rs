@@ -8,13 +8,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use indelible::format::number::{to_u64, u32_to_usize};
-use indelible::format::{CellValue, SideFileRef};
-use indelible::{Cells, Change, Error, Log, SideFile, State};
+use indelible::{CellValue, Cells, Change, Error, Log, SideFile, SideFileRef, State};
 use parking_lot::RwLock;
 
 use crate::envelope::{Event, Record};
 use crate::index::{Index, Piece, Place};
+use crate::number::{to_u64, u32_to_usize};
 use crate::page::{self, Page, Pages};
 use crate::plan::no_such_group;
 use crate::regions::Regions;

@@ -3,9 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use indelible::format::CellValue;
 use indelible::store::{Store, StoreEntries, StoreWriter};
-use indelible::{Batch, Log, Result, SideFile, Ticket};
+use indelible::{Batch, CellValue, Log, Result, SideFile, Ticket};
 
 use crate::file::{GroupFileReader, GroupFileWriter};
 use crate::group::{Group, GroupTicket};

@@ -5,15 +5,14 @@
 
 use std::ops::Range;
 
-use indelible::format::CellValue;
-use indelible::format::number::to_u64;
 use indelible::inspect::Progress;
 use indelible::store::{Store, StoreEntries as _};
-use indelible::{Batch, Error, Result};
+use indelible::{Batch, CellValue, Error, Result};
 
 use crate::envelope::{Event, Record};
 use crate::group::{Group, GroupTicket};
 use crate::groups::Groups;
+use crate::number::to_u64;
 use crate::plan::entry_bytes_max;
 use crate::state::{STATE_LOST, STATE_LOST_REASON};
 

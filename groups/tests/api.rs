@@ -5,10 +5,9 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use indelible::format::CellValue;
 use indelible::io::sim::{Persistence, SimDisk};
 use indelible::store::Store as _;
-use indelible::{Batch, Durability, Error, Log, Options, SideFile};
+use indelible::{Batch, CellValue, Durability, Error, Log, Options, SideFile};
 use indelible_groups::{Group, GroupBatch, Groups, GroupsOptions};
 
 fn options() -> GroupsOptions {

@@ -49,13 +49,18 @@ impl fmt::Debug for SideFile {
 impl SideFile {
     pub(crate) fn new(reference: SideFileRef, files: &Arc<SideFiles>) -> Self {
         let files = Arc::clone(files);
-        Self::with_release(reference, move |file| files.let_go(file))
+        Self::made(reference, Some(Box::new(move |file| files.let_go(file))))
+    }
+
+    fn made(reference: SideFileRef, release: Option<Release>) -> Self {
+        Self(Arc::new(Finished { process: Process::this(), reference, release }))
     }
 
     /// The side file that this refers to. A log takes only those that it knows, and keeps it no longer
     /// for this.
+    #[cfg(any(test, feature = "tools"))]
     pub fn from_reference(reference: SideFileRef) -> Self {
-        Self(Arc::new(Finished { process: Process::this(), reference, release: None }))
+        Self::made(reference, None)
     }
 
     /// A side file that another store than a log has finished. When the last clone of it is dropped,
@@ -63,12 +68,12 @@ impl SideFile {
     /// file by then, nobody can attach it any more, and the store may remove it. In a process that was
     /// forked since it is not called: the file is the parent's, and a lock may be a copy that nobody
     /// will unlock.
+    #[cfg(feature = "tools")]
     pub fn with_release(
         reference: SideFileRef,
         release: impl FnOnce(SideFileRef) + Send + Sync + 'static,
     ) -> Self {
-        let release: Option<Release> = Some(Box::new(release));
-        Self(Arc::new(Finished { process: Process::this(), reference, release }))
+        Self::made(reference, Some(Box::new(release)))
     }
 
     /// Its length in bytes.

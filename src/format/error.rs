@@ -68,7 +68,7 @@ impl StructureError {
     }
 
     /// The error to hand out for a structure at `offset` of the file `path`.
-    pub fn into_error(self, path: impl Into<PathBuf>, offset: u64) -> Error {
+    pub(crate) fn into_error(self, path: impl Into<PathBuf>, offset: u64) -> Error {
         let path = path.into();
         match (self, self.damage()) {
             (_, Some(reason)) => Error::Damaged { path, offset, indexes: None, reason },
@@ -123,7 +123,7 @@ pub enum FrameError {
 
 impl FrameError {
     /// What is wrong with the bytes, if a frame has to be here.
-    pub fn damage(self) -> Damage {
+    pub(crate) fn damage(self) -> Damage {
         Damage::Frame(self)
     }
 }

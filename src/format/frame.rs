@@ -308,6 +308,7 @@ pub fn decode_frame<'a>(
 }
 
 /// The payload of a [`Kind::Hole`] frame: the exclusive end of the missing range.
+#[cfg(any(test, feature = "tools"))]
 pub fn encode_hole(end: u64) -> [u8; HOLE_PAYLOAD_BYTES] {
     let mut bytes = [0; HOLE_PAYLOAD_BYTES];
     LittleEndian::write_u64(&mut bytes, end);

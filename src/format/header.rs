@@ -56,6 +56,7 @@ pub struct SegmentHeader {
 
 impl SegmentHeader {
     /// The header of a segment with other frames in the place of this one's.
+    #[cfg(feature = "tools")]
     #[must_use]
     pub fn replaced(self, generation: u64) -> Self {
         // What the next segment states is the first generation that stood here.

@@ -44,6 +44,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of their numbers.
+    #[cfg(any(test, feature = "testing"))]
     pub const ALL: [Self; 9] = [
         Self::Entry,
         Self::Set,

@@ -23,10 +23,16 @@ pub mod names;
 pub mod number;
 pub mod slot;
 
-pub use cell::{CellRecord, CellValue, SideFileRef};
+#[cfg(any(test, feature = "tools"))]
+pub use cell::CellRecord;
+pub use cell::{CellValue, SideFileRef};
 pub use error::{FrameError, StructureError};
 pub use footer::Footer;
-pub use frame::{Flags, FrameHeader, Salt};
+#[cfg(any(test, feature = "testing"))]
+pub use frame::Flags;
+#[cfg(any(test, feature = "tools"))]
+pub use frame::FrameHeader;
+pub use frame::Salt;
 pub use header::SegmentHeader;
 pub use kind::Kind;
 pub use names::{FileName, SegmentName};

@@ -24,7 +24,7 @@ use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::kind::Span;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{Checkpoint, Footer, SegmentHeader};
-use crate::io::{Access, Directory};
+use crate::io::Access;
 use crate::segment::{Segment, in_units, with_indexes};
 
 /// What stands for an index of the log, or for several.
@@ -77,7 +77,8 @@ pub fn entries(path: impl AsRef<Path>) -> Result<Entries> {
 ///
 /// # Errors
 /// As [`entries`].
-pub fn entries_in(directory: Arc<dyn Directory>) -> Result<Entries> {
+#[cfg(feature = "testing")]
+pub fn entries_in(directory: Arc<dyn crate::io::Directory>) -> Result<Entries> {
     Entries::new(Dir::read_only(directory, ""))
 }
 

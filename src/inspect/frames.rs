@@ -18,7 +18,6 @@ use crate::error::{Damage, Error, Result};
 use crate::format::kind::Effect;
 use crate::format::number::to_u64;
 use crate::format::{CellRecord, FrameHeader};
-use crate::io::Directory;
 use crate::segment::FRAMES_START;
 use crate::segment::walk::{Found, Source as _, Step, past_gaps};
 
@@ -185,7 +184,8 @@ pub fn frames(path: impl AsRef<Path>) -> Result<Frames> {
 ///
 /// # Errors
 /// As [`frames`].
-pub fn frames_in(directory: Arc<dyn Directory>) -> Result<Frames> {
+#[cfg(feature = "testing")]
+pub fn frames_in(directory: Arc<dyn crate::io::Directory>) -> Result<Frames> {
     Frames::new(Dir::read_only(directory, ""))
 }
 

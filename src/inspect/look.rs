@@ -19,7 +19,7 @@ use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::names::side_file;
 use crate::format::number::{to_u64, to_usize};
 use crate::format::{CellValue, Checkpoint, FileName, Footer, SegmentName};
-use crate::io::{Access, Directory};
+use crate::io::Access;
 use crate::options::SEGMENT_BYTES_MAX;
 use crate::recovery::table::Decision;
 use crate::segment::{FRAMES_START, OFFSET_UNIT, Segment};
@@ -175,7 +175,8 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
 ///
 /// # Errors
 /// As [`inspect`].
-pub fn inspect_in(directory: Arc<dyn Directory>) -> Result<Inspection> {
+#[cfg(feature = "testing")]
+pub fn inspect_in(directory: Arc<dyn crate::io::Directory>) -> Result<Inspection> {
     look(&Dir::read_only(directory, ""), None)
 }
 

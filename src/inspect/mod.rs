@@ -35,23 +35,26 @@ pub use self::compare::{
     range_sums,
 };
 #[cfg(feature = "tools")]
-pub use self::entries::{Entries, EntrySeen, entries, entries_in};
+pub use self::entries::{Entries, EntrySeen, entries};
 #[cfg(feature = "tools")]
-pub use self::frames::{EffectSeen, FrameSeen, Frames, frames, frames_in};
+pub use self::frames::{EffectSeen, FrameSeen, Frames, frames};
 #[cfg(feature = "tools")]
-pub use self::look::{
-    DiskUse, Inspection, Outcome, Role, SegmentSeen, SideFileSeen, inspect, inspect_in,
-};
-pub use self::verify::{Finding, Health, Meaning, Progress, Verification, verify, verify_in};
+pub use self::look::{DiskUse, Inspection, Outcome, Role, SegmentSeen, SideFileSeen, inspect};
+pub use self::verify::{Finding, Health, Meaning, Progress, Verification, verify};
+#[cfg(feature = "testing")]
+pub use self::{entries::entries_in, frames::frames_in, look::inspect_in, verify::verify_in};
+pub use crate::format::Checkpoint;
+#[cfg(feature = "tools")]
+pub use crate::format::{FrameHeader, Kind};
 
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Error, Result};
+use crate::format::CellValue;
 use crate::format::error::StructureError;
 use crate::format::names::{LOCK, METADATA};
 use crate::format::number::{to_u64, to_usize};
 use crate::format::slot::{METADATA_BYTES, SLOT_BYTES};
-use crate::format::{CellValue, Checkpoint};
 use crate::io::Access;
 use crate::io::os::OsDirectory;
 

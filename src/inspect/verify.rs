@@ -170,11 +170,20 @@ pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(Progress)) -> Res
 ///
 /// # Errors
 /// As [`verify`].
+#[cfg(feature = "testing")]
 pub fn verify_in(
     directory: Arc<dyn Directory>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Verification> {
-    run(&Dir::read_only(directory, ""), None, progress)
+    verify_behind(directory, progress)
+}
+
+/// Verifies a log behind any door.
+pub(crate) fn verify_behind(
+    door: Arc<dyn Directory>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Verification> {
+    run(&Dir::read_only(door, ""), None, progress)
 }
 
 fn run(

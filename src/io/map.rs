@@ -63,6 +63,7 @@ impl Region {
     ///
     /// # Errors
     /// [`io::ErrorKind::OutOfMemory`] if there is not that much memory.
+    #[cfg(any(test, feature = "testing"))]
     pub fn heap(bytes: usize) -> io::Result<Self> {
         Heap::new(bytes)?.region(bytes, true)
     }
@@ -106,6 +107,7 @@ impl Region {
     }
 
     /// Whether the region has no bytes at all.
+    #[cfg(any(test, feature = "testing"))]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

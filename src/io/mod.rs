@@ -113,7 +113,10 @@ pub trait Lock: Debug + Send + Sync {}
 /// # Errors
 /// Every method returns what the system below says: `NotFound` for a missing name,
 /// `InvalidInput` for a name that is no plain file name, `StorageFull`, or whatever went wrong.
-#[expect(clippy::missing_errors_doc, reason = "said once, for all methods")]
+#[cfg_attr(
+    feature = "testing",
+    expect(clippy::missing_errors_doc, reason = "said once, for all methods")
+)]
 pub trait Directory: Debug + Send + Sync {
     /// Every name in the directory but `.` and `..`, in no order. Changes nothing.
     fn list(&self) -> io::Result<Vec<DirectoryEntry>>;
@@ -155,7 +158,10 @@ pub trait Directory: Debug + Send + Sync {
 /// # Errors
 /// Every method returns what the system below says: `UnexpectedEof` past the end of the file,
 /// `PermissionDenied` for a change through [`Access::Read`], `StorageFull`, or whatever went wrong.
-#[expect(clippy::missing_errors_doc, reason = "said once, for all methods")]
+#[cfg_attr(
+    feature = "testing",
+    expect(clippy::missing_errors_doc, reason = "said once, for all methods")
+)]
 pub trait File: Debug + Send + Sync {
     /// Fills `buffer` from `offset`; an error if the file ends before. Changes nothing.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;

@@ -35,7 +35,8 @@ use crate::error::{Error, Result};
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::{CellValue, Checkpoint, SideFileRef};
-use crate::inspect::{Progress, Verification, verify_in};
+use crate::inspect::verify::verify_behind;
+use crate::inspect::{Progress, Verification};
 use crate::io::os::OsDirectory;
 use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
 use crate::options::SyncMethod;
@@ -96,21 +97,13 @@ impl Log {
         let door = Arc::new(OsDirectory::create(to)?);
         self.shared().backup(&Dir::new(door, to), &Links { from: None, to: None })
     }
-
-    /// Makes a copy through any I/O door; every file is copied.
-    ///
-    /// # Errors
-    /// As [`Self::backup`].
-    pub fn backup_in(&self, to: Arc<dyn Directory>) -> Result<Backup> {
-        self.shared().backup(&Dir::new(to, ""), &Links { from: None, to: None })
-    }
 }
 
 /// Both directories, where files can be given a second name.
 #[derive(Debug)]
-struct Links {
-    from: Option<OsDirectory>,
-    to: Option<Arc<OsDirectory>>,
+pub(super) struct Links {
+    pub(super) from: Option<OsDirectory>,
+    pub(super) to: Option<Arc<OsDirectory>>,
 }
 
 impl Links {
@@ -134,7 +127,7 @@ struct Frozen {
 }
 
 impl Shared {
-    fn backup(&self, to: &Dir, links: &Links) -> Result<Backup> {
+    pub(super) fn backup(&self, to: &Dir, links: &Links) -> Result<Backup> {
         self.usable()?;
         let _lock = to.lock()?;
         if Files::list(to)?.any() {
@@ -312,7 +305,7 @@ impl<'a> Copy<'a> {
         file.sync(0..length, SyncMethod::Fsync).map_err(failed("sync"))?;
         let (door, metadata) = (self.to.shared_door(), temporary.clone());
         let (before, progress) = (self.so_far.done, &mut self.progress);
-        let seen = verify_in(Arc::new(Unnamed { door, metadata }), &mut |it| {
+        let seen = verify_behind(Arc::new(Unnamed { door, metadata }), &mut |it| {
             let all = |bytes: u64| before.saturating_add(bytes);
             progress(Progress::new(all(it.done), all(it.total)));
         })?;
@@ -321,7 +314,7 @@ impl<'a> Copy<'a> {
         };
         if let Some(finding) = lost(&seen) {
             // The copy is no better than the log: say which file is to be looked at.
-            let source = verify_in(self.from.shared_door(), &mut |_| ());
+            let source = verify_behind(self.from.shared_door(), &mut |_| ());
             let of_source = source.ok().as_ref().and_then(lost);
             return Err(match of_source {
                 Some(finding) => finding.error.within(self.from.path()),

@@ -5,6 +5,8 @@
 
 pub(crate) mod background;
 pub(crate) mod backup;
+#[cfg(any(test, feature = "testing"))]
+mod doors;
 mod invariants;
 mod open;
 mod reader;
@@ -33,7 +35,6 @@ use crate::directory::identity::Uuid;
 use crate::directory::side_file::{Owner, SideFileReader, SideFileWriter};
 use crate::error::{Error, Result};
 use crate::format::number::to_u64;
-use crate::io::Directory;
 use crate::io::mem::MemDirectory;
 use crate::io::os::OsDirectory;
 use crate::log::ticket::Ticket;
@@ -136,44 +137,8 @@ impl Log {
     ///
     /// [`Error::InvalidOption`].
     pub fn in_memory(options: &Options) -> Result<Self> {
-        Self::create_in(Arc::new(MemDirectory::new()), &options.volatile())
-    }
-
-    /// Creates a log through any I/O door.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::create`].
-    pub fn create_in(directory: Arc<dyn Directory>, options: &Options) -> Result<Self> {
-        Self::start(open::create(Dir::new(directory, ""), options)?)
-    }
-
-    /// Opens a log through any I/O door.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::open`].
-    pub fn open_in(
-        directory: Arc<dyn Directory>,
-        options: &Options,
-    ) -> Result<(Self, RecoveryReport)> {
-        Self::start_reported(open::open(Dir::new(directory, ""), options)?)
-    }
-
-    /// Opens or creates a log through any I/O door.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::open_or_create`].
-    pub fn open_or_create_in(
-        directory: Arc<dyn Directory>,
-        options: &Options,
-    ) -> Result<(Self, RecoveryReport)> {
-        let again = Arc::clone(&directory);
-        open_or_create(
-            || Self::open_in(Arc::clone(&again), options),
-            || Self::create_in(directory, options),
-        )
+        let door = Arc::new(MemDirectory::new());
+        Self::start(open::create(Dir::new(door, ""), &options.volatile())?)
     }
 
     /// Opens a log in a directory behind any door.

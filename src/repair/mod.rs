@@ -31,7 +31,9 @@ use std::sync::Arc;
 
 pub use self::from_peer::{FromPeer, RefillError, Refusal, refill_from};
 pub use self::preview::{preview, preview_repaired};
-pub use self::refill::{Refilled, missing, refill, refill_in};
+#[cfg(feature = "testing")]
+pub use self::refill::refill_in;
+pub use self::refill::{Refilled, missing, refill};
 
 use self::plan::Work;
 use crate::directory::Dir;
@@ -39,8 +41,8 @@ use crate::error::{Error, Result};
 use crate::inspect::misnamed::{Misnamed, misnamed, view};
 use crate::inspect::scene::Scene;
 use crate::inspect::{Progress, os_door};
+use crate::io::Lock;
 use crate::io::os::OsDirectory;
-use crate::io::{Directory, Lock};
 
 /// How many `repair-<n>` directories are looked for.
 const KEPT_MAX: u32 = 10_000;
@@ -281,7 +283,8 @@ pub fn plan_with(path: impl AsRef<Path>, progress: &mut dyn FnMut(Progress)) -> 
 ///
 /// # Errors
 /// As [`plan`].
-pub fn plan_in(directory: Arc<dyn Directory>) -> Result<Plan> {
+#[cfg(feature = "testing")]
+pub fn plan_in(directory: Arc<dyn crate::io::Directory>) -> Result<Plan> {
     plan_of(&Dir::read_only(directory, ""), &mut |_| ())
 }
 
@@ -321,7 +324,11 @@ pub fn apply(path: impl AsRef<Path>) -> Result<(Plan, Option<PathBuf>)> {
 ///
 /// # Errors
 /// As [`apply`].
-pub fn apply_in(directory: Arc<dyn Directory>, kept: Arc<dyn Directory>) -> Result<Plan> {
+#[cfg(feature = "testing")]
+pub fn apply_in(
+    directory: Arc<dyn crate::io::Directory>,
+    kept: Arc<dyn crate::io::Directory>,
+) -> Result<Plan> {
     let repair = Repair::of(Dir::new(directory, ""), &mut |_| ())?;
     repair.apply(|| Ok(Some(Dir::new(kept, ""))), &mut |_| ())
 }

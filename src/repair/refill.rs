@@ -25,7 +25,6 @@ use crate::inspect::entries::{Looked, Lookup};
 use crate::inspect::scene::{Part, Scene};
 use crate::inspect::survey::{joined, total};
 use crate::inspect::{Progress, os_door};
-use crate::io::Directory;
 use crate::log::Log;
 use crate::options::Options;
 use crate::recovery::table::Decision;
@@ -111,8 +110,9 @@ pub fn refill(
 ///
 /// # Errors
 /// As [`refill`].
+#[cfg(feature = "testing")]
 pub fn refill_in(
-    directory: Arc<dyn Directory>,
+    directory: Arc<dyn crate::io::Directory>,
     entry: &mut dyn FnMut(u64) -> Result<Option<Vec<u8>>>,
 ) -> Result<Refilled> {
     Log::open_in(Arc::clone(&directory), &allowing())?.0.close()?;

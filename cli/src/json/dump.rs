@@ -1,6 +1,6 @@
 //! What `dump --json` prints: entries, frames, and places without one.
 
-use indelible::format::FrameHeader;
+use indelible::inspect::FrameHeader;
 use schemars::JsonSchema;
 use serde::Serialize;
 

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
-use indelible::format::CellValue;
 use indelible::io::sim::SimDisk;
-use indelible::{Batch, Durability, Error, Log, Options, Result, SideFile};
+use indelible::{Batch, CellValue, Durability, Error, Log, Options, Result, SideFile};
 use indelible_groups::{Group, GroupBatch, Groups, GroupsOptions};
 
 /// One step. Numbers choose among what is there when it is carried out.

@@ -23,7 +23,6 @@ use super::state::{self, State};
 use crate::Log;
 use crate::codec::Codec;
 use crate::error::{self, Error};
-use crate::io::Directory;
 use crate::options::Options;
 use crate::store::{Store, StoreEntries as _};
 
@@ -102,7 +101,11 @@ impl<T, C> LogStorage<T, C> {
     /// # Errors
     ///
     /// Those of [`Self::open_or_create`].
-    pub fn in_directory(directory: Arc<dyn Directory>, options: &Options) -> error::Result<Self> {
+    #[cfg(feature = "testing")]
+    pub fn in_directory(
+        directory: Arc<dyn crate::io::Directory>,
+        options: &Options,
+    ) -> error::Result<Self> {
         let (log, _report) = Log::open_or_create_in(directory, options)?;
         Self::from_log(log)
     }

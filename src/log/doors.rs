@@ -1,0 +1,60 @@
+//! Logs on disks that are not the system's: the simulated one, and those of tests.
+//!
+//! Owns: nothing; each call is that of the same name without `_in`.
+
+use std::sync::Arc;
+
+use super::backup::{Backup, Links};
+use super::{Log, open, open_or_create};
+use crate::directory::Dir;
+use crate::error::Result;
+use crate::io::Directory;
+use crate::options::Options;
+use crate::recovery::RecoveryReport;
+
+impl Log {
+    /// Creates a log through any I/O door.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create`].
+    pub fn create_in(directory: Arc<dyn Directory>, options: &Options) -> Result<Self> {
+        Self::start(open::create(Dir::new(directory, ""), options)?)
+    }
+
+    /// Opens a log through any I/O door.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_in(
+        directory: Arc<dyn Directory>,
+        options: &Options,
+    ) -> Result<(Self, RecoveryReport)> {
+        Self::start_reported(open::open(Dir::new(directory, ""), options)?)
+    }
+
+    /// Opens or creates a log through any I/O door.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open_or_create`].
+    pub fn open_or_create_in(
+        directory: Arc<dyn Directory>,
+        options: &Options,
+    ) -> Result<(Self, RecoveryReport)> {
+        let again = Arc::clone(&directory);
+        open_or_create(
+            || Self::open_in(Arc::clone(&again), options),
+            || Self::create_in(directory, options),
+        )
+    }
+
+    /// Makes a copy through any I/O door; every file is copied.
+    ///
+    /// # Errors
+    /// As [`Self::backup`].
+    pub fn backup_in(&self, to: Arc<dyn Directory>) -> Result<Backup> {
+        self.shared().backup(&Dir::new(to, ""), &Links { from: None, to: None })
+    }
+}
