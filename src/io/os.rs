@@ -17,6 +17,8 @@
 #![expect(clippy::disallowed_types, reason = "this file is the one that may use files")]
 #![expect(clippy::disallowed_methods, reason = "this file is the one that may use files")]
 
+#[cfg(target_os = "linux")]
+mod ahead;
 mod kind;
 mod lock;
 
@@ -274,6 +276,9 @@ struct OsFile {
     /// The same file opened for direct writes, once there was one.
     #[cfg(target_os = "linux")]
     direct: std::sync::OnceLock<OsHandle>,
+    /// What was dropped from the cache, and is going to be read in order.
+    #[cfg(target_os = "linux")]
+    ahead: Option<ahead::Ahead>,
 }
 
 impl OsFile {
@@ -285,6 +290,8 @@ impl OsFile {
             rustix::fs::fadvise(&handle, 0, None, rustix::fs::Advice::Random).ok();
         }
         Self {
+            #[cfg(target_os = "linux")]
+            ahead: ahead::Ahead::after(access, &handle, opened_bytes),
             handle,
             access,
             opened_bytes,
@@ -383,6 +390,10 @@ fn write_dsync(_: &OsHandle, _: u64, _: &[u8]) -> io::Result<usize> {
 
 impl File for OsFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if let Some(ahead) = &self.ahead {
+            ahead.note(&self.handle, offset);
+        }
         self.handle.read_exact_at(buffer, offset)
     }
 
@@ -576,13 +587,11 @@ fn disbelieve_cache(file: &OsHandle, range: Range<u64>) -> io::Result<()> {
     let page = super::map::page_bytes() as u64;
     let file_end = file.metadata()?.len();
     let (start, end) = (range.start / page * page, range.end.min(file_end));
-    let Some(bytes) = end.checked_sub(start).and_then(std::num::NonZeroU64::new) else {
+    if start >= end {
         return Ok(());
-    };
+    }
     let resident = drop_cache(file, start..end)?;
     if !resident.contains(&true) {
-        // Has them read anew while the caller does something else first. Advice only.
-        rustix::fs::fadvise(file, start, Some(bytes), rustix::fs::Advice::WillNeed).ok();
         return Ok(());
     }
     let mut offset = start;
@@ -662,7 +671,7 @@ mod tests {
         assert_eq!(resident(0, pages), pages);
         let handle = || directory.open_plain(&name, OFlags::RDWR).unwrap();
         for (from, to) in [(len / 2 + 1, len / 4 * 3), (len / 2 + 1, len), (0, len)] {
-            // The last step asks for the pages again, so this looks at the one before.
+            // An open asks for the pages again, so this looks at the step before.
             let page = super::super::map::page_bytes();
             let (first, end) = (from / page, to.div_ceil(page));
             drop_cache(&handle(), (first * page) as u64..to as u64).unwrap();

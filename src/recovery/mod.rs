@@ -13,6 +13,7 @@ pub(crate) mod observe;
 pub(crate) mod replay;
 pub(crate) mod reseal;
 pub(crate) mod table;
+mod window;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -17,15 +17,19 @@
 //!    the reach, the block of the segment header, and every segment with a higher number. What they
 //!    state as durable, and where they stand at all, goes into the table.
 //!
-//! Steps 5 and 6 are the first pass, which applies nothing, so that a batch which was cut disappears
-//! whole. The second pass applies everything up to the end.
+//! A batch is applied when its last frame has been seen, so that one which was cut disappears whole.
+//! Every byte is checked once, soon after it was read; only a batch that began in an earlier segment is
+//! read again to be applied.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::table::Searched;
+use super::window::Window;
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
 use crate::error::{Damage, Error, Result};
+use crate::format::error::FrameError;
 use crate::format::footer::TABLE_ENTRY_BYTES;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader, Salt, peek_header};
 use crate::format::kind::{Effect, Span};
@@ -58,8 +62,6 @@ pub(crate) struct Link {
     pub(crate) offsets: Offsets,
     /// What comes before `from` was looked at, and its frames are sound.
     looked: bool,
-    /// The frames, kept from the first pass for the second.
-    bytes: Option<Vec<u8>>,
     /// The witnesses in the block of the header.
     apart: Vec<FrameHeader>,
 }
@@ -71,6 +73,12 @@ impl Link {
             return self.limit;
         }
         witness::searched_to(self.limit, self.header.segment_bytes)
+    }
+
+    /// Its frames from there on, and the block behind where they may be.
+    fn window(&self, dir: &Dir) -> Window {
+        let (file, path) = (Arc::clone(&self.file), dir.join(&self.name.to_string()));
+        Window::new(file, path, self.from..self.searched_to())
     }
 
     /// What was durable before the checkpoint, if nobody has looked at it. Also where no entry counts
@@ -214,33 +222,9 @@ pub(crate) fn open_link(
     let salt = Salt::new(header.generation);
     let from = from.max(FRAMES_START);
     let (end, last_frame, offsets) = (from, 0, Offsets::default());
-    let (looked, bytes) = (false, None);
+    let looked = false;
     let apart = witness::in_header_block(&block, &salt).collect();
-    Ok(Link {
-        name,
-        header,
-        salt,
-        file,
-        limit,
-        from,
-        end,
-        last_frame,
-        offsets,
-        looked,
-        bytes,
-        apart,
-    })
-}
-
-/// Where the first pass got to.
-struct Reached {
-    /// Link and offset after the last whole batch.
-    link: usize,
-    end: u64,
-    sequence: u64,
-    searched: Vec<Searched>,
-    leftover: u64,
-    scanned: u64,
+    Ok(Link { name, header, salt, file, limit, from, end, last_frame, offsets, looked, apart })
 }
 
 /// Segments that come after the tail of the checkpoint.
@@ -270,66 +254,22 @@ pub(crate) fn replay(
     tail.check_entries(dir, checkpoint.tail_offset, before, checkpoint.next)?;
     tail.offsets.units = Units::unknown(before);
     tail.last_frame = checkpoint.last_frame;
-    let mut links = vec![tail];
-    let reached = first_pass(dir, checkpoint, &mut links, later)?;
-    links.truncate(reached.link + 1);
-    if let Some(last) = links.last_mut() {
-        last.end = reached.end;
-    }
-    let mut state = State::from(checkpoint);
-    let mut entries = 0;
-    for link in &mut links {
-        entries += second_pass(dir, link, &mut state)?;
-        link.check_entries(dir, link.end, to_u64(link.offsets.units.len()), state.next)?;
-    }
-    Ok(Replayed {
-        links,
-        state,
-        sequence: reached.sequence,
-        batches: reached.sequence - checkpoint.sequence,
-        entries,
-        scanned: reached.scanned,
-        behind: Searched::all(&reached.searched),
-        searched: reached.searched,
-        leftover: reached.leftover,
-    })
-}
-
-fn first_pass(
-    dir: &Dir,
-    checkpoint: &Checkpoint,
-    links: &mut Vec<Link>,
-    later: &dyn Later,
-) -> Result<Reached> {
-    let mut searched = Vec::new();
-    let mut whole = (0, checkpoint.tail_offset, checkpoint.sequence);
-    let mut open_batch = false;
-    let mut scanned = 0;
-    loop {
-        let at = links.len() - 1;
-        let Some(link) = links.last_mut() else {
-            return Err(Error::Internal { what: "a replay without a segment" });
-        };
-        let bytes = read_frames(dir, link)?;
-        scanned += to_u64(bytes.len());
-        let part = Part { bytes: &bytes, start: link.from };
-        let mut walk = Walk::new(part.up_to(link.limit), &link.salt, link.from, Policy::Strict);
-        loop {
-            match walk.step() {
-                Ok(found) if follows(&found, whole.2, open_batch) => {
-                    open_batch = !found.header.is_last() && !planted(Bug::LastFrameNotNeeded);
-                    if !open_batch {
-                        whole = (at, walk.position(), found.header.sequence);
-                    }
-                    link.end = walk.position();
-                }
-                // Whatever it is that stands here, what is behind it decides.
-                _ => break,
-            }
-        }
-        let end = link.end;
-        let expected = whole.2 + 1;
-        let found = search(part, &link.salt, end..u64::MAX, expected);
+    let mut pass = Pass {
+        dir,
+        links: vec![tail],
+        whole: (0, checkpoint.tail_offset),
+        sequence: checkpoint.sequence,
+        open_batch: false,
+        state: State::from(checkpoint),
+        entries: 0,
+    };
+    let (mut searched, mut scanned) = (Vec::new(), 0);
+    let leftover = loop {
+        let window = pass.go_through()?;
+        scanned += window.len();
+        let Some(link) = pass.links.last() else { return Err(NO_SEGMENT) };
+        let (end, expected) = (link.end, pass.sequence + 1);
+        let found = search(window.part(), &link.salt, end..u64::MAX, expected);
         let mut found = link.witnesses(expected).fold(found, Evidence::merge);
         let generation = link.salt.generation();
         let continues = |next: &Link| {
@@ -338,28 +278,168 @@ fn first_pass(
                 && next.header.first_sequence == expected
         };
         let next = if checkpoint.clean { None } else { later.link(link.name.number + 1)? };
-        match next.filter(continues) {
-            Some(next) if found.newest < expected => links.push(next),
-            _ => {
-                if open_batch {
-                    // Its first frames stand before the place where the search began.
-                    found.newest = found.newest.max(expected);
+        if let Some(next) = next.filter(continues)
+            && found.newest < expected
+        {
+            pass.links.push(next);
+            continue;
+        }
+        if pass.open_batch {
+            // Its first frames stand before the place where the search began.
+            found.newest = found.newest.max(expected);
+        }
+        searched.push(link.searched(Some(link.limit), found));
+        later.each_above(link.name.number, &mut |segment| {
+            let found = search_segment(dir, &segment, expected)?;
+            searched.push(segment.searched(None, found));
+            Ok(())
+        })?;
+        break leftover(window.part(), &link.salt, pass.applied_to());
+    };
+    pass.links.truncate(pass.whole.0 + 1);
+    if let Some(last) = pass.links.last_mut() {
+        last.end = pass.whole.1;
+        last.check_entries(dir, last.end, to_u64(last.offsets.units.len()), pass.state.next)?;
+    }
+    let Pass { links, sequence, state, entries, .. } = pass;
+    Ok(Replayed {
+        links,
+        state,
+        sequence,
+        batches: sequence - checkpoint.sequence,
+        entries,
+        scanned,
+        behind: Searched::all(&searched),
+        searched,
+        leftover,
+    })
+}
+
+/// The walk over the chain, as far as it got.
+struct Pass<'a> {
+    dir: &'a Dir,
+    links: Vec<Link>,
+    /// Link and offset after the last whole batch. What comes before is applied.
+    whole: (usize, u64),
+    /// The last whole batch.
+    sequence: u64,
+    /// Frames of the one after it were seen.
+    open_batch: bool,
+    state: State,
+    /// How many entries were new.
+    entries: u64,
+}
+
+/// There is always one.
+const NO_SEGMENT: Error = Error::Internal { what: "a replay without a segment" };
+
+impl Pass<'_> {
+    /// Walks over the frames of the last link. Returns everything from the end of its last whole batch on.
+    fn go_through(&mut self) -> Result<Window> {
+        let at = self.links.len().saturating_sub(1);
+        let Some(link) = self.links.get(at) else { return Err(NO_SEGMENT) };
+        let (salt, limit, mut position) = (link.salt.clone(), link.limit, link.from);
+        let mut window = link.window(self.dir);
+        loop {
+            let part = window.part().up_to(limit);
+            let mut walk = Walk::new(part, &salt, position, Policy::Strict);
+            let stop = loop {
+                match walk.step() {
+                    Ok(found) if follows(&found, self.sequence, self.open_batch) => {
+                        position = walk.position();
+                        self.take_in(at, &found.header, part, position)?;
+                    }
+                    // Whatever it is that stands here, what is behind it decides.
+                    Ok(_) => break None,
+                    Err(error) => break Some(error),
                 }
-                searched.push(link.searched(Some(link.limit), found));
-                later.each_above(link.name.number, &mut |segment| {
-                    let found = search_segment(dir, &segment, expected)?;
-                    searched.push(segment.searched(None, found));
-                    Ok(())
-                })?;
-                let leftover =
-                    leftover(part, &link.salt, if at == whole.0 { whole.1 } else { link.from });
-                if at == whole.0 {
-                    link.bytes = Some(bytes);
-                }
-                let (link, end, sequence) = whole;
-                return Ok(Reached { link, end, sequence, searched, leftover, scanned });
+            };
+            let applied_to = self.applied_to();
+            window.let_go(applied_to);
+            if !matches!(stop, Some(FrameError::Short { .. })) || !window.read_on()? {
+                break;
             }
         }
+        window.read_all()?;
+        Ok(window)
+    }
+
+    /// Where frames of the last link begin that are not applied.
+    fn applied_to(&self) -> u64 {
+        let last = self.links.len().saturating_sub(1);
+        let from = self.links.last().map_or(0, |link| link.from);
+        if self.whole.0 == last { self.whole.1 } else { from }
+    }
+
+    /// Takes in the next frame of the link `at`, which ends at `end`: with the last one of its batch, the
+    /// whole batch.
+    fn take_in(&mut self, at: usize, header: &FrameHeader, part: Part<'_>, end: u64) -> Result<()> {
+        if let Some(link) = self.links.get_mut(at) {
+            link.end = end;
+        }
+        self.open_batch = !header.is_last() && !planted(Bug::LastFrameNotNeeded);
+        if self.open_batch {
+            return Ok(());
+        }
+        for nth in self.whole.0..at {
+            self.finish(nth)?;
+        }
+        let from = self.applied_to();
+        self.apply(at, part, from..end, Policy::Known)?;
+        (self.whole, self.sequence) = ((at, end), header.sequence);
+        Ok(())
+    }
+
+    /// Applies what is left of a link from which the log has gone on to another one.
+    fn finish(&mut self, nth: usize) -> Result<()> {
+        let Some(link) = self.links.get(nth) else { return Err(NO_SEGMENT) };
+        let from = if self.whole.0 == nth { self.whole.1 } else { link.from };
+        let end = link.end;
+        if from < end {
+            let mut window = link.window(self.dir);
+            window.read_all()?;
+            self.apply(nth, window.part(), from..end, Policy::Headers)?;
+        }
+        let (next, dir) = (self.state.next, self.dir);
+        self.links.get(nth).map_or(Ok(()), |link| {
+            link.check_entries(dir, end, to_u64(link.offsets.units.len()), next)
+        })
+    }
+
+    /// Applies the frames of a link in a range, which ends with one of them.
+    fn apply(
+        &mut self,
+        nth: usize,
+        part: Part<'_>,
+        range: Range<u64>,
+        policy: Policy,
+    ) -> Result<()> {
+        let (state, Some(link)) = (&mut self.state, self.links.get_mut(nth)) else {
+            return Err(NO_SEGMENT);
+        };
+        let damaged = |offset, reason| Error::Damaged {
+            path: self.dir.join(&link.name.to_string()),
+            offset,
+            indexes: None,
+            reason,
+        };
+        let mut walk = Walk::new(part, &link.salt, range.start, policy);
+        while walk.position() < range.end {
+            let at = walk.position();
+            let found = walk.step().map_err(|error| damaged(at, error.damage()))?;
+            let effect = link
+                .offsets
+                .apply(link.header.base, &found)
+                .map_err(|reason| damaged(at, reason))?;
+            link.last_frame = at;
+            state.carry_out(&effect).map_err(|reason| damaged(at, reason))?;
+            if found.header.is_last() || planted(Bug::CellsCountedWithinABatch) {
+                state.end_batch().map_err(|reason| damaged(at, reason))?;
+            }
+            let is_entry = matches!(effect, Effect::Entries(Span { missing: false, .. }));
+            self.entries += u64::from(is_entry);
+        }
+        Ok(())
     }
 }
 
@@ -398,9 +478,9 @@ pub(super) fn search_segment(dir: &Dir, segment: &Link, expected: u64) -> Result
     if planted(Bug::NextSegmentNotSearched) {
         return Ok(Evidence::default());
     }
-    let bytes = read_frames(dir, segment)?;
-    let part = Part { bytes: &bytes, start: segment.from };
-    let found = search(part, &segment.salt, FRAMES_START..u64::MAX, expected);
+    let mut window = segment.window(dir);
+    window.read_all()?;
+    let found = search(window.part(), &segment.salt, FRAMES_START..u64::MAX, expected);
     Ok(segment.witnesses(expected).fold(found, Evidence::merge))
 }
 
@@ -409,50 +489,4 @@ fn follows(found: &Found<'_>, sequence: u64, open_batch: bool) -> bool {
     !found.header.is_witness()
         && (found.header.sequence == sequence + 1 || planted(Bug::NumbersNotCompared))
         && found.header.is_first() != open_batch
-}
-
-/// Applies the frames of one segment up to its end. Returns how many entries were new.
-fn second_pass(dir: &Dir, link: &mut Link, state: &mut State) -> Result<u64> {
-    let bytes = match link.bytes.take() {
-        Some(bytes) => bytes,
-        None => read_frames(dir, link)?,
-    };
-    let base = link.header.base;
-    let damaged = |offset, reason| Error::Damaged {
-        path: dir.join(&link.name.to_string()),
-        offset,
-        indexes: None,
-        reason,
-    };
-    let part = Part { bytes: &bytes, start: link.from };
-    let mut walk = Walk::new(part, &link.salt, link.from, Policy::Headers);
-    let mut entries = 0;
-    while walk.position() < link.end {
-        let at = walk.position();
-        let found = walk.step().map_err(|error| damaged(at, error.damage()))?;
-        let effect = link.offsets.apply(base, &found).map_err(|reason| damaged(at, reason))?;
-        link.last_frame = at;
-        state.carry_out(&effect).map_err(|reason| damaged(at, reason))?;
-        if found.header.is_last() || planted(Bug::CellsCountedWithinABatch) {
-            state.end_batch().map_err(|reason| damaged(at, reason))?;
-        }
-        entries += u64::from(matches!(effect, Effect::Entries(Span { missing: false, .. })));
-    }
-    Ok(entries)
-}
-
-/// The frames of a segment in memory, from where a walk starts to where they may be, and the block
-/// behind that, where a witness of the last ones may be. Read, not mapped: a map would read page by
-/// page, and reading ahead would leave large folios behind.
-fn read_frames(dir: &Dir, link: &Link) -> Result<Vec<u8>> {
-    const CHUNK_BYTES: usize = 1024 * 1024;
-    let mut bytes = vec![0; to_usize(link.searched_to().saturating_sub(link.from))];
-    let mut offset = link.from;
-    for chunk in bytes.chunks_mut(CHUNK_BYTES) {
-        link.file
-            .read_at(offset, chunk)
-            .map_err(|source| Error::io("read", dir.join(&link.name.to_string()), source))?;
-        offset += to_u64(chunk.len());
-    }
-    Ok(bytes)
 }

@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 
 use super::read::{Places, frame_in};
 use super::{OFFSET_UNIT, Segment};
-use crate::format::number::{to_u64, to_usize};
+use crate::format::frame::{FRAME_HEADER_BYTES, read_header_unchecked};
+use crate::format::number::{to_u64, to_usize, u32_to_usize};
 use crate::io::Region;
 
 /// Entries read from the log without copying them. They stay valid, and their memory stays mapped,
@@ -127,6 +128,16 @@ impl OwnedEntries {
     /// Takes in an entry whose bytes are in the buffer.
     pub(super) fn place(&mut self, start: usize, length: usize) {
         self.places.push((start, start + length));
+    }
+
+    /// Takes in the entry whose frame starts here in the buffer, unless the frame is cut off.
+    pub(super) fn place_frame(&mut self, start: usize) -> bool {
+        let frame = self.bytes.get(start..).unwrap_or_default();
+        let length = read_header_unchecked(frame).map(|header| u32_to_usize(header.length));
+        let fits = |length: &usize| frame.len() - FRAME_HEADER_BYTES >= *length;
+        let Some(length) = length.filter(fits) else { return false };
+        self.place(start + FRAME_HEADER_BYTES, length);
+        true
     }
 
     /// Takes in a copy of an entry.

@@ -159,14 +159,17 @@ impl Piece {
 }
 
 impl Segment {
+    /// Whether every entry is there, as it was given to the log.
+    fn is_plain(&self) -> bool {
+        !self.compressed.load(Ordering::Relaxed) && !self.holes.load(Ordering::Relaxed)
+    }
+
     /// An entry that was lent or checked before, at a known place: what [`Piece::locate`] and
     /// [`Located::lend`] come to if there is nothing left to do. Nothing if there may be: if its frame
     /// was not checked, or a page of it is not in memory, or the segment has entries that are not lent
     /// as they are.
     pub(crate) fn lend_again(self: &Arc<Self>, index: u64, unit: u32) -> Option<Lent> {
-        let is_plain =
-            !self.compressed.load(Ordering::Relaxed) && !self.holes.load(Ordering::Relaxed);
-        let opened = self.opened().filter(|_| is_plain)?;
+        let opened = self.opened().filter(|_| self.is_plain())?;
         let offset = u64::from(unit) * OFFSET_UNIT;
         let region = opened.map().filter(|_| opened.is_trusted(offset))?;
         let body = offset + to_u64(FRAME_HEADER_BYTES);
@@ -437,14 +440,21 @@ impl Located<'_> {
     /// Copies the entries, reading them to the end of the buffer of `owned`. Whether all of them fit into
     /// `plain_max` bytes of compressed entries; the first one of `owned` always does.
     fn copy(&self, owned: &mut OwnedEntries, plain_max: &mut u64) -> Result<bool> {
+        let is_plain = self.piece.segment.is_plain();
         for run in &self.runs {
             let was_there = self.opened.note_read(run.first..run.end) && self.len() > 1;
             let (start, bytes) = (owned.bytes.len(), to_usize(run.end - run.first));
             let failed = self.piece.segment.io("read");
             self.opened.file.read_to_end(run.first, bytes, &mut owned.bytes).map_err(failed)?;
-            for nth in run.nth.clone() {
-                let at = start + to_usize(self.offset(nth) - run.first);
-                if !self.copy_entry(owned, nth, at..start + bytes, was_there, plain_max)? {
+            let units = self.units.get(run.nth.clone()).unwrap_or_default();
+            for (&unit, nth) in units.iter().zip(run.nth.clone()) {
+                let offset = u64::from(unit) * OFFSET_UNIT;
+                let at = start + to_usize(offset - run.first);
+                let is_trusted = was_there && self.opened.is_trusted(offset);
+                if is_trusted && is_plain && owned.place_frame(at) {
+                    continue;
+                }
+                if !self.copy_entry(owned, nth, at..start + bytes, is_trusted, plain_max)? {
                     return Ok(false);
                 }
             }
@@ -453,17 +463,16 @@ impl Located<'_> {
     }
 
     /// Takes in the entry whose frame starts the range of the buffer, unless it is too long. The frame is
-    /// not checked if it was before and `was_there` ever since.
+    /// not checked if it was before and is believed.
     fn copy_entry(
         &self,
         owned: &mut OwnedEntries,
         nth: usize,
         at: Range<usize>,
-        was_there: bool,
+        is_trusted: bool,
         plain_max: &mut u64,
     ) -> Result<bool> {
         let bytes = owned.bytes.get(at.clone()).unwrap_or_default();
-        let is_trusted = was_there && self.opened.is_trusted(self.offset(nth));
         let (header, payload) =
             if is_trusted { self.believed(nth, bytes) } else { self.check(nth, bytes) }?;
         self.refuse_hole(nth, &header, payload)?;

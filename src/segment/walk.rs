@@ -12,7 +12,7 @@ use crate::error::Damage;
 use crate::format::error::FrameError;
 use crate::format::frame::{
     FRAME_ALIGN, FRAME_HEADER_BYTES, FRAME_KIND_OFFSET, FrameHeader, HOLE_PAYLOAD_BYTES, Salt,
-    decode_frame, peek_header,
+    decode_frame, peek_header, read_header_unchecked,
 };
 use crate::format::kind::{Effect, Kind};
 use crate::format::number::{to_u64, to_usize};
@@ -27,6 +27,8 @@ pub(crate) enum Policy {
     /// Headers and their check only: for bytes known to be durable, whose payload is checked when it
     /// is read. Ends as `Strict` does.
     Headers,
+    /// Nothing: for frames that another walk checked. Ends where no frame fits.
+    Known,
 }
 
 /// A frame that a walk came by.
@@ -118,8 +120,16 @@ impl<'a> Walk<'a> {
     /// The next frame; the walk stays where it is if there is none.
     pub(crate) fn step(&mut self) -> Result<Found<'a>, FrameError> {
         let rest = self.part.from(self.position);
-        let (header, payload) = if self.policy == Policy::Headers {
-            let header = peek_header(rest, self.salt, self.position())?;
+        let (header, payload) = if self.policy == Policy::Strict {
+            let (header, payload, _) = decode_frame(rest, self.salt, self.position())?;
+            (header, payload)
+        } else {
+            let header = if self.policy == Policy::Headers {
+                peek_header(rest, self.salt, self.position())?
+            } else {
+                let short = FrameError::Short { needed: FRAME_HEADER_BYTES };
+                read_header_unchecked(rest).ok_or(short)?
+            };
             let needed = header.frame_bytes();
             if needed > self.end.saturating_sub(self.position) {
                 return Err(FrameError::Short { needed });
@@ -127,9 +137,6 @@ impl<'a> Walk<'a> {
             let payload = rest.get(FRAME_HEADER_BYTES..).unwrap_or(&[]);
             let length = to_usize(u64::from(header.length)).min(payload.len());
             (header, payload.get(..length).unwrap_or(&[]))
-        } else {
-            let (header, payload, _) = decode_frame(rest, self.salt, self.position())?;
-            (header, payload)
         };
         let offset = self.position();
         self.position += header.frame_bytes();

@@ -6,6 +6,7 @@ pub(crate) mod evidence;
 mod faults;
 pub(crate) mod footers;
 mod full_disk;
+mod long_tails;
 pub(crate) mod meetings;
 pub(crate) mod regressions;
 mod rot;
