@@ -19,6 +19,8 @@ const SLOW_NS: u64 = 1_000_000;
 const MATTERS: f64 = 0.95;
 /// Chance that any of the strategies is recommended by luck.
 const CHANCE: f64 = 0.05;
+/// Rounds without which nothing is recommended: a bootstrap of fewer is narrower than it says.
+pub(super) const ROUNDS_FOR_ADVICE: usize = 20;
 
 /// What to set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -78,6 +80,10 @@ pub(super) fn lines(verdict: &Verdict, rows: &[Row]) -> Vec<String> {
                     .to_owned(),
             ];
         }
+        Verdict::Keep { default } if rows.iter().any(is_open) => format!(
+            "Recommendation: keep the default, Options::new() ({default}): the time was too short to \
+             tell whether anything beats it. Give more --seconds."
+        ),
         Verdict::Keep { default } => format!(
             "Recommendation: keep the default, Options::new() ({default}): nothing here beats it on \
              this disk."
@@ -93,6 +99,11 @@ pub(super) fn lines(verdict: &Verdict, rows: &[Row]) -> Vec<String> {
     lines.extend(barrier(rows));
     lines.push("Interval and Os are not safe for consensus, however fast.".to_owned());
     lines
+}
+
+/// Whether a strategy had too few turns to be compared with the default.
+fn is_open(row: &Row) -> bool {
+    row.role == Role::Strategy && row.to_default.is_none()
 }
 
 fn percent_less(share: f64) -> f64 {
@@ -141,11 +152,17 @@ mod tests {
 
     #[test]
     fn a_disk_with_nothing_to_choose_between_never_gets_a_recommendation() {
-        for seed in 0..40 {
-            let mut random = fastrand::Rng::with_seed(seed);
-            let rows = rows_of_times(&disk(&mut random, 60, &[1.0; 18]));
-            let verdict = verdict(&rows);
-            assert!(matches!(verdict, Verdict::Keep { .. }), "seed {seed}: {verdict:?}");
+        // Also where the time was over after a few rounds.
+        for rounds in [2, 10, 19, 20, 40, 60] {
+            for seed in 0..16 {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let rows = rows_of_times(&disk(&mut random, rounds, &[1.0; 18]));
+                let verdict = verdict(&rows);
+                let kept = matches!(verdict, Verdict::Keep { .. });
+                assert!(kept, "{rounds} rounds, seed {seed}: {verdict:?}");
+                let short = lines(&verdict, &rows).iter().any(|line| line.contains("--seconds"));
+                assert_eq!(short, rounds < ROUNDS_FOR_ADVICE, "{rounds} rounds");
+            }
         }
     }
 

@@ -232,6 +232,19 @@ pub(super) fn all(place: &Path, bytes: usize) -> Result<Vec<Contender>> {
     Ok(all)
 }
 
+/// A floor, the default, and as many strategies that are the default under another name.
+#[cfg(test)]
+pub(super) fn alike(place: &Path, bytes: usize, strategies: usize) -> Result<Vec<Contender>> {
+    let mut all = Vec::new();
+    floors(&mut all, place, Group::Durable, bytes)?;
+    for nth in 0..=strategies {
+        let role = if nth == 0 { Role::Default } else { Role::Strategy };
+        let contestant = Contestant { role, ..load(Group::Durable, format!("log {nth}"), 1) };
+        add(&mut all, place, contestant, Work::Appends { count: 1, sync: false }, bytes)?;
+    }
+    Ok(all)
+}
+
 /// A log that is to take part.
 struct Contestant {
     group: Group,

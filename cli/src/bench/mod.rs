@@ -168,7 +168,7 @@ fn measure_in(
         stop,
         progress: &mut progress,
     };
-    let rounds = turns::rounds(place, &mut run)?;
+    let rounds = turns::rounds(contenders::all(place, run.bytes)?, &mut run)?;
     if !turns::has_figures(&rounds) {
         return Err(io_failure("measure in", dir, std::io::ErrorKind::TimedOut.into()));
     }

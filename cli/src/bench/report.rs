@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::advice::{Verdict, confidence, lines, verdict};
+use super::advice::{ROUNDS_FOR_ADVICE, Verdict, confidence, lines, verdict};
 use super::contenders::{Group, Role};
 use super::ground::Ground;
 use super::statistics::{Interval, Samples, ratio};
@@ -106,11 +106,12 @@ pub(super) struct Label {
     pub(super) floor: usize,
 }
 
-/// The rows of all contenders. `None` for an interval that two rounds are not enough for.
+/// The rows of all contenders. `None` for an interval that there were not enough rounds for.
 pub(super) fn rows(labels: &[Label], samples: &[Samples]) -> Vec<Row> {
     let strategies = labels.iter().filter(|label| label.role == Role::Strategy).count();
     let default = labels.iter().position(|label| label.role == Role::Default);
     let default = default.and_then(|at| samples.get(at));
+    let sure = confidence(strategies);
     let row = |(label, own): (&Label, &Samples)| {
         let floor = samples.get(label.floor);
         let against = |other: Option<&Samples>, sure| ratio(own.rounds(), other?.rounds(), sure);
@@ -130,8 +131,8 @@ pub(super) fn rows(labels: &[Label], samples: &[Samples]) -> Vec<Row> {
             max_ns: own.percentile(1.0),
             to_floor: against(floor, SHOWN),
             to_default: match label.role {
-                Role::Strategy => against(default, confidence(strategies)),
-                Role::Floor | Role::Default | Role::Policy | Role::Load => None,
+                Role::Strategy if own.rounds().len() >= ROUNDS_FOR_ADVICE => against(default, sure),
+                Role::Strategy | Role::Floor | Role::Default | Role::Policy | Role::Load => None,
             },
             strip_ns: own.strip().to_vec(),
         }
