@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -291,4 +293,94 @@ fn what_cannot_be_told_from_a_torn_end_is_said_in_one_sentence() {
     let verdict = read("src/recovery/mod.rs");
     let (documented, _) = verdict.split_once(" TornTail {").unwrap();
     assert!(documented.ends_with(sentence), "the page of the verdict should say: {sentence}");
+}
+
+/// The texts in the code of a file: string literals outside tests, and those of errors.
+fn texts(tokens: TokenStream, found: &mut Vec<String>) {
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Punct(mark) if mark.as_char() == '#' => {
+                let inner = tokens.next_if(|it| matches!(it, TokenTree::Punct(_)));
+                let Some(TokenTree::Group(attribute)) = tokens.next() else { continue };
+                let attribute = attribute.stream();
+                let said = attribute.to_string();
+                if said.starts_with("error") {
+                    texts(attribute, found);
+                } else if inner.is_none() && said.replace(' ', "") == "cfg(test)" {
+                    let is_end = |token: &TokenTree| match token {
+                        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+                        TokenTree::Punct(mark) => mark.as_char() == ';',
+                        _ => false,
+                    };
+                    let _item = tokens.find(is_end);
+                }
+            }
+            TokenTree::Group(group) => texts(group.stream(), found),
+            TokenTree::Literal(literal) => {
+                let text = syn::parse_str::<syn::LitStr>(&literal.to_string());
+                found.extend(text.ok().map(|text| text.value()));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The parts of a text that are always the same, in words, if they are more than one word.
+fn fixed_parts(text: &str) -> Vec<String> {
+    let text = text.replace("{{", "").replace("}}", "");
+    let parts = text.split('{').enumerate().map(|(nth, part)| match part.split_once('}') {
+        Some((_, after)) if nth > 0 => after,
+        _ => part,
+    });
+    let words = |part: &str| part.split_whitespace().collect::<Vec<_>>().join(" ");
+    parts.map(words).filter(|part| part.contains(' ')).collect()
+}
+
+#[test]
+fn every_message_of_the_command_line_stands_in_a_snapshot() {
+    /// What is drawn, measured, and said by the clock: other tests look at parts of these.
+    const APART: [&str; 3] = ["cli/src/page.rs", "cli/src/progress.rs", "cli/src/bench"];
+    /// What nothing that an engine wrote brings about, but for a moment while it does.
+    const NEVER: [&str; 5] = [
+        "no live entries",
+        "was durable",
+        "it is compressed, and cannot be decompressed",
+        ", shown as it is stored",
+        "(no log writes this:",
+    ];
+    /// Errors, findings and plans that the commands print.
+    const PRINTED: [&str; 7] = [
+        "src/error.rs",
+        "src/format/error.rs",
+        "src/inspect/cells.rs",
+        "src/inspect/verify.rs",
+        "src/repair/from_peer.rs",
+        "src/repair/mod.rs",
+        "groups/src/envelope.rs",
+    ];
+    let snapshots = files(&root().join("cli/tests/cli/snapshots"), ".txt");
+    let snapshots = snapshots.into_iter().map(|path| fs::read_to_string(path).unwrap());
+    // As roff has it in the manual.
+    let words =
+        |text: String| text.replace("\\-", "-").split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown = snapshots.map(words).collect::<Vec<_>>().join("\n");
+    let (mut parts, mut offenders) = (0, Vec::new());
+    for (path, text) in sources() {
+        let place = path.strip_prefix(root()).unwrap();
+        let is_said = place.starts_with("cli/src") && !APART.iter().any(|it| place.starts_with(it));
+        if !is_said && !PRINTED.iter().any(|it| place == Path::new(it)) {
+            continue;
+        }
+        let mut found = Vec::new();
+        texts(text.parse().unwrap(), &mut found);
+        for part in found.iter().flat_map(|text| fixed_parts(text)) {
+            parts += 1;
+            if !shown.contains(&part) && !NEVER.contains(&part.as_str()) {
+                offenders.push(format!("{}: {part}", place.display()));
+            }
+        }
+    }
+    assert!(parts > 300, "only {parts} texts found: has the check gone blind?");
+    assert_none(&offenders, "have a test of cli/tests compare it with a snapshot");
 }

@@ -127,7 +127,7 @@ fn live_entries(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
                 entry(args, how, index, &payload, decoder.as_mut(), out)?;
             }
             EntrySeen::Entry { index, packed: true, .. } => {
-                let said = "it is compressed, and this build cannot decompress it";
+                let said = "it is compressed, and cannot be decompressed";
                 lost += unreadable(&(index..index + 1), said.to_owned(), how, out)?;
             }
             EntrySeen::Missing { entries } => lost += missing(&entries, how, out)?,

@@ -20,6 +20,8 @@ mod page;
 mod progress;
 mod refill;
 mod repair;
+#[cfg(test)]
+mod said;
 mod text;
 mod verify;
 
@@ -199,22 +201,28 @@ fn say_json(failed: &json::Failed) {
 
 /// The reason on standard error, and what to do about it.
 fn complain(failure: &Failure, as_json: bool) {
-    let exit = failure.exit();
-    let (message, advice) = match failure {
+    let Some((message, advice)) = reason(failure) else { return };
+    match failure {
         Failure::Log(error) if as_json => return say_json(&json::Failed::from(error)),
-        Failure::Log(error) => (error.to_string(), advice_for(error)),
-        Failure::Refused(message, advice, _) => (message.clone(), advice.map(str::to_owned)),
-        Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return,
-        Failure::Output(error) => (format!("cannot write the output: {error}"), None),
-        Failure::Interrupted => ("interrupted; everything is as it was".to_owned(), None),
-    };
-    if as_json {
-        return say_json(&json::Failed::new(message, advice.as_deref(), exit));
+        _ if as_json => {
+            return say_json(&json::Failed::new(message, advice.as_deref(), failure.exit()));
+        }
+        _ => say(&message),
     }
-    say(&message);
     if let Some(advice) = advice {
         let _unheard = writeln!(io::stderr().lock(), "  {advice}");
     }
+}
+
+/// In words: the reason, and what to do about it. Nothing if nobody listens.
+fn reason(failure: &Failure) -> Option<(String, Option<String>)> {
+    Some(match failure {
+        Failure::Log(error) => (error.to_string(), advice_for(error)),
+        Failure::Refused(message, advice, _) => (message.clone(), advice.map(str::to_owned)),
+        Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return None,
+        Failure::Output(error) => (format!("cannot write the output: {error}"), None),
+        Failure::Interrupted => ("interrupted; everything is as it was".to_owned(), None),
+    })
 }
 
 /// What the operator can do, with what a look around shows.

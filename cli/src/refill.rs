@@ -1,7 +1,7 @@
 //! `indelible refill`: entries that a repair marked as missing, from another node's log.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indelible::inspect::inspect;
 use indelible::repair::{FromPeer, RefillError, Refilled, Refusal, refill_from};
@@ -135,12 +135,15 @@ fn forgetful(is_marked: bool, out: &mut dyn Write) -> std::io::Result<()> {
 }
 
 fn failed(args: &Args, error: RefillError) -> Failure {
-    let refusal = match error {
-        RefillError::Log(error) => return error.into(),
-        RefillError::Refused(refusal) => refusal,
-        error => return Failure::Refused(error.to_string(), None, Exit::Unreadable),
-    };
-    let from = args.from.display();
+    match error {
+        RefillError::Log(error) => error.into(),
+        RefillError::Refused(refusal) => refused(&args.from, &refusal),
+        error => Failure::Refused(error.to_string(), None, Exit::Unreadable),
+    }
+}
+
+/// Why nothing of a peer was taken, and what can be done.
+pub(crate) fn refused(from: &Path, refusal: &Refusal) -> Failure {
     let (advice, exit) = match refusal {
         Refusal::Differs { .. } => {
             ("run `indelible compare` on both; nothing was changed", Exit::Damaged)
@@ -156,7 +159,8 @@ fn failed(args: &Args, error: RefillError) -> Failure {
         }
         _ => ("say where to stop with --to", Exit::Usage),
     };
-    Failure::Refused(format!("cannot refill from {from}: {refusal}"), Some(advice), exit)
+    let said = format!("cannot refill from {}: {refusal}", from.display());
+    Failure::Refused(said, Some(advice), exit)
 }
 
 fn report(done: &Refilled, out: &mut dyn Write) -> std::io::Result<()> {

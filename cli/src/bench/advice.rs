@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_disk_with_nothing_to_choose_between_never_gets_a_recommendation() {
         // Also where the time was over after a few rounds.
-        for rounds in [2, 10, 19, 20, 40, 60] {
+        for rounds in [2, 19, 20, 60] {
             for seed in 0..16 {
                 let mut random = fastrand::Rng::with_seed(seed);
                 let rows = rows_of_times(&disk(&mut random, rounds, &[1.0; 18]));

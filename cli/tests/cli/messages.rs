@@ -1,0 +1,160 @@
+//! What is said on ways that the other tests do not take: every message stands in a snapshot
+//! (`tests/tidy.rs` of the repository sees to that).
+
+use std::fs;
+use std::path::Path;
+
+use indelible::format::Checkpoint;
+use indelible::store::Store as _;
+use indelible::{Batch, Log};
+use indelible_groups::{Groups, GroupsOptions};
+
+use super::damage::{find, flip};
+use super::{Place, check, check_said, check_untouched, indelible, options, program};
+
+#[test]
+fn the_manual_is_one_page() {
+    let place = Place::new();
+    check(&place, "man", &["man"], &[]);
+    check(&place, "completions_unknown", &["completions", "tcsh"], &[]);
+}
+
+#[test]
+fn entries_of_every_kind_are_named_by_their_kind() {
+    let place = Place::new();
+    let log = Log::create(place.log(), &options()).unwrap();
+    let mut batch = Batch::new();
+    batch.reset(1).set("async-raft.format", vec![1]);
+    for (index, kind) in [(1, 0), (2, 1), (3, 2), (4, 3)] {
+        batch.append(vec![7, index, kind, b'x']);
+    }
+    log.commit(&batch).unwrap();
+    log.close().unwrap();
+    check_untouched(&place, "decode_async_raft", &["dump", "--decode"], &[&place.log()]);
+    let raft = place.path("raft");
+    let log = Log::create(&raft, &options()).unwrap();
+    let mut batch = Batch::new();
+    batch.reset(1);
+    batch.append(vec![8, 1, 16, 3, 24, 1]).append(vec![8, 2, 16, 3, 24, 2, 50, 1, b'c']);
+    log.commit(&batch).unwrap();
+    log.close().unwrap();
+    check_untouched(&place, "decode_raft_changes", &["dump", "--decode=raft"], &[&raft]);
+}
+
+#[test]
+fn a_program_that_does_not_decode_is_named() {
+    let place = Place::new();
+    let log = place.closed();
+    let no_text = "while read line; do printf '\\377\\n'; done";
+    let arguments = ["dump", "--decode", "--to", "3", "--payload", no_text];
+    check_untouched(&place, "decode_no_text", &arguments, &[&log]);
+    let arguments = ["dump", "--decode", "--payload", "cat"];
+    let mut command = program(&arguments, &[&log]);
+    command.env("PATH", place.path("nowhere"));
+    check_said(&place, "decode_no_shell", command, &arguments, &[&log]);
+}
+
+#[test]
+fn frames_of_every_kind_are_shown_and_places_without_any_are_named() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1");
+    for name in ["compressed", "killed", "holes"] {
+        let place = Place::new();
+        super::copy(&golden.join(name), &place.log());
+        let frames = ["dump", "--frames"];
+        check_untouched(&place, &format!("golden_{name}_frames"), &frames, &[&place.log()]);
+    }
+    let place = Place::new();
+    let log = place.closed();
+    let sealed = place.segment(2);
+    flip(&sealed, 40);
+    flip(&sealed, 64 * 1024 - 30);
+    check_untouched(&place, "illegible_frames", &["dump", "--frames"], &[&log]);
+    let place = Place::new();
+    let log = Log::create(place.log(), &options()).unwrap();
+    for index in 0..30 {
+        log.append(&super::entry(index)).unwrap();
+    }
+    log.close().unwrap();
+    fs::remove_file(place.segment(2)).unwrap();
+    fs::remove_file(place.segment(3)).unwrap();
+    check_untouched(&place, "two_missing_frames", &["dump", "--frames"], &[&place.log()]);
+}
+
+#[test]
+fn what_lies_beside_a_log_is_told_apart() {
+    let place = Place::new();
+    let log = place.closed();
+    fs::write(log.join("00000000000000ff.side"), "nobody's").unwrap();
+    fs::write(log.join("thesis.txt"), "somebody's").unwrap();
+    check_untouched(&place, "beside_inspect", &["inspect"], &[&log]);
+    let nowhere = place.path("nowhere/page.html");
+    let html = ["inspect", "--html", nowhere.to_str().unwrap()];
+    check_untouched(&place, "html_nowhere", &html, &[&log]);
+}
+
+#[test]
+fn a_creation_that_was_cut_short_is_told_as_such() {
+    let place = Place::new();
+    Log::create(place.log(), &options()).unwrap().close().unwrap();
+    let metadata = place.log().join("metadata");
+    let bytes = fs::read(&metadata).unwrap();
+    let mut slots = Vec::new();
+    for slot in bytes.chunks(4096) {
+        let mut checkpoint = Checkpoint::decode(slot).unwrap();
+        (checkpoint.creating, checkpoint.clean) = (true, false);
+        slots.extend_from_slice(&*checkpoint.encode().unwrap());
+    }
+    fs::write(&metadata, slots).unwrap();
+    check_untouched(&place, "creating_inspect", &["inspect"], &[&place.log()]);
+    check_untouched(&place, "creating_verify", &["verify"], &[&place.log()]);
+}
+
+#[test]
+fn one_entry_is_one_entry() {
+    let place = Place::new();
+    let log = Log::create(place.log(), &options()).unwrap();
+    log.append(b"the only one").unwrap();
+    log.close().unwrap();
+    check_untouched(&place, "one_entry_verify", &["verify"], &[&place.log()]);
+}
+
+#[test]
+fn a_plan_for_what_a_repair_left_points_to_the_refill() {
+    let place = Place::new();
+    let log = place.closed();
+    let sealed = place.segment(2);
+    flip(&sealed, find(&sealed, "entry 8 ") + 5000);
+    assert_eq!(indelible(&["repair", "--apply"], &[&log]).status.code(), Some(3));
+    check_untouched(&place, "plan_after_repair", &["repair", "--plan"], &[&log]);
+}
+
+#[test]
+fn what_groups_lose_and_what_is_no_group_s_any_more_is_told() {
+    let place = Place::new();
+    let log = place.log();
+    let options = GroupsOptions::new().log(options().allow_holes(true));
+    let groups = Groups::create(&log, &options).unwrap();
+    let group = groups.create_group(7).unwrap();
+    for index in 0..30_u64 {
+        group.append(&super::entry(index)).unwrap();
+    }
+    groups.close().unwrap();
+    let sealed = place.segment(2);
+    flip(&sealed, find(&sealed, "entry 8 ") + 5000);
+    assert_eq!(indelible(&["repair", "--apply"], &[&log]).status.code(), Some(3));
+    let groups = Groups::open(&log, &options).unwrap();
+    let group = groups.group(7).unwrap();
+    let file = group.write_side_file(b"all that came before").unwrap();
+    group.commit(Batch::new().trim(10).attach("snapshot", file)).unwrap();
+    groups.close().unwrap();
+    check_untouched(&place, "groups_holes_of_nobody", &["verify"], &[&log]);
+    // Values of groups are entries of the log.
+    let mut all = fs::read_dir(&log).unwrap().map(|file| file.unwrap().path());
+    let is_in = |path: &std::path::PathBuf| {
+        let bytes = fs::read(path).unwrap_or_default();
+        path.is_file() && bytes.windows(11).any(|it| it == b"came before")
+    };
+    let segment = all.find(is_in).unwrap();
+    flip(&segment, find(&segment, "came before"));
+    check_untouched(&place, "groups_side_file", &["verify"], &[&log]);
+}
