@@ -384,3 +384,24 @@ fn every_message_of_the_command_line_stands_in_a_snapshot() {
     assert!(parts > 300, "only {parts} texts found: has the check gone blind?");
     assert_none(&offenders, "have a test of cli/tests compare it with a snapshot");
 }
+
+/// What `verify` says that a damage means is what the operator looks up, in the same words.
+#[cfg(feature = "tools")]
+#[test]
+fn each_meaning_of_a_damage_is_a_row_for_the_operator() {
+    use indelible::inspect::Meaning as M;
+    let meanings =
+        [M::Redundant, M::Dead, M::Blocking, M::Entries, M::State, M::Checkpoint, M::SideFile];
+    let meanings = meanings.into_iter().chain([M::Unsupported]).map(|it| it.to_string());
+    let page = fs::read_to_string(root().join("docs/OPERATIONS.md")).unwrap();
+    let (_, table) =
+        page.split_once("| meaning | what is lost | what to do |\n|---|---|---|\n").unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let rows: Vec<_> = rows.filter_map(|row| row.split(" | ").next()?.strip_prefix("| ")).collect();
+    assert_eq!(rows.len(), meanings.clone().count(), "{rows:?}");
+    for (meaning, row) in meanings.zip(rows) {
+        let rest = meaning.strip_prefix(row);
+        let whole = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([';', ':', ',']));
+        assert!(whole, "docs/OPERATIONS.md has {row:?} where verify says {meaning:?}");
+    }
+}

@@ -87,7 +87,7 @@ fn cells_fit_one_slot_together_and_no_more() {
 }
 
 #[test]
-fn segments_are_limited_as_the_option_says() {
+pub(crate) fn segments_are_limited_as_the_option_says() {
     let options = Options::new().segment_bytes(64 * 1024).segments_max(3);
     let log = Log::in_memory(&options).unwrap();
     let entry = vec![8; 60_000];
@@ -166,7 +166,7 @@ fn wild_arguments_are_typed_errors() {
 /// would be out of descriptors however often it is tried.
 #[cfg(feature = "testing")]
 #[test]
-fn batch_begins_segments_up_to_its_limit() {
+pub(crate) fn batch_begins_segments_up_to_its_limit() {
     use indelible::io::sim::SimDisk;
 
     let options = Options::new().tiny_segments(8 * 1024).background(false);
@@ -176,7 +176,9 @@ fn batch_begins_segments_up_to_its_limit() {
     // One of these in each segment, the first one in that of the create.
     let batch = |segments: u64| {
         let mut batch = Batch::new();
-        (0..=segments).for_each(|_| drop(batch.append(vec![6; 3000])));
+        for _ in 0..=segments {
+            batch.append(vec![6; 3000]);
+        }
         batch
     };
     assert!(is_too_large(log.commit(&batch(BATCH_SEGMENTS_MAX + 1)), BATCH_SEGMENTS_MAX));
@@ -189,7 +191,7 @@ fn batch_begins_segments_up_to_its_limit() {
 /// between two checkpoints.
 #[cfg(feature = "testing")]
 #[test]
-fn open_looks_at_no_more_than_two_steps_under_every_policy() {
+pub(crate) fn open_looks_at_no_more_than_two_steps_under_every_policy() {
     use indelible::Durability;
     use indelible::io::sim::{Persistence, SimDisk};
 
@@ -220,7 +222,7 @@ fn open_looks_at_no_more_than_two_steps_under_every_policy() {
 /// They ask for no checkpoint of their own.
 #[cfg(feature = "testing")]
 #[test]
-fn gaps_beyond_the_limit_cost_no_checkpoint_at_each_batch() {
+pub(crate) fn gaps_beyond_the_limit_cost_no_checkpoint_at_each_batch() {
     use indelible::format::slot::RUNS_MAX;
     use indelible::io::sim::SimDisk;
 
