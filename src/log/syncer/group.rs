@@ -48,8 +48,10 @@ struct Queue {
     target: Option<u64>,
     /// Threads at each gate, by parity.
     waiting: [u64; 2],
-    /// How many threads were at it when the last sync ended: those it released, and those who wait
-    /// for the next one. They may all be back soon.
+    /// How many of these wait for the turn itself, and have no batch.
+    without_batch: u64,
+    /// How many threads with batches were at it when the last sync ended: the one that led it, those
+    /// it released, and those who wait for the next one. They may all be back soon.
     expected: u64,
     /// When the last sync ended, and how long it took.
     ended: Option<Moment>,
@@ -66,6 +68,8 @@ struct Queue {
 /// dropped, in whatever way its holder comes out: then nothing became durable.
 pub(crate) struct Turn<'a> {
     group: &'a Group,
+    /// Its holder waits for a batch, and may be back with the next one.
+    with_batch: bool,
     /// It was finished.
     over: bool,
 }
@@ -133,7 +137,7 @@ impl Group {
                 return Next::Durable;
             }
             if !state.syncing {
-                return Next::Lead(self.begin(&mut state));
+                return Next::Lead(self.begin(&mut state, true));
             }
             if self.failed.load(Ordering::Acquire) {
                 return Next::LookAgain;
@@ -147,17 +151,21 @@ impl Group {
         Next::LookAgain
     }
 
-    /// Waits for the right to sync, whoever else wants it.
+    /// Waits for the right to sync, whoever else wants it, for somebody who has no batch.
     pub(crate) fn turn(&self) -> Turn<'_> {
+        let mut waited = false;
         loop {
             let (gate, seen) = {
                 let mut state = self.state.lock();
+                state.without_batch -= u64::from(waited);
                 if !state.syncing {
-                    return self.begin(&mut state);
+                    return self.begin(&mut state, false);
                 }
+                state.without_batch += 1;
                 self.queue(&mut state, false)
             };
             gate.wait(seen);
+            waited = true;
         }
     }
 
@@ -172,10 +180,10 @@ impl Group {
         (gate, gate.look())
     }
 
-    fn begin(&self, state: &mut Queue) -> Turn<'_> {
+    fn begin(&self, state: &mut Queue, with_batch: bool) -> Turn<'_> {
         state.syncing = true;
         state.target = None;
-        Turn { group: self, over: false }
+        Turn { group: self, with_batch, over: false }
     }
 
     fn gather(&self, window: Duration) {
@@ -203,7 +211,7 @@ impl Group {
         }
     }
 
-    fn finish(&self, durable: Option<u64>, took: Duration) {
+    fn finish(&self, durable: Option<u64>, took: Duration, with_batch: bool) {
         let [even, odd] = &self.gates;
         let (covered, crowd, next, one) = {
             let mut state = self.state.lock();
@@ -211,7 +219,9 @@ impl Group {
                 self.durable.fetch_max(sequence, Ordering::AcqRel);
                 (state.took, state.ended) = (took, Some(Moment::now()));
             }
-            state.expected = 1 + state.waiting.iter().sum::<u64>();
+            let waiting = state.waiting.iter().sum::<u64>() + u64::from(with_batch);
+            // Who was woken and has not looked yet is counted on one side only.
+            state.expected = waiting.saturating_sub(state.without_batch);
             state.syncing = false;
             let even_number = state.number.is_multiple_of(2);
             state.number += 1;
@@ -326,14 +336,14 @@ impl Turn<'_> {
     /// who wait for it.
     pub(crate) fn finish(mut self, durable: u64, took: Duration) {
         self.over = true;
-        self.group.finish(Some(durable), took);
+        self.group.finish(Some(durable), took, self.with_batch);
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if !self.over {
-            self.group.finish(None, Duration::ZERO);
+            self.group.finish(None, Duration::ZERO, self.with_batch);
         }
     }
 }
@@ -350,5 +360,31 @@ impl fmt::Debug for Group {
             .field("written", &self.newest_written())
             .field("durable", &self.durable())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A checkpoint beside a lone writer: nobody will come back with a batch but the writer itself.
+    #[test]
+    fn nobody_waits_for_a_batch_of_a_checkpoint() {
+        let group = Arc::new(Group::new(0));
+        group.note_written(1);
+        let Next::Lead(turn) = group.wait(1) else { panic!("nobody else leads") };
+        let checkpoint = {
+            let group = Arc::clone(&group);
+            std::thread::spawn(move || drop(group.turn()))
+        };
+        while group.state.lock().without_batch == 0 {
+            std::thread::yield_now();
+        }
+        turn.finish(1, Duration::ZERO);
+        assert!(group.state.lock().expected <= 1);
+        checkpoint.join().unwrap();
+        assert_eq!(group.state.lock().expected, 0);
     }
 }
