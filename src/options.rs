@@ -135,8 +135,8 @@ pub enum Witness {
 #[non_exhaustive]
 pub enum Preparation {
     /// Zero-filled in small writes and synced: every block is written before it is needed, so a
-    /// sync moves data only. Reserved as with [`Self::Fallocate`] while syncs put 256 KiB and more on
-    /// media. Default for [`Durability::Always`] and [`Durability::Barrier`].
+    /// sync moves data only. Under [`WriteMode::Direct`] it is reserved as with [`Self::Fallocate`]
+    /// while syncs put 256 KiB and more on media. Default for [`Durability::Always`] and [`Durability::Barrier`].
     #[default]
     ZeroFill,
     /// `fallocate`: space is reserved, but the first sync of each block converts its extent.
