@@ -7,6 +7,9 @@ use std::borrow::Cow;
 
 use crate::directory::side_file::SideFile;
 
+/// Records that a batch has space for from the first one on.
+const RECORDS_MIN: usize = 4;
+
 /// One change, as the caller stated it.
 #[derive(Debug, Clone)]
 pub(crate) enum Record<'a> {
@@ -115,6 +118,10 @@ impl<'a> Batch<'a> {
     }
 
     fn push(&mut self, record: Record<'a>) -> &mut Self {
+        if self.records.capacity() == 0 {
+            // At once, which costs less than to grow.
+            self.records = Vec::with_capacity(RECORDS_MIN);
+        }
         self.records.push(record);
         self
     }

@@ -109,6 +109,12 @@ impl Cells {
         })
     }
 
+    /// Whether any cell refers to one.
+    #[inline]
+    pub(crate) fn have_side_files(&self) -> bool {
+        self.side_files > 0
+    }
+
     /// Whether a cell refers to a side file.
     pub(crate) fn refer_to(&self, file: SideFileRef) -> bool {
         !planted(Bug::SideFileRemovedWhileShared) && self.side_files().any(|it| it == file)
@@ -186,6 +192,16 @@ fn owned(value: Value<'_>) -> CellValue {
     match value {
         Value::Inline(bytes) => CellValue::Inline(bytes.into()),
         Value::SideFile(file) => CellValue::SideFile(file),
+    }
+}
+
+/// Name and new value of the cell that a record changes.
+#[inline]
+pub(crate) fn change_of<'a>(record: &CellRecord<'a>) -> (&'a str, Option<Value<'a>>) {
+    match *record {
+        CellRecord::Set { name, value } => (name, Some(Value::Inline(value))),
+        CellRecord::Clear { name } => (name, None),
+        CellRecord::Attach { name, file } => (name, Some(Value::SideFile(file))),
     }
 }
 
@@ -342,9 +358,7 @@ impl State {
         let (name, value) = match cell.record()? {
             CellRecord::Set { .. } if planted(Bug::SetNotReplayed) => return Ok(()),
             CellRecord::Clear { .. } if planted(Bug::ClearNotReplayed) => return Ok(()),
-            CellRecord::Set { name, value } => (name, Some(Value::Inline(value))),
-            CellRecord::Clear { name } => (name, None),
-            CellRecord::Attach { name, file } => (name, Some(Value::SideFile(file))),
+            record => change_of(&record),
         };
         self.cells.put(name, value);
         // There are fewer before a batch than it may change, and fewer that wait for it.

@@ -98,9 +98,15 @@ impl Tail {
     }
 
     /// Takes note of where the newest frame starts.
-    #[inline]
     pub(crate) fn frame_at(&mut self, offset: u64) {
         self.last_frame = offset;
+    }
+
+    /// Where the next frame goes, which is the newest one from here on.
+    #[inline]
+    pub(crate) fn next_frame(&mut self) -> u64 {
+        self.last_frame = self.position();
+        self.last_frame
     }
 
     /// Where the newest frame starts; 0 if there is none.
@@ -211,11 +217,12 @@ impl Tail {
         self.segment.may_have_a_footer() || self.cut && !planted(Bug::FooterOfCutsLeft)
     }
 
-    /// Takes back what was written since `position`, before any of it was published.
+    /// Takes back what was written since the frames ended at `position`, before any of it was
+    /// published; of what may be in the file by then the caller takes note.
     pub(crate) fn rewind(&mut self, position: u64, last_frame: u64) {
-        self.pending.clear();
-        self.cut = true;
-        (self.handed, self.last_frame) = (position, last_frame);
+        self.handed = self.handed.min(position);
+        self.pending.truncate(to_usize(position - self.handed));
+        self.last_frame = last_frame;
     }
 
     /// Lets readers see everything that was handed to the file by this tail.

@@ -61,6 +61,7 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// From here on no change, but that so many entries of the tail stay.
+    #[inline]
     pub(crate) fn restart(&mut self, kept: usize) {
         self.kept = kept;
         self.units.clear();
@@ -68,6 +69,7 @@ impl Draft {
     }
 
     /// An entry was written to the newest segment.
+    #[inline]
     pub(crate) fn push(&mut self, unit: u32) {
         match self.begun.last_mut() {
             Some((_, units)) => units.push(unit),

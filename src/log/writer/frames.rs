@@ -2,22 +2,28 @@
 //!
 //! Owns: the encoding of a batch across segments, the roll, and the draft of what readers will see.
 //! Does not own: what the frames are (`plan`), when readers see them (`publish`).
+//!
+//! Frames are put into memory ahead, while their batch is planned, which may still be refused. Most
+//! batches are complete then. One that rolls, that is long, or whose last record comes to no frame is
+//! taken back and written anew once all is there that it needs.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Writer;
-use super::plan::{Body, Frame, Load, Plan};
+use super::plan::{Body, Form, Frame, Load, Plan};
 use crate::directory::spares::Spare;
 use crate::error::{Error, Result};
 use crate::format::cell::encode_cell;
 use crate::format::frame::{Flags, FrameHeader, encode_frame, lag, payload_length};
-use crate::format::{Kind, Salt, SegmentHeader};
-use crate::lazy::LazyCells;
+use crate::format::number::{to_u64, to_usize};
+use crate::format::{Kind, SegmentHeader};
+use crate::log::reader::Draft;
 use crate::log::shared::Shared;
 use crate::log::syncer::Unsynced;
-use crate::segment::{in_units, tail};
+use crate::segment::in_units;
+use crate::segment::tail::{self, Tail};
 use crate::telemetry::stats::add_alone;
 
 /// Encoded bytes of one batch that are collected before they are handed to the file.
@@ -30,112 +36,140 @@ const UNSYNCED_SEGMENTS_MAX: u64 = 16;
 /// many ask for one.
 pub(super) const FOOTERS_AWAITED_MAX: usize = 16;
 
+/// Most bytes of frames that are put into memory while their batch is planned.
+const AHEAD_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 /// A batch on its way into the tail.
-struct Writing<'a> {
+struct Writing {
     sequence: u64,
     lag: u16,
     /// Frames that are still to come.
     left: usize,
     /// What the next frame says of its place in the batch.
     flags: u8,
-    spares: &'a mut Vec<Spare>,
+    spares: Vec<Spare>,
+}
+
+/// The tail before a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    pub(super) position: u64,
+    last_frame: u64,
+    /// Entries in it.
+    count: u64,
+}
+
+impl Writer {
+    /// The tail as it is, and a draft that changes nothing.
+    #[inline]
+    pub(super) fn before_batch(&mut self) -> Before {
+        let (position, last_frame) = (self.tail.position(), self.tail.last_frame());
+        let count = self.state.next - self.tail.base();
+        self.draft.restart(to_usize(count));
+        Before { position, last_frame, count }
+    }
+
+    /// Takes back all that was written since, in the same tail.
+    pub(super) fn take_back(&mut self, before: &Before) {
+        self.tail.rewind(before.position, before.last_frame);
+        self.draft.restart(to_usize(before.count));
+    }
 }
 
 impl Shared {
+    /// Goes through the plan of a batch, and puts its frames into memory meanwhile. The plan says
+    /// whether they are the whole batch and can stay as they are ([`Form::Ahead`]).
+    #[inline]
+    pub(super) fn put_ahead(
+        &self,
+        writer: &mut Writer,
+        load: &Load<'_>,
+        plan: &mut Plan,
+    ) -> Result<()> {
+        let (sequence, lag) = self.next_number(writer);
+        let Writer { state, lazy, tail, draft, .. } = writer;
+        let index = state.next;
+        let (mut flags, mut goes_on) = (Flags::FIRST, true);
+        plan.go_through(state, lazy, load, |frame, body, is_last| {
+            let bytes = tail.pending.len().saturating_add(body.payload_bytes());
+            goes_on &= frame.roll.is_none() && bytes <= AHEAD_BYTES_MAX;
+            if goes_on {
+                flags |= if is_last { Flags::LAST } else { 0 };
+                put(tail, draft, header(sequence, lag, flags, frame.index), body);
+                flags &= !Flags::FIRST;
+            }
+        })?;
+        if plan.form == Form::Plain && plan.bytes <= to_u64(AHEAD_BYTES_MAX) {
+            let mut header = header(sequence, lag, flags, index);
+            for (nth, entry) in load.entries().enumerate() {
+                header.flags |= if nth + 1 == plan.frames { Flags::LAST } else { 0 };
+                header.length = payload_length(entry);
+                put_entry(tail, draft, &header, entry);
+                header.flags = 0;
+                header.index += 1;
+            }
+            flags = Flags::LAST;
+        }
+        if goes_on && flags & Flags::LAST != 0 {
+            plan.form = Form::Ahead;
+        }
+        Ok(())
+    }
+
     /// Writes the frames of a plan. On return they are in the file, or wait in memory where the mode
-    /// says so; readers see none of them, and the writer's draft says what they are to see. Returns the
-    /// batch's number.
+    /// says so; readers see none of them, and the writer's draft says what they are to see.
     pub(super) fn write_frames(
         &self,
         writer: &mut Writer,
         load: &Load<'_>,
         plan: &Plan,
-        spares: &mut Vec<Spare>,
-    ) -> Result<u64> {
-        let (sequence, lag) = self.next_number(writer);
-        writer.unsynced_from.get_or_insert(writer.tail.position());
-        let (left, flags) = (plan.frames, Flags::FIRST);
-        let mut writing = Writing { sequence, lag, left, flags, spares };
-        if plan.is_plain(load) {
-            self.write_entries(writer, &mut writing, load)?;
-        } else {
-            // Taken out, so that their values can be borrowed while frames are written.
-            let lazy = std::mem::take(&mut writer.lazy);
-            let written = self.write_bodies(writer, &mut writing, &lazy, load, plan);
-            writer.lazy = lazy;
-            written?;
-        }
-        self.flush_unless_pending(writer)?;
-        Ok(sequence)
-    }
-
-    /// The cheap form for entries alone that fit the tail.
-    fn write_entries(
-        &self,
-        writer: &mut Writer,
-        writing: &mut Writing<'_>,
-        load: &Load<'_>,
+        spares: Option<Vec<Spare>>,
+        before: &Before,
     ) -> Result<()> {
-        let (sequence, lag, kind) = (writing.sequence, writing.lag, Kind::Entry);
-        let (index, flags) = (writer.state.next, writing.flags);
-        let mut header = FrameHeader { length: 0, sequence, index, lag, kind, flags };
-        for entry in load.entries() {
-            let tail = &mut writer.tail;
-            let position = tail.position();
-            writer.draft.push(in_units(position));
-            writing.left -= 1;
-            if writing.left == 0 {
-                header.flags |= Flags::LAST;
-            }
-            header.length = payload_length(entry);
-            tail.frame_at(position);
-            encode_frame(&mut tail.pending, &tail.salt, position, &header, &[entry]);
-            header.flags = 0;
-            header.index += 1;
-            self.flush_if_long(writer)?;
+        writer.unsynced_from.get_or_insert(before.position);
+        if plan.form != Form::Ahead {
+            writer.take_back(before);
+            self.write_anew(writer, load, plan, spares.unwrap_or_default())?;
         }
-        Ok(())
+        self.flush_unless_pending(writer)
     }
 
-    /// Any batch: cells that were set lazily first, then its records.
-    fn write_bodies(
+    /// Any batch, planned anew: cells that were set lazily first, then its records.
+    fn write_anew(
         &self,
         writer: &mut Writer,
-        writing: &mut Writing<'_>,
-        lazy: &LazyCells,
         load: &Load<'_>,
         plan: &Plan,
+        spares: Vec<Spare>,
     ) -> Result<()> {
-        let mut walk = (!plan.is_straight(load))
-            .then(|| Plan::start(&writer.state, self.place(writer), Vec::new()));
-        for nth in 0..plan.riders {
-            let rider = lazy.nth_rider(nth, &writer.state.cells);
-            let Some(rider) = rider else { break };
-            let body = Body::of_rider(rider);
-            let frame = match &mut walk {
-                Some(walk) => walk.rider(&writer.state, rider),
-                None => Frame::after(&body, writer.state.next),
-            };
-            self.write_frame(writer, writing, frame, &body)?;
-        }
-        let mut next = writer.state.next;
-        for (at, body) in load.bodies() {
-            let frame = match &mut walk {
-                Some(walk) => walk.step(&writer.state, lazy, load, at, &body)?,
-                None => Some(Frame::after(&body, next)),
-            };
-            next = body.next(next);
-            if let Some(frame) = frame {
-                self.write_frame(writer, writing, frame, &body)?;
+        let (sequence, lag) = self.next_number(writer);
+        let (left, flags) = (plan.frames, Flags::FIRST);
+        let mut writing = Writing { sequence, lag, left, flags, spares };
+        let mut walk = Plan::start(&writer.state, self.place(writer), Vec::new());
+        // Taken out, so that their values can be borrowed while frames are written.
+        let lazy = std::mem::take(&mut writer.lazy);
+        let mut write = || {
+            for nth in 0..plan.riders {
+                let Some(rider) = lazy.nth_rider(nth, &writer.state.cells) else { break };
+                let frame = walk.rider(&writer.state, rider);
+                self.write_frame(writer, &mut writing, frame, &Body::of_rider(rider))?;
             }
-        }
-        Ok(())
+            for (at, body) in load.bodies() {
+                if let Some(frame) = walk.step(&writer.state, &lazy, load, at, &body)? {
+                    self.write_frame(writer, &mut writing, frame, &body)?;
+                }
+            }
+            Ok(())
+        };
+        let written = write();
+        writer.lazy = lazy;
+        written
     }
 
     fn write_frame(
         &self,
         writer: &mut Writer,
-        writing: &mut Writing<'_>,
+        writing: &mut Writing,
         frame: Frame,
         body: &Body<'_>,
     ) -> Result<()> {
@@ -147,41 +181,9 @@ impl Shared {
         if writing.left == 0 {
             writing.flags |= Flags::LAST;
         }
-        let header = FrameHeader {
-            length: 0,
-            sequence: writing.sequence,
-            index: frame.index,
-            lag: writing.lag,
-            kind: Kind::Entry,
-            flags: std::mem::take(&mut writing.flags),
-        };
-        match body {
-            Body::Entry { compressed, .. } => {
-                writer.draft.push(in_units(writer.tail.position()));
-                if *compressed {
-                    writer.tail.segment.compressed.store(true, Ordering::Relaxed);
-                }
-            }
-            Body::Truncate(_) => {
-                writer.tail.note_cut();
-                writer.draft.truncate(frame.index, writer.tail.base());
-            }
-            Body::Reset(_) => {
-                writer.tail.note_cut();
-                writer.draft.truncate(writer.tail.base(), writer.tail.base());
-            }
-            Body::Trim(_) | Body::Cell(_) => {}
-        }
-        let tail = &mut writer.tail;
-        let position = tail.position();
-        tail.frame_at(position);
-        encode(&mut tail.pending, &tail.salt, position, header, body);
-        self.flush_if_long(writer)
-    }
-
-    /// Hands over the frames of a long batch that are there so far.
-    #[inline]
-    fn flush_if_long(&self, writer: &mut Writer) -> Result<()> {
+        let flags = std::mem::take(&mut writing.flags);
+        let header = header(writing.sequence, writing.lag, flags, frame.index);
+        put(&mut writer.tail, &mut writer.draft, header, body);
         if writer.tail.pending.len() >= FLUSH_BYTES && !self.may_stay_pending(writer) {
             self.flush(writer)?;
         }
@@ -209,7 +211,7 @@ impl Shared {
     }
 
     /// Seals the tail and begins a new one with a prepared file.
-    fn roll(&self, writer: &mut Writer, writing: &mut Writing<'_>, base: u64) -> Result<()> {
+    fn roll(&self, writer: &mut Writer, writing: &mut Writing, base: u64) -> Result<()> {
         let _span = crate::telemetry::trace::roll(self.dir.path());
         writer.note_unsynced_tail();
         // Known since the batch was planned.
@@ -280,19 +282,49 @@ impl Shared {
     }
 }
 
-/// Encodes the frame at `offset` of its segment; `header` comes with everything but kind and length.
-fn encode(out: &mut Vec<u8>, salt: &Salt, offset: u64, header: FrameHeader, body: &Body<'_>) {
-    let (kind, stored, flag): (_, &[u8], _) = match body {
-        Body::Entry { stored, compressed: false, .. } => (Kind::Entry, stored, 0),
-        Body::Entry { stored, compressed: true, .. } => (Kind::Entry, stored, Flags::LZ4),
-        Body::Truncate(_) => (Kind::Truncate, &[], 0),
-        Body::Trim(_) => (Kind::Trim, &[], 0),
-        Body::Reset(_) => (Kind::Reset, &[], 0),
-        Body::Cell(record) => return encode_cell(out, salt, offset, &header, record),
+/// What the header of a frame says of its place in the log; the rest follows from its body.
+#[inline]
+fn header(sequence: u64, lag: u16, flags: u8, index: u64) -> FrameHeader {
+    FrameHeader { length: 0, sequence, index, lag, kind: Kind::Entry, flags }
+}
+
+/// Puts a frame into memory after those of the tail, and into the draft what readers are to see of it.
+fn put(tail: &mut Tail, draft: &mut Draft, header: FrameHeader, body: &Body<'_>) {
+    let kind = match *body {
+        Body::Entry { stored, compressed, .. } => {
+            if compressed {
+                tail.segment.compressed.store(true, Ordering::Relaxed);
+            }
+            let flag = if compressed { Flags::LZ4 } else { 0 };
+            let (length, flags) = (payload_length(stored), header.flags | flag);
+            return put_entry(tail, draft, &FrameHeader { length, flags, ..header }, stored);
+        }
+        Body::Truncate(to) => {
+            tail.note_cut();
+            draft.truncate(to, tail.base());
+            Kind::Truncate
+        }
+        Body::Reset(_) => {
+            tail.note_cut();
+            draft.truncate(tail.base(), tail.base());
+            Kind::Reset
+        }
+        Body::Trim(_) => Kind::Trim,
+        Body::Cell(ref record) => {
+            let offset = tail.next_frame();
+            return encode_cell(&mut tail.pending, &tail.salt, offset, &header, record);
+        }
     };
-    let (length, flags) = (payload_length(stored), header.flags | flag);
-    let header = FrameHeader { length, kind, flags, ..header };
-    encode_frame(out, salt, offset, &header, &[stored]);
+    let offset = tail.next_frame();
+    encode_frame(&mut tail.pending, &tail.salt, offset, &FrameHeader { kind, ..header }, &[]);
+}
+
+/// The same for an entry, whose header is complete.
+#[inline]
+fn put_entry(tail: &mut Tail, draft: &mut Draft, header: &FrameHeader, stored: &[u8]) {
+    let offset = tail.next_frame();
+    draft.push(in_units(offset));
+    encode_frame(&mut tail.pending, &tail.salt, offset, header, &[stored]);
 }
 
 #[cfg(all(test, feature = "testing", feature = "lz4"))]
@@ -303,7 +335,7 @@ mod tests {
     use crate::format::number::to_usize;
     use crate::io::sim::{Persistence, SimDisk};
     use crate::io::{Access, Directory};
-    use crate::{Batch, Log, Options};
+    use crate::{Batch, Error, Log, Options};
 
     fn options() -> Options {
         Options::new().tiny_segments(16 * 1024).background(false)
@@ -314,6 +346,9 @@ mod tests {
         let disk = SimDisk::new(5);
         let log = Log::create_in(std::sync::Arc::new(disk.clone()), options).unwrap();
         for batch in batches {
+            // What is refused leaves nothing.
+            let refused = log.commit(batch.clone().truncate(u64::MAX));
+            assert!(matches!(refused, Err(Error::BeyondEnd { .. })), "{refused:?}");
             log.commit(batch).unwrap();
         }
         let listed = Directory::list(&disk).unwrap();
@@ -329,7 +364,8 @@ mod tests {
     }
 
     /// A log that may compress goes through every batch record by record; one that may not writes
-    /// entries alone in the cheap form. Nothing here is long enough to be compressed.
+    /// entries alone in the cheap form. Nothing here is long enough to be compressed. A batch whose last
+    /// record comes to no frame is written anew after it was planned.
     #[test]
     fn every_form_of_a_batch_writes_the_same_bytes() {
         let mut batches = Vec::new();
@@ -346,6 +382,10 @@ mod tests {
         let cheap = segments(&options(), &batches);
         assert!(cheap.len() > 3, "they roll");
         assert_eq!(cheap, segments(&options().compress_above(Some(1 << 20)), &batches));
+        for batch in &mut batches {
+            batch.clear("never-set");
+        }
+        assert_eq!(cheap, segments(&options(), &batches));
     }
 
     /// The same changes, in frames and in the slots of a full disk, leave the same log.

@@ -38,7 +38,7 @@ impl Shared {
         // Others wrote while this one waited for its turn.
         self.check_side_files(load.records())?;
         let mut plan = Plan::start(&writer.state, self.place(writer), Vec::new());
-        plan.go_through(&writer.state, &writer.lazy, load)?;
+        plan.go_through(&writer.state, &writer.lazy, load, |_, _, _| ())?;
         if plan.must_roll {
             return Err(self.full());
         }
@@ -50,10 +50,10 @@ impl Shared {
         writer.tail.publish();
         // It may lower the end, and no frame says so.
         writer.tail.note_cut();
-        let (sequence, base) = (writer.sequence + 1, writer.tail.base());
+        let base = writer.tail.base();
         let kept = plan.lowest.min(plan.bounds.next).saturating_sub(base);
         writer.draft.restart(to_usize(kept));
-        self.publish(writer, load, &plan, sequence);
+        self.publish(writer, load, &plan);
         before.give_back(writer);
         let mut next = self.next_checkpoint(writer, Want::default());
         // This is the checkpoint that the batch asks for.
@@ -62,7 +62,8 @@ impl Shared {
         self.reader.durable_is(writer.state.next);
         self.check_invariants_in_debug(writer)?;
         add(&self.counters.slot_commits, 1);
-        Ok((Written { sequence, next: writer.state.next }, next))
+        let written = Written { sequence: writer.sequence, next: writer.state.next };
+        Ok((written, next))
     }
 
     /// There is no space for another segment.

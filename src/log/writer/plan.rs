@@ -3,11 +3,11 @@
 //! Owns: every refusal of a batch, and the frames that it comes to. A batch that was planned is
 //! written whole or poisons the log. Does not own: the writing (`write`).
 //!
-//! A plan is gone through record by record to see what the batch comes to, which may refuse it. Where
-//! every record came to a frame of the tail as it is, as most often, the frames follow from the records
-//! alone. Else the plan is gone through once more to write them; it says the same as before, because
-//! nothing that it looks at changes in between. Entries alone that fit the tail, which is what a log is
-//! given most, are planned all at once.
+//! A plan is gone through record by record to see what the batch comes to, which may refuse it. Its
+//! frames are put into memory on the way (`frames`). Where they cannot stay there as they are, the plan
+//! is gone through once more to write them; it says the same as before, because nothing that it looks at
+//! changes in between. Entries alone that fit the tail, which is what a log is given most, are planned
+//! all at once.
 
 use crate::batch::Record;
 use crate::error::{Error, Result};
@@ -17,7 +17,9 @@ use crate::format::number::{to_u32, to_u64, to_usize};
 use crate::lazy::{LazyCell, LazyCells};
 use crate::options::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BATCH_SEGMENTS_MAX, CELLS_PER_BATCH_MAX};
 use crate::segment::{FRAMES_START, tail::footer_space};
-use crate::state::{Bounds, State, Value, check_cell, check_cells_bytes, is_unchanged, too_large};
+use crate::state::{
+    Bounds, State, Value, change_of, check_cell, check_cells_bytes, is_unchanged, too_large,
+};
 
 /// What a caller wants written: the records of a batch, entries compressed where that is asked for.
 #[derive(Debug)]
@@ -51,31 +53,11 @@ impl<'a> Body<'a> {
 
 impl Body<'_> {
     #[inline]
-    fn payload_bytes(&self) -> usize {
+    pub(super) fn payload_bytes(&self) -> usize {
         match self {
             Self::Entry { stored, .. } => stored.len(),
             Self::Cell(cell) => cell.payload_bytes(),
             Self::Truncate(_) | Self::Trim(_) | Self::Reset(_) => 0,
-        }
-    }
-
-    /// The index that its frame states, where the next entry gets `next`.
-    #[inline]
-    pub(super) fn index(&self, next: u64) -> u64 {
-        match self {
-            Self::Entry { .. } => next,
-            Self::Truncate(index) | Self::Trim(index) | Self::Reset(index) => *index,
-            Self::Cell(_) => 0,
-        }
-    }
-
-    /// The index of the next entry after it, where that was `next` before.
-    #[inline]
-    pub(super) fn next(&self, next: u64) -> u64 {
-        match self {
-            Self::Entry { .. } => next + 1,
-            Self::Truncate(index) | Self::Reset(index) => *index,
-            Self::Trim(_) | Self::Cell(_) => next,
         }
     }
 }
@@ -102,10 +84,10 @@ impl<'a> Load<'a> {
         self.records.iter().any(|record| matches!(record, Record::Append(_)))
     }
 
-    /// What the frame of a record says.
+    /// What the frame of a record says, which has this number.
     #[inline]
-    pub(crate) fn body(&self, at: usize) -> Option<Body<'_>> {
-        Some(match self.records.get(at)? {
+    fn body(&self, at: usize, record: &'a Record<'_>) -> Body<'_> {
+        match record {
             Record::Append(entry) => match self.compressed.get(at) {
                 Some(Some(stored)) => Body::Entry { stored, compressed: true, bytes: entry.len() },
                 _ => Body::Entry { stored: entry, compressed: false, bytes: entry.len() },
@@ -118,15 +100,17 @@ impl<'a> Load<'a> {
             Record::Attach(name, file) => {
                 Body::Cell(CellRecord::Attach { name, file: file.reference() })
             }
-        })
+        }
     }
 
     /// Every record, by its number.
+    #[inline]
     pub(crate) fn bodies(&self) -> impl Iterator<Item = (usize, Body<'_>)> {
-        (0..self.records.len()).filter_map(|at| Some((at, self.body(at)?)))
+        self.records.iter().enumerate().map(|(at, record)| (at, self.body(at, record)))
     }
 
     /// The entries among them.
+    #[inline]
     pub(crate) fn entries(&self) -> impl Iterator<Item = &'a [u8]> {
         self.records.iter().filter_map(|record| match record {
             Record::Append(entry) => Some(entry.as_ref()),
@@ -136,11 +120,9 @@ impl<'a> Load<'a> {
 
     /// Name and new value of the cell that a record is about.
     #[inline]
-    pub(crate) fn cell(&self, at: usize) -> Option<(&str, Option<Value<'_>>)> {
-        match self.records.get(at)? {
-            Record::Set(name, value) => Some((name, Some(Value::Inline(value)))),
-            Record::Clear(name) => Some((name, None)),
-            Record::Attach(name, file) => Some((name, Some(Value::SideFile(file.reference())))),
+    fn cell(&self, at: usize) -> Option<(&str, Option<Value<'_>>)> {
+        match self.body(at, self.records.get(at)?) {
+            Body::Cell(cell) => Some(change_of(&cell)),
             _ => None,
         }
     }
@@ -153,14 +135,6 @@ pub(crate) struct Frame {
     pub(crate) index: u64,
     /// A new segment with this base begins before the frame.
     pub(crate) roll: Option<u64>,
-}
-
-impl Frame {
-    /// In the tail as it is, where the next entry gets `next`.
-    #[inline]
-    pub(crate) fn after(body: &Body<'_>, next: u64) -> Self {
-        Self { index: body.index(next), roll: None }
-    }
 }
 
 /// The place a plan starts from, and where it gets.
@@ -189,6 +163,17 @@ impl Touched {
     }
 }
 
+/// How the frames of a batch come to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One by one, as the records lead to them.
+    Any,
+    /// They are nothing but entries, stored as they are, in the tail as it is.
+    Plain,
+    /// All of them are in memory after those of the tail, and can stay as they are.
+    Ahead,
+}
+
 /// What a batch comes to, as far as its plan was gone through.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -215,26 +200,37 @@ pub(crate) struct Plan {
     pub(crate) lowest: u64,
     /// Bytes that all cells take in a slot.
     cells_bytes: usize,
+    pub(crate) form: Form,
     /// The cells that the batch changes, by name.
     pub(crate) touched: Vec<Touched>,
+    /// Where the first of them was in the batch before: most set the same ones.
+    near: usize,
 }
 
 impl Plan {
-    /// Goes through the plan of a batch to its end.
+    /// Goes through the plan of a batch to its end. `put` is given each frame that it comes to, and
+    /// whether it is that of the last record; none if the batch is plain.
+    #[inline]
     pub(crate) fn go_through(
         &mut self,
         state: &State,
         lazy: &LazyCells,
         load: &Load<'_>,
+        mut put: impl FnMut(Frame, &Body<'_>, bool),
     ) -> Result<()> {
         check_count(load.records.len())?;
-        for rider in lazy.riders(&state.cells) {
-            self.rider(state, rider);
-        }
-        self.riders = self.frames;
-        if !self.add_plain(load) {
+        if lazy.is_empty() && self.add_plain(load) {
+            self.form = Form::Plain;
+        } else {
+            for rider in lazy.riders(&state.cells) {
+                let frame = self.rider(state, rider);
+                put(frame, &Body::of_rider(rider), false);
+            }
+            self.riders = self.frames;
             for (at, body) in load.bodies() {
-                self.step(state, lazy, load, at, &body)?;
+                if let Some(frame) = self.step(state, lazy, load, at, &body)? {
+                    put(frame, &body, at + 1 == load.records.len());
+                }
             }
         }
         for (what, got, limit) in [
@@ -254,6 +250,7 @@ impl Plan {
     /// The plan of a batch, to be gone through from its start.
     #[inline]
     pub(crate) fn start(state: &State, place: Place, mut touched: Vec<Touched>) -> Self {
+        let near = touched.first().map_or(0, |touched| touched.place);
         touched.clear();
         Self {
             bounds: state.bounds(),
@@ -271,7 +268,9 @@ impl Plan {
             truncates: false,
             lowest: u64::MAX,
             cells_bytes: state.cells.bytes(),
+            form: Form::Any,
             touched,
+            near,
         }
     }
 
@@ -297,23 +296,10 @@ impl Plan {
         })
     }
 
-    /// Whether it is nothing but entries, stored as they are, in the tail as it is.
-    #[inline]
-    pub(crate) fn is_plain(&self, load: &Load<'_>) -> bool {
-        let all = self.entries == to_u64(self.frames);
-        all && self.rolls == 0 && load.compressed.is_empty()
-    }
-
-    /// Whether every record comes to a frame, in the tail as it is.
-    #[inline]
-    pub(crate) fn is_straight(&self, load: &Load<'_>) -> bool {
-        self.rolls == 0 && self.frames - self.riders == load.records.len()
-    }
-
     /// Takes in every record at once, if each is an entry and all of them fit the tail.
     #[inline]
     fn add_plain(&mut self, load: &Load<'_>) -> bool {
-        if self.rolls > 0 || !load.compressed.is_empty() {
+        if !load.compressed.is_empty() {
             return false;
         }
         let (mut payload, mut bytes) = (0_u64, 0_u64);
@@ -335,8 +321,7 @@ impl Plan {
         self.bounds.next = next;
         (self.place.count, self.place.position) = (count, end);
         (self.entries, self.entry_bytes) = (entries, payload);
-        self.bytes += bytes;
-        self.frames += load.records.len();
+        (self.bytes, self.frames) = (bytes, load.records.len());
         true
     }
 
@@ -346,8 +331,7 @@ impl Plan {
         let (_, before) = state.cells.get_near(rider.place, &rider.name);
         let value = Some(Value::Inline(&rider.value));
         self.count_cell(&rider.name, before.map(Value::from), value);
-        let body = Body::of_rider(rider);
-        self.put(body.index(self.bounds.next), body.payload_bytes(), None)
+        self.put(0, Body::of_rider(rider).payload_bytes(), None)
     }
 
     /// Takes in a record, of which `body` is the body. Returns the frame that it comes to, none if it
@@ -360,16 +344,26 @@ impl Plan {
         at: usize,
         body: &Body<'_>,
     ) -> Result<Option<Frame>> {
-        let (index, length) = (body.index(self.bounds.next), body.payload_bytes());
         match body {
-            Body::Entry { bytes, .. } => self.append(index, *bytes, length).map(Some),
+            Body::Entry { stored, bytes, .. } => self.append(*bytes, stored.len()).map(Some),
+            Body::Cell(cell) => {
+                let changes = self.set(state, lazy, load, at, cell)?;
+                Ok(changes.then(|| self.put(0, cell.payload_bytes(), None)))
+            }
+            Body::Truncate(_) | Body::Trim(_) | Body::Reset(_) => self.bound(body),
+        }
+    }
+
+    /// Takes in a record that changes the bounds and adds nothing.
+    fn bound(&mut self, body: &Body<'_>) -> Result<Option<Frame>> {
+        match body {
             Body::Truncate(to) => {
                 if !self.bounds.truncate(*to)? {
                     return Ok(None);
                 }
                 self.truncates = true;
                 self.lowest = self.lowest.min(*to);
-                let frame = self.put(index, length, (*to < self.place.base).then_some(*to));
+                let frame = self.put(*to, 0, (*to < self.place.base).then_some(*to));
                 self.place.count = to - self.place.base;
                 Ok(Some(frame))
             }
@@ -378,7 +372,7 @@ impl Plan {
                     return Ok(None);
                 }
                 self.trims = true;
-                Ok(Some(self.put(index, length, None)))
+                Ok(Some(self.put(*to, 0, None)))
             }
             Body::Reset(base) => {
                 if !self.bounds.reset(*base) {
@@ -387,22 +381,20 @@ impl Plan {
                 self.trims = true;
                 self.lowest = self.lowest.min(*base);
                 let in_place = self.place.count == 0 && self.place.base == *base;
-                let frame = self.put(index, length, (!in_place).then_some(*base));
+                let frame = self.put(*base, 0, (!in_place).then_some(*base));
                 self.place.count = 0;
                 Ok(Some(frame))
             }
-            Body::Cell(_) => {
-                let changes = self.set(state, lazy, load, at)?;
-                Ok(changes.then(|| self.put(index, length, None)))
-            }
+            Body::Entry { .. } | Body::Cell(_) => Ok(None),
         }
     }
 
-    fn append(&mut self, index: u64, entry: usize, stored: usize) -> Result<Frame> {
+    fn append(&mut self, entry: usize, stored: usize) -> Result<Frame> {
         let limit = entry_bytes_max(self.place.segment_bytes);
         if to_u64(entry) > limit {
             return Err(too_large("entry bytes", entry, to_usize(limit)));
         }
+        let index = self.bounds.next;
         let Some(next) = index.checked_add(1) else {
             return Err(Error::TooLarge { what: "index", got: index, limit: u64::MAX - 1 });
         };
@@ -415,8 +407,15 @@ impl Plan {
     }
 
     /// Takes in a change of a cell. Returns whether it is one.
-    fn set(&mut self, state: &State, lazy: &LazyCells, load: &Load<'_>, at: usize) -> Result<bool> {
-        let Some((name, value)) = load.cell(at) else { return Ok(false) };
+    fn set(
+        &mut self,
+        state: &State,
+        lazy: &LazyCells,
+        load: &Load<'_>,
+        at: usize,
+        cell: &CellRecord<'_>,
+    ) -> Result<bool> {
+        let (name, value) = change_of(cell);
         let waiting = lazy.waiting(name);
         let name_at = |other: &Touched| load.cell(other.at()).map(|(name, _)| name);
         let found = self.touched.binary_search_by(|other| name_at(other).cmp(&Some(name)));
@@ -425,7 +424,7 @@ impl Plan {
             touched.place = other.place;
             load.cell(other.at()).and_then(|(_, value)| value)
         } else {
-            let (place, standing) = state.cells.get_near(0, name);
+            let (place, standing) = state.cells.get_near(self.near, name);
             touched.place = place;
             waiting.map(|waiting| Value::Inline(waiting)).or(standing.map(Value::from))
         };
@@ -521,7 +520,7 @@ mod tests {
             let load = Load::new(&records, None);
             let (state, lazy) = (State::default(), LazyCells::default());
             let mut plan = Plan::start(&state, place, Vec::new());
-            plan.go_through(&state, &lazy, &load).map(|()| plan.bytes)
+            plan.go_through(&state, &lazy, &load, |_, _, _| ()).map(|()| plan.bytes)
         };
         assert_eq!(plan(whole - 8).unwrap(), BATCH_BYTES_MAX - 8);
         assert_eq!(plan(whole).unwrap(), BATCH_BYTES_MAX);
@@ -550,20 +549,22 @@ mod tests {
         let place = Place { base: 0, count: 0, position: FRAMES_START, segment_bytes: 1 << 16 };
         let load = Load::new(&records, None);
         let mut plan = Plan::start(&state, place, Vec::new());
-        plan.go_through(&state, &LazyCells::default(), &load).unwrap();
-        assert_eq!(plan.frames, 5);
-        assert!(!plan.is_straight(&load));
+        let mut ends = Vec::new();
+        let lazy = LazyCells::default();
+        plan.go_through(&state, &lazy, &load, |_, _, is_last| ends.push(is_last)).unwrap();
+        assert_eq!((plan.frames, plan.sets_cells()), (5, true));
+        assert_eq!(ends, [false, false, false, false, true]);
         let mut again = Plan::start(&state, place, Vec::new());
         let mut step = |(at, body): (usize, Body<'_>)| {
-            again.step(&state, &LazyCells::default(), &load, at, &body).unwrap().is_some()
+            again.step(&state, &lazy, &load, at, &body).unwrap().is_some()
         };
         let written: Vec<bool> = load.bodies().map(&mut step).collect();
         assert_eq!(written, [true, true, false, true, false, true, true]);
-        // Without the two that change nothing there is no need to compare.
-        let changing: Vec<_> = [0, 1, 3, 5, 6].map(|at: usize| records[at].clone()).into();
-        let load = Load::new(&changing, None);
+        // The last record comes to no frame, so none is known to be the last when it comes.
+        let load = Load::new(&records[..5], None);
         let mut plan = Plan::start(&state, place, Vec::new());
-        plan.go_through(&state, &LazyCells::default(), &load).unwrap();
-        assert!(plan.is_straight(&load) && plan.sets_cells());
+        ends.clear();
+        plan.go_through(&state, &lazy, &load, |_, _, is_last| ends.push(is_last)).unwrap();
+        assert_eq!(ends, [false; 3]);
     }
 }

@@ -21,14 +21,16 @@
 //!    follows that sync. They are the commit point. A crash before leaves any part of the frames, which
 //!    nobody was told of; recovery keeps the batch only if all of it is there.
 
+use std::ops::ControlFlow;
+
 use super::Writer;
-use super::frames::FOOTERS_AWAITED_MAX;
+use super::frames::{Before, FOOTERS_AWAITED_MAX};
 use super::plan::{Load, Place, Plan};
 use crate::batch::Record;
 use crate::directory::spares::Spare;
 use crate::error::{Error, Result};
 use crate::format::SideFileRef;
-use crate::format::number::{to_u64, to_usize};
+use crate::format::number::to_u64;
 use crate::log::shared::Shared;
 use crate::options::WriteMode;
 use crate::planted::{Bug, planted};
@@ -98,33 +100,53 @@ impl Shared {
     fn try_write(&self, writer: &mut Writer, load: &Load<'_>) -> Result<Attempt> {
         self.open_and_sound()?;
         self.check_side_files(load.records())?;
+        let before = writer.before_batch();
         let (place, touched) = (self.place(writer), std::mem::take(&mut writer.touched));
         let mut plan = Plan::start(&writer.state, place, touched);
-        plan.go_through(&writer.state, &writer.lazy, load)?;
-        let attempt = self.carry_out(writer, load, &mut plan);
+        let put = self.put_ahead(writer, load, &mut plan);
+        let attempt = match put.and_then(|()| self.make_room(writer, load, &plan, &before)) {
+            Ok(ControlFlow::Continue(spares)) => {
+                self.carry_out(writer, load, &plan, spares, &before)
+            }
+            Ok(ControlFlow::Break(attempt)) => {
+                writer.take_back(&before);
+                Ok(attempt)
+            }
+            Err(error) => {
+                writer.take_back(&before);
+                Err(error)
+            }
+        };
         writer.touched = plan.touched;
         attempt
     }
 
-    /// Gets all the space a batch needs, then writes it.
-    fn carry_out(&self, writer: &mut Writer, load: &Load<'_>, plan: &mut Plan) -> Result<Attempt> {
+    /// Gets all the space a batch needs, and the spares that it rolls, unless it ends here.
+    #[inline]
+    fn make_room(
+        &self,
+        writer: &mut Writer,
+        load: &Load<'_>,
+        plan: &Plan,
+        before: &Before,
+    ) -> Result<ControlFlow<Attempt, Option<Vec<Spare>>>> {
         // Lazily set cells stay where they are if the batch changes nothing, neither what readers
         // see nor what was written. A batch of nothing is one of theirs.
         if plan.frames == 0 || !plan.changes() && !load.records().is_empty() {
             let (sequence, next) = (writer.sequence, writer.state.next);
-            return Ok(Attempt::Unchanged(Written { sequence, next }));
+            return Ok(ControlFlow::Break(Attempt::Unchanged(Written { sequence, next })));
         }
         let end = if plan.rolls == 0 { plan.place.position } else { self.segment_bytes };
         if !writer.reach.allows(end) {
-            let bytes = end - writer.tail.position();
-            return Ok(Attempt::NeedsCheckpoint { bytes });
+            let bytes = end - before.position;
+            return Ok(ControlFlow::Break(Attempt::NeedsCheckpoint { bytes }));
         }
         // Under policies that do not sync by themselves nothing else bounds what an open has to look
         // at, once a segment was begun that no checkpoint limits.
         if writer.begun > 0 && writer.unstated > 0 && !self.options.volatile {
             let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
             if writer.unstated + plan.bytes > 2 * step {
-                return Ok(Attempt::NeedsCheckpoint { bytes: plan.bytes });
+                return Ok(ControlFlow::Break(Attempt::NeedsCheckpoint { bytes: plan.bytes }));
             }
         }
         if writer.unlooked && !planted(Bug::SealedUnlooked) {
@@ -133,41 +155,50 @@ impl Shared {
             self.index_tail()?;
             writer.unlooked = false;
         }
-        let is_there = plan.rolls == 0 && end <= writer.tail.space.ready();
-        let spares = if is_there {
-            Ok(Vec::new())
-        } else {
-            self.cover_tail(writer, plan).and_then(|()| self.take_spares(plan))
-        };
-        let mut spares = match spares {
+        if plan.rolls == 0 && end <= writer.tail.space.ready() {
+            return Ok(ControlFlow::Continue(None));
+        }
+        let covered = self.cover_tail(writer, plan, before);
+        match covered.and_then(|()| self.take_spares(plan)) {
             // No space or no descriptor for one, or as many segments as there may be.
             Err(error)
                 if (error.is_shortage() || matches!(error, Error::TooLarge { .. }))
                     && !load.appends()
                     && !plan.must_roll =>
             {
-                return Ok(Attempt::NeedsSlots);
+                Ok(ControlFlow::Break(Attempt::NeedsSlots))
             }
-            spares => spares?,
-        };
-        let (position, last_frame) = (writer.tail.position(), writer.tail.last_frame());
-        let count = writer.state.next - writer.tail.base();
-        writer.draft.restart(to_usize(count));
-        match self.write_frames(writer, load, plan, &mut spares) {
-            Ok(sequence) => {
-                self.publish(writer, load, plan, sequence);
+            spares => spares.map(|spares| ControlFlow::Continue(Some(spares))),
+        }
+    }
+
+    /// Writes a batch that has all it needs, and shows it to readers.
+    #[inline]
+    fn carry_out(
+        &self,
+        writer: &mut Writer,
+        load: &Load<'_>,
+        plan: &Plan,
+        spares: Option<Vec<Spare>>,
+        before: &Before,
+    ) -> Result<Attempt> {
+        match self.write_frames(writer, load, plan, spares, before) {
+            Ok(()) => {
+                self.publish(writer, load, plan);
                 self.check_invariants_in_debug(writer)?;
-                Ok(Attempt::Done(Written { sequence, next: writer.state.next }))
+                let (sequence, next) = (writer.sequence, writer.state.next);
+                Ok(Attempt::Done(Written { sequence, next }))
             }
             Err(error @ Error::DiskFull { .. }) if plan.rolls == 0 && !self.is_buffered() => {
                 // A copy-on-write file system refused a plain write. Nothing was published, but
                 // frames may have been written, even all of them: their number is never used
                 // again, and a checkpoint must say so before anybody hears of the refusal.
-                writer.tail.rewind(position, last_frame);
+                writer.take_back(before);
+                writer.tail.note_cut();
                 writer.sequence += 1;
                 self.syncer.note_written(writer.sequence);
                 // A checkpoint that was put together before does not say so, and frees nothing.
-                writer.reach.refuse_after(position);
+                writer.reach.refuse_after(before.position);
                 Ok(if load.appends() { Attempt::Refused(error) } else { Attempt::NeedsSlots })
             }
             Err(error) => Err(self.poisoned_by(error)),
@@ -199,7 +230,7 @@ impl Shared {
     }
 
     /// Sees that the tail has the space that the batch takes there, with the footer if it rolls.
-    fn cover_tail(&self, writer: &Writer, plan: &Plan) -> Result<()> {
+    fn cover_tail(&self, writer: &Writer, plan: &Plan, before: &Before) -> Result<()> {
         let space = &writer.tail.space;
         let (end, footer) = match plan.sealed {
             None => (plan.place.position, None),
@@ -209,7 +240,7 @@ impl Shared {
         if short {
             add(&self.counters.preparer_behind, 1);
         }
-        let covered = if short { space.extend(writer.tail.position(), end) } else { Ok(()) };
+        let covered = if short { space.extend(before.position, end) } else { Ok(()) };
         covered
             .and_then(|()| match footer {
                 Some(start) => space.cover(start..self.segment_bytes),
@@ -290,7 +321,7 @@ impl Shared {
     }
 
     /// Takes over what the batch changed, for writers and for readers.
-    pub(super) fn publish(&self, writer: &mut Writer, load: &Load<'_>, plan: &Plan, sequence: u64) {
+    pub(super) fn publish(&self, writer: &mut Writer, load: &Load<'_>, plan: &Plan) {
         writer.state.set_bounds(plan.bounds);
         self.reader.show(&mut writer.draft, plan.bounds, &mut writer.dead);
         if self.options.volatile && plan.rolls > 0 {
@@ -307,6 +338,7 @@ impl Shared {
             self.reader.first_is(writer.state.first);
             crate::telemetry::trace::trimmed(self.dir.path(), writer.state.first);
         }
+        let sequence = writer.sequence + 1;
         writer.sequence = sequence;
         writer.unstated += plan.bytes;
         self.syncer.note_written(sequence);
@@ -338,11 +370,13 @@ impl Shared {
         if !plan.sets_cells() {
             return;
         }
-        let before: Vec<SideFileRef> = state.cells.side_files().collect();
+        let had = state.cells.have_side_files();
+        let before: Vec<SideFileRef> =
+            if had { state.cells.side_files().collect() } else { Vec::new() };
         for (place, name, value) in plan.cells(load) {
             state.cells.put_near(place, name, value);
         }
-        if before.is_empty() && state.cells.side_files().next().is_none() {
+        if !had && !state.cells.have_side_files() {
             return;
         }
         self.side_files.attached(state.cells.side_files());
@@ -363,11 +397,11 @@ impl Shared {
     /// Notes, with the writer's lock held, what a batch leaves to be done.
     #[inline]
     fn ask_for_maintenance(&self, writer: &mut Writer) {
-        let step = self.options.checkpoint_bytes_in_force(self.segment_bytes);
+        let step = || self.options.checkpoint_bytes_in_force(self.segment_bytes);
         // A tail that is near its end is stated with the roll; but if it was begun since the newest
         // checkpoint, perhaps no sync comes.
         let comes_anyway = writer.reach.includes(self.segment_bytes) && writer.begun == 0;
-        let due = writer.unstated > step && !comes_anyway && !self.options.volatile;
+        let due = !self.options.volatile && !comes_anyway && writer.unstated > step();
         let leftover = !writer.dead.is_empty()
             || !writer.dead_files.is_empty()
             || writer.footers.len() >= FOOTERS_AWAITED_MAX / 2;
