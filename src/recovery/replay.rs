@@ -193,11 +193,16 @@ pub(crate) struct Replayed {
 }
 
 impl Replayed {
-    /// The newest number that a batch was given, dropped ones included: what follows is numbered above
-    /// all of them, so that no frame that was dropped ever fits after a new one.
+    /// The newest number that a batch may have been given, dropped ones included: what follows is
+    /// numbered above all of them, so that no frame that was dropped ever fits after a new one. The
+    /// bytes after the end may be of as many batches as there is room for headers, each torn so that
+    /// it cannot be read.
     pub(crate) fn newest_number(&self) -> u64 {
-        let dropped = if planted(Bug::NumbersGivenAgain) { 0 } else { self.behind.newest };
-        self.sequence.max(dropped)
+        if planted(Bug::NumbersGivenAgain) {
+            return self.sequence;
+        }
+        let unread = self.leftover.div_ceil(to_u64(FRAME_HEADER_BYTES));
+        self.sequence.max(self.behind.newest).saturating_add(unread)
     }
 }
 
