@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 
 use indelible::CellValue;
 use indelible::inspect::describe_cell;
@@ -194,15 +195,30 @@ impl Program {
             let advice = Some("it must write one line for each line that it reads, and flush it");
             Failure::Refused(said, advice, Exit::Unreadable)
         };
-        writeln!(self.to, "{}", hex(payload))
-            .and_then(|()| self.to.flush())
-            .map_err(|_| stopped("has ended"))?;
+        let (child, to, from) = (&mut self.child, &mut self.to, &mut self.from);
         let mut line = String::new();
-        let read = Read::take(&mut self.from, ANSWER_BYTES_MAX).read_line(&mut line);
-        match read {
-            Ok(0) => Err(stopped("has ended")),
-            Ok(_) => Ok(line.trim_end().to_owned()),
-            Err(error) => Err(stopped(&format!("wrote no text: {error}"))),
+        // It may write before it has read all: then it waits for a reader, as a writer here for it.
+        let (written, read) = std::thread::scope(|scope| {
+            let write = || writeln!(to, "{}", hex(payload));
+            let writer = std::thread::Builder::new().spawn_scoped(scope, write)?;
+            let read = Read::take(from, ANSWER_BYTES_MAX).read_line(&mut line);
+            if !line.ends_with('\n') {
+                // Nobody reads on, so it would not either.
+                let _ended_by_itself = child.kill();
+            }
+            Ok::<_, std::io::Error>((writer.join(), read))
+        })
+        .map_err(|source| {
+            let (op, path, source) = ("run", "--payload".into(), Arc::new(source));
+            indelible::Error::Io { op, path, source }
+        })?;
+        match (written, read) {
+            (_, Err(error)) => Err(stopped(&format!("wrote no text: {error}"))),
+            (_, Ok(read)) if read as u64 == ANSWER_BYTES_MAX && !line.ends_with('\n') => {
+                Err(stopped("wrote a line of more than a mebibyte"))
+            }
+            (Ok(Ok(())), Ok(1..)) => Ok(line.trim_end().to_owned()),
+            _ => Err(stopped("has ended")),
         }
     }
 }

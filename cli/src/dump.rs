@@ -259,11 +259,15 @@ fn raw_frames(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
     if !whole {
         seen = seen.within(range.clone());
     }
-    let mut unreadable = 0_u64;
+    let (mut unreadable, mut any) = (0_u64, false);
     for seen in seen {
         let seen = seen?;
         unreadable += u64::from(!matches!(seen, FrameSeen::Frame { .. }));
-        raw(args, how, &seen, whole, &range, out)?;
+        any |= raw(args, how, &seen, whole, &range, out)?;
+    }
+    if !whole && !any {
+        let said = "there is no frame of entries in that range".to_owned();
+        return Err(Failure::Refused(said, None, Exit::Unreadable));
     }
     if unreadable == 0 {
         return Ok(Exit::Sound);
@@ -275,7 +279,7 @@ fn raw_frames(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
     Ok(Exit::Damaged)
 }
 
-/// Any frame, or a place where one should be.
+/// Any frame, or a place where one should be. Returns whether that is in the range.
 fn raw(
     args: &Args,
     how: How,
@@ -283,18 +287,18 @@ fn raw(
     whole: bool,
     range: &Range<u64>,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let (segment, bytes, reason) = match seen {
         FrameSeen::Frame { segment, offset, header, effect, payload, live, packed, .. } => {
             let is_apart =
                 |entries: Range<u64>| entries.end <= range.start || entries.start >= range.end;
             if !whole && effect.entries().is_some_and(is_apart) {
-                return Ok(());
+                return Ok(false);
             }
             if how.json {
                 let frame = json::Frame::new(segment, *offset, header, payload, *live);
                 print(out, Body::Frame(frame))?;
-                return Ok(());
+                return Ok(true);
             }
             let packed = if *packed { ", shown as it is stored" } else { "" };
             writeln!(
@@ -302,7 +306,7 @@ fn raw(
                 "{}{packed}",
                 frame_text(args, segment, *offset, (header, effect), payload, *live)
             )?;
-            return Ok(());
+            return Ok(true);
         }
         FrameSeen::Unreadable { segment, range, reason } => {
             (segment.clone(), Some(range), reason.to_string())
@@ -323,12 +327,12 @@ fn raw(
             let reason = format!("the file{more} is {reason}; it held {held}");
             (format!("{:016x}-*.seg", numbers.start), None, reason)
         }
-        _ => return Ok(()),
+        _ => return Ok(false),
     };
     if how.json {
         let bytes = bytes.map(json::Span::from);
         print(out, Body::Gap(json::Gap { segment, bytes, reason }))?;
-        return Ok(());
+        return Ok(true);
     }
     match bytes {
         Some(range) => {
@@ -337,7 +341,7 @@ fn raw(
         }
         None => writeln!(out, "{segment}  UNREADABLE: {reason}")?,
     }
-    Ok(())
+    Ok(true)
 }
 
 fn frame_text(

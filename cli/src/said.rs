@@ -86,7 +86,6 @@ fn all_errors() -> Vec<Error> {
         ErrorKind::TimedOut,
     ];
     let names = vec!["CURRENT".to_owned(), "LOCK".to_owned()];
-    let source = StructureError::Magic { structure: "cell" };
     let mut all: Vec<Error> = all_damage().into_iter().map(damaged).collect();
     all.push(damaged(Damage::Cell(StructureError::Features(4))));
     all.extend(kinds.map(failed));
@@ -94,16 +93,15 @@ fn all_errors() -> Vec<Error> {
         let source = system(ErrorKind::Other);
         Error::Exhausted { what, op: "open", path: path(), source }
     }));
-    let version = StructureError::Version(2);
-    let features = StructureError::Features(4);
-    all.extend([version, features, source].map(|it| it.into_error(path(), 0)));
     all.extend([
         Error::MalformedCell {
             path: path(),
             cell: "omnipaxos.promise",
             source: indelible::codec::CodecError::Short { field: "ballot", needed: 20, left: 3 },
         },
+        Error::UnsupportedVersion { path: path(), found: 2, supported: 1 },
         Error::UnsupportedFeature { path: path(), offset: 4096, feature: "lz4" },
+        Error::UnsupportedFeature { path: path(), offset: 0, feature: "a newer format feature" },
         Error::Missing { path: path() },
         Error::AlreadyExists { path: path() },
         Error::Locked { path: path(), owner: Some(7) },

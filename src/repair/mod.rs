@@ -43,6 +43,7 @@ use crate::inspect::scene::Scene;
 use crate::inspect::{Progress, os_door};
 use crate::io::Lock;
 use crate::io::os::OsDirectory;
+use crate::recovery::observe::Files;
 
 /// How many `repair-<n>` directories are looked for.
 const KEPT_MAX: u32 = 10_000;
@@ -360,6 +361,10 @@ impl Repair {
     }
 
     fn of(dir: Dir, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
+        // The file of the lock is not left where there is no log.
+        if !Files::list(&dir)?.any() {
+            return Err(Error::Missing { path: dir.path().to_path_buf() });
+        }
         let lock = dir.lock()?;
         let misnamed = misnamed(&dir)?;
         let seen = view(&dir, &misnamed);

@@ -158,3 +158,47 @@ fn what_groups_lose_and_what_is_no_group_s_any_more_is_told() {
     flip(&segment, find(&segment, "came before"));
     check_untouched(&place, "groups_side_file", &["verify"], &[&log]);
 }
+
+/// A program that writes while it still reads, and a payload longer than what a pipe holds.
+#[test]
+fn a_long_payload_goes_through_a_program_that_writes_as_it_reads() {
+    let place = Place::new();
+    let log = Log::create(place.log(), &options().segment_bytes(2 * 1024 * 1024)).unwrap();
+    log.append(&vec![0xab; 400_000]).unwrap();
+    log.append(b"short").unwrap();
+    log.close().unwrap();
+    let arguments = ["dump", "--decode=omnipaxos", "--payload", "cat"];
+    let output = indelible(&arguments, &[&place.log()]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        shown.starts_with(&format!("0  entry  {}\n1  entry  73686f7274", "ab".repeat(400_000)))
+    );
+    // One that never ends a line is not waited for.
+    let endless =
+        "while true; do printf xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done";
+    let arguments = ["dump", "--decode=omnipaxos", "--payload", endless];
+    check_untouched(&place, "decode_endless", &arguments, &[&place.log()]);
+}
+
+#[test]
+fn a_range_of_entries_that_no_frame_is_of_is_named() {
+    let place = Place::new();
+    let log = place.closed();
+    let beyond = ["dump", "--frames", "--from", "99", "--to", "100"];
+    check_untouched(&place, "frames_beyond", &beyond, &[&log]);
+}
+
+#[test]
+fn nothing_is_left_in_a_directory_that_holds_no_log() {
+    let place = Place::new();
+    let empty = place.path("empty");
+    fs::create_dir(&empty).unwrap();
+    let other = place.closed();
+    check_untouched(&place, "repair_empty", &["repair", "--apply"], &[&empty]);
+    let from = ["refill", "--from", other.to_str().unwrap()];
+    check_untouched(&place, "refill_empty", &from, &[&empty]);
+    let group = ["refill", "--group", "7", "--from", other.to_str().unwrap()];
+    check_untouched(&place, "refill_group_empty", &group, &[&empty]);
+    check_untouched(&place, "backup_empty", &["backup"], &[&empty, &place.path("copy")]);
+}
