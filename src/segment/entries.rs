@@ -130,14 +130,21 @@ impl OwnedEntries {
         self.places.push((start, start + length));
     }
 
-    /// Takes in the entry whose frame starts here in the buffer, unless the frame is cut off.
-    pub(super) fn place_frame(&mut self, start: usize) -> bool {
-        let frame = self.bytes.get(start..).unwrap_or_default();
-        let length = read_header_unchecked(frame).map(|header| u32_to_usize(header.length));
-        let fits = |length: &usize| frame.len() - FRAME_HEADER_BYTES >= *length;
-        let Some(length) = length.filter(fits) else { return false };
-        self.place(start + FRAME_HEADER_BYTES, length);
-        true
+    /// Takes in the entries whose frames start here in the buffer; none if one of them is cut off.
+    pub(super) fn place_frames(&mut self, starts: impl ExactSizeIterator<Item = usize>) -> bool {
+        let before = self.places.len();
+        let all = before + starts.len();
+        self.places.extend(starts.map_while(|start| {
+            let header = read_header_unchecked(self.bytes.get(start..)?)?;
+            let body = start + FRAME_HEADER_BYTES;
+            let end = body.checked_add(u32_to_usize(header.length))?;
+            (end <= self.bytes.len()).then_some((body, end))
+        }));
+        let is_whole = self.places.len() == all;
+        if !is_whole {
+            self.places.truncate(before);
+        }
+        is_whole
     }
 
     /// Takes in a copy of an entry.

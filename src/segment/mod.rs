@@ -407,6 +407,11 @@ impl Opened {
         self.verified.is_set(offset)
     }
 
+    /// The same of all frames at these places in units.
+    pub(crate) fn are_trusted(&self, units: &[u32]) -> bool {
+        self.verified.are_set(units.iter().map(|unit| u64::from(*unit) * OFFSET_UNIT))
+    }
+
     /// Remembers that the frame at `offset` was checked.
     pub(crate) fn trust(&self, offset: u64) {
         self.verified.set(offset);
@@ -462,11 +467,21 @@ impl Verified {
 
     #[inline]
     fn is_set(&self, offset: u64) -> bool {
-        let (block, word, bit) = Self::place(offset);
-        let words = self.blocks.get(block).and_then(OnceLock::get);
-        words
-            .and_then(|words| words.get(word))
-            .is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+        self.are_set(std::iter::once(offset))
+    }
+
+    #[inline]
+    fn are_set(&self, mut offsets: impl Iterator<Item = u64>) -> bool {
+        // Most are in the block of the one before.
+        let (mut looked_up, mut words) = (usize::MAX, None);
+        offsets.all(|offset| {
+            let (block, word, bit) = Self::place(offset);
+            if block != looked_up {
+                (looked_up, words) = (block, self.blocks.get(block).and_then(OnceLock::get));
+            }
+            let word = words.and_then(|words| words.get(word));
+            word.is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+        })
     }
 
     fn set(&self, offset: u64) {

@@ -380,6 +380,9 @@ impl Located<'_> {
 
     /// Checks the frame of every entry that was not checked before.
     fn verify(&self, region: &Region) -> Result<()> {
+        if self.opened.are_trusted(&self.units) {
+            return Ok(());
+        }
         let published = region.published();
         for (nth, unit) in self.units.iter().enumerate() {
             let offset = u64::from(*unit) * OFFSET_UNIT;
@@ -447,14 +450,17 @@ impl Located<'_> {
             let failed = self.piece.segment.io("read");
             self.opened.file.read_to_end(run.first, bytes, &mut owned.bytes).map_err(failed)?;
             let units = self.units.get(run.nth.clone()).unwrap_or_default();
-            for (&unit, nth) in units.iter().zip(run.nth.clone()) {
-                let offset = u64::from(unit) * OFFSET_UNIT;
-                let at = start + to_usize(offset - run.first);
-                let is_trusted = was_there && self.opened.is_trusted(offset);
-                if is_trusted && is_plain && owned.place_frame(at) {
-                    continue;
-                }
-                if !self.copy_entry(owned, nth, at..start + bytes, is_trusted, plain_max)? {
+            let at = |unit: &u32| start + to_usize(u64::from(*unit) * OFFSET_UNIT - run.first);
+            if was_there
+                && is_plain
+                && self.opened.are_trusted(units)
+                && owned.place_frames(units.iter().map(at))
+            {
+                continue;
+            }
+            for (unit, nth) in units.iter().zip(run.nth.clone()) {
+                let is_trusted = was_there && self.opened.is_trusted(self.offset(nth));
+                if !self.copy_entry(owned, nth, at(unit)..start + bytes, is_trusted, plain_max)? {
                     return Ok(false);
                 }
             }
