@@ -142,6 +142,24 @@ fn leader_that_is_cut_off_loses_nothing_and_answers_nothing_stale() {
 }
 
 #[test]
+fn node_without_room_votes_and_accepts_nothing_until_a_trim() {
+    let place = tempfile::tempdir().unwrap();
+    let may = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).arg(place.path()).output().is_ok_and(|it| it.status.success())
+    };
+    if !may("mount", &["-t", "tmpfs", "tmpfs"]) {
+        // Needs root.
+        return;
+    }
+    assert!(may("umount", &[]));
+    let said =
+        assert_nothing_lost(&["--entries", "4300", "--kills", "0", "--full-disk", "2"], 4300);
+    assert!(said.contains("node 2 has no room on its disk, a tmpfs"), "{said}");
+    assert!(said.contains("node 2 trims its log, accepts again"), "{said}");
+}
+
+#[test]
 fn rot_is_refused_repaired_and_refilled_and_the_log_can_be_looked_into() {
     let dir = tempfile::tempdir().unwrap();
     let (logs, page) = (dir.path().join("logs"), dir.path().join("run.html"));

@@ -126,11 +126,12 @@ pub(crate) struct RunChoices {
     /// Flip bits in a sealed segment of this node, and mend it from a peer.
     #[arg(long, value_name = "NODE", value_parser = first_node())]
     pub(crate) rot: Option<NodeId>,
-    /// Cut the power of all nodes at once: what was not synced is gone. This and the next two need
+    /// Cut the power of all nodes at once: what was not synced is gone. This and --slow-disk need
     /// root, FUSE and the program `lossy`.
     #[arg(long)]
     pub(crate) power_cut: bool,
-    /// Leave no room on the disk of this node for a while: it votes, and accepts nothing.
+    /// Leave no room on the disk of this node for a while: it votes, and accepts nothing. The disk is
+    /// a small tmpfs, which needs root.
     #[arg(long, value_name = "NODE", value_parser = first_node())]
     pub(crate) full_disk: Option<NodeId>,
     /// Let this node lead, then let its syncs hang: it asks another one to lead.
@@ -178,6 +179,11 @@ impl RunChoices {
     /// Whether something happens to the disk of this node that no ordinary disk does on demand.
     pub(crate) fn wants_disk(&self, id: NodeId) -> bool {
         self.power_cut || [self.full_disk, self.slow_disk].contains(&Some(id))
+    }
+
+    /// Whether the disk of this node need do nothing but be full.
+    pub(crate) fn only_fills(&self, id: NodeId) -> bool {
+        !self.power_cut && self.slow_disk != Some(id)
     }
 
     /// How often anything happens at all.

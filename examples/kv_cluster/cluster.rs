@@ -98,9 +98,11 @@ impl Cluster {
         self.seats.iter().map(|(id, seat)| (*id, seat.address.clone())).collect()
     }
 
-    /// Gives a node, which has not started yet, a disk that can be disturbed.
-    pub(crate) fn mount(&mut self, id: NodeId, seed: u64) -> Outcome<()> {
-        let disk = Disk::mount(&self.dir.join(format!("disk-{id}")), seed)?;
+    /// Gives a node, which has not started yet, a disk that can be disturbed; a small one can be full.
+    pub(crate) fn mount(&mut self, id: NodeId, seed: u64, small: bool) -> Outcome<()> {
+        let place = self.dir.join(format!("disk-{id}"));
+        let disk =
+            if small { Disk::mount_small(&place, seed)? } else { Disk::mount(&place, seed)? };
         self.disks.insert(id, disk);
         Ok(())
     }

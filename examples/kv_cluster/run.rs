@@ -92,7 +92,7 @@ pub(crate) fn run(mut choices: RunChoices) -> Outcome<bool> {
     let store = choices.durability.store();
     let mut cluster = Cluster::new(place.path(), store, snapshot_every, choices.metrics)?;
     for id in (1..=3).filter(|id| choices.wants_disk(*id)) {
-        cluster.mount(id, choices.seed.wrapping_add(id))?;
+        cluster.mount(id, choices.seed.wrapping_add(id), choices.only_fills(id))?;
     }
     let timeout = choices.timeout.unwrap_or_else(|| {
         let acts = choices.disturbances() - choices.kills;

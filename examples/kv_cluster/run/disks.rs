@@ -56,12 +56,13 @@ impl Run {
     pub(super) fn fill_the_disk(&mut self, node: NodeId, base: u64, share: u64) -> Outcome<()> {
         self.ledger.lock().quota = base + share / 2;
         self.await_acknowledged(base + share / 2)?;
+        let what = self.cluster.disk(node)?.what();
         self.cluster.disk(node)?.order("room 0")?;
         self.flow(base + share / 2, base + share * 3 / 4, FLOW);
         self.await_status(node, "its disk to be full", |status| status.full)?;
         let leader = self.await_a_leader(|id| id != node)?;
         self.report.event(format!(
-            "node {node} has no room on its disk and accepts nothing; node {leader} leads"
+            "node {node} has no room on its disk, {what}, and accepts nothing; node {leader} leads"
         ));
         self.await_acknowledged(base + share * 3 / 4)?;
         self.cluster.survey();
