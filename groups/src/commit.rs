@@ -103,15 +103,25 @@ pub(crate) enum For {
 }
 
 impl Inner {
+    /// Refuses a process that was forked from the one that opened the log: a lock may be one that nobody
+    /// unlocks there.
+    pub(crate) fn not_forked(&self) -> Result<()> {
+        match self.log.submit(&Batch::new()) {
+            Err(forked @ Error::Forked) => Err(forked),
+            _ => Ok(()),
+        }
+    }
+
     /// The writer, for as long as it is held. Side files that nobody can attach any more are gone.
-    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
+    pub(crate) fn writer(&self) -> Result<MutexGuard<'_, Writer>> {
+        self.not_forked()?;
         let mut writer = self.writer.lock();
         let released = std::mem::take(&mut *self.released.lock());
         if !released.is_empty() {
             writer.ledger.released.extend(released);
             end_batch(&self.table, &mut writer.ledger);
         }
-        writer
+        Ok(writer)
     }
 
     /// Plans a batch, writes it and applies it. Returns its ticket, and the end of `of` after it,
@@ -121,7 +131,7 @@ impl Inner {
         of: Option<&Member>,
         plan: impl FnOnce(Planner<'_>) -> Result<Riders>,
     ) -> Result<(Ticket, u64)> {
-        let mut writer = self.writer();
+        let mut writer = self.writer()?;
         of.map_or(Ok(()), Member::alive)?;
         let entry_bytes_max = entry_bytes_max(&self.log);
         let riders = plan(Planner::new(&self.table, entry_bytes_max, &mut writer.planned))?;
@@ -138,7 +148,7 @@ impl Inner {
 
     /// Writes what was set lazily in any group before this was called.
     pub(crate) fn write_lazies(&self) -> Result<()> {
-        let groups = self.lazy_groups(&mut self.writer());
+        let groups = self.lazy_groups(&mut *self.writer()?);
         self.write(None, |planner| planner.riders(groups.into_iter())).map(drop)
     }
 
@@ -239,7 +249,7 @@ impl Inner {
 
     /// The number of a side file that nobody has used.
     pub(crate) fn new_file(&self) -> Result<u64> {
-        let mut writer = self.writer();
+        let mut writer = self.writer()?;
         let id = writer.ledger.next_file;
         let limit = u64::MAX - 1;
         let too_large = Error::TooLarge { what: "number of a side file", got: id, limit };

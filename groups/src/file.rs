@@ -31,8 +31,6 @@ pub struct GroupFileWriter {
     buffer: Vec<u8>,
     hasher: crc32fast::Hasher,
     finished: bool,
-    /// The one that made it.
-    process: u32,
 }
 
 impl GroupFileWriter {
@@ -49,7 +47,6 @@ impl GroupFileWriter {
             buffer: Vec::new(),
             hasher: crc32fast::Hasher::new(),
             finished: false,
-            process: std::process::id(),
         })
     }
 
@@ -105,8 +102,8 @@ impl Write for GroupFileWriter {
 
 impl Drop for GroupFileWriter {
     fn drop(&mut self) {
-        // In a forked child the lock may be a copy that nobody will unlock, and the file is the parent's.
-        if !self.finished && self.process == std::process::id() {
+        // In a forked child the file is the parent's.
+        if !self.finished && self.inner.not_forked().is_ok() {
             self.inner.released.lock().push((self.member.id, self.id));
         }
     }

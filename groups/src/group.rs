@@ -166,7 +166,7 @@ impl Group {
     pub fn set_lazily(&self, cell: &str, value: &[u8]) -> Result<()> {
         self.usable()?;
         // A batch that is being planned has seen all cells that are to fit beside its own.
-        let mut writer = self.inner.writer();
+        let mut writer = self.inner.writer()?;
         self.member.alive()?;
         let mut state = self.member.state.write();
         state_kept(&state.log)?;

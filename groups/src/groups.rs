@@ -241,7 +241,7 @@ impl Groups {
     /// What all groups hold, and what was counted.
     pub fn stats(&self) -> GroupsStats {
         let inner = &self.inner;
-        let (bytes, live_bytes) = inner.writer().ledger.regions.sums();
+        let (bytes, live_bytes) = inner.writer().map_or((0, 0), |it| it.ledger.regions.sums());
         let table = inner.table.read();
         let index =
             |member: &Arc<crate::state::Member>| to_u64(member.state.read().index.memory_bytes());
@@ -265,6 +265,7 @@ impl Groups {
 
 impl Inner {
     pub(crate) fn close(&self) -> Result<()> {
+        self.not_forked()?;
         let mut maintenance = self.maintenance.lock();
         let written = (|| {
             self.write_lazies()?;

@@ -120,7 +120,7 @@ impl Inner {
 
     fn step(&self, maintenance: &mut Maintenance) -> Result<()> {
         let (owed, since_checkpoint) = {
-            let mut writer = self.writer();
+            let mut writer = self.writer()?;
             (std::mem::take(&mut writer.owed), writer.since_checkpoint)
         };
         // One large batch may be worth both, without which nothing of it could be given back.
@@ -140,6 +140,7 @@ impl Inner {
     /// Does all there is to do: writes a checkpoint unless nothing was written since the last, empties
     /// regions that are worth it, and gives back what is dead.
     pub(crate) fn maintain(&self) -> Result<()> {
+        self.not_forked()?;
         let mut maintenance = self.maintenance.lock();
         let full = match self.write_checkpoints(&mut maintenance) {
             // What is given back may be the room that they need.
@@ -175,10 +176,10 @@ impl Inner {
 
     /// Writes a checkpoint. On return it is durable. If it fails, the next one is due as before.
     pub(crate) fn write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<()> {
-        let before = self.writer().since_checkpoint;
+        let before = self.writer()?.since_checkpoint;
         let written = self.try_write_checkpoint(maintenance);
         if written.is_err() {
-            let mut writer = self.writer();
+            let mut writer = self.writer()?;
             writer.since_checkpoint = writer.since_checkpoint.max(before);
         }
         written
@@ -186,14 +187,14 @@ impl Inner {
 
     fn try_write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<()> {
         // First, because without room for it there is no checkpoint.
-        self.take_back(&mut self.writer())?;
+        self.take_back(&mut *self.writer()?)?;
         match self.spill(maintenance) {
             // It stays in memory and in the checkpoint, which may find room in what was set apart.
             Ok(()) | Err(Error::DiskFull { .. }) => {}
             Err(error) => return Err(error),
         }
         let (position, bytes) = {
-            let mut writer = self.writer();
+            let mut writer = self.writer()?;
             self.take_back(&mut writer)?;
             // Forgets those that were removed, be there ever so many.
             drop(self.lazy_groups(&mut writer));
@@ -234,7 +235,7 @@ impl Inner {
     /// One step of giving back, which looks at so many entries of the log, or at as many as it takes
     /// as long as the log is too large. Returns whether another one may get further.
     fn reclaim_step(&self, maintenance: &mut Maintenance, looks: &mut u64) -> Result<bool> {
-        let mut writer = self.writer();
+        let mut writer = self.writer()?;
         writer.usable()?;
         let Some((region, end)) = writer.ledger.regions.oldest() else { return Ok(false) };
         if end > maintenance.bound() || !self.wants(&writer, region) {

@@ -139,7 +139,7 @@ impl Inner {
     /// crash on the way leaves those that were written; the rest stays in memory.
     pub(crate) fn spill(&self, maintenance: &mut Maintenance) -> Result<()> {
         let durable = self.log.durable();
-        let end = self.writer().ledger.regions.newest_start(durable);
+        let end = self.writer()?.ledger.regions.newest_start(durable);
         if maintenance.spilled >= end {
             return Ok(());
         }
@@ -147,7 +147,7 @@ impl Inner {
         members.sort_unstable_by_key(|member| member.id);
         let mut members = members.into_iter().peekable();
         while members.peek().is_some() {
-            let mut writer = self.writer();
+            let mut writer = self.writer()?;
             writer.usable()?;
             writer.planned.clear();
             let mut tried = Vec::new();
