@@ -46,7 +46,8 @@ pub(super) struct Salvaged {
     pub(super) claimed: u64,
     /// Batches known to have been durable that are not whole: from the first to after the last.
     pub(super) lost: Option<Range<u64>>,
-    /// Those of them of which no missing entry tells: no entry that is left comes after them.
+    /// Those of them of which no missing entry tells: no entry that is left comes after them. The first
+    /// that may have been, if the file was cut short.
     pub(super) untold: Option<Range<u64>>,
     /// The tail cannot go on as it is.
     pub(super) needed: bool,
@@ -106,7 +107,10 @@ impl Salvaged {
         }
         let Reading { offsets, state, sequence, claimed, lost, newest_entry } = reading;
         let untold = lost.clone().map(|lost| lost.start.max(newest_entry)..lost.end);
-        let untold = untold.filter(|untold| !untold.is_empty());
+        // Of a tail that was cut short nobody knows what there was after the checkpoint.
+        let cut = !checkpoint.clean && to_u64(file.end()) < checkpoint.reach;
+        let may_be = cut.then(|| sequence + 1..sequence + 2);
+        let untold = untold.filter(|untold| !untold.is_empty()).or(may_be);
         let places = offsets.into_places();
         let from = state.first.max(name.base);
         // Nothing is written after frames that a walk does not get past, be there entries or none.

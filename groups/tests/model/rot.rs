@@ -397,7 +397,7 @@ pub(crate) fn explore(
 fn rot_is_named_group_by_group_and_nothing_is_forgotten() {
     let mut tally = Tally::default();
     let density = Density { bits: 9973, sectors: 5, lengths: 4093 };
-    for end in [End::Closed, End::Killed, End::Cut(70)] {
+    for end in [End::Closed, End::Killed, End::Cut(15), End::Cut(70)] {
         explore(1, end, density, &mut tally).unwrap_or_else(|wrong| panic!("{wrong}"));
     }
     for what in ["refused", "opened, and named", "opened whole", "repaired, and marked"] {
