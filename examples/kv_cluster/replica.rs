@@ -187,7 +187,7 @@ fn check(disk: &Disk) -> Outcome<()> {
 }
 
 fn close(handle: &StorageHandle) -> Outcome<()> {
-    handle.close().why(|| format!("cannot close the log in {}", handle.path().display()))
+    handle.close().why(|| format!("cannot close the log in {}", handle.log().path().display()))
 }
 
 /// What the log says this node has promised and accepted.

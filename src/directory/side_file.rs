@@ -81,11 +81,6 @@ impl SideFile {
         self.0.reference.length
     }
 
-    /// Its file name inside the directory of the log.
-    pub fn file_name(&self) -> String {
-        self.0.reference.file_name()
-    }
-
     pub(crate) fn id(&self) -> u64 {
         self.0.reference.id
     }

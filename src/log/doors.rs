@@ -1,6 +1,6 @@
-//! Logs on disks that are not the system's: the simulated one, and those of tests.
+//! What only tests ask of a log: to be on another disk than the system's, and what it wrote last.
 //!
-//! Owns: nothing; each call is that of the same name without `_in`.
+//! Owns: nothing; a call whose name ends with `_in` is that without it, through any I/O door.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use super::{Log, open, open_or_create};
 use crate::directory::Dir;
 use crate::error::Result;
 use crate::io::Directory;
+use crate::log::ticket::Ticket;
 use crate::options::Options;
 use crate::recovery::RecoveryReport;
 
@@ -48,6 +49,11 @@ impl Log {
             || Self::open_in(Arc::clone(&again), options),
             || Self::create_in(directory, options),
         )
+    }
+
+    /// The newest ticket: that of the last batch written.
+    pub fn newest_ticket(&self) -> Ticket {
+        self.newest()
     }
 
     /// Makes a copy through any I/O door; every file is copied.

@@ -251,7 +251,7 @@ impl Log {
     pub fn submit(&self, batch: &Batch<'_>) -> Result<Ticket> {
         if batch.is_empty() {
             self.shared().usable()?;
-            return Ok(self.newest_ticket());
+            return Ok(self.newest());
         }
         let written = self.shared().write(&batch.records)?;
         Ok(Ticket::new(self.shared(), written))
@@ -307,8 +307,8 @@ impl Log {
         self.shared().hand_over()
     }
 
-    /// The newest ticket: that of the last batch written.
-    pub fn newest_ticket(&self) -> Ticket {
+    /// The ticket of the last batch written.
+    fn newest(&self) -> Ticket {
         let sequence = self.shared().syncer.newest_written();
         Ticket::new(self.shared(), Written { sequence, next: self.next() })
     }

@@ -98,15 +98,6 @@ impl Entries {
     pub fn iter(&self) -> EntriesIter<'_> {
         EntriesIter { entries: self, piece: 0, index: self.first }
     }
-
-    /// Copies the entries into memory of their own, one buffer for all.
-    pub fn to_owned(&self) -> OwnedEntries {
-        let mut owned = OwnedEntries::new(self.first, 0, self.len);
-        for entry in self {
-            owned.push(entry);
-        }
-        owned
-    }
 }
 
 /// Entries copied out of the log into one buffer: they hold on to no file and no map.

@@ -377,7 +377,7 @@ fn junk_that_cannot_be_removed_is_reported_and_harms_nobody() {
     assert!(!log.stats().poisoned);
     // A side file of its own that stays when nothing refers to it any more.
     let file = side_file(&log);
-    let name = path.join(file.file_name());
+    let name = path.join(file.reference().file_name());
     log.commit(Batch::new().attach("snapshot", file)).unwrap();
     assert!(Immutable::make(&name));
     let _own = Immutable(name);
@@ -411,11 +411,11 @@ pub(crate) fn side_files_that_nobody_can_attach_go() {
         side_file(&log);
     }
     let (one, two, kept) = (side_file(&log), side_file(&log), side_file(&log));
-    let used = two.file_name();
+    let used = two.reference().file_name();
     // Of the first nothing is left when the batch is over.
     log.commit(Batch::new().attach("snapshot", one).attach("snapshot", two)).unwrap();
     log.maintain().unwrap();
-    let mut expected = [used.clone(), kept.file_name()];
+    let mut expected = [used.clone(), kept.reference().file_name()];
     expected.sort();
     assert_eq!(names(place.path(), ".side"), expected);
     // One that may still be attached stays however long it takes.

@@ -148,7 +148,7 @@ pub(crate) fn config(path: &Path) -> StorageConfig {
 /// Closes and opens.
 pub(crate) fn reopen(storage: Store) -> Store {
     let handle = storage.handle();
-    let path = handle.path().to_owned();
+    let path = handle.log().path().to_owned();
     drop(storage);
     handle.close().unwrap();
     Store::open(&config(&path)).unwrap()

@@ -4,27 +4,19 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::options::{Durability, Options, SyncMethod, WriteMode};
+use crate::options::{Durability, Options};
 
 /// The path and the options of a [`LogStorage`](super::LogStorage).
 ///
-/// It is used as upstream's `PersistentStorageConfig` is: made with [`Self::default`],
-/// [`Self::with_path`] or [`Self::with`], changed with setters, or chained. There is no default path:
-/// opening without one is an error.
+/// There is no default path: opening without one is an error.
 ///
 /// ```
 /// use indelible::omnipaxos::StorageConfig;
-/// use indelible::{Durability, Options, WriteMode};
+/// use indelible::{Durability, Options};
 ///
-/// let chained = StorageConfig::with_path("/var/lib/node-1")
-///     .durability(Durability::Barrier)
-///     .segment_bytes(16 * 1024 * 1024);
-///
-/// let mut set = StorageConfig::default();
-/// set.set_path("/var/lib/node-1");
-/// set.set_durability(Durability::Barrier);
-/// set.set_segment_bytes(16 * 1024 * 1024);
-/// assert_eq!(set, chained);
+/// let config = StorageConfig::with_path("/var/lib/node-1").durability(Durability::Barrier);
+/// let options = Options::new().durability(Durability::Barrier);
+/// assert_eq!(config, StorageConfig::with("/var/lib/node-1", options));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StorageConfig {
@@ -46,42 +38,31 @@ impl StorageConfig {
     /// The same with another path.
     #[must_use]
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
-        self.set_path(path);
+        self.path = Some(path.into());
         self
     }
 
     /// The same with these options.
     #[must_use]
     pub fn options(mut self, options: Options) -> Self {
-        self.set_options(options);
+        self.options = options;
         self
     }
 
-    /// The same with another durability.
+    /// The same with another durability; [`Synced`](super::Synced) has no need of it. The default,
+    /// `Always`, is the one that is safe with a host loop that knows nothing of barriers.
+    /// docs/ADAPTERS.md helps to choose.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
-        self.set_durability(durability);
+        self.options = self.options.durability(durability);
         self
     }
 
-    /// The same with another segment size, in bytes.
+    /// The same with another size of each segment file of a new log, in bytes: the same on all nodes
+    /// of a cluster, because an entry must fit into a segment of each of them.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
-        self.set_segment_bytes(bytes);
-        self
-    }
-
-    /// The same with another write mode.
-    #[must_use]
-    pub fn write_mode(mut self, mode: WriteMode) -> Self {
-        self.set_write_mode(mode);
-        self
-    }
-
-    /// The same with another sync method.
-    #[must_use]
-    pub fn sync_method(mut self, method: SyncMethod) -> Self {
-        self.set_sync_method(method);
+        self.options = self.options.segment_bytes(bytes);
         self
     }
 
@@ -90,62 +71,9 @@ impl StorageConfig {
         self.path.as_deref()
     }
 
-    /// Sets the directory of the log.
-    pub fn set_path(&mut self, path: impl Into<PathBuf>) {
-        self.path = Some(path.into());
-    }
-
     /// The options of the log.
     pub const fn get_options(&self) -> &Options {
         &self.options
-    }
-
-    /// Sets every option of the log.
-    pub fn set_options(&mut self, options: Options) {
-        self.options = options;
-    }
-
-    /// When a write becomes durable.
-    pub const fn get_durability(&self) -> Durability {
-        self.options.durability
-    }
-
-    /// Sets when a write becomes durable; [`Synced`](super::Synced) has no need of it. The default,
-    /// `Always`, is the one that is safe with a host loop that knows nothing of barriers.
-    /// docs/ADAPTERS.md helps to choose.
-    pub fn set_durability(&mut self, durability: Durability) {
-        self.options.durability = durability;
-    }
-
-    /// The size of each segment file of a new log, in bytes.
-    pub const fn get_segment_bytes(&self) -> u64 {
-        self.options.segment_bytes
-    }
-
-    /// Sets the size of each segment file of a new log, in bytes: the same on all nodes of a cluster,
-    /// because an entry must fit into a segment of each of them.
-    pub fn set_segment_bytes(&mut self, bytes: u64) {
-        self.options.segment_bytes = bytes;
-    }
-
-    /// How bytes get into the log.
-    pub const fn get_write_mode(&self) -> WriteMode {
-        self.options.write_mode_in_force()
-    }
-
-    /// Sets how bytes get into the log.
-    pub fn set_write_mode(&mut self, mode: WriteMode) {
-        self.options.write_mode = Some(mode);
-    }
-
-    /// How bytes are put on media.
-    pub const fn get_sync_method(&self) -> SyncMethod {
-        self.options.sync_method_in_force()
-    }
-
-    /// Sets how bytes are put on media.
-    pub fn set_sync_method(&mut self, method: SyncMethod) {
-        self.options.sync_method = Some(method);
     }
 
     /// The path, which must have been set.
@@ -171,17 +99,10 @@ mod tests {
 
     #[test]
     fn getters_give_back_what_was_set() {
-        let config = StorageConfig::default()
-            .path("a")
-            .durability(Durability::Barrier)
-            .segment_bytes(65536)
-            .write_mode(WriteMode::Pwrite)
-            .sync_method(SyncMethod::Fsync);
-        assert_eq!(config.get_path(), Some(Path::new("a")));
-        assert_eq!(config.get_durability(), Durability::Barrier);
-        assert_eq!(config.get_segment_bytes(), 65536);
-        assert_eq!(config.get_write_mode(), WriteMode::Pwrite);
-        assert_eq!(config.get_sync_method(), SyncMethod::Fsync);
-        assert_eq!(config, StorageConfig::with("a", config.get_options().clone()));
+        let options = Options::new().durability(Durability::Barrier).segment_bytes(65536);
+        let config = StorageConfig::default().path("a");
+        let config = config.durability(Durability::Barrier).segment_bytes(65536);
+        assert_eq!((config.get_path(), config.get_options()), (Some(Path::new("a")), &options));
+        assert_eq!(config, StorageConfig::default().path("a").options(options));
     }
 }

@@ -1,6 +1,5 @@
 //! What stays with the owner of a storage after OmniPaxos has taken the storage itself.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -129,11 +128,6 @@ impl<S: Store> StorageHandle<S> {
     /// What opening the log found and did.
     pub fn recovery(&self) -> &RecoveryReport {
         self.log.log().recovery()
-    }
-
-    /// The directory of the log.
-    pub fn path(&self) -> &Path {
-        self.log.log().path()
     }
 
     /// The log itself, for reading. Writing to it behind the back of OmniPaxos breaks its

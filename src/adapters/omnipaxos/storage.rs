@@ -55,15 +55,6 @@ impl<T, C> LogStorage<T, C> {
         Self::from_log(Log::create(config.checked_path()?, config.get_options())?)
     }
 
-    /// The same as [`Self::create`], under upstream's name.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Self::create`].
-    pub fn new(config: &StorageConfig) -> error::Result<Self> {
-        Self::create(config)
-    }
-
     /// Opens the log at the path of `config`. What was found is in [`StorageHandle::recovery`].
     ///
     /// # Errors
