@@ -47,8 +47,10 @@ fn believed(directory: &Path, in_tail: bool) -> Log {
     closed(directory, &options().segment_bytes(segments * SEGMENT).warm_bytes(0), 600)
 }
 
+type Read = fn(&Log, std::ops::Range<u64>) -> Result<(), Error>;
+
 /// Three ways to read a range: lent, copied, and one copied after the other.
-const READS: [fn(&Log, std::ops::Range<u64>) -> Result<(), Error>; 3] = [
+const READS: [Read; 3] = [
     |log, range| log.read(range).map(drop),
     |log, range| log.read_owned(range).map(drop),
     |log, mut range| range.try_for_each(|index| log.entry(index).map(drop)),

@@ -8,7 +8,7 @@ use indelible::{Batch, Durability, Log, Options, Verdict};
 
 /// Each entry has a byte of its own and a length of its own.
 fn entry(index: u64) -> Vec<u8> {
-    vec![index.to_le_bytes()[0], 7].repeat(usize::try_from(index % 700).unwrap())
+    [index.to_le_bytes()[0], 7].repeat(usize::try_from(index % 700).unwrap())
 }
 
 fn batch(entries: std::ops::Range<u64>) -> Batch<'static> {
