@@ -1,5 +1,6 @@
 //! Stands in for upstream's `memstore` in async-raft's own tests (`../run`): the storage is ours, in
-//! a directory of its own, or, with `INDELIBLE_IN_MEMORY` set, in memory.
+//! a directory of its own, or, with `INDELIBLE_IN_MEMORY` set, in memory; with `INDELIBLE_IN_A_GROUP`
+//! set, in one of three groups of that log.
 
 #![expect(clippy::panic, reason = "as upstream's: there is no way to return an error")]
 
@@ -11,8 +12,10 @@ use async_raft::async_trait::async_trait;
 use async_raft::raft::{Entry, MembershipConfig};
 use async_raft::storage::{CurrentSnapshotData, HardState, InitialState};
 use async_raft::{AppData, AppDataResponse, NodeId, RaftStorage};
+use indelible::codec::Postcard;
 use indelible::{Log, Options};
 use indelible_async_raft::{Failure, StateMachine, Storage};
+use indelible_groups::{Group, Groups, GroupsOptions};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -72,7 +75,21 @@ impl StateMachine for Machine {
     }
 }
 
-type Inner = Storage<Machine>;
+/// One of ours: on a log of its own, or on a group.
+enum Inner {
+    Log(Storage<Machine>),
+    Group(Storage<Machine, Postcard, Group>),
+}
+
+/// Passes a call on to the storage, whichever it is.
+macro_rules! on {
+    ($store:expr, $storage:ident => $call:expr) => {
+        match &$store.storage {
+            Inner::Log($storage) => $call,
+            Inner::Group($storage) => $call,
+        }
+    };
+}
 
 /// The storage of a node, under upstream's name.
 pub struct MemStore {
@@ -90,7 +107,16 @@ impl MemStore {
                 Some(_) => Log::in_memory(&options)?,
                 None => Log::create(directory.path().join("log"), &options)?,
             };
-            let storage = Storage::open(log, id, Machine::default())?;
+            let storage = match std::env::var_os("INDELIBLE_IN_A_GROUP") {
+                Some(_) => {
+                    let groups = Groups::from_log(log, &GroupsOptions::new())?;
+                    for id in [1, 2, 3] {
+                        groups.create_group(id)?;
+                    }
+                    Inner::Group(Storage::open(groups.group(2)?, id, Machine::default())?)
+                }
+                None => Inner::Log(Storage::open(log, id, Machine::default())?),
+            };
             Ok(Self { storage, _directory: directory })
         };
         open().unwrap_or_else(|error| panic!("node {id}: {error}"))
@@ -98,18 +124,18 @@ impl MemStore {
 
     /// The entries by index, with the snapshot's pointer in front.
     pub async fn get_log(&self) -> BTreeMap<u64, Entry<ClientRequest>> {
-        let entries = or_panic(self.storage.get_log_entries(0, u64::MAX).await);
+        let entries = or_panic(on!(self, storage => storage.get_log_entries(0, u64::MAX).await));
         entries.into_iter().map(|entry| (entry.index, entry)).collect()
     }
 
     /// A copy of the state machine.
     pub async fn get_state_machine(&self) -> Machine {
-        self.storage.with_machine(Machine::clone).await
+        on!(self, storage => storage.with_machine(Machine::clone).await)
     }
 
     /// Term and vote.
     pub async fn read_hard_state(&self) -> Option<HardState> {
-        Some(or_panic(self.storage.get_initial_state().await).hard_state)
+        Some(or_panic(on!(self, storage => storage.get_initial_state().await)).hard_state)
     }
 }
 
@@ -123,31 +149,31 @@ impl RaftStorage<ClientRequest, ClientResponse> for MemStore {
     type ShutdownError = Failure;
 
     async fn get_membership_config(&self) -> Result<MembershipConfig> {
-        self.storage.get_membership_config().await
+        on!(self, storage => storage.get_membership_config().await)
     }
 
     async fn get_initial_state(&self) -> Result<InitialState> {
-        self.storage.get_initial_state().await
+        on!(self, storage => storage.get_initial_state().await)
     }
 
     async fn save_hard_state(&self, hard_state: &HardState) -> Result<()> {
-        self.storage.save_hard_state(hard_state).await
+        on!(self, storage => storage.save_hard_state(hard_state).await)
     }
 
     async fn get_log_entries(&self, start: u64, stop: u64) -> Result<Vec<Entry<ClientRequest>>> {
-        self.storage.get_log_entries(start, stop).await
+        on!(self, storage => storage.get_log_entries(start, stop).await)
     }
 
     async fn delete_logs_from(&self, start: u64, stop: Option<u64>) -> Result<()> {
-        self.storage.delete_logs_from(start, stop).await
+        on!(self, storage => storage.delete_logs_from(start, stop).await)
     }
 
     async fn append_entry_to_log(&self, entry: &Entry<ClientRequest>) -> Result<()> {
-        self.storage.append_entry_to_log(entry).await
+        on!(self, storage => storage.append_entry_to_log(entry).await)
     }
 
     async fn replicate_to_log(&self, entries: &[Entry<ClientRequest>]) -> Result<()> {
-        self.storage.replicate_to_log(entries).await
+        on!(self, storage => storage.replicate_to_log(entries).await)
     }
 
     async fn apply_entry_to_state_machine(
@@ -155,19 +181,19 @@ impl RaftStorage<ClientRequest, ClientResponse> for MemStore {
         index: &u64,
         data: &ClientRequest,
     ) -> Result<ClientResponse> {
-        self.storage.apply_entry_to_state_machine(index, data).await
+        on!(self, storage => storage.apply_entry_to_state_machine(index, data).await)
     }
 
     async fn replicate_to_state_machine(&self, entries: &[(&u64, &ClientRequest)]) -> Result<()> {
-        self.storage.replicate_to_state_machine(entries).await
+        on!(self, storage => storage.replicate_to_state_machine(entries).await)
     }
 
     async fn do_log_compaction(&self) -> Result<CurrentSnapshotData<Self::Snapshot>> {
-        self.storage.do_log_compaction().await
+        on!(self, storage => storage.do_log_compaction().await)
     }
 
     async fn create_snapshot(&self) -> Result<(String, Box<Self::Snapshot>)> {
-        self.storage.create_snapshot().await
+        on!(self, storage => storage.create_snapshot().await)
     }
 
     async fn finalize_snapshot_installation(
@@ -178,10 +204,10 @@ impl RaftStorage<ClientRequest, ClientResponse> for MemStore {
         id: String,
         snapshot: Box<Self::Snapshot>,
     ) -> Result<()> {
-        self.storage.finalize_snapshot_installation(index, term, delete_through, id, snapshot).await
+        on!(self, storage => storage.finalize_snapshot_installation(index, term, delete_through, id, snapshot).await)
     }
 
     async fn get_current_snapshot(&self) -> Result<Option<CurrentSnapshotData<Self::Snapshot>>> {
-        self.storage.get_current_snapshot().await
+        on!(self, storage => storage.get_current_snapshot().await)
     }
 }
