@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::planted::{Bug, planted};
 
 /// Smallest segment file, in bytes.
 pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
@@ -262,7 +263,9 @@ impl Options {
     /// more returns [`Error::TooLarge`] and changes nothing.
     #[must_use]
     pub fn segments_max(mut self, count: u64) -> Self {
-        self.segments_max = count;
+        if !planted(Bug::SegmentsUnlimited) {
+            self.segments_max = count;
+        }
         self
     }
 
@@ -488,6 +491,9 @@ impl Options {
 
     /// Bytes of log between two background checkpoints.
     pub(crate) fn checkpoint_bytes_in_force(&self, segment_bytes: u64) -> u64 {
+        if planted(Bug::NoCheckpointUnderOs) && self.durability == Durability::Os {
+            return SEGMENT_BYTES_MAX;
+        }
         let bytes = self.checkpoint_bytes.unwrap_or(match self.durability {
             Durability::Always | Durability::Barrier => 2 * 1024 * 1024,
             Durability::Interval(_) | Durability::Os => segment_bytes,

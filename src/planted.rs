@@ -3,7 +3,7 @@
 //! Owns: the switch. Without the feature `sabotage` it is a constant, and the compiler removes
 //! every trace of it. Does not own: the sabotages. Each stands where the bug would, and is one line
 //! that skips what is below it, or chooses something else; syncs that are left out are so at the
-//! door (`door`). At most a dozen are in `log/`, and those are what only its steps can get wrong.
+//! door (`door`). Those in `log/` are what only its steps can get wrong.
 
 #[cfg(feature = "sabotage")]
 mod door;
@@ -208,6 +208,18 @@ bugs! {
     RefusedSpaceKept,
     /// A log has as many segments as it likes.
     SegmentsUnlimited,
+    /// Under `Os` no checkpoint comes, however much was written since the last one.
+    NoCheckpointUnderOs,
+    /// Segments that stay named for want of room in a checkpoint ask for one with every batch.
+    KeptAsksForCheckpoints,
+    /// A map is touched that was not brought in by the same call.
+    PagesNotBroughtIn,
+    /// What compressed entries come to when they are looked at does not count.
+    PlainBytesNotCounted,
+    /// A table that was rebuilt from the frames is not counted.
+    RebuiltTablesNotCounted,
+    /// A frame that is too far ahead of what is durable states the most that it can.
+    LagCutShort,
     /// An open takes the space after the frames for ready.
     SpaceBelieved,
     /// A walk reads as much at a time as there is.

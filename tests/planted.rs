@@ -3,7 +3,8 @@
 //! notices. The printed table says which did; docs/TESTING.md has it.
 //!
 //! A story that only looks for one bug would prove nothing: those driven here stand in
-//! `tests/directory`, `tests/durability`, `tests/reads` and `tests/recovery` for promises of their own.
+//! `tests/api`, `tests/directory`, `tests/durability`, `tests/reads` and `tests/recovery` for promises of
+//! their own.
 #![cfg(feature = "sabotage")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails, and prints its table")]
 #![expect(clippy::duplicate_mod, reason = "the binaries that it holds have helpers in common")]
@@ -24,12 +25,18 @@ use indelible::testing::sabotage::{BUGS, Bug, enable};
 mod directory;
 #[path = "durability/main.rs"]
 mod durability;
+#[path = "api/limits.rs"]
+mod limits;
+#[path = "support/process.rs"]
+mod process;
 #[path = "reads/main.rs"]
 mod reads;
 #[path = "recovery/main.rs"]
 mod recovery;
+#[path = "api/refusals.rs"]
+mod refusals;
 
-use directory::footprint;
+use directory::{footprint, signals};
 use durability::{lazily, promises};
 use recovery::{cells, evidence, footers, meetings, regressions};
 
@@ -63,6 +70,7 @@ const STORIES: &[(&str, fn())] = stories! {
         failed_sync_poisons_and_only_a_reopen_clears_it
         failed_sync_fails_everyone_who_waits_for_it
         watermark_moves_on_disk
+        frame_far_ahead_of_what_is_durable_states_nothing
         callback_that_panics_in_a_sync_poisons_the_log;
     cells:
         batch_whose_cells_are_too_many_on_its_way_only_is_replayed;
@@ -75,6 +83,7 @@ const STORIES: &[(&str, fn())] = stories! {
         older_slot_without_the_other_is_refused_as_what_it_is
         metadata_of_a_log_being_created_removes_nothing
         metadata_of_the_middle_of_a_life_removes_no_segment
+        older_metadata_file_that_names_segments_that_went_is_refused_as_what_it_is
         older_tail_is_refused
         renamed_segment_changes_no_entry
         segment_of_another_log_refuses_this_one_and_stays;
@@ -105,6 +114,7 @@ const STORIES: &[(&str, fn())] = stories! {
         dead_bytes_between_two_entries_are_not_read
         newest_entry_after_a_roll_is_not_one_of_before
         walk_reads_by_bytes_and_not_by_entries
+        compressed_entries_are_decompressed_when_they_are_looked_at
         maps_and_descriptors_do_not_grow_with_the_log;
     regressions:
         number_of_a_dropped_batch_is_never_given_again
@@ -121,6 +131,15 @@ const STORIES: &[(&str, fn())] = stories! {
         lazy_value_that_is_put_back_replaces_the_one_in_the_checkpoint
         batch_in_the_slots_comes_behind_what_was_set_lazily_before
         entries_of_the_life_before_stay_what_they_were;
+    limits:
+        segments_are_limited_as_the_option_says
+        batch_begins_segments_up_to_its_limit
+        open_looks_at_no_more_than_two_steps_under_every_policy
+        gaps_beyond_the_limit_cost_no_checkpoint_at_each_batch;
+    refusals:
+        lost_footer_is_made_good_from_the_frames;
+    signals:
+        page_that_cannot_be_had_again_is_an_error;
     footprint:
         refused_batch_gives_back_the_segments_it_had_made
         reopened_log_makes_its_space_ready_again;

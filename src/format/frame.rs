@@ -166,6 +166,7 @@ pub fn lag(sequence: u64, durable: u64) -> u16 {
     match () {
         () if planted(Bug::WatermarkNeverWritten) => LAG_UNSTATED,
         () if planted(Bug::WatermarkAhead) => 0,
+        () if planted(Bug::LagCutShort) && sequence - durable > LAG_UNSTATED.into() => 65_534,
         () => u16::try_from(sequence.saturating_sub(durable)).unwrap_or(LAG_UNSTATED),
     }
 }

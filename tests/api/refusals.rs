@@ -203,7 +203,7 @@ fn damaged_entry_is_an_error_and_its_neighbours_are_not() {
 }
 
 #[test]
-fn lost_footer_is_made_good_from_the_frames() {
+pub(crate) fn lost_footer_is_made_good_from_the_frames() {
     let directory = tempfile::tempdir().unwrap();
     closed_log(directory.path());
     let name = names(directory.path(), ".seg").remove(1);

@@ -314,6 +314,29 @@ pub(crate) fn watermark_moves_on_disk() {
     assert_eq!(stated, (0..20).collect::<Vec<_>>());
 }
 
+/// A frame that cannot say how far it is ahead of what is durable states nothing.
+#[test]
+pub(crate) fn frame_far_ahead_of_what_is_durable_states_nothing() {
+    const BATCHES: u64 = 65_540;
+    let disk = SimDisk::new(11);
+    let options = options(Durability::Barrier).segment_bytes(8 << 20).checkpoint_bytes(8 << 20);
+    let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+    for _ in 0..BATCHES {
+        log.append(b"").unwrap();
+    }
+    log.hand_over().unwrap();
+    let image = disk.image();
+    let (_, segment) = image.iter().find(|(name, _)| name.ends_with(".seg")).unwrap();
+    let header = indelible::format::SegmentHeader::decode(segment).unwrap();
+    let salt = indelible::format::Salt::new(header.generation);
+    let (mut at, mut seen) = (4096, 0);
+    while let Ok(frame) = indelible::format::frame::peek_header(&segment[at..], &salt, at as u64) {
+        assert_eq!(frame.durable_sequence(), 0, "batch {}", frame.sequence);
+        (at, seen) = (at + frame.frame_bytes(), frame.sequence);
+    }
+    assert_eq!(seen, BATCHES);
+}
+
 /// Nothing is durable that a failed close could not make durable, however often it is asked.
 #[test]
 fn close_answers_what_the_first_one_did() {

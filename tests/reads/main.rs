@@ -397,7 +397,7 @@ fn read_within_stops_at_its_bytes_and_always_gets_on() {
 
 #[cfg(feature = "lz4")]
 #[test]
-fn compressed_entries_are_decompressed_when_they_are_looked_at() {
+pub(crate) fn compressed_entries_are_decompressed_when_they_are_looked_at() {
     let log = Log::in_memory(&Options::new().segment_bytes(8 << 20).compress_above(Some(1000)));
     let log = log.unwrap();
     for index in 0..50_u8 {

@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Result};
 use crate::log::Log;
-use crate::planted::{Bug, planted};
 use crate::segment::entries::OwnedEntries;
 
 /// Bytes that [`Iter`] reads at a time, if no entry is longer.
@@ -30,8 +29,7 @@ impl Iter {
             if self.next >= end {
                 return Ok(OwnedEntries::default());
             }
-            let bytes = if planted(Bug::WalkReadsEverything) { u64::MAX } else { ITER_BYTES };
-            match self.log.shared().read_owned_within(&(self.next..end), bytes) {
+            match self.log.shared().read_owned_within(&(self.next..end), ITER_BYTES) {
                 // A truncation came in between: the log ends earlier now.
                 Err(Error::BeyondEnd { .. }) => {}
                 read => return read,

@@ -145,9 +145,7 @@ impl Shared {
         self.sync_footers(stock)?;
         self.put_on_media(stock)?;
         match stock.checkpoint.as_mut() {
-            Some(next) if stock.rolled && !planted(Bug::NoCheckpointOnRoll) => {
-                self.write_slots(next)
-            }
+            Some(next) if stock.rolled => self.write_slots(next),
             _ => Ok(()),
         }
     }

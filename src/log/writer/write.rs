@@ -266,7 +266,7 @@ impl Shared {
             return Ok(spares);
         }
         let segments = to_u64(self.reader.segment_count()) + plan.rolls;
-        if segments > self.options.segments_max && !planted(Bug::SegmentsUnlimited) {
+        if segments > self.options.segments_max {
             let limit = self.options.segments_max;
             return Err(Error::TooLarge { what: "segments", got: segments, limit });
         }
@@ -292,7 +292,7 @@ impl Shared {
             if let Err(error) = covered {
                 // The disk is to be as full as it was.
                 let own = spares.split_off(spares.len() - made);
-                for spare in own.iter().filter(|_| !planted(Bug::RefusedSpaceKept)) {
+                for spare in &own {
                     self.spares.discard(spare);
                 }
                 spares.drain(..).for_each(|spare| self.spares.put(spare));
@@ -403,6 +403,7 @@ impl Shared {
         let comes_anyway = writer.reach.includes(self.segment_bytes) && writer.begun == 0;
         let due = !self.options.volatile && !comes_anyway && writer.unstated > step();
         let leftover = !writer.dead.is_empty()
+            || planted(Bug::KeptAsksForCheckpoints) && !writer.kept.is_empty()
             || !writer.dead_files.is_empty()
             || writer.footers.len() >= FOOTERS_AWAITED_MAX / 2;
         if due || leftover || self.side_files.any_unused() {
