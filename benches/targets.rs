@@ -88,7 +88,9 @@ fn synced(rows: &Rows) {
         let of = |name: &str| times.get(names.iter().position(|it| it == name)?);
         judge(rows, &format!("{count} x {bytes} B, durable"), &times[..floors], of, limits);
         drop(contenders);
-        logs.iter().for_each(|(_, log)| start_over(log));
+        for (_, log) in &logs {
+            start_over(log);
+        }
     }
 }
 
@@ -235,7 +237,7 @@ fn checksum_by(bytes: usize) -> &'static str {
     if std::arch::is_aarch64_feature_detected!("crc") {
         return "CRC32X";
     }
-    let _any = bytes;
+    black_box(bytes);
     "tables"
 }
 
@@ -281,8 +283,9 @@ fn sizes(rows: &Rows) {
 }
 
 fn targets(_: &mut Criterion) {
+    type Part = fn(&Rows);
     let rows = Rows::default();
-    let parts: [(&str, fn(&Rows)); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("synced", synced),
         ("unsynced", unsynced),
         ("reads", reads),

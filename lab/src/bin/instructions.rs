@@ -103,10 +103,9 @@ fn run(name: &str, count: u64) -> Result<()> {
                 log.set_lazily("cell-5", &value)?;
                 log.commit(Batch::new().set("cell-3", &value[..]).append(&entry[..]))?;
             }
-            "entry, of the newest" => drop(log.entry(50 + nth % 50)?),
+            "entry, of the newest" | "entry, from a file" => drop(log.entry(50 + nth % 50)?),
             "read of one" => drop(log.read(50 + nth % 50..51 + nth % 50)?),
             "read_owned of one" => drop(log.read_owned(50 + nth % 50..51 + nth % 50)?),
-            "entry, from a file" => drop(log.entry(50 + nth % 50)?),
             "read of 1000, from a file" => drop(log.read(0..1000)?),
             "read_owned of 1000, from a file" => drop(log.read_owned(0..1000)?),
             other => return Err(format!("there is no call `{other}`").into()),
