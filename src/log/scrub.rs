@@ -134,11 +134,21 @@ impl Shared {
             settled: None,
             sealed_end: None,
         };
-        let (survey, mut findings) =
-            match Survey::read(&self.dir, name, segment.bytes, &hints, pace) {
-                Err(error) if error.is_not_found() => return Ok(None),
-                surveyed => surveyed?,
-            };
+        // What this brings back from the medium looks to readers as if it had never been gone.
+        let distrust = || {
+            if let Some(opened) = segment.opened() {
+                opened.distrust();
+            }
+        };
+        let surveyed = Survey::read(&self.dir, name, segment.bytes, &hints, &mut |read| {
+            distrust();
+            pace(read);
+        });
+        distrust();
+        let (survey, mut findings) = match surveyed {
+            Err(error) if error.is_not_found() => return Ok(None),
+            surveyed => surveyed?,
+        };
         findings.extend(survey.header.as_ref().err().cloned());
         if bound.is_none() {
             // The file that says where they end is the one to blame, and is looked at next.

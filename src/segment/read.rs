@@ -8,8 +8,9 @@
 //! is an error and no signal. Several entries that are read together are not checked again where they
 //! were before and every page of them was in memory ever since; one entry that is copied always is.
 //! When a page turns out to be gone, nothing of the segment is believed any more: the system brings in
-//! neighbours along with it. What another process has brought back from the medium in between looks as
-//! if it had never been gone; to copy one entry is to be sure.
+//! neighbours along with it. What somebody else has brought back from the medium in between (another
+//! process, a backup, whoever looks at lent bytes) looks as if it had never been gone; to copy one
+//! entry is to be sure.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -295,6 +296,8 @@ impl Located<'_> {
         for run in self.runs.iter_mut().filter(|run| run.end <= run.last) {
             let mut header = [0; FRAME_HEADER_BYTES];
             let failed = self.piece.segment.io("read");
+            // This brings its page back as well, with whatever else is in it.
+            self.opened.note_read(run.last..run.last + to_u64(header.len()));
             self.opened.file.read_at(run.last, &mut header).map_err(failed)?;
             // An unreadable header is read once more with everything else, and is an error then.
             let length = peek_header(&header, &self.opened.salt, run.last)
@@ -404,8 +407,11 @@ impl Located<'_> {
     fn believed<'b>(&self, nth: usize, bytes: &'b [u8]) -> Result<(FrameHeader, &'b [u8])> {
         let header = read_header_unchecked(bytes);
         let header = header.ok_or_else(|| self.damaged(nth, Damage::UnknownEnd))?;
-        let rest = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();
-        Ok((header, rest.get(..u32_to_usize(header.length)).unwrap_or(rest)))
+        let payload = FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + u32_to_usize(header.length);
+        match bytes.get(payload) {
+            Some(payload) => Ok((header, payload)),
+            None => Err(self.damaged(nth, Damage::UnknownEnd)),
+        }
     }
 
     /// The frame at the beginning of `bytes`, if it is sound and that of the entry.

@@ -140,6 +140,44 @@ pub(crate) fn neighbour_that_a_copy_brought_back_is_checked_again() {
     }
 }
 
+/// Where dropped entries lie between two that are read together, the header of the first is looked
+/// at alone: that brings its page back, with the entry before it.
+#[test]
+pub(crate) fn neighbour_that_a_look_at_a_header_brought_back_is_checked_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = options().segment_bytes(16 * SEGMENT).warm_bytes(0);
+    let log = Log::create(directory.path(), &options).unwrap();
+    (0..180).for_each(|index| drop(log.append(&entry(index)).unwrap()));
+    log.commit(Batch::new().truncate(100).append(entry(100))).unwrap();
+    log.close().unwrap();
+    let log = Log::open(directory.path(), &options).unwrap().0;
+    log.read(0..101).unwrap();
+    if !rot(&first_segment(directory.path()), 4096 + 97 * 1032 + 500) {
+        return;
+    }
+    let read = log.read_owned(97..101).map(drop);
+    let Err(Error::Damaged { indexes, .. }) = read else { panic!("it is believed") };
+    assert_eq!(indexes, Some(97..98));
+}
+
+/// A scrub looks at everything, and finds what rotted; nobody believes those bytes because of it.
+#[test]
+pub(crate) fn page_that_a_scrub_brought_back_is_checked_again() {
+    for read in READS {
+        let directory = tempfile::tempdir().unwrap();
+        let log = believed(directory.path(), false);
+        log.read(0..600).unwrap();
+        if !rot(&first_segment(directory.path()), ROTTEN_AT) {
+            return;
+        }
+        let scrubbed = log.scrub(None, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+        assert_eq!(scrubbed.findings.len(), 1);
+        let read = read(&log, ROTTEN - 3..ROTTEN + 5);
+        let Err(Error::Damaged { indexes, .. }) = read else { panic!("it is believed") };
+        assert_eq!(indexes, Some(ROTTEN..ROTTEN + 1));
+    }
+}
+
 /// A page of the map that is gone for good stands for a device that cannot bring it back.
 #[test]
 fn page_that_cannot_be_brought_in_is_an_error_and_no_signal() {
