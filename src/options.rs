@@ -24,7 +24,8 @@ pub(crate) const BATCH_RECORDS_MAX: usize = 1 << 24;
 pub(crate) const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Most segments that one batch begins. All their files are open before its first frame is written, so
 /// that what the process may lack refuses the batch: two descriptors each with `WriteMode::Direct`, else
-/// one, and a map. In segments of the default size no batch comes to as many.
+/// one, and a map. By its bytes no batch comes to as many in segments of the default size; but each
+/// reset and each truncation below the tail's base begins one too.
 pub const BATCH_SEGMENTS_MAX: u64 = 128;
 /// Longest name of a state cell, in bytes.
 pub const CELL_NAME_BYTES_MAX: usize = 32;
