@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -28,8 +28,9 @@ pub(crate) enum Event {
 }
 
 /// Where a node listens: here, all are on one machine.
-fn address(pid: NodeId) -> String {
-    format!("127.0.0.1:{}", 7100 + pid)
+fn address(pid: NodeId) -> io::Result<SocketAddr> {
+    let port = u16::try_from(7100 + pid).map_err(io::Error::other)?;
+    Ok((Ipv4Addr::LOCALHOST, port).into())
 }
 
 /// Proposes what is typed.
@@ -49,12 +50,16 @@ pub(crate) struct Links(BTreeMap<NodeId, Sender<Message>>);
 impl Links {
     /// Listens, and connects to every peer as soon as there is something to send.
     pub(crate) fn new(own: NodeId, nodes: &[NodeId], events: &Sender<Event>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address(own))?;
+        let listener = TcpListener::bind(address(own)?)?;
         let inbox = events.clone();
         thread::spawn(move || {
-            for link in listener.incoming().flatten() {
+            for link in listener.incoming() {
                 let inbox = inbox.clone();
-                thread::spawn(move || receive(link, &inbox).is_ok());
+                match link {
+                    Ok(link) => drop(thread::spawn(move || receive(link, &inbox).is_ok())),
+                    // Too many files are open, perhaps; that may pass.
+                    Err(_) => thread::sleep(Duration::from_millis(100)),
+                }
             }
         });
         let link = |peer: &NodeId| {
@@ -74,12 +79,13 @@ impl Links {
 
 /// Sends one message after the other for as long as the node lives.
 fn send(peer: NodeId, outbox: &Receiver<Message>, events: &Sender<Event>) -> Result<(), Failed> {
+    let (peer_address, wait) = (address(peer)?, Duration::from_secs(1));
     let mut link: Option<TcpStream> = None;
     for message in outbox {
         if link.is_none()
-            && let Ok(new) = TcpStream::connect(address(peer))
+            && let Ok(new) = TcpStream::connect_timeout(&peer_address, wait)
+            && new.set_write_timeout(Some(wait)).is_ok()
         {
-            new.set_write_timeout(Some(Duration::from_secs(5)))?;
             link = Some(new);
             events.send(Event::Session(peer))?;
         }
