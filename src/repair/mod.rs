@@ -209,7 +209,8 @@ impl fmt::Display for Step {
 /// The cell that a repair leaves in a log if batches are lost ([`Loss::Batches`]) after the last entry
 /// that is left, so that no missing entry tells of them: the numbers of the first of these batches and of
 /// the one after the last, as u64, little-endian; of a tail that was cut short, the first batch that may
-/// have been there. Whoever accepts the loss clears it. Left out if the other cells leave no room.
+/// have been there. Whoever accepts the loss clears it. Left out if the other cells leave no room. Lost
+/// batches that an entry still comes after are told by the plan alone.
 pub const LOST_BATCHES: &str = "repair.lost";
 
 /// Something that is lost.

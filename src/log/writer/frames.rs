@@ -26,7 +26,7 @@ use crate::segment::in_units;
 use crate::segment::tail::{self, Tail};
 use crate::telemetry::stats::add_alone;
 
-/// Encoded bytes of one batch that are collected before they are handed to the file.
+/// Encoded bytes of a batch written anew that are collected before they are handed to the file.
 const FLUSH_BYTES: usize = 256 * 1024;
 
 /// Most sealed segments that wait for a sync, each with its file open.
