@@ -1,13 +1,10 @@
 //! `dump --decode`: entries as their hosts wrote them: log id, kind, and what is inside.
 //!
 //! Owns: the envelopes of the hosts' adapters, as docs/ADAPTERS.md describes them. Does not own: the
-//! payload inside, which is the application's; a program of the user may show it, as the stream
-//! decoder of etcd's dump does.
+//! payload inside, which is the application's; a program of the user may show it (`payload`), as the
+//! stream decoder of etcd's dump does.
 
 use std::borrow::Cow;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
 
 use indelible::CellValue;
 use indelible::inspect::describe_cell;
@@ -16,12 +13,11 @@ use prost::Message;
 
 use crate::Failure;
 use crate::exit::Exit;
-use crate::text::{hex, preview};
+use crate::payload::{PATIENCE, Program};
+use crate::text::preview;
 
 /// Characters of a payload that are shown without a program.
 const PREVIEW: usize = 60;
-/// Bytes of one answer of the program.
-const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Whose entries they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -42,14 +38,6 @@ pub(crate) enum Host {
 pub(crate) struct Decoder {
     host: Host,
     program: Option<Program>,
-}
-
-/// A program that reads a payload a line, in hexadecimal, and writes a line for each.
-#[derive(Debug)]
-struct Program {
-    child: Child,
-    to: ChildStdin,
-    from: BufReader<ChildStdout>,
 }
 
 impl Decoder {
@@ -73,7 +61,8 @@ impl Decoder {
             }
             chosen => chosen,
         };
-        Ok(Self { host, program: program.map(Program::start).transpose()? })
+        let program = program.map(|it| Program::start(it, PATIENCE)).transpose()?;
+        Ok(Self { host, program })
     }
 
     /// An entry in words.
@@ -169,66 +158,6 @@ fn raft(index: u64, bytes: &[u8]) -> Envelope<'_> {
     };
     let said = format!("term {}  {kind}{context}", entry.term);
     (entry.index == index).then(|| (said, entry.data.into()))
-}
-
-impl Program {
-    fn start(command: &str) -> Result<Self, Failure> {
-        let failed = |source: std::io::Error| {
-            let said = format!("cannot run {command:?}: {source}");
-            Failure::Refused(said, None, Exit::Unreadable)
-        };
-        let mut child = Command::new("sh")
-            .args(["-c", command])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
-        let missing = || failed(std::io::ErrorKind::BrokenPipe.into());
-        let to = child.stdin.take().ok_or_else(missing)?;
-        let from = child.stdout.take().ok_or_else(missing)?;
-        Ok(Self { child, to, from: BufReader::new(from) })
-    }
-
-    fn ask(&mut self, payload: &[u8]) -> Result<String, Failure> {
-        let stopped = |why: &str| {
-            let said = format!("the program that decodes payloads {why}");
-            let advice = Some("it must write one line for each line that it reads, and flush it");
-            Failure::Refused(said, advice, Exit::Unreadable)
-        };
-        let (child, to, from) = (&mut self.child, &mut self.to, &mut self.from);
-        let mut line = String::new();
-        // It may write before it has read all: then it waits for a reader, as a writer here for it.
-        let (written, read) = std::thread::scope(|scope| {
-            let write = || writeln!(to, "{}", hex(payload));
-            let writer = std::thread::Builder::new().spawn_scoped(scope, write)?;
-            let read = Read::take(from, ANSWER_BYTES_MAX).read_line(&mut line);
-            if !line.ends_with('\n') {
-                // Nobody reads on, so it would not either.
-                let _ended_by_itself = child.kill();
-            }
-            Ok::<_, std::io::Error>((writer.join(), read))
-        })
-        .map_err(|source| {
-            let (op, path, source) = ("run", "--payload".into(), Arc::new(source));
-            indelible::Error::Io { op, path, source }
-        })?;
-        match (written, read) {
-            (_, Err(error)) => Err(stopped(&format!("wrote no text: {error}"))),
-            (_, Ok(read)) if read as u64 == ANSWER_BYTES_MAX && !line.ends_with('\n') => {
-                Err(stopped("wrote a line of more than a mebibyte"))
-            }
-            (Ok(Ok(())), Ok(1..)) => Ok(line.trim_end().to_owned()),
-            _ => Err(stopped("has ended")),
-        }
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It reads to the end of its input; what it does then is its own matter.
-        let _best_effort = self.child.kill();
-        let _reaped = self.child.wait();
-    }
 }
 
 #[cfg(test)]

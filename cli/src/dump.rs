@@ -52,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ID", conflicts_with = "frames")]
     group: Option<u64>,
     /// Shows payloads through this shell command, which reads one per line in hexadecimal, and
-    /// writes a line for each.
+    /// writes a line for each within ten seconds.
     #[arg(long, value_name = "COMMAND", requires = "decode")]
     payload: Option<String>,
 }

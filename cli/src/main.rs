@@ -17,6 +17,7 @@ mod inspect;
 mod json;
 mod manual;
 mod page;
+mod payload;
 mod progress;
 mod refill;
 mod repair;

@@ -110,6 +110,6 @@ impl Drop for Meter {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the engine is deterministic, its operator is not")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -2,7 +2,7 @@
 //! message stands in one.
 
 #[path = "../tests/cli/snapshot.rs"]
-mod snapshot;
+pub(crate) mod snapshot;
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};

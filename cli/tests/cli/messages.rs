@@ -2,12 +2,16 @@
 //! (`tests/tidy.rs` of the repository sees to that).
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use indelible::format::Checkpoint;
 use indelible::store::Store as _;
 use indelible::{Batch, Log};
 use indelible_groups::{Groups, GroupsOptions};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::damage::{find, flip};
 use super::{Place, check, check_said, check_untouched, indelible, options, program};
@@ -179,6 +183,31 @@ fn a_long_payload_goes_through_a_program_that_writes_as_it_reads() {
         "while true; do printf xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done";
     let arguments = ["dump", "--decode=omnipaxos", "--payload", endless];
     check_untouched(&place, "decode_endless", &arguments, &[&place.log()]);
+}
+
+/// What a pipeline has started keeps the pipes, and its standard error is this test's.
+#[test]
+fn nothing_that_a_program_started_outlives_the_dump() {
+    let place = Place::new();
+    let log = Log::create(place.log(), &options().segment_bytes(2 * 1024 * 1024)).unwrap();
+    log.append(&vec![0xab; 600_000]).unwrap();
+    log.close().unwrap();
+    let pipeline = ["dump", "--decode=omnipaxos", "--payload", "cat | tr a b"];
+    check_untouched(&place, "decode_pipeline", &pipeline, &[&place.log()]);
+    let lasting = "echo started >&2; sleep 30 | cat; echo survived >&2";
+    let arguments = ["--quiet", "dump", "--decode=omnipaxos", "--payload", lasting];
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut command = program(&arguments, &[&place.log()]);
+        let mut dump = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(dump.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "started\n");
+        kill_process(Pid::from_child(&dump), signal).unwrap();
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "started\n");
+        assert_eq!(dump.wait().unwrap().signal(), Some(signal.as_raw()));
+    }
 }
 
 #[test]
