@@ -5,7 +5,8 @@
 //! done from time to time (`maintenance`).
 //!
 //! Lock order: maintenance, writer, table, one group. A reader takes the last two only. Under
-//! `released`, which whoever drops a side file takes, no lock is taken.
+//! `released`, which whoever drops a side file takes, no lock is taken. Whoever holds none of them
+//! asks first whether the process was forked.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use indelible::{Batch, Damage, Durability, Error, Log, Result, Ticket};
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use crate::envelope::Record;
 use crate::index::Place;
@@ -22,7 +23,7 @@ use crate::number::to_u64;
 use crate::options::GroupsOptions;
 use crate::overlay::{Overlay, PENDING};
 use crate::plan::{Planned, Planner, Riders, entry_bytes_max};
-use crate::state::{Ledger, Member, Misfit, Table, apply, effect, end_batch};
+use crate::state::{GroupState, Ledger, Member, Misfit, Table, apply, effect, end_batch};
 
 /// What all handles share.
 #[derive(Debug)]
@@ -103,18 +104,26 @@ pub(crate) enum For {
 }
 
 impl Inner {
-    /// Refuses a process that was forked from the one that opened the log: a lock may be one that nobody
-    /// unlocks there.
-    pub(crate) fn not_forked(&self) -> Result<()> {
-        match self.log.submit(&Batch::new()) {
-            Err(forked @ Error::Forked) => Err(forked),
-            _ => Ok(()),
-        }
+    /// Refuses what a log that is closed, poisoned or another process's refuses.
+    pub(crate) fn usable(&self) -> Result<()> {
+        self.log.submit(&Batch::new()).map(drop)
+    }
+
+    /// The groups, for a reader.
+    pub(crate) fn table(&self) -> Result<RwLockReadGuard<'_, Table>> {
+        self.log.not_forked()?;
+        Ok(self.table.read())
+    }
+
+    /// What one of them holds, for a reader.
+    pub(crate) fn state<'a>(&self, of: &'a Member) -> Result<RwLockReadGuard<'a, GroupState>> {
+        self.log.not_forked()?;
+        Ok(of.state.read())
     }
 
     /// The writer, for as long as it is held. Side files that nobody can attach any more are gone.
     pub(crate) fn writer(&self) -> Result<MutexGuard<'_, Writer>> {
-        self.not_forked()?;
+        self.log.not_forked()?;
         let mut writer = self.writer.lock();
         let released = std::mem::take(&mut *self.released.lock());
         if !released.is_empty() {

@@ -69,7 +69,10 @@ impl GroupFileWriter {
         Ok(SideFile::with_release(reference, move |file| released.lock().push((group, file.id))))
     }
 
+    /// Writes what has come since the last part. Asks first, also if that is nothing: [`Self::finish`]
+    /// takes a lock afterwards.
     fn write_part(&mut self) -> Result<()> {
+        self.inner.usable()?;
         if self.buffer.is_empty() {
             return Ok(());
         }
@@ -103,7 +106,7 @@ impl Write for GroupFileWriter {
 impl Drop for GroupFileWriter {
     fn drop(&mut self) {
         // In a forked child the file is the parent's.
-        if !self.finished && self.inner.not_forked().is_ok() {
+        if !self.finished && self.inner.log.not_forked().is_ok() {
             self.inner.released.lock().push((self.member.id, self.id));
         }
     }
@@ -203,7 +206,7 @@ impl GroupFileReader {
     }
 
     fn place(&self, nth: usize) -> Result<Option<Place>> {
-        let state = self.member.state.read();
+        let state = self.inner.state(&self.member)?;
         let Some(file) = state.files.get(&self.file.id) else {
             let reason = "it was replaced while it was read";
             return Err(Error::InvalidArgument { what: "side file", reason });

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use indelible::{Batch, CellValue, Change, Completion, Error, Log, Result, Ticket};
+use parking_lot::RwLockReadGuard;
 
 use crate::commit::Inner;
 use crate::file::{GroupFileReader, GroupFileWriter};
@@ -14,7 +15,7 @@ use crate::groups::Groups;
 use crate::number::to_u64;
 use crate::plan::{Planner, Riders, entry_bytes_max};
 use crate::read::{self, Entries};
-use crate::state::{Member, state_kept};
+use crate::state::{GroupState, Member, state_kept};
 use crate::stats::GroupStats;
 
 /// Entries that [`Iter`] reads at a time.
@@ -23,11 +24,13 @@ const ITER_ENTRIES: u64 = 256;
 /// A handle of one group. Clones are handles of the same group, and keep its log open.
 ///
 /// Indexes are `u64` and ranges half-open. A new group starts at index 0. Calls on a group that was
-/// removed return [`Error::InvalidArgument`]; its bounds are where they were.
+/// removed return [`Error::InvalidArgument`]; its bounds are where they were. In a process that was
+/// forked from the one that opened the log, calls return [`Error::Forked`], and those that return no
+/// error see a group that holds nothing, with bounds of 0.
 #[derive(Debug, Clone)]
 pub struct Group {
-    inner: Arc<Inner>,
     member: Arc<Member>,
+    inner: Arc<Inner>,
 }
 
 /// Stands for a batch of one group that was written. Dropping it changes nothing and causes no sync.
@@ -83,7 +86,7 @@ impl IntoFuture for GroupTicket {
 
 impl Group {
     pub(crate) const fn new(inner: Arc<Inner>, member: Arc<Member>) -> Self {
-        Self { inner, member }
+        Self { member, inner }
     }
 
     /// The id of the group.
@@ -108,18 +111,18 @@ impl Group {
 
     /// Index of the first entry.
     pub fn first(&self) -> u64 {
-        self.member.state.read().log.first()
+        self.state().map_or(0, |state| state.log.first())
     }
 
     /// Index the next entry will get.
     pub fn next(&self) -> u64 {
-        self.member.state.read().log.next()
+        self.state().map_or(0, |state| state.log.next())
     }
 
     /// Exclusive end of the entries that are on media.
     pub fn durable(&self) -> u64 {
         let durable = self.inner.log.durable();
-        self.member.state.read().durable(durable)
+        self.state().map_or(0, |state| state.durable(durable))
     }
 
     /// Appends one entry, as a batch of its own.
@@ -164,7 +167,7 @@ impl Group {
     ///
     /// Those of [`Log::set_lazily`], and [`Error::InvalidArgument`] if the group was removed.
     pub fn set_lazily(&self, cell: &str, value: &[u8]) -> Result<()> {
-        self.usable()?;
+        self.inner.usable()?;
         // A batch that is being planned has seen all cells that are to fit beside its own.
         let mut writer = self.inner.writer()?;
         self.member.alive()?;
@@ -218,7 +221,7 @@ impl Group {
     ///
     /// Those of [`Log::read`], with the indexes of the group.
     pub fn read(&self, range: Range<u64>) -> Result<Entries> {
-        read::read(&self.inner.log, &self.member, &range)
+        read::read(&self.inner, &self.member, &range)
     }
 
     /// The entries from `from` on, to the end the group has at each step.
@@ -228,12 +231,12 @@ impl Group {
 
     /// The value of a cell; nothing if it is clear or refers to a side file.
     pub fn cell(&self, name: &str) -> Option<Arc<[u8]>> {
-        self.member.state.read().value(name)
+        self.state().ok()?.value(name)
     }
 
     /// Every cell with its value, by name.
     pub fn cells(&self) -> Vec<(String, CellValue)> {
-        let seen = self.member.state.read().seen();
+        let Ok(seen) = self.state().map(|state| state.seen()) else { return Vec::new() };
         seen.cells().iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
     }
 
@@ -244,7 +247,7 @@ impl Group {
     ///
     /// [`Error::Poisoned`], [`Error::Closed`], [`Error::InvalidArgument`] if the group was removed.
     pub fn side_file_writer(&self) -> Result<GroupFileWriter> {
-        self.usable()?;
+        self.inner.usable()?;
         self.member.alive()?;
         GroupFileWriter::new(&self.inner, &self.member)
     }
@@ -255,8 +258,8 @@ impl Group {
     ///
     /// [`Error::InvalidArgument`] if the group was removed.
     pub fn side_file(&self, cell: &str) -> Result<Option<GroupFileReader>> {
+        let state = self.state()?;
         self.member.alive()?;
-        let state = self.member.state.read();
         Ok(match state.log.cells().get(cell) {
             Some(CellValue::SideFile(file)) => {
                 Some(GroupFileReader::new(&self.inner, &self.member, *file))
@@ -267,7 +270,7 @@ impl Group {
 
     /// What the group holds.
     pub fn stats(&self) -> GroupStats {
-        let state = self.member.state.read();
+        let Ok(state) = self.state() else { return GroupStats::default() };
         let parts = state.files.values().flat_map(|file| &file.parts);
         let parts: u64 = parts.map(|place| u64::from(place.bytes)).sum();
         GroupStats {
@@ -286,16 +289,15 @@ impl Group {
     }
 
     pub(crate) fn check_state(&self) -> Result<()> {
-        state_kept(&self.member.state.read().log)
+        state_kept(&self.state()?.log)
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
     }
 
-    /// Refuses what a log that is closed or poisoned refuses.
-    fn usable(&self) -> Result<()> {
-        self.inner.log.submit(&Batch::new()).map(drop)
+    fn state(&self) -> Result<RwLockReadGuard<'_, GroupState>> {
+        self.inner.state(&self.member)
     }
 }
 
@@ -309,6 +311,18 @@ pub struct Iter {
     failed: bool,
 }
 
+impl Iter {
+    /// The next entries; none at the end.
+    fn read(&self) -> Result<Entries> {
+        let next = self.group.state()?.log.next();
+        let end = next.min(self.next.saturating_add(ITER_ENTRIES));
+        if self.next >= end {
+            return Ok(Entries::default());
+        }
+        self.group.read(self.next..end)
+    }
+}
+
 impl Iterator for Iter {
     type Item = Result<(u64, Vec<u8>)>;
 
@@ -317,11 +331,7 @@ impl Iterator for Iter {
             return None;
         }
         if self.at >= self.chunk.len() {
-            let end = self.group.next().min(self.next.saturating_add(ITER_ENTRIES));
-            if self.next >= end {
-                return None;
-            }
-            match self.group.read(self.next..end) {
+            match self.read() {
                 Ok(chunk) => (self.chunk, self.at) = (chunk, 0),
                 Err(error) => {
                     self.failed = true;

@@ -25,7 +25,7 @@ use crate::overlay::Overlay;
 use crate::plan::no_such_group;
 use crate::planted::{Bug, planted};
 use crate::regions::Regions;
-use crate::state::{Ledger, STATE_LOST, Table, apply, effect, records_lost};
+use crate::state::{Ledger, Member, STATE_LOST, Table, apply, effect, records_lost};
 use crate::stats::GroupsStats;
 
 /// The cell that says whose log this is.
@@ -153,7 +153,7 @@ impl Groups {
     ///
     /// [`Error::InvalidArgument`] if there is no such group.
     pub fn group(&self, id: u64) -> Result<Group> {
-        let member = self.inner.table.read().get(&id).cloned();
+        let member = self.inner.table()?.get(&id).cloned();
         let member = member.ok_or_else(no_such_group)?;
         Ok(Group::new(Arc::clone(&self.inner), member))
     }
@@ -174,9 +174,12 @@ impl Groups {
         }
     }
 
-    /// The ids of the groups there are, ascending.
+    /// The ids of the groups there are, ascending; none in a process that was forked from the one that
+    /// opened the log.
     pub fn ids(&self) -> Vec<u64> {
-        let mut ids: Vec<u64> = self.inner.table.read().keys().copied().collect();
+        let Ok(table) = self.inner.table() else { return Vec::new() };
+        let mut ids: Vec<u64> = table.keys().copied().collect();
+        drop(table);
         ids.sort_unstable();
         ids
     }
@@ -238,17 +241,19 @@ impl Groups {
         &self.inner.log
     }
 
-    /// What all groups hold, and what was counted.
+    /// What all groups hold, and what was counted. In a process that was forked from the one that opened
+    /// the log they hold nothing.
     pub fn stats(&self) -> GroupsStats {
         let inner = &self.inner;
         let (bytes, live_bytes) = inner.writer().map_or((0, 0), |it| it.ledger.regions.sums());
-        let table = inner.table.read();
-        let index =
-            |member: &Arc<crate::state::Member>| to_u64(member.state.read().index.memory_bytes());
+        let (groups, index_bytes) = inner.table().map_or((0, 0), |table| {
+            let index = |it: &Arc<Member>| to_u64(it.state.read().index.memory_bytes());
+            (to_u64(table.len()), table.values().map(index).sum())
+        });
         let counters = &inner.counters;
         GroupsStats {
             log: inner.log.stats(),
-            groups: to_u64(table.len()),
+            groups,
             bytes,
             live_bytes,
             written_bytes: counters.written_bytes.load(Ordering::Relaxed),
@@ -258,14 +263,14 @@ impl Groups {
             checkpoints: counters.checkpoints.load(Ordering::Relaxed),
             checkpoint_bytes: counters.checkpoint_bytes.load(Ordering::Relaxed),
             replayed: counters.replayed.load(Ordering::Relaxed),
-            index_bytes: table.values().map(index).sum(),
+            index_bytes,
         }
     }
 }
 
 impl Inner {
     pub(crate) fn close(&self) -> Result<()> {
-        self.not_forked()?;
+        self.log.not_forked()?;
         let mut maintenance = self.maintenance.lock();
         let written = (|| {
             self.write_lazies()?;

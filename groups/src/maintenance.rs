@@ -140,7 +140,7 @@ impl Inner {
     /// Does all there is to do: writes a checkpoint unless nothing was written since the last, empties
     /// regions that are worth it, and gives back what is dead.
     pub(crate) fn maintain(&self) -> Result<()> {
-        self.not_forked()?;
+        self.log.not_forked()?;
         let mut maintenance = self.maintenance.lock();
         let full = match self.write_checkpoints(&mut maintenance) {
             // What is given back may be the room that they need.

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use indelible::{Damage, Error, Log, Result};
 
+use crate::commit::Inner;
 use crate::envelope::{Event, Record};
 use crate::index::{Piece, Place};
 use crate::number::to_u64;
@@ -73,15 +74,16 @@ pub(crate) fn payload(bytes: &[u8], group: u64, index: u64) -> Option<&[u8]> {
 }
 
 /// Reads the entries of a range, every one of them checked.
-pub(crate) fn read(log: &Log, member: &Member, range: &Range<u64>) -> Result<Entries> {
-    let mut pieces = find(member, range)?;
+pub(crate) fn read(inner: &Inner, member: &Member, range: &Range<u64>) -> Result<Entries> {
+    let log = &inner.log;
+    let mut pieces = find(inner, member, range)?;
     loop {
         let places = places(Pages { log, group: member.id }, &pieces);
         match places.and_then(|places| read_places(log, member.id, range.start, &places)) {
             Ok(entries) => return Ok(entries),
             Err(error) => {
                 // Nothing is wrong if they were trimmed, or carried forward, meanwhile.
-                let now = find(member, range)?;
+                let now = find(inner, member, range)?;
                 if now == pieces {
                     return Err(error);
                 }
@@ -111,8 +113,8 @@ fn places<'a>(pages: Pages<'_>, pieces: &'a [Piece]) -> Result<Cow<'a, [Place]>>
     Ok(Cow::Owned(all))
 }
 
-fn find(member: &Member, range: &Range<u64>) -> Result<Vec<Piece>> {
-    let state = member.state.read();
+fn find(inner: &Inner, member: &Member, range: &Range<u64>) -> Result<Vec<Piece>> {
+    let state = inner.state(member)?;
     member.alive()?;
     if range.start > range.end {
         let reason = "a range must not end before it starts";

@@ -44,7 +44,7 @@ impl GroupsStats {
 }
 
 /// What one group holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupStats {
     /// Entries.

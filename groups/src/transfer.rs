@@ -61,6 +61,8 @@ pub struct Copied {
 /// [`Error::InvalidArgument`] if the target is not empty, or the source is an unfinished copy; those
 /// of reading the one and writing the other.
 pub fn copy(from: &impl Store, to: &impl Store) -> Result<Copied> {
+    // A group looks empty in a forked child, which is to be refused.
+    from.read(0..0)?;
     if to.first() != 0 || to.next() != 0 || !to.cells().is_empty() {
         return Err(Error::InvalidArgument { what: "target", reason: "it is not empty" });
     }
@@ -147,6 +149,7 @@ impl Groups {
     ///
     /// As [`Self::verify`].
     pub fn verify_with(&self, progress: &mut dyn FnMut(Progress)) -> Result<Vec<GroupDamage>> {
+        self.log().not_forked()?;
         let groups = self.ids().into_iter().filter_map(|id| self.group(id).ok());
         let groups: Vec<Group> = groups.collect();
         let total = groups.iter().map(|it| it.next().saturating_sub(it.first())).sum();
@@ -180,6 +183,7 @@ impl Group {
 
     /// Tells how many entries more were read.
     pub(crate) fn verify_counting(&self, read: &mut dyn FnMut(u64)) -> Result<GroupDamage> {
+        self.log().not_forked()?;
         let mut damage = GroupDamage {
             group: self.id(),
             entries: Vec::new(),

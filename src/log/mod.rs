@@ -192,6 +192,18 @@ impl Log {
         &self.shared().report
     }
 
+    /// Refuses a process that was forked from the one that opened the log. For a store on top of the
+    /// log, which asks before it takes a lock of its own: in a child nobody may be there to unlock it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forked`].
+    #[cfg(feature = "tools")]
+    #[inline]
+    pub fn not_forked(&self) -> Result<()> {
+        self.shared().dir.not_forked()
+    }
+
     /// Index of the first entry. An atomic load.
     #[inline]
     pub fn first(&self) -> u64 {
