@@ -194,6 +194,10 @@ fn nothing_that_a_program_started_outlives_the_dump() {
     log.close().unwrap();
     let pipeline = ["dump", "--decode=omnipaxos", "--payload", "cat | tr a b"];
     check_untouched(&place, "decode_pipeline", &pipeline, &[&place.log()]);
+    let left = "(sleep 30; echo survived >&2) & read line; echo shown";
+    let arguments = ["--quiet", "dump", "--decode=omnipaxos", "--payload", left];
+    let output = indelible(&arguments, &[&place.log()]);
+    assert_eq!((&*output.stdout, &*output.stderr), (&b"0  entry  shown\n"[..], &b""[..]));
     let lasting = "echo started >&2; sleep 30 | cat; echo survived >&2";
     let arguments = ["--quiet", "dump", "--decode=omnipaxos", "--payload", lasting];
     for signal in [Signal::INT, Signal::TERM] {
