@@ -1,6 +1,7 @@
 //! The example `kv_cluster` as it is built: a run with kills, the commands a person types, and the
 //! unit tests of its modules.
 
+#![expect(clippy::print_stderr, reason = "a test says that it could not run")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a host, not the log")]
 

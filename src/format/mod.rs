@@ -28,11 +28,10 @@ pub use cell::CellRecord;
 pub use cell::{CellValue, SideFileRef};
 pub use error::{FrameError, StructureError};
 pub use footer::Footer;
-#[cfg(any(test, feature = "testing"))]
-pub use frame::Flags;
 #[cfg(any(test, feature = "tools"))]
 pub use frame::FrameHeader;
-pub use frame::Salt;
+#[cfg(any(test, feature = "testing"))]
+pub use frame::{Flags, Salt};
 pub use header::SegmentHeader;
 pub use kind::Kind;
 pub use names::{FileName, SegmentName};
