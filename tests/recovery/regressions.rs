@@ -62,34 +62,6 @@ pub(crate) fn number_of_a_dropped_batch_is_never_given_again() {
     }
 }
 
-/// `small:23799:11`, seed 2027. A power cut tore the sector in which the header of the newest batch
-/// was, so an open did not see it, and gave its number again. The next power cut tore the same
-/// sector the other way round, and the dropped batch stood in the place of the one written over it.
-#[test]
-pub(crate) fn number_of_a_batch_whose_header_was_torn_is_never_given_again() {
-    let disk = SimDisk::new(1);
-    let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
-    log.append(&[1; 100]).unwrap();
-    log.submit(Batch::new().append([2; 100].as_slice())).unwrap();
-    drop(log.read(1..2).unwrap());
-    let mut files = disk.kill().image();
-    let tail = files.iter().position(|(name, _)| name.ends_with(".seg")).unwrap();
-    let whole = files[tail].1.clone();
-    // Each entry has a frame of 136 bytes; a few bytes of the header get lost.
-    let frame = 4096 + 136..4096 + 2 * 136;
-    files[tail].1[frame.start + 8..frame.start + 10].fill(0xa5);
-    let disk = SimDisk::from_image(2, &files);
-    let (log, _) = open(&disk);
-    assert_eq!(log.next(), 1);
-    log.submit(Batch::new().append([3; 100].as_slice())).unwrap();
-    drop(log.read(1..2).unwrap());
-    let mut files = disk.kill().image();
-    let tail = files.iter().position(|(name, _)| name.ends_with(".seg")).unwrap();
-    files[tail].1[frame.clone()].copy_from_slice(&whole[frame]);
-    let (log, _) = open(&SimDisk::from_image(3, &files));
-    assert_eq!(log.next(), 1);
-}
-
 /// `small:29:0`, seed 1. A side file that two cells referred to was removed when the first of them
 /// let it go, and the log could not be opened any more.
 #[test]
