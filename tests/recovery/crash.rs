@@ -1,9 +1,10 @@
 //! A bounded crash exploration. The unbounded one is the program `explore`; docs/TESTING.md.
 #![expect(
+    clippy::case_sensitive_file_extension_comparisons,
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test fails, and says how far it went"
+    reason = "a test fails, says how far it went, and its files have the engine's own names"
 )]
 
 use std::sync::Arc;
