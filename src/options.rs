@@ -59,16 +59,17 @@ pub enum Durability {
     /// A background thread syncs this often. A crash loses up to this much: unsafe for consensus.
     Interval(Duration),
     /// The operating system decides. What was written survives a killed process, unless the write
-    /// mode is [`WriteMode::Buffered`], and not a power cut: unsafe for consensus.
+    /// mode is [`WriteMode::Buffered`] or [`WriteMode::Direct`], and not a power cut: unsafe for
+    /// consensus.
     Os,
 }
 
 /// How bytes get into the tail segment. In every mode entries can be read as soon as they are
-/// written, and reads go through a map.
+/// written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WriteMode {
-    /// Gathered in memory, and written together when they are synced, when somebody reads them, or
+    /// Kept in memory, and written together when they are synced, when somebody reads them, or
     /// when there are many. What is not synced is lost with the process. Default for
     /// [`Durability::Always`] and [`Durability::Barrier`].
     Buffered,
@@ -76,7 +77,7 @@ pub enum WriteMode {
     /// more are one positioned write), which survives the process. Default for
     /// [`Durability::Interval`] and [`Durability::Os`].
     Mmap,
-    /// One positioned write a batch; an unsynced append survives the process.
+    /// One positioned write per batch; an unsynced append survives the process.
     Pwrite,
     /// Kept in memory like [`Self::Buffered`], and written past the page cache in whole blocks:
     /// what a failed sync leaves behind there cannot be read as if it were on the medium, and a large
@@ -391,7 +392,7 @@ impl Options {
     }
 
     /// Reads and checks sealed segments in the background, over and over, with at most so many
-    /// bytes a second; what is found is counted in [`Stats`](crate::Stats). `None`, the default,
+    /// bytes per second; what is found is counted in [`Stats`](crate::Stats). `None`, the default,
     /// leaves it to [`Log::scrub`](crate::Log::scrub). Needs background threads.
     #[must_use]
     pub fn scrub(mut self, bytes_per_second: Option<u64>) -> Self {

@@ -1,4 +1,4 @@
-//! `indelible dump`: entries, raw frames or state cells, one a line.
+//! `indelible dump`: entries, raw frames or state cells, one per line.
 
 use std::io::Write;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets: one module a target, each with the invariants it checks, a
+//! The bodies of the fuzz targets: one module per target, each with the invariants it checks, a
 //! `run` that panics when one is broken, and the `seeds` it starts from.
 //!
 //! `cargo run --manifest-path fuzz/Cargo.toml --example seeds` writes the seeds anew.

@@ -1,4 +1,4 @@
-//! The bytes on disk: one structure a file, each with its encoder, its decoder and its sizes.
+//! The bytes on disk: one structure per file, each with its encoder, its decoder and its sizes.
 //!
 //! Owns: what every byte of a log means, as docs/FORMAT.md states it normatively. Does not own:
 //! any I/O, nor what a sound structure means for its neighbours (`recovery`).

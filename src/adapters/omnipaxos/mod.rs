@@ -2,8 +2,9 @@
 //! directory, in memory or on a simulated disk.
 //!
 //! [`LogStorage`] is given to OmniPaxos by value; a [`StorageHandle`] taken from it before outlives
-//! the move. [`Synced`] holds an `OmniPaxos` whose messages leave only after one sync a loop turn.
-//! docs/ADAPTERS.md has the index conventions, what each call does on disk, and the safety argument.
+//! the move. [`Synced`] holds an `OmniPaxos` whose messages leave only after a sync, one per turn of
+//! the loop. docs/ADAPTERS.md has the index conventions, what each call does on disk, and the safety
+//! argument.
 //!
 //! ```
 //! use indelible::codec::{Codec, CodecError};

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets of d-engine's storage: one module a target, each with the
+//! The bodies of the fuzz targets of d-engine's storage: one module per target, each with the
 //! invariants it checks, a `run` that panics when one is broken, and the `seeds` it starts from.
 //!
 //! `cargo run --manifest-path adapters/d-engine/Cargo.toml -p indelible-d-engine-fuzz --example
