@@ -1,7 +1,7 @@
 //! How much of each stretch of the log underneath is still needed.
 //!
 //! Owns: the regions, oldest first, and their sums. Does not own: what is in them, nor when one is
-//! given back (`reclaim`).
+//! given back (`maintenance`).
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,7 @@
 //! Putting the frames of a batch into the tail, and sealing it where they do not fit.
 //!
 //! Owns: the encoding of a batch across segments, the roll, and the draft of what readers will see.
-//! Does not own: what the frames are (`plan`), when readers see them (`publish`).
+//! Does not own: what the frames are (`plan`), when readers see them (`write`).
 //!
 //! Frames are put into memory ahead, while their batch is planned, which may still be refused. Most
 //! batches are complete then. One that rolls, that is long, or whose last record comes to no frame is

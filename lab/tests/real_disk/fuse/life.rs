@@ -1,7 +1,7 @@
 //! The life of one log on the file system: children that run and die, power that goes off.
 //!
 //! Owns: mounting, processes, and what every lane holds a child to. Does not own: what is done to
-//! the log (`lanes`), nor what it must hold (`known`).
+//! the log (`super`), nor what it must hold (`known`).
 //!
 //! A life follows from its seed, as far as a real kernel allows: it writes back when it likes, and
 //! the log draws its own identities.
