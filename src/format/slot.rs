@@ -320,7 +320,7 @@ fn to_u16(size: usize) -> u16 {
     u16::try_from(size).unwrap_or(u16::MAX)
 }
 
-/// What is left of the lists behind the fixed fields.
+/// What is left of the lists after the fixed fields.
 struct Lists<'a> {
     rest: &'a [u8],
 }

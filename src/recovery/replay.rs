@@ -75,7 +75,7 @@ impl Link {
         witness::searched_to(self.limit, self.header.segment_bytes)
     }
 
-    /// Its frames from there on, and the block behind where they may be.
+    /// Its frames from there on, and the block after where they may be.
     fn window(&self, dir: &Dir) -> Window {
         let (file, path) = (Arc::clone(&self.file), dir.join(&self.name.to_string()));
         Window::new(file, path, self.from..self.searched_to())

@@ -208,7 +208,7 @@ impl Space {
         (position / AHEAD_PART).max(batches).clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX)
     }
 
-    /// Ends the making ready: what is behind the frames belongs to the footer from here on.
+    /// Ends the making ready: what is after the frames belongs to the footer from here on.
     pub(crate) fn seal(&self) {
         *self.sealed.lock() = true;
     }
