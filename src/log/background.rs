@@ -249,7 +249,7 @@ impl Shared {
     fn flush_in_background(&self) -> Result<Option<Duration>> {
         self.not_poisoned()?;
         if self.signals.take_hand_over() {
-            self.hand_over()?;
+            self.hand_over_offered()?;
         }
         let interval = match self.options.durability {
             Durability::Interval(every) => Some(every),

@@ -235,7 +235,10 @@ impl Shared {
         let none = Error::Internal { what: "fewer spares than a batch was planned with" };
         let spare = writing.spares.pop().ok_or(none)?;
         let sealed = Arc::clone(&writer.tail.segment);
-        writer.tail = tail::begin(&self.dir, &spare, &header, &self.options)?;
+        let next = tail::begin(&self.dir, &spare, &header, &self.options)?;
+        let before = std::mem::replace(&mut writer.tail, next);
+        // Nothing is pending at a roll: memory that need not be had again.
+        writer.tail.pending = before.pending;
         writer.unsynced_from = Some(0);
         writer.begun += 1;
         writer.reach.is_unlimited(self.segment_bytes);

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use self::hand_over::OnTheirWay;
 use self::plan::Touched;
 pub(crate) use self::plan::entry_bytes_max;
 pub(super) use self::stock::{NextCheckpoint, Stock, Want};
@@ -44,9 +45,8 @@ use crate::state::State;
 pub(crate) struct WriterLock {
     /// Locked through [`Shared::writer`].
     writer: Mutex<Writer>,
-    /// Held while frames are on their way from memory to the file; an empty buffer for the next
-    /// ones.
-    handing_over: Mutex<Vec<u8>>,
+    /// Held while frames are on their way from memory to the file.
+    handing_over: Mutex<OnTheirWay>,
     /// Counts the changes of lazily set cells.
     lazy_version: AtomicU64,
 }
@@ -115,7 +115,7 @@ impl DerefMut for WriterGuard<'_> {
 
 impl WriterLock {
     pub(super) fn new(writer: Writer) -> Self {
-        let (handing_over, lazy_version) = (Mutex::new(Vec::new()), AtomicU64::new(0));
+        let (handing_over, lazy_version) = (Mutex::default(), AtomicU64::new(0));
         Self { writer: Mutex::new(writer), handing_over, lazy_version }
     }
 
@@ -126,7 +126,9 @@ impl WriterLock {
 
     /// Runs with no frames on their way to the file.
     pub(super) fn with_nothing_on_its_way(&self, act: impl FnOnce()) {
-        let _handing_over = self.handing_over.lock();
+        let mut on_their_way = self.handing_over.lock();
+        // Of a log that failed: no checkpoint handed them over.
+        on_their_way.taken = None;
         act();
     }
 

@@ -410,6 +410,7 @@ impl Shared {
             self.signals.want_checkpoint();
         }
         if self.options.background {
+            self.offer_pending(writer);
             let short = writer.tail.space.is_short(writer.tail.position());
             if writer.tail.comes_near_a_roll() || short {
                 self.signals.want_space();
