@@ -2,7 +2,7 @@
 
 use indelible::Log;
 use indelible::testing::host::{Random, Subject, explore};
-use openraft_09::storage::{RaftLogStorage as _, RaftLogStorageExt as _};
+use openraft_09::storage::RaftLogStorage as _;
 use openraft_09::{RaftLogReader as _, Vote};
 use openraft_010::storage::{RaftLogReader as _, RaftLogStorage as _};
 use openraft_010::type_config::alias::VoteOf;
@@ -49,7 +49,7 @@ impl Subject for Openraft09 {
     async fn take(store: &mut v09::Store, step: &Step) -> Option<bool> {
         let done = match *step {
             Step::Append { term, from, count } => {
-                store.blocking_append(v09::entries(term, from..from + count)).await
+                v09::append(store, term, from..from + count).await
             }
             Step::Truncate { from } => store.truncate(v09::id(0, from)).await,
             Step::Purge { term, upto } => store.purge(v09::id(term, upto)).await,
