@@ -1,5 +1,6 @@
 //! Stands in for upstream's `omnipaxos_storage` in upstream's own tests (`../run`): both of its
-//! storages are ours, in a directory, under the durability that `INDELIBLE_DURABILITY` names.
+//! storages are ours, in a directory, under the durability that `INDELIBLE_DURABILITY` names; with
+//! `INDELIBLE_IN_A_GROUP` set, each in one of three groups of a log.
 //!
 //! Under `barrier` nothing is synced here: upstream's test loop knows no barrier. What the tests see
 //! are the files, which they also reopen.
@@ -11,21 +12,42 @@ use std::path::Path;
 use indelible::codec::Postcard;
 use indelible::omnipaxos::{LogStorage, StorageConfig};
 use indelible::{Durability, Options};
+use indelible_groups::{Group, Groups, GroupsOptions};
 use omnipaxos::storage::Entry;
 
+/// One of ours: in a log of its own, or in a group.
+enum Inner<T: Entry> {
+    Log(LogStorage<T, Postcard>),
+    Group(LogStorage<T, Postcard, Group>),
+}
+
 /// Opens or creates a storage, as upstream's `PersistentStorage::open` does.
-fn open<T: Entry>(path: &Path) -> LogStorage<T, Postcard> {
+fn open<T: Entry>(path: &Path) -> Inner<T> {
     let durability = match std::env::var("INDELIBLE_DURABILITY").as_deref() {
         Ok("barrier") => Durability::Barrier,
         Ok("always") => Durability::Always,
         other => panic!("INDELIBLE_DURABILITY is {other:?}, neither barrier nor always"),
     };
     let options = Options::new().segment_bytes(1024 * 1024).durability(durability);
-    LogStorage::open_or_create(&StorageConfig::with(path, options))
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let opened = match std::env::var_os("INDELIBLE_IN_A_GROUP") {
+        Some(_) => open_group(path, options).map(Inner::Group),
+        None => LogStorage::open_or_create(&StorageConfig::with(path, options)).map(Inner::Log),
+    };
+    opened.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Passes every call of the trait on to the `LogStorage` in a field.
+fn open_group<T: Entry>(
+    path: &Path,
+    options: Options,
+) -> indelible::Result<LogStorage<T, Postcard, Group>> {
+    let groups = Groups::open_or_create(path, &GroupsOptions::new().log(options))?;
+    for id in [1, 2, 3] {
+        groups.open_or_create_group(id)?;
+    }
+    LogStorage::from_store(groups.group(2)?)
+}
+
+/// Passes every call of the trait on to the [`Inner`] in a field.
 macro_rules! forward {
     ($name:ident) => {
         impl<T> Storage<T> for $name<T>
@@ -57,28 +79,34 @@ macro_rules! forward {
     };
     (mut $call:ident($($argument:ident: $type:ty),*)) => {
         fn $call(&mut self, $($argument: $type),*) -> StorageResult<()> {
-            self.storage.$call($($argument),*)
+            match &mut self.storage {
+                Inner::Log(storage) => storage.$call($($argument),*),
+                Inner::Group(storage) => storage.$call($($argument),*),
+            }
         }
     };
     ($call:ident($($argument:ident: $type:ty),*) -> $returned:ty) => {
         fn $call(&self, $($argument: $type),*) -> StorageResult<$returned> {
-            self.storage.$call($($argument),*)
+            match &self.storage {
+                Inner::Log(storage) => storage.$call($($argument),*),
+                Inner::Group(storage) => storage.$call($($argument),*),
+            }
         }
     };
 }
 
 /// Upstream's module of this name.
 pub mod memory_storage {
-    use indelible::codec::Postcard;
-    use indelible::omnipaxos::LogStorage;
     use omnipaxos::ballot_leader_election::Ballot;
     use omnipaxos::storage::{Entry, StopSign, Storage, StorageOp, StorageResult};
     use serde::{Deserialize, Serialize};
     use tempfile::TempDir;
 
+    use super::Inner;
+
     /// A storage in a new directory, which goes with it.
-    pub struct MemoryStorage<T> {
-        storage: LogStorage<T, Postcard>,
+    pub struct MemoryStorage<T: Entry> {
+        storage: Inner<T>,
         _directory: TempDir,
     }
 
@@ -97,11 +125,11 @@ pub mod memory_storage {
 pub mod persistent_storage {
     use std::path::PathBuf;
 
-    use indelible::codec::Postcard;
-    use indelible::omnipaxos::LogStorage;
     use omnipaxos::ballot_leader_election::Ballot;
     use omnipaxos::storage::{Entry, StopSign, Storage, StorageOp, StorageResult};
     use serde::{Deserialize, Serialize};
+
+    use super::Inner;
 
     /// Where a storage is.
     pub struct PersistentStorageConfig(PathBuf);
@@ -114,8 +142,8 @@ pub mod persistent_storage {
     }
 
     /// A storage at a path, which stays.
-    pub struct PersistentStorage<T> {
-        storage: LogStorage<T, Postcard>,
+    pub struct PersistentStorage<T: Entry> {
+        storage: Inner<T>,
     }
 
     impl<T: Entry> PersistentStorage<T> {
