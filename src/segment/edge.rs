@@ -77,7 +77,9 @@ impl Edge {
         let written_to = near.map_or(end, |witness| witness.range().end);
         let total = to_usize(written_to - start);
         let one_piece = total <= PIECE_BYTES;
-        let way = if through && one_piece { Way::DirectThrough } else { Way::Direct };
+        // Of several writes none is durable by itself: one sync after the last is for all of them.
+        let one_write = one_piece && near.is_some() == witness.is_some();
+        let way = if through && one_write { Way::DirectThrough } else { Way::Direct };
         let mut at = start;
         let mut rest = bytes;
         while at < written_to {
@@ -88,12 +90,10 @@ impl Edge {
             at += to_u64(len);
         }
         state.keep(end, bytes);
-        match witness.filter(|_| near.is_none()) {
-            Some(far) => super::tail::write_witness(self.file.as_ref(), far)?,
-            None if one_piece => return Ok(()),
-            None => {}
+        if let Some(far) = witness.filter(|_| near.is_none()) {
+            super::tail::write_witness(self.file.as_ref(), far)?;
         }
-        if through {
+        if through && !one_write {
             // Makes durable what was not written through. A crash before this loses any part of
             // frames that nobody was told of.
             self.file.sync(start..end, SyncMethod::Fdatasync)?;
@@ -170,6 +170,25 @@ mod tests {
     use crate::segment::witness::place;
 
     const BYTES: usize = 32 * 1024 * 1024;
+
+    #[test]
+    fn witness_that_stands_apart_is_durable_with_the_sync_of_its_frames() {
+        let disk = SimDisk::new(1);
+        let (name, file) = disk.create(to_u64(BYTES), true).unwrap();
+        file.sync(0..to_u64(BYTES), SyncMethod::Fsync).unwrap();
+        disk.sync().unwrap();
+        let (frames, syncs) = ([7; 100], disk.counts().syncs);
+        let offset = place(8292, false, to_u64(BYTES), true);
+        let witness = Testimony::new(offset, &Salt::new(7), 1, 1);
+        let edge = Edge::new(&file, 8192).unwrap();
+        edge.put(8192, &frames, Some(&witness), true).unwrap();
+        assert_eq!(disk.counts().syncs, syncs + 1);
+        let after = disk.crash_with(Persistence::Nothing).open(&name, Access::Read).unwrap();
+        let (mut found, mut testified) = ([0; 100], Encoded::default());
+        after.read_at(8192, &mut found).unwrap();
+        after.read_at(offset, &mut testified).unwrap();
+        assert_eq!((found, testified), (frames, witness.bytes));
+    }
 
     /// However it was cut; and so are the two newest witnesses, as long as no frame came over them.
     #[test]

@@ -44,6 +44,9 @@ const RESERVE_BYTES_MIN: u64 = 64 * 1024;
 /// by the page cache waits for a thread of the kernel that notes it, which costs more than zeros do.
 const LARGE_SYNC_BYTES: u64 = STEP_BYTES;
 
+/// Bytes after the end of frames that their witness takes: the rest of the last block, and the next.
+const WITNESS_BYTES: u64 = 2 * BLOCK_BYTES;
+
 /// Batches of the largest kind that are kept ready ahead once several had to make their own space.
 const BATCHES_AHEAD: u64 = 4;
 
@@ -192,7 +195,8 @@ impl Space {
         // A new file has nothing before it that could have been too slow.
         if position > 0 {
             self.missed.fetch_add(1, Ordering::Relaxed);
-            self.needed.fetch_max(end.saturating_sub(position), Ordering::Relaxed);
+            let needed = end.saturating_sub(position).saturating_add(WITNESS_BYTES);
+            self.needed.fetch_max(needed, Ordering::Relaxed);
         }
         match self.cover(0..end + self.ahead(end) / 2) {
             Err(error) if is_full(&error) => self.cover(0..end),
@@ -242,6 +246,7 @@ mod tests {
     use super::*;
     use crate::io::Directory;
     use crate::io::sim::SimDisk;
+    use crate::segment::witness::place;
 
     const BYTES: u64 = 4 * 1024 * 1024;
 
@@ -286,6 +291,28 @@ mod tests {
         assert!(bytes[..5000].iter().all(|&byte| byte == 7));
         assert!(bytes[5000..to_usize(footer.start)].iter().all(|&byte| byte == 0));
         assert!(bytes[to_usize(footer.start)..].iter().all(|&byte| byte == 9));
+    }
+
+    /// Each of large batches leaves room for its witness, also the last one that the space is ready for.
+    #[test]
+    fn space_ahead_of_batches_has_room_for_their_witnesses() {
+        let (disk, batch) = (SimDisk::new(1), 300_000);
+        let space = Space::new(file(&disk), BYTES, Preparation::ZeroFill, 0);
+        let mut position = 4096;
+        for missed in 1..=3 {
+            space.lower(position);
+            space.extend(position, position + batch).unwrap();
+            position += batch;
+            space.prepare(position, &|| false, &alone).unwrap();
+            let ready = space.ready();
+            let (mut end, mut batches) = (position, 0);
+            while end + batch <= ready {
+                end += batch;
+                batches += 1;
+            }
+            assert!(batches >= missed - 1, "{batches}");
+            assert!(place(end, false, ready, false) > end, "{missed}");
+        }
     }
 
     /// Where direct syncs are large, what is made ready for them is not written a second time; and it
