@@ -1,15 +1,12 @@
 //! Checks of `write_atomically`: order, and all or nothing.
 
-use omnipaxos::storage::{Entry, Storage, StorageOp};
+use omnipaxos::storage::{Storage, StorageOp};
 
-use super::{Conformance, Outcome, ballot, refused, same, stopsign};
+use super::{Compared, Conformance, Outcome, ballot, refused, same, stopsign};
 
-pub(super) fn operations_apply_in_order<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn operations_apply_in_order<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let mut storage = kit.fresh();
     storage.write_atomically(vec![
         StorageOp::AppendEntry(kit.entry(0)),
@@ -35,12 +32,9 @@ where
     Ok(())
 }
 
-pub(super) fn nothing_may_be_written<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn nothing_may_be_written<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let (mut storage, entries) = kit.filled(3)?;
     storage.write_atomically(vec![])?;
     storage.write_atomically(vec![
@@ -52,12 +46,9 @@ where
     Ok(())
 }
 
-pub(super) fn accept_sync_replaces_the_suffix<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn accept_sync_replaces_the_suffix<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let (mut storage, _) = kit.filled(6)?;
     storage.write_atomically(vec![
         StorageOp::SetAcceptedRound(ballot(9)),
@@ -73,12 +64,9 @@ where
     Ok(())
 }
 
-pub(super) fn accept_sync_installs_a_snapshot<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn accept_sync_installs_a_snapshot<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     // Inside the log, at its end, and beyond it.
     for start in [2, 6, 40] {
         let (mut storage, _) = kit.filled(6)?;
@@ -100,12 +88,9 @@ where
     Ok(())
 }
 
-pub(super) fn refused_operations_change_nothing<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn refused_operations_change_nothing<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let (mut storage, entries) = kit.filled(6)?;
     storage.set_promise(ballot(1))?;
     let operations = vec![

@@ -1,22 +1,19 @@
 //! Checks of trimming. OmniPaxos always trims and sets the compacted index in one atomic write.
 
-use omnipaxos::storage::{Entry, Storage, StorageOp};
+use omnipaxos::storage::{Storage, StorageOp};
 
-use super::{Conformance, Outcome, refused, same};
+use super::{Compared, Conformance, Outcome, refused, same};
 
 /// Entries in the logs that are checked index by index.
 const COUNT: usize = 8;
 
-fn compact<T: Entry, S: Storage<T>>(storage: &mut S, to: usize) -> Outcome {
+fn compact<T: Compared, S: Storage<T>>(storage: &mut S, to: usize) -> Outcome {
     storage.write_atomically(vec![StorageOp::Trim(to), StorageOp::SetCompactedIdx(to)])
 }
 
-pub(super) fn trim_at_every_index<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn trim_at_every_index<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     for start in 0..=COUNT {
         let (mut storage, entries) = kit.filled(COUNT as u64)?;
         compact(&mut storage, start)?;
@@ -34,12 +31,9 @@ where
     Ok(())
 }
 
-pub(super) fn trim_at_or_below_the_start_is_ignored<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn trim_at_or_below_the_start_is_ignored<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let (mut storage, entries) = kit.filled(COUNT as u64)?;
     compact(&mut storage, 5)?;
     for to in 0..=5 {
@@ -50,12 +44,9 @@ where
     Ok(())
 }
 
-pub(super) fn trim_of_everything_keeps_the_next_index<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn trim_of_everything_keeps_the_next_index<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let (mut storage, _) = kit.filled(COUNT as u64)?;
     compact(&mut storage, COUNT)?;
     same!(storage.get_log_len()?, 0, "log length");
@@ -68,12 +59,9 @@ where
     Ok(())
 }
 
-pub(super) fn trim_beyond_the_end_moves_the_log<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn trim_beyond_the_end_moves_the_log<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     for (filled, start) in [(0, 1), (0, 9), (COUNT, COUNT + 1), (COUNT, COUNT + 90)] {
         let (mut storage, _) = kit.filled(filled as u64)?;
         let suffix = kit.entries(70..73);
@@ -91,14 +79,9 @@ where
     Ok(())
 }
 
-pub(super) fn entries_below_the_compacted_index_are_refused<T, S>(
+pub(super) fn entries_below_the_compacted_index_are_refused<T: Compared, S: Storage<T>>(
     kit: &mut Conformance<T, S>,
-) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+) -> Outcome {
     let (mut storage, _) = kit.filled(COUNT as u64)?;
     compact(&mut storage, 5)?;
     for from in 0..5 {
@@ -109,14 +92,9 @@ where
     Ok(())
 }
 
-pub(super) fn suffix_from_below_the_compacted_index_is_refused<T, S>(
+pub(super) fn suffix_from_below_the_compacted_index_is_refused<T: Compared, S: Storage<T>>(
     kit: &mut Conformance<T, S>,
-) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+) -> Outcome {
     for start in [5, COUNT] {
         let (mut storage, _) = kit.filled(COUNT as u64)?;
         compact(&mut storage, start)?;
@@ -128,12 +106,9 @@ where
     Ok(())
 }
 
-pub(super) fn log_len_counts_from_the_compacted_index<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn log_len_counts_from_the_compacted_index<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let (mut storage, _) = kit.filled(COUNT as u64)?;
     let mut end = COUNT;
     for start in [2, 3, 7, 8] {

@@ -1,18 +1,15 @@
 //! Checks of the log itself: appending, reading, replacing a suffix.
 
-use omnipaxos::storage::{Entry, Storage};
+use omnipaxos::storage::Storage;
 
-use super::{Conformance, Outcome, refused, same, stopsign};
+use super::{Compared, Conformance, Outcome, refused, same, stopsign};
 
 /// Entries in the logs that are checked index by index.
 const COUNT: usize = 8;
 
-pub(super) fn fresh_store_is_empty<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn fresh_store_is_empty<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let storage = kit.fresh();
     same!(storage.get_promise()?, None, "promise");
     same!(storage.get_accepted_round()?, None, "accepted round");
@@ -27,12 +24,9 @@ where
     Ok(())
 }
 
-pub(super) fn entries_are_appended_one_by_one<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn entries_are_appended_one_by_one<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let mut storage = kit.fresh();
     let entries = kit.entries(0..COUNT as u64);
     for (index, entry) in entries.iter().enumerate() {
@@ -44,12 +38,9 @@ where
     Ok(())
 }
 
-pub(super) fn entries_are_appended_together<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn entries_are_appended_together<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let (mut storage, mut entries) = kit.filled(3)?;
     let more = kit.entries(3..COUNT as u64);
     storage.append_entries(more.clone())?;
@@ -59,12 +50,9 @@ where
     Ok(())
 }
 
-pub(super) fn append_of_nothing_changes_nothing<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn append_of_nothing_changes_nothing<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let mut storage = kit.fresh();
     storage.append_entries(vec![])?;
     same!(storage.get_log_len()?, 0, "log length");
@@ -74,12 +62,9 @@ where
     Ok(())
 }
 
-pub(super) fn entries_between_any_two_indexes<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn entries_between_any_two_indexes<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let (storage, entries) = kit.filled(COUNT as u64)?;
     for from in 0..COUNT + 3 {
         for to in 0..COUNT + 3 {
@@ -91,12 +76,9 @@ where
     Ok(())
 }
 
-pub(super) fn suffix_from_any_index<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn suffix_from_any_index<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let (storage, entries) = kit.filled(COUNT as u64)?;
     for from in 0..COUNT + 3 {
         let expected = entries.get(from..).unwrap_or_default();
@@ -105,12 +87,9 @@ where
     Ok(())
 }
 
-pub(super) fn append_on_prefix_at_every_index<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn append_on_prefix_at_every_index<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     for from in 0..=COUNT {
         for count in 0..=COUNT as u64 {
             let (mut storage, mut entries) = kit.filled(COUNT as u64)?;
@@ -128,12 +107,9 @@ where
     Ok(())
 }
 
-pub(super) fn append_on_prefix_of_nothing_at_the_end<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn append_on_prefix_of_nothing_at_the_end<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     for count in [0, 1, COUNT] {
         let (mut storage, entries) = kit.filled(count as u64)?;
         storage.append_on_prefix(count, vec![])?;
@@ -142,31 +118,21 @@ where
     Ok(())
 }
 
-pub(super) fn append_on_prefix_of_nothing_behind_a_stopsign<T, S>(
+pub(super) fn append_on_prefix_of_nothing_after_a_stopsign<T: Compared, S: Storage<T>>(
     kit: &mut Conformance<T, S>,
-) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+) -> Outcome {
     let (mut storage, entries) = kit.filled(COUNT as u64)?;
     storage.set_stopsign(Some(stopsign()))?;
     storage.append_on_prefix(COUNT + 1, vec![])?;
     same!(storage.get_log_len()?, COUNT, "log length");
     same!(storage.get_suffix(0)?, entries, "log");
-    same!(storage.get_suffix(COUNT + 1)?, vec![], "suffix behind the stop sign");
+    same!(storage.get_suffix(COUNT + 1)?, vec![], "suffix after the stop sign");
     Ok(())
 }
 
-pub(super) fn append_on_prefix_beyond_the_end_is_refused<T, S>(
+pub(super) fn append_on_prefix_beyond_the_end_is_refused<T: Compared, S: Storage<T>>(
     kit: &mut Conformance<T, S>,
-) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+) -> Outcome {
     for from in [COUNT + 1, COUNT + 2, COUNT + 100] {
         let (mut storage, entries) = kit.filled(COUNT as u64)?;
         refused!(storage.append_on_prefix(from, kit.entries(0..1)), "an entry at {from}");
@@ -175,14 +141,9 @@ where
     Ok(())
 }
 
-pub(super) fn append_on_prefix_below_the_start_is_refused<T, S>(
+pub(super) fn append_on_prefix_below_the_start_is_refused<T: Compared, S: Storage<T>>(
     kit: &mut Conformance<T, S>,
-) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+) -> Outcome {
     let (mut storage, entries) = kit.filled(COUNT as u64)?;
     storage.trim(4)?;
     storage.set_compacted_idx(4)?;

@@ -70,6 +70,11 @@ macro_rules! refused {
 
 use {refused, same};
 
+/// Entries the kit can compare, and whose snapshots it can. Every such type has it.
+pub trait Compared: Entry<Snapshot: PartialEq> + PartialEq {}
+
+impl<T: Entry<Snapshot: PartialEq> + PartialEq> Compared for T {}
+
 /// A run of the kit, as configured so far.
 pub struct Conformance<T: Entry, S> {
     fresh: Box<dyn FnMut() -> S>,
@@ -80,12 +85,7 @@ pub struct Conformance<T: Entry, S> {
     seed: u64,
 }
 
-impl<T, S> Conformance<T, S>
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+impl<T: Compared, S: Storage<T>> Conformance<T, S> {
     /// Checks the storages that `fresh` makes, each empty and independent of those before, with
     /// entries that `entry` makes: different numbers must give unequal entries.
     pub fn new(fresh: impl FnMut() -> S + 'static, entry: impl Fn(u64) -> T + 'static) -> Self {
@@ -263,12 +263,7 @@ struct Needs {
     snapshots: bool,
 }
 
-fn checks<T, S>() -> Vec<Check<T, S>>
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+fn checks<T: Compared, S: Storage<T>>() -> Vec<Check<T, S>> {
     const NOTHING: Needs = Needs { reopen: false, snapshots: false };
     const SNAPSHOTS: Needs = Needs { reopen: false, snapshots: true };
     const REOPEN: Needs = Needs { reopen: true, snapshots: false };
@@ -287,7 +282,7 @@ where
         entries::suffix_from_any_index, NOTHING;
         entries::append_on_prefix_at_every_index, NOTHING;
         entries::append_on_prefix_of_nothing_at_the_end, NOTHING;
-        entries::append_on_prefix_of_nothing_behind_a_stopsign, NOTHING;
+        entries::append_on_prefix_of_nothing_after_a_stopsign, NOTHING;
         entries::append_on_prefix_beyond_the_end_is_refused, NOTHING;
         entries::append_on_prefix_below_the_start_is_refused, NOTHING;
         state::promise_is_kept, NOTHING;

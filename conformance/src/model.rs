@@ -3,9 +3,9 @@
 use std::error::Error;
 
 use omnipaxos::ballot_leader_election::Ballot;
-use omnipaxos::storage::{Entry, StopSign, Storage, StorageOp};
+use omnipaxos::storage::{StopSign, Storage, StorageOp};
 
-use super::{Conformance, Outcome, ballot, same, stopsigns};
+use super::{Compared, Conformance, Outcome, ballot, same, stopsigns};
 
 const HISTORIES: u64 = 20;
 const WRITES: u64 = 60;
@@ -22,12 +22,9 @@ pub(super) struct Model<T> {
     next_entry: u64,
 }
 
-pub(super) fn random_histories_match_the_model<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn random_histories_match_the_model<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     for history in 0..HISTORIES {
         let seed = kit.seed.wrapping_add(history);
         let mut random = Random(seed);
@@ -42,17 +39,12 @@ where
 }
 
 /// Makes one random write, to the storage and to the model.
-pub(super) fn step<T, S>(
+pub(super) fn step<T: Compared, S: Storage<T>>(
     kit: &Conformance<T, S>,
     random: &mut Random,
     storage: &mut S,
     model: &mut Model<T>,
-) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+) -> Outcome {
     let round = ballot(random.u32());
     match random.below(7) {
         0 | 1 => {
@@ -85,18 +77,13 @@ where
 }
 
 /// What a follower writes when a leader brings it up to date.
-fn accept_sync<T, S>(
+fn accept_sync<T: Compared, S: Storage<T>>(
     kit: &Conformance<T, S>,
     random: &mut Random,
     storage: &mut S,
     model: &mut Model<T>,
     round: Ballot,
-) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+) -> Outcome {
     if model.decided > model.next() {
         return Ok(());
     }
@@ -124,11 +111,11 @@ where
     Ok(())
 }
 
-fn compact<T, S>(random: &mut Random, storage: &mut S, model: &mut Model<T>) -> Outcome
-where
-    T: Entry + PartialEq,
-    S: Storage<T>,
-{
+fn compact<T: Compared, S: Storage<T>>(
+    random: &mut Random,
+    storage: &mut S,
+    model: &mut Model<T>,
+) -> Outcome {
     let decided = model.decided.min(model.next());
     let to = model.start + random.below(decided - model.start + 1);
     storage.write_atomically(vec![StorageOp::Trim(to), StorageOp::SetCompactedIdx(to)])?;
@@ -136,7 +123,7 @@ where
     Ok(())
 }
 
-impl<T: Entry + PartialEq> Model<T> {
+impl<T: Compared> Model<T> {
     pub(super) const fn new() -> Self {
         Self {
             start: 0,
@@ -163,11 +150,7 @@ impl<T: Entry + PartialEq> Model<T> {
         self.start = to;
     }
 
-    fn new_entries<S>(&mut self, kit: &Conformance<T, S>, count: usize) -> Vec<T>
-    where
-        T::Snapshot: PartialEq,
-        S: Storage<T>,
-    {
+    fn new_entries<S: Storage<T>>(&mut self, kit: &Conformance<T, S>, count: usize) -> Vec<T> {
         let from = self.next_entry;
         self.next_entry += count as u64;
         kit.entries(from..self.next_entry)

@@ -1,19 +1,16 @@
 //! Checks of what a restart finds.
 
-use omnipaxos::storage::{Entry, Storage, StorageOp};
+use omnipaxos::storage::{Storage, StorageOp};
 
 use super::model::{Model, Random, step};
-use super::{Conformance, Outcome, ballot, same, stopsign, stopsigns};
+use super::{Compared, Conformance, Outcome, ballot, same, stopsign, stopsigns};
 
 const HISTORIES: u64 = 5;
 const WRITES: u64 = 30;
 
-pub(super) fn every_kind_of_write_survives<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn every_kind_of_write_survives<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let mut storage = kit.fresh();
     storage = kit.reopened(storage);
     same!(storage.get_promise()?, None, "promise of a fresh store");
@@ -54,12 +51,9 @@ where
     Ok(())
 }
 
-pub(super) fn snapshots_survive<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn snapshots_survive<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let (mut storage, _) = kit.filled(4)?;
     for (number, start) in [(1, 2), (2, 30)] {
         let snapshot = kit.snapshot(number);
@@ -81,12 +75,9 @@ where
     Ok(())
 }
 
-pub(super) fn clearing_survives<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn clearing_survives<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let mut storage = kit.fresh();
     storage.set_stopsign(Some(stopsign()))?;
     storage.set_stopsign(None)?;
@@ -95,14 +86,9 @@ where
     Ok(())
 }
 
-pub(super) fn the_next_index_survives_trimming_everything<T, S>(
+pub(super) fn the_next_index_survives_trimming_everything<T: Compared, S: Storage<T>>(
     kit: &mut Conformance<T, S>,
-) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+) -> Outcome {
     let (mut storage, _) = kit.filled(9)?;
     storage.write_atomically(vec![
         StorageOp::SetDecidedIndex(9),
@@ -118,12 +104,9 @@ where
     Ok(())
 }
 
-pub(super) fn random_histories_survive<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn random_histories_survive<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     for history in 0..HISTORIES {
         let seed = kit.seed.wrapping_add(1_000_000 + history);
         let mut random = Random(seed);

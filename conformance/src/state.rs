@@ -1,16 +1,11 @@
 //! Checks of what is kept beside the log: rounds, the decided index, stop sign, snapshot.
 
 use omnipaxos::ballot_leader_election::Ballot;
-use omnipaxos::storage::{Entry, Storage};
+use omnipaxos::storage::Storage;
 
-use super::{Conformance, Outcome, ballot, same, stopsign, stopsigns};
+use super::{Compared, Conformance, Outcome, ballot, same, stopsign, stopsigns};
 
-pub(super) fn promise_is_kept<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn promise_is_kept<T: Compared, S: Storage<T>>(kit: &mut Conformance<T, S>) -> Outcome {
     let mut storage = kit.fresh();
     for ballot in ballots() {
         storage.set_promise(ballot)?;
@@ -22,12 +17,9 @@ where
     Ok(())
 }
 
-pub(super) fn accepted_round_is_kept<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn accepted_round_is_kept<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let mut storage = kit.fresh();
     for ballot in ballots() {
         storage.set_accepted_round(ballot)?;
@@ -37,12 +29,9 @@ where
     Ok(())
 }
 
-pub(super) fn decided_index_is_kept<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn decided_index_is_kept<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let (mut storage, entries) = kit.filled(5)?;
     for index in 0..=5 {
         storage.set_decided_idx(index)?;
@@ -52,12 +41,9 @@ where
     Ok(())
 }
 
-pub(super) fn decided_index_counts_the_stopsign<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn decided_index_counts_the_stopsign<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let (mut storage, _) = kit.filled(5)?;
     storage.set_stopsign(Some(stopsign()))?;
     // One more for the stop sign itself, and one more for each time upstream counts it again.
@@ -69,12 +55,9 @@ where
     Ok(())
 }
 
-pub(super) fn stopsign_is_kept_and_cleared<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn stopsign_is_kept_and_cleared<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let (mut storage, entries) = kit.filled(2)?;
     for stopsign in stopsigns() {
         storage.set_stopsign(Some(stopsign.clone()))?;
@@ -89,12 +72,9 @@ where
     Ok(())
 }
 
-pub(super) fn snapshot_is_kept_and_cleared<T, S>(kit: &mut Conformance<T, S>) -> Outcome
-where
-    T: Entry + PartialEq,
-    T::Snapshot: PartialEq,
-    S: Storage<T>,
-{
+pub(super) fn snapshot_is_kept_and_cleared<T: Compared, S: Storage<T>>(
+    kit: &mut Conformance<T, S>,
+) -> Outcome {
     let mut storage = kit.fresh();
     for number in 0..4 {
         storage.set_snapshot(kit.snapshot(number))?;

@@ -46,7 +46,7 @@ fn append_on_prefix_inside_truncates_then_appends() {
 }
 
 #[test]
-fn append_on_prefix_of_nothing_behind_a_stopsign_writes_nothing() {
+fn append_on_prefix_of_nothing_after_a_stopsign_writes_nothing() {
     let mut storage = filled(2);
     storage.set_stopsign(Some(stopsign(None))).unwrap();
     let before = batches(&storage);

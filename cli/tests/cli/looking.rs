@@ -167,7 +167,7 @@ fn a_future_version_in_one_segment_is_told_as_such() {
 }
 
 #[test]
-fn damage_before_the_checkpoint_hides_nothing_behind_it() {
+fn damage_before_the_checkpoint_hides_nothing_after_it() {
     let place = Place::new();
     let live = place.path("live");
     let log = Log::create(&live, &super::options()).unwrap();
