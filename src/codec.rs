@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_the_value_are_refused() {
+    fn bytes_after_the_value_are_refused() {
         assert!(matches!(Fields::new(&[0]).finish(), Err(CodecError::Trailing { left: 1 })));
     }
 

@@ -92,7 +92,7 @@ const STORIES: &[(&str, fn())] = stories! {
     meetings:
         frames_are_read_once_they_are_in_the_file
         roll_waits_for_frames_on_their_way
-        writer_behind_a_sync_is_woken_by_its_end
+        writer_after_a_sync_is_woken_by_its_end
         tail_that_cannot_be_looked_up_is_never_sealed
         tail_without_entries_that_cannot_be_looked_up_takes_none
         frames_stay_within_what_the_next_checkpoint_states
@@ -104,7 +104,7 @@ const STORIES: &[(&str, fn())] = stories! {
         close_writes_the_last_checkpoint;
     lazily:
         lazy_value_is_durable_after_whatever_takes_it_along
-        batch_goes_behind_the_lazy_values_before_it
+        batch_goes_after_the_lazy_values_before_it
         poisoned_log_takes_no_lazy_value_and_forgets_what_waited
         lazy_value_goes_into_the_slots_on_a_full_disk
         sync_takes_a_lazy_value_along_at_the_limit_of_segments;
@@ -123,13 +123,13 @@ const STORIES: &[(&str, fn())] = stories! {
         footer_of_a_dropped_seal_does_not_outlast_the_next_roll
         spare_never_brings_a_dropped_batch_back
         log_with_many_gaps_in_its_segments_opens
-        missing_side_file_behind_a_torn_end_is_damage
+        missing_side_file_after_a_torn_end_is_damage
         batch_refused_by_a_full_disk_never_comes_back
         readers_of_a_poisoned_log_see_what_was_there_before
         many_crashes_at_one_place_are_never_called_damage
         batch_that_takes_a_lazy_value_back_is_written
         lazy_value_that_is_put_back_replaces_the_one_in_the_checkpoint
-        batch_in_the_slots_comes_behind_what_was_set_lazily_before
+        batch_in_the_slots_comes_after_what_was_set_lazily_before
         entries_of_the_life_before_stay_what_they_were;
     limits:
         segments_are_limited_as_the_option_says

@@ -70,7 +70,7 @@ pub(crate) fn scan(_: &mut Criterion) {
         assert_eq!(report.bytes_scanned.next_multiple_of(1 << 20), u64::from(bytes));
     }
     println!("\nlifecycle/scan (floor: the same bytes read from the device)");
-    report("a segment of 64 MiB behind the last checkpoint", &times, &floors);
+    report("a segment of 64 MiB after the last checkpoint", &times, &floors);
     for (name, times) in [("scanned", &times), ("read", &floors)] {
         println!("    {name} at {:.2} GB/s", f64::from(bytes) / times.median() / 1e9);
     }

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn synchronization_never_starts_behind_the_stop_sign() {
+    fn synchronization_never_starts_after_the_stop_sign() {
         let mut message = promise(9, SnapshotType::Complete(KvSnapshot::default()));
         outgoing(&mut message, 9);
         assert_eq!(log_sync(&mut message).unwrap().sync_idx, 8);

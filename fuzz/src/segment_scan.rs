@@ -158,8 +158,8 @@ fn check_search(bytes: &[u8], whole: &[Frame], at: u64) {
     assert!(found.end >= end.unwrap_or(0));
     // A header counts whatever became of its payload: the frame of one may end after the bytes.
     assert!(found.durable <= found.newest);
-    let behind = search(bytes, &SALT, at..bytes.len() as u64);
-    assert!(behind.end == 0 || behind.end > at);
+    let after = search(bytes, &SALT, at..bytes.len() as u64);
+    assert!(after.end == 0 || after.end > at);
 }
 
 fn check_offsets(units: &[u32], contradicted: bool, whole: &[Frame], at: u64) {

@@ -356,10 +356,10 @@ fn found(log: &Log, snapshot: Option<&[u8]>) -> Option<Found> {
         None => None,
     };
     let covered = snapshot.as_ref().map_or(0, |((index, ..), _)| *index);
-    let behind = covered.saturating_add(1);
+    let after = covered.saturating_add(1);
     let fresh = log.cell(format).is_none();
     let refused = snapshot.as_ref().is_some_and(|(_, state)| state.first() == Some(&REFUSED));
-    if refused || !(fresh || log.first() == behind) {
+    if refused || !(fresh || log.first() == after) {
         return None;
     }
     let entries = entries(log, |entry: &AsyncEntry<Command>| entry.index)?;

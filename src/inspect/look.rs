@@ -249,7 +249,7 @@ fn outcome(dir: &Dir, scene: &Scene) -> Outcome {
                 Some(link) => (dir.join(&link.name.to_string()), link.end),
                 None => (dir.path().to_path_buf(), 0),
             };
-            let bytes = replayed.behind.end.saturating_sub(offset);
+            let bytes = replayed.after.end.saturating_sub(offset);
             Outcome::DropsTornTail { path, offset, sequence: replayed.sequence + 1, bytes }
         }
         _ => Outcome::Refuses(scene.refusal().cloned().unwrap_or_else(missing)),
@@ -293,7 +293,7 @@ fn segments(dir: &Dir, scene: &Scene) -> Result<Vec<SegmentSeen>> {
 
 impl SegmentSeen {
     /// Sets the shares from the places of the first live entry, and of what follows the last.
-    fn share(&mut self, end: u64, first: Option<u64>, behind: Option<u64>) {
+    fn share(&mut self, end: u64, first: Option<u64>, after: Option<u64>) {
         self.used = end.saturating_sub(FRAMES_START);
         if self.live.is_empty() {
             self.truncated = self.used;
@@ -301,10 +301,10 @@ impl SegmentSeen {
         }
         let first = first.unwrap_or(FRAMES_START).clamp(FRAMES_START, end.max(FRAMES_START));
         let first = if self.live.start == self.base { FRAMES_START } else { first };
-        let behind = behind.unwrap_or(end).clamp(first, end.max(first));
+        let after = after.unwrap_or(end).clamp(first, end.max(first));
         self.trimmed = first - FRAMES_START;
-        self.in_use = behind - first;
-        self.truncated = self.used.saturating_sub(behind - FRAMES_START);
+        self.in_use = after - first;
+        self.truncated = self.used.saturating_sub(after - FRAMES_START);
     }
 }
 
@@ -321,9 +321,9 @@ impl Scene {
             let unit = link.offsets.units.get(nth..nth + 1)?.first()?;
             Some(u64::from(*unit) * OFFSET_UNIT)
         };
-        let (first, behind) = (offset(segment.live.start), offset(segment.live.end));
+        let (first, after) = (offset(segment.live.start), offset(segment.live.end));
         segment.holes = link.offsets.holes;
-        segment.share(link.end, first, behind);
+        segment.share(link.end, first, after);
     }
 }
 
@@ -380,9 +380,9 @@ fn fill_sealed(
         let nth = to_usize(index.checked_sub(segment.base)?);
         table_offset(&table, nth)
     };
-    let (first, behind) = (offset(segment.live.start), offset(segment.live.end));
+    let (first, after) = (offset(segment.live.start), offset(segment.live.end));
     segment.holes = footer.flags & FOOTER_HOLES != 0;
-    segment.share(footer.data_end, first, behind);
+    segment.share(footer.data_end, first, after);
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
 use crate::format::{CellValue, Checkpoint, SegmentName};
 use crate::io::Directory;
-use crate::recovery::table::{BehindFact, Decision, MetadataFact, SegmentsFact, TailFact};
+use crate::recovery::table::{AfterFact, Decision, MetadataFact, SegmentsFact, TailFact};
 
 /// How often a log that is in use is looked at again, when it changed under the look.
 const ATTEMPTS: usize = 16;
@@ -446,8 +446,8 @@ impl Check<'_> {
                 let tail = observed.wrong.tail.clone().filter(|_| is_there);
                 let facts = observed.seen.facts();
                 let wrong = facts.tail != TailFact::Readable
-                    || facts.behind == BehindFact::Durable
-                    || facts.behind == BehindFact::Later && facts.metadata == MetadataFact::Clean;
+                    || facts.after == AfterFact::Durable
+                    || facts.after == AfterFact::Later && facts.metadata == MetadataFact::Clean;
                 if let Some(error) = tail.filter(|_| wrong) {
                     self.find(error, Meaning::State);
                 }

@@ -430,7 +430,7 @@ fn verdict(dir: &Dir, decision: Decision, replayed: &Replayed) -> Verdict {
             path: dir.join(&link.name.to_string()),
             offset: link.end,
             sequence: replayed.sequence + 1,
-            bytes: replayed.behind.end.saturating_sub(link.end),
+            bytes: replayed.after.end.saturating_sub(link.end),
         },
         _ => Verdict::Recovered,
     }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use super::holes::recount;
 use super::replay::{Later, Link, Replayed, open_link, replay, search_segment};
 use super::table::{
-    BehindFact, Decision, MetadataFact, Searched, Seen, SegmentsFact, SideFilesFact, TailFact,
+    AfterFact, Decision, MetadataFact, Searched, Seen, SegmentsFact, SideFilesFact, TailFact,
 };
 use crate::directory::Dir;
 use crate::directory::identity::Uuid;
@@ -225,7 +225,7 @@ impl Observed {
             self.wrong.segments = Some(error);
         }
         // After a torn end the state is as good as any, and so must its side files be.
-        if self.seen.facts().behind != BehindFact::Durable
+        if self.seen.facts().after != AfterFact::Durable
             && let Some(replayed) = &self.replayed
             && let Some(error) = missing_side_file(dir, replayed, &self.files)
         {
@@ -263,7 +263,7 @@ impl Observed {
             }
             Ok(tail) => tail,
         };
-        let at_place = if checkpoint.clean { tail.batch_behind(dir)? } else { None };
+        let at_place = if checkpoint.clean { tail.batch_after(dir)? } else { None };
         match replay(dir, checkpoint, tail, &later) {
             Err(error) if !matches!(error, Error::Damaged { .. }) => return Err(error),
             Err(error) => {
@@ -275,7 +275,7 @@ impl Observed {
                 self.seen.sequence = replayed.sequence;
                 self.seen.searched.clone_from(&replayed.searched);
                 self.seen.excluded = at_place;
-                if self.seen.facts().behind != BehindFact::Nothing {
+                if self.seen.facts().after != AfterFact::Nothing {
                     self.wrong.tail = Some(lost_batch(dir, &replayed));
                 }
                 self.replayed = Some(replayed);
@@ -532,7 +532,7 @@ fn open_tail(
         *name,
         checkpoint.segment_bytes,
         checkpoint.tail_offset,
-        // A close leaves nothing behind its checkpoint, so there is nothing to look for.
+        // A close leaves nothing after its checkpoint, so there is nothing to look for.
         if checkpoint.clean { checkpoint.tail_offset } else { checkpoint.reach },
     )?;
     if link.header.generation != checkpoint.tail_generation {
@@ -554,7 +554,7 @@ fn older(dir: &Dir, checkpoint: &Checkpoint, found: u64) -> Error {
 
 /// The error for a batch that cannot be read although it should be there.
 fn lost_batch(dir: &Dir, replayed: &Replayed) -> Error {
-    let (expected, durable) = (replayed.sequence + 1, replayed.behind.durable);
+    let (expected, durable) = (replayed.sequence + 1, replayed.after.durable);
     let (path, offset) = match replayed.links.last() {
         Some(link) => (dir.join(&link.name.to_string()), link.end),
         None => (dir.path().to_path_buf(), 0),

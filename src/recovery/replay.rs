@@ -109,7 +109,7 @@ impl Link {
     }
 
     /// The batch that begins at the place of the checkpoint.
-    pub(crate) fn batch_behind(&self, dir: &Dir) -> Result<Option<u64>> {
+    pub(crate) fn batch_after(&self, dir: &Dir) -> Result<Option<u64>> {
         Ok(self.header_at(dir, self.from)?.map(|header| header.sequence))
     }
 
@@ -187,7 +187,7 @@ pub(crate) struct Replayed {
     pub(crate) scanned: u64,
     /// What stands after the end, segment by segment, and all of it.
     pub(crate) searched: Vec<Searched>,
-    pub(crate) behind: Evidence,
+    pub(crate) after: Evidence,
     /// Bytes from the end to the last one after it that is not zero.
     pub(crate) leftover: u64,
 }
@@ -202,7 +202,7 @@ impl Replayed {
             return self.sequence;
         }
         let unread = self.leftover.div_ceil(to_u64(FRAME_HEADER_BYTES));
-        self.sequence.max(self.behind.newest).saturating_add(unread)
+        self.sequence.max(self.after.newest).saturating_add(unread)
     }
 }
 
@@ -314,7 +314,7 @@ pub(crate) fn replay(
         batches: sequence - checkpoint.sequence,
         entries,
         scanned,
-        behind: Searched::all(&searched),
+        after: Searched::all(&searched),
         searched,
         leftover,
     })
@@ -354,7 +354,7 @@ impl Pass<'_> {
                         position = walk.position();
                         self.take_in(at, &found.header, part, position)?;
                     }
-                    // Whatever it is that stands here, what is behind it decides.
+                    // Whatever it is that stands here, what is after it decides.
                     Ok(_) => break None,
                     Err(error) => break Some(error),
                 }

@@ -57,7 +57,7 @@ pub(crate) enum TailFact {
 
 /// What headers after that end say, where frames may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BehindFact {
+pub(crate) enum AfterFact {
     /// There is no header of a later batch.
     Nothing,
     /// There are some, and none states that the batch at the end was durable.
@@ -124,14 +124,14 @@ impl Seen {
     pub(crate) fn facts(&self) -> Facts {
         let next = self.sequence.saturating_add(1);
         let found = Searched::all(&self.searched);
-        let behind = match found {
-            found if found.durable >= next => BehindFact::Durable,
-            found if found.newest >= next => BehindFact::Later,
-            _ => BehindFact::Nothing,
+        let after = match found {
+            found if found.durable >= next => AfterFact::Durable,
+            found if found.newest >= next => AfterFact::Later,
+            _ => AfterFact::Nothing,
         };
         let beyond = self.beyond().map_or(BeyondFact::Nothing, |_| BeyondFact::Frames);
         let Self { metadata, segments, tail, side_files, .. } = *self;
-        Facts { metadata, segments, tail, behind, beyond, side_files }
+        Facts { metadata, segments, tail, after, beyond, side_files }
     }
 
     /// The batch of a frame that stands where the checkpoint says that there can be none.
@@ -162,7 +162,7 @@ pub(crate) struct Facts {
     pub(crate) metadata: MetadataFact,
     pub(crate) segments: SegmentsFact,
     pub(crate) tail: TailFact,
-    pub(crate) behind: BehindFact,
+    pub(crate) after: AfterFact,
     pub(crate) beyond: BeyondFact,
     pub(crate) side_files: SideFilesFact,
 }
@@ -201,7 +201,7 @@ pub(crate) struct Row {
     metadata: &'static [MetadataFact],
     segments: &'static [SegmentsFact],
     tail: &'static [TailFact],
-    behind: &'static [BehindFact],
+    after: &'static [AfterFact],
     beyond: &'static [BeyondFact],
     side_files: &'static [SideFilesFact],
     pub(crate) decision: Decision,
@@ -223,7 +223,7 @@ const ALL: &[SegmentsFact] = &[SegmentsFact::Present];
 const ANY_TAIL: &[TailFact] = &[TailFact::Unreadable, TailFact::Contradicts, TailFact::Readable];
 const BAD_TAIL: &[TailFact] = &[TailFact::Unreadable, TailFact::Contradicts];
 const GOOD_TAIL: &[TailFact] = &[TailFact::Readable];
-const ANY_BEHIND: &[BehindFact] = &[BehindFact::Nothing, BehindFact::Later, BehindFact::Durable];
+const ANY_AFTER: &[AfterFact] = &[AfterFact::Nothing, AfterFact::Later, AfterFact::Durable];
 const ANY_BEYOND: &[BeyondFact] = &[BeyondFact::Nothing, BeyondFact::Frames];
 const NOTHING: &[BeyondFact] = &[BeyondFact::Nothing];
 const FRAMES: &[BeyondFact] = &[BeyondFact::Frames];
@@ -236,7 +236,7 @@ const ANY: Row = Row {
     metadata: &[],
     segments: ANY_SEGMENTS,
     tail: ANY_TAIL,
-    behind: ANY_BEHIND,
+    after: ANY_AFTER,
     beyond: ANY_BEYOND,
     side_files: ANY_SIDE_FILES,
     decision: Decision::RefuseMetadata,
@@ -321,21 +321,21 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "R10",
         metadata: IN_USE,
-        behind: &[BehindFact::Durable],
+        after: &[AfterFact::Durable],
         decision: Decision::RefuseTail,
         ..SOUND
     },
     Row {
         name: "R11",
         metadata: &[MetadataFact::Clean],
-        behind: &[BehindFact::Later],
+        after: &[AfterFact::Later],
         decision: Decision::RefuseTail,
         ..SOUND
     },
     Row {
         name: "R12",
         metadata: &[MetadataFact::Clean],
-        behind: &[BehindFact::Nothing],
+        after: &[AfterFact::Nothing],
         side_files: &[SideFilesFact::SomeMissing],
         decision: Decision::RefuseSideFile,
         ..SOUND
@@ -343,7 +343,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "R13",
         metadata: &[MetadataFact::Open],
-        behind: &[BehindFact::Nothing, BehindFact::Later],
+        after: &[AfterFact::Nothing, AfterFact::Later],
         side_files: &[SideFilesFact::SomeMissing],
         decision: Decision::RefuseSideFile,
         ..SOUND
@@ -351,7 +351,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "R14",
         metadata: &[MetadataFact::Clean],
-        behind: &[BehindFact::Nothing],
+        after: &[AfterFact::Nothing],
         side_files: &[SideFilesFact::Present],
         decision: Decision::OpenClean,
         ..SOUND
@@ -359,7 +359,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "R15",
         metadata: &[MetadataFact::Open],
-        behind: &[BehindFact::Nothing],
+        after: &[AfterFact::Nothing],
         side_files: &[SideFilesFact::Present],
         decision: Decision::OpenRecovered,
         ..SOUND
@@ -367,7 +367,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "R16",
         metadata: &[MetadataFact::Open],
-        behind: &[BehindFact::Later],
+        after: &[AfterFact::Later],
         side_files: &[SideFilesFact::Present],
         decision: Decision::OpenTorn,
         ..SOUND
@@ -386,7 +386,7 @@ impl Row {
         self.metadata.contains(&facts.metadata)
             && self.segments.contains(&facts.segments)
             && self.tail.contains(&facts.tail)
-            && self.behind.contains(&facts.behind)
+            && self.after.contains(&facts.after)
             && self.beyond.contains(&facts.beyond)
             && self.side_files.contains(&facts.side_files)
     }
@@ -411,13 +411,13 @@ mod tests {
         for metadata in metadata {
             for &segments in ANY_SEGMENTS {
                 for &tail in ANY_TAIL {
-                    for &behind in ANY_BEHIND {
+                    for &after in ANY_AFTER {
                         for &beyond in ANY_BEYOND {
                             all.extend(ANY_SIDE_FILES.iter().map(|&side_files| Facts {
                                 metadata,
                                 segments,
                                 tail,
-                                behind,
+                                after,
                                 beyond,
                                 side_files,
                             }));

@@ -200,7 +200,7 @@ impl Reading {
         let mut rest = steps.as_slice();
         let is_proved = |step: &Step<'_>| sequence_of(step).is_some_and(|number| number <= proved);
         let lenient = rest.iter().rposition(is_proved).map_or(0, |last| last + 1);
-        if let Some((front, behind)) = rest.split_at_checked(lenient) {
+        if let Some((front, after)) = rest.split_at_checked(lenient) {
             let newest = front.iter().filter_map(sequence_of).max().unwrap_or(0);
             self.take_lenient(front, checkpoint.sequence, proved);
             if newest < proved && checkpoint.sequence < proved {
@@ -208,7 +208,7 @@ impl Reading {
                 self.offsets.lost(checkpoint.segment_bytes);
                 self.offsets.is_at(self.state.next);
             }
-            rest = behind;
+            rest = after;
         }
         self.take_whole(rest);
         self.state.first = self.state.first.min(self.state.next);

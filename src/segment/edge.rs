@@ -70,9 +70,9 @@ impl Edge {
         state.begin(offset);
         let through = through && !planted(Bug::NotWrittenThrough);
         let (start, end) = (state.start, offset + to_u64(bytes.len()));
-        let behind = end.next_multiple_of(to_u64(BLOCK_BYTES));
+        let after = end.next_multiple_of(to_u64(BLOCK_BYTES));
         // A witness in the header's block is far from here.
-        let near = witness.filter(|witness| witness.offset >= behind);
+        let near = witness.filter(|witness| witness.offset >= after);
         state.testify(end, near);
         let written_to = near.map_or(end, |witness| witness.range().end);
         let total = to_usize(written_to - start);
@@ -126,9 +126,9 @@ impl State {
         let head = if at == self.start { self.last.len() } else { 0 };
         let (now, later) = bytes.split_at(bytes.len().min(len - head.min(len)));
         let memory = self.memory.bytes(len.next_multiple_of(BLOCK_BYTES))?;
-        let (front, behind) = memory.split_at_mut(head);
+        let (front, after) = memory.split_at_mut(head);
         front.copy_from_slice(self.last.get(..head).unwrap_or_default());
-        let (body, padding) = behind.split_at_mut(now.len());
+        let (body, padding) = after.split_at_mut(now.len());
         body.copy_from_slice(now);
         padding.fill(0);
         if later.is_empty() {

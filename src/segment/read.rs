@@ -67,7 +67,7 @@ pub(crate) struct Located<'a> {
     units: Places,
     /// Where the last frame ends, or what follows it.
     after: u64,
-    /// Where the frames can be read to: what is behind it was not handed to the file.
+    /// Where the frames can be read to: what is after it was not handed to the file.
     end: u64,
     runs: SmallVec<[Run; 1]>,
 }

@@ -36,9 +36,9 @@ const _: () = assert!(PLACES[1] == 1024);
 pub(crate) fn place(end: u64, turn: bool, ready: u64, apart: bool) -> u64 {
     let [first, second] = PLACES;
     let within = if turn { second } else { first };
-    let behind = end.next_multiple_of(BLOCK);
-    let fits = behind.saturating_add(BLOCK) <= ready;
-    if fits && !apart { behind + within } else { within }
+    let after = end.next_multiple_of(BLOCK);
+    let fits = after.saturating_add(BLOCK) <= ready;
+    if fits && !apart { after + within } else { within }
 }
 
 /// Where the block ends that the witness of frames up to `end` may be in, at most `segment_bytes`.

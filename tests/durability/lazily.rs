@@ -99,7 +99,7 @@ fn sync_writes_a_lazy_value_once() {
 }
 
 #[test]
-pub(crate) fn batch_goes_behind_the_lazy_values_before_it() {
+pub(crate) fn batch_goes_after_the_lazy_values_before_it() {
     let disk = SimDisk::new(1);
     let log = create(&disk, &options());
     log.set_lazily("a", b"lazy").unwrap();

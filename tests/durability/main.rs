@@ -355,7 +355,7 @@ fn close_answers_what_the_first_one_did() {
 
 /// What a commit in the slots made durable on its way is read like anything that is.
 #[test]
-fn entries_behind_a_commit_in_the_slots_are_read_from_a_poisoned_log() {
+fn entries_after_a_commit_in_the_slots_are_read_from_a_poisoned_log() {
     let disk = SimDisk::new(1);
     let options = options(Durability::Barrier).write_mode(WriteMode::Buffered);
     let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();

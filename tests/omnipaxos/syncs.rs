@@ -33,7 +33,7 @@ fn barrier_takes_one_sync_for_any_number_of_writes() {
 }
 
 #[test]
-fn binding_write_is_waited_for_elsewhere_and_the_barrier_behind_it_costs_nothing() {
+fn binding_write_is_waited_for_elsewhere_and_the_barrier_after_it_costs_nothing() {
     let mut storage = memory(Durability::Barrier);
     assert!(storage.handle().binding().is_none());
     storage.append_entries(values(0..4)).unwrap();

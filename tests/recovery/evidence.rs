@@ -238,7 +238,7 @@ pub(crate) fn witness_apart_outlives_the_sync_that_writes_the_next_one() {
 
 /// What was never acknowledged is still dropped, and reported.
 #[test]
-fn torn_end_behind_a_witness_is_dropped() {
+fn torn_end_after_a_witness_is_dropped() {
     let (disk, log) = create(&options().write_mode(WriteMode::Pwrite));
     for n in 0..40_u8 {
         log.append(&[n; 8]).unwrap();

@@ -209,7 +209,7 @@ pub(crate) fn roll_waits_for_frames_on_their_way() {
 /// A batch that is written while a sync runs is not covered by it; its writer leads the next sync as
 /// soon as this one is over.
 #[test]
-pub(crate) fn writer_behind_a_sync_is_woken_by_its_end() {
+pub(crate) fn writer_after_a_sync_is_woken_by_its_end() {
     let scene = Scene::new(&options());
     let log = scene.log.clone();
     log.append(b"first").unwrap();

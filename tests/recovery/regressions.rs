@@ -152,7 +152,7 @@ pub(crate) fn spare_never_brings_a_dropped_batch_back() {
     log.submit(Batch::new().set("old", vec![1; 1000])).unwrap();
     assert_eq!(log.stats().rolls, 1);
     // What is lost: that the spare became the second segment, and the footer of the first. Bytes of
-    // that behind the end would have the numbers go on further up.
+    // that after the end would have the numbers go on further up.
     let is_footer =
         |unit: &Unit| matches!(unit, Unit::Sector { sector: 15, .. }) && is_in_first(unit);
     let renames = |unit: &Unit| match unit {
@@ -208,7 +208,7 @@ pub(crate) fn log_with_many_gaps_in_its_segments_opens() {
 /// report and then did not look for side files any more, so a log whose snapshot was gone opened,
 /// and only the read of the snapshot failed, with a plain `NotFound`.
 #[test]
-pub(crate) fn missing_side_file_behind_a_torn_end_is_damage() {
+pub(crate) fn missing_side_file_after_a_torn_end_is_damage() {
     let (disk, name) = torn_log_with_a_snapshot();
     disk.rot(&name, Rot::Remove).unwrap();
     match Log::open_in(Arc::new(disk), &options()) {
@@ -435,7 +435,7 @@ pub(crate) fn many_crashes_at_one_place_are_never_called_damage() {
         let (log, _) = Log::open_in(Arc::new(disk.clone()), &options)
             .unwrap_or_else(|error| panic!("after {crash} crashes: {error}"));
         assert_eq!(log.next(), 1);
-        // The header of the large frame comes one sector further behind each time.
+        // The header of the large frame comes one sector further on each time.
         let mut batch = Batch::new();
         batch.append(vec![2; crash * SECTOR - 32]).append(vec![3; 40_000]);
         log.submit(&batch).unwrap();
@@ -556,7 +556,7 @@ pub(crate) fn lazy_value_that_is_put_back_replaces_the_one_in_the_checkpoint() {
 /// Found by reading, with the two above. A batch that a full disk had committed in the slots came
 /// before the cells that had been set lazily before it, and left them waiting.
 #[test]
-pub(crate) fn batch_in_the_slots_comes_behind_what_was_set_lazily_before() {
+pub(crate) fn batch_in_the_slots_comes_after_what_was_set_lazily_before() {
     let disk = SimDisk::new(1);
     let log = Log::create_in(Arc::new(disk.clone()), &options()).unwrap();
     disk.set_capacity(Some(disk.used()));
@@ -579,7 +579,7 @@ pub(crate) fn batch_in_the_slots_comes_behind_what_was_set_lazily_before() {
     }
 }
 
-/// A log of one segment with the entries 0 to 4. Behind them stands a batch that a power cut tore:
+/// A log of one segment with the entries 0 to 4. After them stands a batch that a power cut tore:
 /// it was to put others in the place of 3 and 4, and all but the last of its frames are sound.
 fn log_with_dropped_frames() -> (SimDisk, Log) {
     let disk = SimDisk::new(1);

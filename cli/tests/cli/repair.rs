@@ -81,7 +81,7 @@ fn a_damaged_tail_goes_on_under_another_number() {
 }
 
 #[test]
-fn an_acknowledged_batch_behind_the_checkpoint_is_counted_as_lost() {
+fn an_acknowledged_batch_after_the_checkpoint_is_counted_as_lost() {
     let place = Place::new();
     place.killed();
     let tail = place.segment(3);

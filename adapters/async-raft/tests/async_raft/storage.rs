@@ -94,7 +94,7 @@ async fn entry_that_states_another_index_is_refused() {
 
 /// Found by the fuzz target `stores_raft`: the state machine got the commands after a gap.
 #[tokio::test]
-async fn log_that_does_not_begin_behind_its_snapshot_is_refused() {
+async fn log_that_does_not_begin_after_its_snapshot_is_refused() {
     let log = in_memory();
     let store = open(&log);
     replicate(&store, &[entry(1, 1), entry(2, 1), entry(3, 1)]).await;
@@ -153,7 +153,7 @@ async fn reopened_storage_has_everything() {
 }
 
 #[tokio::test]
-async fn entry_of_another_term_replaces_it_and_all_behind() {
+async fn entry_of_another_term_replaces_it_and_all_after() {
     let log = in_memory();
     let store = open(&log);
     replicate(&store, &[entry(1, 1), change(2, 1, 0..5), entry(3, 1)]).await;

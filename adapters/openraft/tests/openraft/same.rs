@@ -68,7 +68,7 @@ async fn gap_is_refused_and_nothing_changes() {
 }
 
 #[tokio::test]
-async fn purge_past_the_end_survives_reopening_and_the_log_goes_on_behind_it() {
+async fn purge_past_the_end_survives_reopening_and_the_log_goes_on_after_it() {
     let directory = TempDir::new().unwrap();
     let mut store = Store::open(open_in(directory.path())).unwrap();
     append(&mut store, 1, 0..10).await.unwrap();
@@ -83,7 +83,7 @@ async fn purge_past_the_end_survives_reopening_and_the_log_goes_on_behind_it() {
 }
 
 #[tokio::test]
-async fn entries_behind_the_boundary_of_an_older_leader_go_with_the_purge() {
+async fn entries_after_the_boundary_of_an_older_leader_go_with_the_purge() {
     let mut store = Store::open(Log::in_memory(&small()).unwrap()).unwrap();
     append(&mut store, 1, 0..10).await.unwrap();
     store.purge(id(2, 5)).await.unwrap();

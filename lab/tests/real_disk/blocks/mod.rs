@@ -71,7 +71,7 @@ pub(crate) fn replay(system: System) -> Outcome {
         "hardly anything was injected: {totals:?}"
     );
     Outcome::Passed(format!(
-        "{} recordings of {} writes and {} flushes; {} states right behind a flush and {} before \
+        "{} recordings of {} writes and {} flushes; {} states right after a flush and {} before \
          the next, where {} writes were lost, {} kept and {} torn; in {} logs everything \
          acknowledged was found, of what was begun {} whole and {} absent; {} torn tails",
         it.recordings,
