@@ -140,11 +140,12 @@ impl Shared {
                 opened.distrust();
             }
         };
+        distrust();
         let surveyed = Survey::read(&self.dir, name, segment.bytes, &hints, &mut |read| {
             distrust();
             pace(read);
+            distrust();
         });
-        distrust();
         let (survey, mut findings) = match surveyed {
             Err(error) if error.is_not_found() => return Ok(None),
             surveyed => surveyed?,

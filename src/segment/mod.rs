@@ -412,27 +412,37 @@ impl Opened {
         self.verified.are_set(units.iter().map(|unit| u64::from(*unit) * OFFSET_UNIT))
     }
 
-    /// Remembers that the frame at `offset` was checked.
-    pub(crate) fn trust(&self, offset: u64) {
-        self.verified.set(offset);
+    /// Remembers that the frame at `offset` was checked, of which the bytes were looked at after there
+    /// had been so many [`Self::distrusts`]. If there are more by now, they may be others since.
+    pub(crate) fn trust(&self, offset: u64, distrusts: u64) {
+        self.verified.set(offset, distrusts);
     }
 
-    /// Takes note that a range is about to be read by position. Returns whether all of it is known to be
-    /// in memory, so that what was checked there still counts. Pages that such a read brings in are not
-    /// told apart from those that were there: if any may be new, nothing is believed any more.
+    /// Takes note that a range is about to be read, here by position. Returns whether all of it is known
+    /// to be in memory, so that what was checked there still counts. Pages that such a read brings in are
+    /// not told apart from those that were there: if any may be new, nothing is believed any more.
     pub(crate) fn note_read(&self, range: Range<u64>) -> bool {
-        let Some(region) = self.map().filter(|_| self.verified.is_any_set()) else { return false };
-        let is_there = region.is_resident(to_usize(range.start)..to_usize(range.end))
-            || planted(Bug::TrustedForEver);
+        let range = to_usize(range.start)..to_usize(range.end);
+        let is_there = self.verified.is_any_set()
+            && (self.map().is_some_and(|region| region.is_resident(range))
+                || planted(Bug::TrustedForEver));
         if !is_there {
             self.distrust();
         }
         is_there
     }
 
-    /// Remembers that any frame may have come from the medium again.
+    /// Remembers that any frame may come from the medium again. To be called before it does: whoever
+    /// finds its page in memory then finds no mark of a check before.
     pub(crate) fn distrust(&self) {
-        self.verified.clear();
+        if !planted(Bug::TrustedForEver) {
+            self.verified.clear();
+        }
+    }
+
+    /// How often anything may have come from the medium again.
+    pub(crate) fn distrusts(&self) -> u64 {
+        self.verified.clears.load(Ordering::Acquire)
     }
 }
 
@@ -450,12 +460,17 @@ const WORDS: usize = (BLOCK_BYTES / SLOT_BYTES / 64) as usize;
 struct Verified {
     blocks: Box<[OnceLock<Box<[AtomicU64; WORDS]>>]>,
     any: AtomicBool,
+    /// How often all bits were cleared.
+    clears: AtomicU64,
+    /// Held while bits change.
+    changing: Mutex<()>,
 }
 
 impl Verified {
     fn new(bytes: u64) -> Self {
         let blocks = (0..bytes.div_ceil(BLOCK_BYTES)).map(|_| OnceLock::new()).collect();
-        Self { blocks, any: AtomicBool::new(false) }
+        let (any, clears, changing) = (AtomicBool::new(false), AtomicU64::new(0), Mutex::default());
+        Self { blocks, any, clears, changing }
     }
 
     /// Block, word and bit of a frame.
@@ -484,9 +499,13 @@ impl Verified {
         })
     }
 
-    fn set(&self, offset: u64) {
+    /// Sets the bit of a frame, if all were cleared `clears` times and no more.
+    fn set(&self, offset: u64, clears: u64) {
         let (block, word, bit) = Self::place(offset);
-        if let Some(block) = self.blocks.get(block) {
+        let _one_at_a_time = self.changing.lock();
+        if let Some(block) = self.blocks.get(block)
+            && self.clears.load(Ordering::Relaxed) == clears
+        {
             let zeros = || Box::new([const { AtomicU64::new(0) }; WORDS]);
             if let Some(word) = block.get_or_init(zeros).get(word) {
                 word.fetch_or(bit, Ordering::Release);
@@ -500,9 +519,12 @@ impl Verified {
     }
 
     fn clear(&self) {
-        self.any.store(false, Ordering::Release);
-        for words in self.blocks.iter().filter_map(OnceLock::get) {
-            words.iter().for_each(|word| word.store(0, Ordering::Release));
+        let _one_at_a_time = self.changing.lock();
+        self.clears.fetch_add(1, Ordering::Release);
+        if self.any.swap(false, Ordering::Release) {
+            for words in self.blocks.iter().filter_map(OnceLock::get) {
+                words.iter().for_each(|word| word.store(0, Ordering::Release));
+            }
         }
     }
 }
@@ -519,5 +541,22 @@ pub(crate) fn with_indexes(error: Error, live: &Range<u64>) -> Error {
             Error::Damaged { path, offset, indexes: Some(live.clone()), reason }
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn check_from_before_a_distrust_leaves_no_mark() {
+        let verified = Verified::new(BLOCK_BYTES);
+        verified.set(64, 0);
+        assert!(verified.is_set(64) && !verified.is_set(96));
+        verified.clear();
+        verified.set(96, 0);
+        assert!(!verified.is_set(64) && !verified.is_set(96) && !verified.is_any_set());
+        verified.set(96, 1);
+        assert!(verified.is_set(96) && verified.is_any_set());
     }
 }

@@ -7,8 +7,9 @@
 //! it is handed out in, and checked there. What is lent is brought in first, so that a failing device
 //! is an error and no signal. Several entries that are read together are not checked again where they
 //! were before and every page of them was in memory ever since; one entry that is copied always is.
-//! When a page turns out to be gone, nothing of the segment is believed any more: the system brings in
-//! neighbours along with it. What somebody else has brought back from the medium in between (another
+//! When a page turns out to be gone, nothing of the segment is believed any more, from before it is
+//! brought in: the system brings in neighbours along with it, and who checked one of them meanwhile may
+//! have seen the bytes of before. What somebody else has brought back from the medium in between (another
 //! process, a backup, whoever looks at lent bytes) looks as if it had never been gone; to copy one
 //! entry is to be sure.
 
@@ -316,13 +317,7 @@ impl Located<'_> {
     /// `plain_max` bytes, and at least one. Returns whether all of them are lent.
     pub(crate) fn lend(self, lent: &mut Lents, plain_max: u64) -> Result<bool> {
         let region = self.piece.segment.region(&self.opened)?.clone();
-        let mut was_there = true;
-        for run in &self.runs {
-            was_there &= self.bring_in(&region, run)?;
-        }
-        if !was_there && !planted(Bug::TrustedForEver) {
-            self.opened.distrust();
-        }
+        self.runs.iter().try_for_each(|run| self.bring_in(&region, run))?;
         self.verify(&region)?;
         let mut plain = Vec::new();
         if self.piece.segment.holes.load(Ordering::Relaxed) {
@@ -357,28 +352,28 @@ impl Located<'_> {
         (0..self.len()).take_while(fits).count()
     }
 
-    /// Has the pages of the frames read now. Whether they were all there before.
-    fn bring_in(&self, region: &Region, run: &Run) -> Result<bool> {
-        let there = |range: Range<u64>| {
+    /// Has the pages of the frames read now, unless they are there.
+    fn bring_in(&self, region: &Region, run: &Run) -> Result<()> {
+        let bring = |range: Range<u64>| {
             let range = to_usize(range.start)..to_usize(range.end).min(region.len());
             // What is there already needs no device to be touched.
             if region.is_resident(range.clone()) {
-                return Ok(true);
+                return Ok(());
             }
-            region.populate_read(range).map_err(self.piece.segment.io("read"))?;
-            Ok(false)
+            self.opened.distrust();
+            region.populate_read(range).map_err(self.piece.segment.io("read"))
         };
         let header_end = run.last + to_u64(FRAME_HEADER_BYTES);
-        let mut was_there = there(run.first..header_end)?;
+        bring(run.first..header_end)?;
         let end = region
             .bytes(to_usize(run.last)..to_usize(header_end))
             .and_then(read_header_unchecked)
             .map_or(header_end, |header| header_end + u64::from(header.length));
         // The page of the header is there already.
         if end > header_end.next_multiple_of(PAGE) {
-            was_there &= there(header_end..end)?;
+            bring(header_end..end)?;
         }
-        Ok(was_there)
+        Ok(())
     }
 
     /// Checks the frame of every entry that was not checked before.
@@ -386,7 +381,7 @@ impl Located<'_> {
         if self.opened.are_trusted(&self.units) {
             return Ok(());
         }
-        let published = region.published();
+        let (published, distrusts) = (region.published(), self.opened.distrusts());
         for (nth, unit) in self.units.iter().enumerate() {
             let offset = u64::from(*unit) * OFFSET_UNIT;
             if self.opened.is_trusted(offset) {
@@ -398,7 +393,7 @@ impl Located<'_> {
                 // Not kept; but that it can be is part of the check.
                 self.unpack(nth, payload)?;
             }
-            self.opened.trust(offset);
+            self.opened.trust(offset, distrusts);
         }
         Ok(())
     }
@@ -452,6 +447,7 @@ impl Located<'_> {
         let is_plain = self.piece.segment.is_plain();
         for run in &self.runs {
             let was_there = self.opened.note_read(run.first..run.end) && self.len() > 1;
+            let distrusts = self.opened.distrusts();
             let (start, bytes) = (owned.bytes.len(), to_usize(run.end - run.first));
             let failed = self.piece.segment.io("read");
             self.opened.file.read_to_end(run.first, bytes, &mut owned.bytes).map_err(failed)?;
@@ -465,9 +461,14 @@ impl Located<'_> {
                 continue;
             }
             for (unit, nth) in units.iter().zip(run.nth.clone()) {
-                let is_trusted = was_there && self.opened.is_trusted(self.offset(nth));
+                let offset = self.offset(nth);
+                let is_trusted = was_there && self.opened.is_trusted(offset);
                 if !self.copy_entry(owned, nth, at(unit)..start + bytes, is_trusted, plain_max)? {
                     return Ok(false);
+                }
+                // Without a map nobody can tell whether it stays in memory.
+                if !is_trusted && self.len() > 1 && self.opened.map().is_some() {
+                    self.opened.trust(offset, distrusts);
                 }
             }
         }
@@ -498,10 +499,6 @@ impl Located<'_> {
             owned.push(&plain);
         } else {
             owned.place(at.start + FRAME_HEADER_BYTES, payload.len());
-        }
-        // Without a map nobody can tell whether it stays in memory.
-        if !is_trusted && self.len() > 1 && self.opened.map().is_some() {
-            self.opened.trust(self.offset(nth));
         }
         Ok(true)
     }

@@ -5,9 +5,11 @@
     reason = "helpers of tests fail as tests do, and say what they could not do"
 )]
 
+use std::fmt::{self, Debug, Formatter};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use indelible::io::mem::MemDirectory;
 use indelible::io::sim::{Fault, Op, Repeat, SimDisk};
@@ -178,6 +180,54 @@ pub(crate) fn page_that_a_scrub_brought_back_is_checked_again() {
     }
 }
 
+/// Found by reading. A page was brought in along with one that could not be had, and was believed.
+#[test]
+fn page_that_came_before_one_that_cannot_be_had_is_checked_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = believed(directory.path(), true);
+    log.read(0..600).unwrap();
+    let first = first_segment(directory.path());
+    if !rot(&first, ROTTEN_AT) {
+        return;
+    }
+    cut(&first, 4096 + (ROTTEN + 20) * 1032);
+    let read = log.read(ROTTEN - 5..ROTTEN + 60).map(drop);
+    assert!(matches!(read, Err(Error::Io { .. })), "{read:?}");
+    let read = log.read(ROTTEN - 5..ROTTEN + 5).map(drop);
+    let Err(Error::Damaged { indexes, .. }) = read else { panic!("it is believed: {read:?}") };
+    assert_eq!(indexes, Some(ROTTEN..ROTTEN + 1));
+}
+
+/// Found by reading. A copy was looked at, its pages came from the medium again for somebody else, and
+/// then the mark was set that they had been checked.
+#[test]
+fn mark_of_a_check_is_not_set_after_the_bytes_came_again() {
+    let options = options().segment_bytes(4 * SEGMENT).warm_bytes(0);
+    let (log, .., door) = counting(&options);
+    (0..600).for_each(|index| drop(log.append(&entry(index)).unwrap()));
+    log.close().unwrap();
+    let log = Arc::new(Log::open_in(Arc::clone(&door) as _, &options).unwrap().0);
+    // Lent, so that there is a map, which tells what stayed in memory.
+    log.read(0..2).unwrap();
+    let (somebody, is_rotten) = (Arc::downgrade(&log), AtomicBool::new(false));
+    *door.after.lock().unwrap() = Some(Arc::new(move |offset, bytes| {
+        let at = ROTTEN_AT.checked_sub(offset).map(|at| usize::try_from(at).unwrap());
+        let Some(byte) = at.and_then(|at| bytes.get_mut(at)) else { return };
+        if is_rotten.swap(true, Ordering::Relaxed) {
+            *byte ^= 1;
+        } else {
+            let log = somebody.upgrade().unwrap();
+            let found = log.scrub(None, &mut |_| ControlFlow::Break(())).unwrap().findings;
+            assert_eq!(found.len(), 1);
+        }
+    }));
+    let part = ROTTEN - 5..ROTTEN + 5;
+    log.read_owned(part.clone()).unwrap();
+    let read = log.read_owned(part).map(drop);
+    let Err(Error::Damaged { indexes, .. }) = read else { panic!("it is believed: {read:?}") };
+    assert_eq!(indexes, Some(ROTTEN..ROTTEN + 1));
+}
+
 /// A page of the map that is gone for good stands for a device that cannot bring it back.
 #[test]
 fn page_that_cannot_be_brought_in_is_an_error_and_no_signal() {
@@ -274,25 +324,41 @@ fn nothing_is_kept_in_memory_if_it_is_not_to_be() {
     assert!(matches!(Log::in_memory(&refused), Err(Error::InvalidOption { .. })));
 }
 
+/// Sees, and may change, what was read from an offset on.
+type After = Arc<dyn Fn(u64, &mut [u8]) + Send + Sync>;
+
 /// A directory in memory that counts what is read from its files.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Counting {
     inner: MemDirectory,
     read: Arc<AtomicU64>,
     calls: Arc<AtomicU64>,
+    after: Arc<Mutex<Option<After>>>,
 }
 
-#[derive(Debug)]
 struct CountingFile {
     inner: Arc<dyn File>,
     read: Arc<AtomicU64>,
     calls: Arc<AtomicU64>,
+    after: Arc<Mutex<Option<After>>>,
+}
+
+impl Debug for Counting {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("Counting")
+    }
+}
+
+impl Debug for CountingFile {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("CountingFile")
+    }
 }
 
 impl Counting {
     fn wrap(&self, inner: Arc<dyn File>) -> Arc<dyn File> {
         let (read, calls) = (Arc::clone(&self.read), Arc::clone(&self.calls));
-        Arc::new(CountingFile { inner, read, calls })
+        Arc::new(CountingFile { inner, read, calls, after: Arc::clone(&self.after) })
     }
 }
 
@@ -327,7 +393,12 @@ impl File for CountingFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
         self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         self.calls.fetch_add(1, Ordering::Relaxed);
-        self.inner.read_at(offset, buffer)
+        self.inner.read_at(offset, buffer)?;
+        let after = self.after.lock().unwrap().clone();
+        if let Some(after) = after {
+            after(offset, buffer);
+        }
+        Ok(())
     }
     fn write_at(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
         self.inner.write_at(offset, bytes)
