@@ -14,8 +14,8 @@ use super::Log;
 use super::shared::Shared;
 use crate::clock::Moment;
 use crate::error::{Error, Result};
+use crate::format::SegmentName;
 use crate::format::number::to_u64;
-use crate::format::{SegmentHeader, SegmentName};
 use crate::inspect::survey::{Hints, Survey};
 use crate::segment::Segment;
 use crate::telemetry::stats::add;
@@ -115,16 +115,6 @@ impl Shared {
         pace: &mut dyn FnMut(u64),
     ) -> Result<Option<Vec<Error>>> {
         let name = segment.name;
-        let mut live = live.clone();
-        let is_next = |it: &SegmentHeader| {
-            it.uuid == *self.uuid.as_bytes() && it.number == after.number && it.base >= live.start
-        };
-        let stated =
-            self.dir.segment_header(&after.to_string()).ok().and_then(std::result::Result::ok);
-        let bound = stated.filter(is_next);
-        if let Some(header) = &bound {
-            live.end = header.base;
-        }
         let hints = Hints {
             uuid: self.uuid,
             segment_bytes: self.segment_bytes,
@@ -150,16 +140,33 @@ impl Shared {
             Err(error) if error.is_not_found() => return Ok(None),
             surveyed => surveyed?,
         };
-        findings.extend(survey.header.as_ref().err().cloned());
-        if bound.is_none() {
-            // The file that says where they end is the one to blame, and is looked at next.
-            live.end = live.end.min(survey.places.end()).max(live.start);
+        let next = Segment::sealed(&self.dir, self.uuid, after, self.segment_bytes);
+        let is_gone = next.read_header().is_err_and(|error| error.is_not_found());
+        let refused = match self.refusal(name, &next, live) {
+            Some(error) if error.is_shortage() => return Err(error),
+            refused => refused,
+        };
+        let mut known = live.clone();
+        if is_gone || refused.is_some() {
+            // Where entries end is not known, and what refuses a read of any is one finding for all.
+            known.end = live.end.min(survey.places.end()).max(live.start);
         }
-        for range in survey.places.missing(&live) {
+        findings.extend(refused.filter(|error| !error.is_not_found()));
+        for range in survey.places.missing(&known) {
             let offset = survey.place_of(range.start);
             findings.push(segment.damaged(offset, Some(range), survey.reason_at(offset)));
         }
         Ok(Some(findings))
+    }
+
+    /// What refuses every read of these entries of a segment that is not open.
+    fn refusal(&self, name: SegmentName, next: &Segment, wanted: &Range<u64>) -> Option<Error> {
+        let segment = Segment::sealed(&self.dir, self.uuid, name, self.segment_bytes);
+        let looked_up = segment.open(wanted).and_then(|(opened, _)| {
+            segment.look_up(&opened, wanted.end)?;
+            segment.check_bound(&opened, next, wanted)
+        });
+        looked_up.err()
     }
 
     /// Sleeps as long as reading was too fast.

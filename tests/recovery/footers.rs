@@ -1,6 +1,9 @@
 //! Segments whose footer waited for a checkpoint when the power failed.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use indelible::io::sim::{Persistence, Rot, SimDisk};
@@ -106,6 +109,39 @@ fn segment_without_a_footer_names_its_damage_to_every_read() {
     let found = log.read(0..4).unwrap_err();
     let Error::Damaged { indexes, .. } = found else { panic!("{found}") };
     assert_eq!(indexes, Some(0..3));
+}
+
+/// Found by reading. Where the footer is lost, and the header of the next segment as well, a scrub took
+/// what it could read for all there was: it said nothing of entries that reads refuse.
+#[test]
+fn scrub_names_the_entries_whose_end_is_lost() {
+    for in_frame in [0, 8] {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::create(directory.path(), &options()).unwrap();
+        (0..12).for_each(|index| drop(log.append(&entry(index, 1)).unwrap()));
+        log.append(&[9; 11_000]).unwrap();
+        log.close().unwrap();
+        let (log, _) = Log::open(directory.path(), &options()).unwrap();
+        let scrub = || log.scrub(None, &mut |_| ControlFlow::Continue(())).unwrap().findings;
+        assert!(log.stats().segments == 2 && scrub().is_empty());
+        let (last, tail) = (4096 + 11 * 136, "0000000000000002-000000000000000c.seg");
+        for (name, offset) in [(FIRST, FOOTER), (FIRST, last + in_frame), (tail, 8)] {
+            let path = directory.path().join(name);
+            let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.seek(SeekFrom::Start(offset)).unwrap();
+            file.write_all(&[0xff; 4]).unwrap();
+        }
+        let found = scrub();
+        let named = |index: &u64| {
+            found.iter().any(|finding| {
+                matches!(finding, Error::Damaged { indexes: Some(of), .. } if of.contains(index))
+            })
+        };
+        let refused: Vec<u64> = (0..12).filter(|&index| log.entry(index).is_err()).collect();
+        // Without its header a frame may have been anything, a truncation as well.
+        assert_eq!(refused.len(), if in_frame == 8 { 12 } else { 1 });
+        assert!((0..12).all(|index| named(&index) == refused.contains(&index)), "{found:?}");
+    }
 }
 
 /// Found by a sweep with older copies of segments. Without a footer, what stood before a lost frame was
