@@ -25,8 +25,9 @@ pub(crate) enum Record<'a> {
 /// Changes that become durable together or not at all, in the order they were added.
 ///
 /// A batch may be of any size up to 2^24 records and 4 GiB, also larger than a segment, and begins 128
-/// segments at most. It costs one sync, and four more for each roll (docs/DESIGN.md, "Choices").
-/// Borrowed entries are not copied before they are written.
+/// segments at most. It costs one sync; one that begins segments costs a sync for each that it is
+/// written to, and two more (docs/DESIGN.md, "Choices"). Borrowed entries are not copied before they
+/// are written.
 ///
 /// ```
 /// # use indelible::{Batch, Log, Options};

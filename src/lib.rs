@@ -32,7 +32,7 @@
 //! | `tracing` | events: opened, torn end dropped, rolled, trimmed, slow sync, stalled, rot found, poisoned | `tracing` |
 //! | `metrics` | [`Publisher`]: the figures of a log for the `metrics` crate | `metrics` |
 //! | `tools` | [`inspect`], [`repair`], [`Backup::of_stopped`]: looking into a log, mending it; [`State`], for stores of one's own | none |
-//! | `testing` | `tools`; [`format`](mod@format), [`testing`] and [`io::sim`]'s use in tests of your own: crashes, faults, rot | none |
+//! | `testing` | `tools`; [`format`](mod@format), [`testing`], [`io::sim`]: crashes, faults and rot for tests of your own | none |
 //! | `sabotage` | bugs to plant, for the tests of this crate. Never for use | none |
 //!
 //! Other hosts are packages of their own: `indelible-openraft`, `indelible-async-raft`,

@@ -47,7 +47,8 @@ use crate::telemetry::stats::{Counters, Stats};
 /// An open log. Clones are handles of the same log; the last one to go closes it as well as it
 /// can, so call [`Self::close`] to hear of errors.
 ///
-/// Indexes are `u64` and ranges half-open. A new log starts at index 0.
+/// Indexes are `u64` and ranges half-open. A new log starts at index 0. In a process that was forked
+/// from the one that opened the log, every call that can fail returns [`Error::Forked`].
 ///
 /// ```
 /// # fn main() -> indelible::Result<()> {
@@ -101,8 +102,8 @@ impl Log {
     ///
     /// [`Error::Missing`], [`Error::Locked`], [`Error::Damaged`] (nothing was changed),
     /// [`Error::UnsupportedVersion`], [`Error::UnsupportedFeature`], [`Error::Incomplete`],
-    /// [`Error::InvalidOption`], [`Error::Io`]; [`Error::DiskFull`] if a creation was cut off and
-    /// has to be finished.
+    /// [`Error::InvalidOption`], [`Error::HardLinked`], [`Error::Exhausted`], [`Error::Io`];
+    /// [`Error::DiskFull`] if a creation was cut off and has to be finished.
     pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<(Self, RecoveryReport)> {
         options.validate()?;
         let path = path.as_ref();
@@ -238,9 +239,9 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`Error::Trimmed`], [`Error::BeyondEnd`], [`Error::TooLarge`], [`Error::InvalidArgument`]
-    /// and [`Error::DiskFull`]: nothing was changed. [`Error::Io`], [`Error::Poisoned`]: the
-    /// outcome is unknown until the log is reopened. [`Error::Closed`].
+    /// [`Error::Trimmed`], [`Error::BeyondEnd`], [`Error::TooLarge`], [`Error::InvalidArgument`],
+    /// [`Error::DiskFull`] and [`Error::Exhausted`]: nothing was changed. [`Error::Io`],
+    /// [`Error::Poisoned`]: the outcome is unknown until the log is reopened. [`Error::Closed`].
     pub fn commit(&self, batch: &Batch<'_>) -> Result<Ticket> {
         let _span = crate::telemetry::trace::commit(self.path());
         self.as_durable_as_asked(self.submit(batch)?)
