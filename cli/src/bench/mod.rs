@@ -40,8 +40,8 @@ pub(crate) struct Args {
     /// The files in between take about 200 MB.
     #[arg(value_name = "DIR", required = true)]
     dirs: Vec<PathBuf>,
-    /// How long to measure each directory at most, in seconds. It ends sooner when more time would
-    /// change no advice.
+    /// How long to measure each directory at most, in seconds, but for the two rounds that it takes to
+    /// tell anything. It ends sooner when more time would change no advice.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Bytes of each entry.
@@ -124,8 +124,9 @@ fn measure_all(args: &Args, how: How) -> Result<Report, Failure> {
 fn measure(dir: &Path, args: &Args, how: How, stop: &AtomicBool) -> Result<Place, Failure> {
     let existed = dir.exists();
     if existed && !dir.is_dir() {
-        let source = std::io::ErrorKind::NotADirectory.into();
-        return Err(io_failure("measure in", dir, source));
+        let said = format!("cannot measure in {}: not a directory", dir.display());
+        let advice = "name a directory on the disk to be measured";
+        return Err(Failure::Refused(said, Some(advice), Exit::Usage));
     }
     std::fs::create_dir_all(dir).map_err(|source| io_failure("create directory", dir, source))?;
     let left = leftover::find(dir).map_err(|source| io_failure("list", dir, source))?;

@@ -13,6 +13,8 @@ use super::contenders::{Contender, Role, io_at, nanoseconds, now};
 use super::report::{Label, Neighbour, Roll, rows};
 use super::statistics::{Samples, ratio};
 
+/// Rounds that are made whatever time they take: a ratio has an interval from two of them on.
+const ROUNDS_LEAST: usize = 2;
 /// Rounds before anything is believed to be settled.
 const ROUNDS_MIN: usize = 50;
 /// Rounds between two looks at the intervals.
@@ -61,7 +63,7 @@ pub(super) fn rounds(mut contenders: Vec<Contender>, run: &mut Run<'_>) -> Resul
     let started = now();
     let mut count = 0;
     let mut settled = false;
-    while !settled && !run.stopped() && started.elapsed() < run.time {
+    while !settled && !run.stopped() && (count < ROUNDS_LEAST || started.elapsed() < run.time) {
         round(&mut contenders, &entry, Some(&mut samples))?;
         count += 1;
         settled = count >= ROUNDS_MIN
