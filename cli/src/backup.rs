@@ -8,7 +8,7 @@ use indelible::{Backup, Error};
 use crate::exit::Exit;
 use crate::json::{Body, Made, print};
 use crate::progress::{Meter, Unit};
-use crate::text::{count, size};
+use crate::text::{count, holds_log, size};
 use crate::{Dir, Failure, How};
 
 #[derive(Debug, clap::Args)]
@@ -32,6 +32,16 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
         Error::Locked { .. } => {
             let advice = "stop that process first, or call `Log::backup` in it: that copies a log \
                           while it is used";
+            Failure::Refused(error.to_string(), Some(advice), Exit::Unreadable)
+        }
+        Error::InvalidArgument { .. } => {
+            let advice = "choose a directory outside it; nothing was written";
+            Failure::Refused(error.to_string(), Some(advice), Exit::Usage)
+        }
+        // The files of a copy have their names before the one that says what they are.
+        Error::AlreadyExists { .. } if !holds_log(&args.dest) => {
+            let advice = "it lacks the file `metadata`, as a backup that was cut short leaves it: if it is \
+                          one, remove it";
             Failure::Refused(error.to_string(), Some(advice), Exit::Unreadable)
         }
         error => error.into(),

@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::groups::{self, Peer};
 use crate::json::{Body, Difference, print};
 use crate::progress::{Meter, Unit};
-use crate::text::count;
+use crate::text::{count, refuse_same};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -42,6 +42,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
     crate::text::check_range(args.from, args.to)?;
+    refuse_same(&args.a, &args.b)?;
     let mut meter = Meter::new("compare", Unit::Entries, how);
     let range = (args.from, args.to);
     let mut progress = |it| meter.at(it);

@@ -13,7 +13,7 @@ use crate::groups::{self, Group, Told};
 use crate::json::{Body, LogSeen, print};
 use crate::page::page;
 use crate::progress::{Meter, Unit};
-use crate::text::{count, in_use, numbers, size};
+use crate::text::{count, in_use, numbers, refuse_in_log, size};
 use crate::{Dir, Failure, How};
 
 /// Characters of the map of one segment.
@@ -29,6 +29,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
+    args.html.as_deref().map(refuse_in_log).transpose()?;
     let seen = indelible::inspect::inspect(&args.dir.dir)?;
     if matches!(seen.outcome, Outcome::NoLog) {
         return Err(indelible::Error::Missing { path: seen.path }.into());

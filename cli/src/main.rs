@@ -139,33 +139,46 @@ pub(crate) fn command() -> clap::Command {
 
 fn main() -> ExitCode {
     let parsed = command().try_get_matches();
-    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => cli,
-        Err(error) => return misused(&error).into(),
-    };
-    let mut out = BufWriter::new(io::stdout().lock());
-    let outcome = run(&cli.command, cli.how, &mut out);
-    // What was printed so far comes before the reason for stopping.
-    let flushed = out.flush().map_err(Failure::Output);
-    match outcome.and_then(|exit| flushed.map(|()| exit)) {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            complain(&failure, cli.how.json);
-            failure.exit().into()
+    match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            let outcome = run(&cli.command, cli.how, &mut out);
+            // What was printed so far comes before the reason for stopping.
+            let flushed = out.flush().map_err(Failure::Output);
+            ended(outcome.and_then(|exit| flushed.map(|()| exit)), cli.how.json)
+        }
+        Err(error) if error.use_stderr() => misused(&error),
+        Err(help) => {
+            let shown = help.print().and_then(|()| io::stdout().flush());
+            ended(shown.map(|()| Exit::Sound).map_err(Failure::Output), asks_for_json())
         }
     }
 }
 
-/// Help, or what is wrong with the command line.
-fn misused(error: &clap::Error) -> Exit {
-    if error.use_stderr() && std::env::args().any(|argument| argument == "--json") {
+fn ended(outcome: Outcome, as_json: bool) -> ExitCode {
+    outcome
+        .unwrap_or_else(|failure| {
+            complain(&failure, as_json);
+            failure.exit()
+        })
+        .into()
+}
+
+/// Says what is wrong with the command line.
+fn misused(error: &clap::Error) -> ExitCode {
+    if asks_for_json() {
         let message = error.to_string().trim_end().to_owned();
         say_json(&json::Failed::new(message, None, Exit::Usage));
-        return Exit::Usage;
+    } else {
+        // The terminal may be gone.
+        let _unheard = error.print();
     }
-    // The terminal may be gone.
-    let _unheard = error.print();
-    if error.use_stderr() { Exit::Usage } else { Exit::Sound }
+    Exit::Usage.into()
+}
+
+/// Whether JSON is asked for, on a command line that was not parsed.
+fn asks_for_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
 }
 
 fn run(command: &Command, how: How, out: &mut dyn Write) -> Outcome {

@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::groups::{self, Peer};
 use crate::json::{Body, RefillDone, print};
 use crate::progress::{Meter, Unit};
-use crate::text::{count, ranges};
+use crate::text::{count, ranges, refuse_same};
 use crate::{Dir, Failure, How};
 
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
+    refuse_same(&args.dir.dir, &args.from)?;
     if let Some(id) = args.group {
         return one_group(args, id, how, out);
     }

@@ -120,11 +120,39 @@ pub(crate) fn check_range(from: Option<u64>, to: Option<u64>) -> Result<(), Fail
     }
 }
 
+/// Whether a directory holds the file that makes it a log.
+pub(crate) fn holds_log(path: &Path) -> bool {
+    path.join("metadata").is_file()
+}
+
+/// Refuses one directory in the place of two.
+pub(crate) fn refuse_same(a: &Path, b: &Path) -> Result<(), Failure> {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    if real(a).is_none_or(|a| real(b) != Some(a)) {
+        return Ok(());
+    }
+    let said = format!("{} and {} are one directory", a.display(), b.display());
+    let advice = "name the directories of two logs; nothing was changed";
+    Err(Failure::Refused(said, Some(advice), Exit::Usage))
+}
+
+/// Refuses to write a file among those of a log, which it might replace.
+pub(crate) fn refuse_in_log(file: &Path) -> Result<(), Failure> {
+    // What a link leads to is what would be written.
+    let real = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
+    let parent = real.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if !holds_log(parent.unwrap_or(Path::new("."))) {
+        return Ok(());
+    }
+    let said = format!("cannot write {}: it would be among the files of a log", file.display());
+    let advice = "choose another directory; nothing was written";
+    Err(Failure::Refused(said, Some(advice), Exit::Usage))
+}
+
 /// A directory right below this one that holds a log.
 pub(crate) fn log_below(path: &Path) -> Option<PathBuf> {
     let below = std::fs::read_dir(path).ok()?.flatten().map(|entry| entry.path());
-    let mut logs: Vec<PathBuf> =
-        below.filter(|path| path.join("metadata").is_file()).take(FEW).collect();
+    let mut logs: Vec<PathBuf> = below.filter(|path| holds_log(path)).take(FEW).collect();
     logs.sort();
     logs.into_iter().next()
 }

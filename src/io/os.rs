@@ -19,6 +19,7 @@
 
 #[cfg(target_os = "linux")]
 mod ahead;
+pub(crate) mod apart;
 mod kind;
 mod lock;
 

@@ -38,6 +38,7 @@ use crate::format::{CellValue, Checkpoint, SideFileRef};
 use crate::inspect::verify::verify_behind;
 use crate::inspect::{Progress, Verification};
 use crate::io::os::OsDirectory;
+use crate::io::os::apart::refuse_within;
 use crate::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused};
 use crate::options::SyncMethod;
 use crate::recovery::observe::Files;
@@ -77,11 +78,12 @@ impl Log {
     /// (docs/OPERATIONS.md).
     ///
     /// # Errors
+    /// [`Error::InvalidArgument`] if `to` is inside the directory of the log;
     /// [`Error::AlreadyExists`], [`Error::DiskFull`], [`Error::Io`]; [`Error::Damaged`] if the copy,
     /// and so perhaps the log, has unreadable entries; [`Error::Poisoned`], [`Error::Closed`].
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<Backup> {
         let to = to.as_ref();
-        let door = Arc::new(OsDirectory::create(to)?);
+        let door = directory_for_copy(self.path(), to)?;
         let links =
             Links { from: OsDirectory::open(self.path()).ok(), to: Some(Arc::clone(&door)) };
         self.shared().backup(&Dir::new(door, to), &links)
@@ -94,9 +96,15 @@ impl Log {
     /// As [`Self::backup`].
     pub fn backup_unlinked(&self, to: impl AsRef<Path>) -> Result<Backup> {
         let to = to.as_ref();
-        let door = Arc::new(OsDirectory::create(to)?);
+        let door = directory_for_copy(self.path(), to)?;
         self.shared().backup(&Dir::new(door, to), &Links { from: None, to: None })
     }
+}
+
+/// The directory of a copy, which is made if it is missing.
+fn directory_for_copy(log: &Path, to: &Path) -> Result<Arc<OsDirectory>> {
+    refuse_within(log, to)?;
+    Ok(Arc::new(OsDirectory::create(to)?))
 }
 
 /// Both directories, where files can be given a second name.

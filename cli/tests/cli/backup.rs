@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indelible::{Batch, Durability, Log, Options, WriteMode};
 
-use super::{Place, build, bytes_of, check, entry, indelible, options};
+use super::{Place, build, bytes_of, check, check_untouched, entry, indelible, options, program};
 
 #[test]
 fn a_backup_is_a_closed_log_of_its_own() {
@@ -22,6 +22,41 @@ fn a_backup_is_a_closed_log_of_its_own() {
     assert!(log.side_file("snapshot").unwrap().is_some());
     log.close().unwrap();
     check(&place, "backup_again", &["backup"], &[&place.log(), &place.path("copy")]);
+}
+
+#[test]
+fn a_backup_into_the_log_itself_is_refused_before_anything_is_written() {
+    let place = Place::new();
+    let log = place.closed();
+    check_untouched(&place, "backup_inside", &["backup"], &[&log, &log.join("copy")]);
+    std::os::unix::fs::symlink(&log, place.path("link")).unwrap();
+    for (copy, code) in [("log", 4), ("link", 4), ("link/copy", 2), ("none/../log/copy", 2)] {
+        let before = bytes_of(place.directory.path());
+        let output = indelible(&["backup"], &[&log, &place.path(copy)]);
+        assert_eq!(output.status.code(), Some(code), "{copy}: {output:?}");
+        assert!(before == bytes_of(place.directory.path()), "{copy} changed something");
+        assert!(!place.path("none").exists() && !log.join("copy").exists(), "{copy} was made");
+    }
+    let relative = program(&["backup", ".", "./copy"], &[]).current_dir(&log).output().unwrap();
+    assert_eq!(relative.status.code(), Some(2), "{relative:?}");
+    let (live, _) = Log::open(&log, &options()).unwrap();
+    let inside = live.backup(log.join("copy")).unwrap_err();
+    assert!(matches!(inside, indelible::Error::InvalidArgument { .. }), "{inside}");
+    let itself = live.backup_unlinked(place.path("link")).unwrap_err();
+    assert!(matches!(itself, indelible::Error::AlreadyExists { .. }), "{itself}");
+    assert!(!log.join("copy").exists());
+    live.close().unwrap();
+}
+
+/// As a crash leaves it: every file but the one that says what they are.
+#[test]
+fn what_a_backup_that_was_cut_short_left_is_told_as_such() {
+    let place = Place::new();
+    let log = place.closed();
+    let copy = place.path("copy");
+    assert!(indelible(&["backup"], &[&log, &copy]).status.success());
+    fs::remove_file(copy.join("metadata")).unwrap();
+    check(&place, "backup_over_part", &["backup"], &[&log, &copy]);
 }
 
 #[test]

@@ -29,7 +29,8 @@ fn logs_with_nothing_to_compare_are_not_called_the_same() {
     Log::create(&fresh, &options()).unwrap().close().unwrap();
     check_untouched(&place, "compare_nothing", &["compare"], &[&place.log(), &fresh]);
     let beyond = ["compare", "--from", "12"];
-    check_untouched(&place, "compare_beyond", &beyond, &[&place.log(), &place.log()]);
+    super::copy(&place.log(), &place.path("copy"));
+    check_untouched(&place, "compare_beyond", &beyond, &[&place.log(), &place.path("copy")]);
 }
 
 #[test]
@@ -101,4 +102,15 @@ fn what_cannot_be_read_is_not_called_the_same() {
     flip(&sealed, find(&sealed, "entry 8 ") + 5000);
     fs::remove_file(place.segment(1)).unwrap();
     check_untouched(&place, "compare_damaged", &["compare"], &[&place.log(), &peer]);
+}
+
+#[test]
+fn a_log_is_not_held_against_itself() {
+    let place = Place::new();
+    let log = place.closed();
+    check_untouched(&place, "compare_itself", &["compare"], &[&log, &log]);
+    let link = place.path("link");
+    std::os::unix::fs::symlink(&log, &link).unwrap();
+    let from = ["refill", "--to", "9", "--force", "--from", link.to_str().unwrap()];
+    check_untouched(&place, "refill_itself", &from, &[&log]);
 }

@@ -14,13 +14,55 @@ use indelible_groups::{Groups, GroupsOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::damage::{find, flip};
-use super::{Place, check, check_said, check_untouched, indelible, options, program};
+use super::{Place, bytes_of, check, check_said, check_untouched, indelible, options, program};
 
 #[test]
 fn the_manual_is_one_page() {
     let place = Place::new();
     check(&place, "man", &["man"], &[]);
     check(&place, "completions_unknown", &["completions", "tcsh"], &[]);
+}
+
+#[test]
+fn output_that_cannot_be_written_is_no_success() {
+    let place = Place::new();
+    let log = place.closed();
+    let commands: [&[&str]; 8] = [
+        &["--help"],
+        &["--version"],
+        &["help", "dump"],
+        &["dump", "--help"],
+        &["man"],
+        &["completions", "bash"],
+        &["dump"],
+        &["inspect", "--json"],
+    ];
+    for (nth, arguments) in commands.into_iter().enumerate() {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let paths: &[&Path] = if nth < 6 { &[] } else { &[&log] };
+        let output = program(arguments, paths).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{arguments:?}: {output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("cannot write the output: No space left"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_page_is_not_written_among_the_files_of_a_log() {
+    let place = Place::new();
+    let log = place.closed();
+    let page = log.join("metadata");
+    let html = ["inspect", "--html", page.to_str().unwrap()];
+    check_untouched(&place, "html_in_log", &html, &[&log]);
+    let link = place.path("page.html");
+    std::os::unix::fs::symlink(&page, &link).unwrap();
+    let before = bytes_of(place.directory.path());
+    for option in ["--html", "--svg"] {
+        let drawn = ["bench", "--seconds", "1", option, link.to_str().unwrap()];
+        let output = indelible(&drawn, &[place.directory.path()]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
+    assert!(before == bytes_of(place.directory.path()), "a page replaced something");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Backup, Copy, Links, side_files_of};
+use super::{Backup, Copy, Links, directory_for_copy, side_files_of};
 use crate::directory::Dir;
 use crate::error::{Error, Result};
 use crate::format::names::METADATA;
@@ -26,7 +26,8 @@ impl Backup {
     ///
     /// # Errors
     /// [`Error::Locked`] if a process has it open, or did something to it meanwhile: use
-    /// [`Log::backup`](crate::Log::backup) there; [`Error::AlreadyExists`]; [`Error::Missing`]; what an open of the log
+    /// [`Log::backup`](crate::Log::backup) there; [`Error::InvalidArgument`] if `to` is inside the
+    /// directory of the log; [`Error::AlreadyExists`]; [`Error::Missing`]; what an open of the log
     /// would refuse; [`Error::Damaged`] that names the file of the log, or that of the copy if only
     /// the copy is damaged; [`Error::DiskFull`], [`Error::Io`].
     pub fn of_stopped(
@@ -55,7 +56,7 @@ impl Backup {
         if let Some(error) = scene.refusal() {
             return Err(error.clone());
         }
-        let door = Arc::new(OsDirectory::create(to)?);
+        let door = directory_for_copy(path, to)?;
         let links = Links { from: link.then_some(source), to: link.then(|| Arc::clone(&door)) };
         let to = &Dir::new(door, to);
         let _lock = to.lock()?;
