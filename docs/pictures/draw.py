@@ -178,7 +178,7 @@ def recovery():
         ("read both slots from the medium", "the newer valid one is the checkpoint", "state"),
         ("the segments that it names", "each there, each what its name says", "entry"),
         ("walk the tail from the checkpoint on", "whole batches, each numbered one up", "entry"),
-        ("search everything behind the last one", "checked headers, and the witness", "proof"),
+        ("search everything after the last one", "checked headers, and the witness", "proof"),
         ("open: a new checkpoint", "then remove what nothing refers to", "state"),
     ]
     for number, (name, note, fill) in enumerate(flow):

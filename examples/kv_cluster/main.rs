@@ -29,8 +29,9 @@
 //! `--full-disk NODE` leaves a node no room, so that it votes and accepts nothing until a trim;
 //! `--slow-disk NODE` lets the syncs of a leader hang, so that it asks another node to lead. A disk
 //! that is only to be full is a small tmpfs, which needs root; the others are a file system of our
-//! own (the program `lossy`), need root and FUSE, and say how to build it. `--html FILE` draws all of it on one page. With `--dir` the logs stay, and the run
-//! ends with the command that shows what is in one of them.
+//! own (the program `lossy`), need root and FUSE, and say how to build it. `--html FILE` draws all of
+//! it on one page. With `--dir` the logs stay, and the run ends with the command that shows what is in
+//! one of them.
 //!
 //! # By hand
 //!
