@@ -49,6 +49,15 @@ impl Shared {
         led
     }
 
+    /// Waits for the checkpoint that another thread is writing. Returns whether there was one.
+    pub(crate) fn await_checkpoint(&self) -> bool {
+        if self.syncer.checkpointing.try_lock().is_some() {
+            return false;
+        }
+        drop(self.syncer.checkpointing.lock());
+        true
+    }
+
     /// Writes a checkpoint to both slots, or to one for a roll, unless a newer one is there already. A
     /// failure poisons.
     pub(in crate::log) fn write_slots(&self, next: &mut NextCheckpoint) -> Result<()> {
@@ -157,5 +166,39 @@ impl Shared {
         let stays = self.dir.remove_junk([name]);
         add(&self.counters.not_removed, to_u64(stays.len()));
         stays.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::io::sim::SimDisk;
+    use crate::{Log, Options};
+
+    /// A batch that comes to the reach while a checkpoint is being written goes on after that one.
+    #[test]
+    fn batch_waits_for_a_checkpoint_instead_of_writing_another_one() {
+        let options = Options::new().segment_bytes(1024 * 1024).background(false);
+        let log = Log::create_in(Arc::new(SimDisk::new(1)), &options).unwrap();
+        log.append(b"one").unwrap();
+        {
+            let mut writer = log.shared().writer();
+            let position = writer.tail().position();
+            writer.lower_reach(position);
+        }
+        let (shared, before) = (log.shared(), log.stats().checkpoints);
+        let checkpointing = shared.syncer.checkpointing.lock();
+        let writer = log.clone();
+        let other = std::thread::spawn(move || writer.append(b"two").map(drop));
+        // It comes to wait.
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!((log.next(), other.is_finished()), (1, false));
+        let next = shared.lead(shared.syncer.turn(), Some(Want::default())).unwrap().unwrap();
+        shared.finish_locked(next, &checkpointing).unwrap();
+        drop(checkpointing);
+        other.join().unwrap().unwrap();
+        assert_eq!((log.next(), log.stats().checkpoints), (2, before + 1));
     }
 }

@@ -63,6 +63,7 @@ impl Shared {
     /// Writes a batch. On return it is readable, in order, and not durable.
     pub(crate) fn write(&self, records: &[Record<'_>]) -> Result<Written> {
         let load = Load::new(records, self.options.compress_above);
+        let mut awaited = false;
         loop {
             // The lock of the writer may be one that nobody unlocks in a child.
             self.dir.not_forked()?;
@@ -76,7 +77,13 @@ impl Shared {
                     return Ok(written);
                 }
                 Attempt::Unchanged(newest) => return Ok(newest),
-                Attempt::NeedsCheckpoint { bytes } => self.checkpoint(false, bytes)?,
+                // The one that another thread is writing may do: this waits for it, once.
+                Attempt::NeedsCheckpoint { bytes } => {
+                    awaited = !awaited && self.await_checkpoint();
+                    if !awaited {
+                        self.checkpoint(false, bytes)?;
+                    }
+                }
                 Attempt::NeedsSlots => {
                     let written = self.commit_in_slots(&load);
                     if written.is_err() {
