@@ -548,7 +548,7 @@ impl Options {
         if self.warm_bytes > WARM_BYTES_MAX {
             return refuse("warm_bytes", "must be at most 1 GiB");
         }
-        if self.gather > GATHER_MAX {
+        if self.gather > GATHER_MAX && !planted(Bug::AnyWindowAccepted) {
             return refuse("gather", "must be a second at most");
         }
         if self.file_mode & 0o600 != 0o600 || self.file_mode > 0o777 {

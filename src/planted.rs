@@ -226,6 +226,8 @@ bugs! {
     WalkReadsEverything,
     /// A callback that panics is nobody's affair.
     CallbackPanicForgotten,
+    /// A sync waits for more writers as long as the options say, however long that is.
+    AnyWindowAccepted,
 }
 
 #[cfg(feature = "sabotage")]

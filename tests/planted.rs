@@ -150,6 +150,7 @@ const STORIES: &[(&str, fn())] = stories! {
         log_is_not_created_beside_what_is_nobodys
         file_that_cannot_be_removed_is_counted_and_never_poisons
         shortage_is_refused_and_never_poisons
+        absurd_window_for_writers_to_join_is_refused
         shortage_while_opening_drops_nothing_that_a_killed_process_left
         side_files_that_nobody_can_attach_go
         side_file_that_is_finished_after_the_close_leaves_nothing;

@@ -649,7 +649,7 @@ fn file_mode_is_the_one_asked_for_as_far_as_the_umask_leaves_it() {
 }
 
 #[test]
-fn absurd_window_for_writers_to_join_is_refused() {
+pub(crate) fn absurd_window_for_writers_to_join_is_refused() {
     let absurd = Options::new().gather(Duration::from_millis(1001));
     assert!(matches!(Log::in_memory(&absurd), Err(Error::InvalidOption { option: "gather", .. })));
     Log::in_memory(&Options::new().gather(Duration::from_secs(1))).unwrap();
