@@ -1,6 +1,6 @@
 //! The I/O door: the only way in which the engine touches a disk.
 //!
-//! Fifteen methods, each with its durability sentence. `os` carries them out with the operating
+//! Two traits, each method with its durability sentence. `os` carries them out with the operating
 //! system, [`mem`] in memory, and `sim` (feature `testing`) on a simulated disk that can be
 //! crashed and that fails on demand. Names are plain file names inside one directory: the door
 //! knows no paths.
