@@ -12,7 +12,7 @@ use crate::net::dial;
 use crate::protocol::{CLIENT_GREETING, Reply, Request, Status, read_frame, write_frame};
 
 /// How long a command may take, elections included.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks one node one thing.
 pub(crate) fn ask(address: &str, request: &Request, timeout: Duration) -> Outcome<Reply> {

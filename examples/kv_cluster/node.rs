@@ -156,7 +156,11 @@ impl Node {
     pub(crate) fn run(mut self) -> Outcome<()> {
         let mut next_tick = Instant::now() + TICK;
         loop {
-            match self.inbox.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+            let left = next_tick.saturating_duration_since(Instant::now());
+            let received = self.inbox.recv_timeout(left);
+            // Before anything is written, however long this process slept.
+            self.mind_the_disk();
+            match received {
                 Ok(event) => self.handle(event)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -178,7 +182,6 @@ impl Node {
                     replica.paxos().tick();
                 }
             }
-            self.mind_the_disk();
             self.apply()?;
             self.refuse_after_election();
             self.compact();

@@ -229,7 +229,7 @@ impl Run {
 
     /// Has a node do something.
     pub(super) fn demand(&self, id: NodeId, request: &Request) -> Outcome<()> {
-        match client::ask(&self.cluster.address(id), request, Duration::from_secs(5))? {
+        match client::ask(&self.cluster.address(id), request, STALL)? {
             Reply::Said(said) if said == "done" => Ok(()),
             other => Err(Failure::new(format!("node {id} does not do {request:?}: {other:?}"))),
         }
