@@ -25,7 +25,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
-    let mut meter = Meter::new("backup", Unit::Bytes, how);
+    let left = format!("{} holds part of a copy: remove it", args.dest.display());
+    let mut meter = Meter::new("backup", Unit::Bytes, how, &left);
     let copy = Backup::of_stopped(&args.dir.dir, &args.dest, !args.copy, &mut |it| meter.at(it));
     drop(meter);
     let copy = copy.map_err(|error| match error {

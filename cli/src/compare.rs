@@ -10,7 +10,7 @@ use crate::How;
 use crate::exit::Exit;
 use crate::groups::{self, Peer};
 use crate::json::{Body, Difference, print};
-use crate::progress::{Meter, Unit};
+use crate::progress::{Meter, UNTOUCHED, Unit};
 use crate::text::{count, refuse_same};
 
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
     crate::text::check_range(args.from, args.to)?;
     refuse_same(&args.a, &args.b)?;
-    let mut meter = Meter::new("compare", Unit::Entries, how);
+    let mut meter = Meter::new("compare", Unit::Entries, how, UNTOUCHED);
     let range = (args.from, args.to);
     let mut progress = |it| meter.at(it);
     let seen = match args.group {

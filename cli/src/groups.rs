@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::exit::Exit;
 use crate::json::{Cell, Span};
-use crate::progress::{Meter, Unit};
+use crate::progress::{Meter, UNTOUCHED, Unit};
 use crate::text::{count, ranges};
 use crate::{Failure, How};
 
@@ -125,7 +125,7 @@ fn lost(
 ) -> Told<Hurt> {
     let look = || {
         let (groups, repaired) = open()?;
-        let mut meter = Meter::new("groups", Unit::Entries, how);
+        let mut meter = Meter::new("groups", Unit::Entries, how, UNTOUCHED);
         let lost = groups.verify_with(&mut |it| meter.at(it))?;
         Ok(lost.iter().map(|it| Hurt::new(it, repaired)).collect())
     };

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::groups::{self, Group, Told};
 use crate::json::{Body, LogSeen, print};
 use crate::page::page;
-use crate::progress::{Meter, Unit};
+use crate::progress::{Meter, UNTOUCHED, Unit};
 use crate::text::{count, in_use, numbers, refuse_in_log, size};
 use crate::{Dir, Failure, How};
 
@@ -82,7 +82,7 @@ fn write_page(
     exit: Exit,
     file: &Path,
 ) -> crate::Outcome {
-    let mut meter = Meter::new("verify", Unit::Bytes, how);
+    let mut meter = Meter::new("verify", Unit::Bytes, how, UNTOUCHED);
     let checked = verify(&args.dir.dir, &mut |progress| meter.at(progress));
     drop(meter);
     let checked = checked?;

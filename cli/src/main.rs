@@ -14,6 +14,7 @@ mod dump;
 mod exit;
 mod groups;
 mod inspect;
+mod interrupt;
 mod json;
 mod manual;
 mod page;

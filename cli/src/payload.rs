@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::{Pid, Signal, kill_process_group};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::Failure;
 use crate::exit::Exit;
+use crate::interrupt::signals;
 use crate::progress::now;
 use crate::text::hex;
 
@@ -44,7 +44,7 @@ impl Program {
     pub(crate) fn start(command: &str, patience: Duration) -> Result<Self, Failure> {
         let start = || {
             // Before there is a group that a signal would leave behind.
-            let signals = Signals::new([SIGINT, SIGTERM])?;
+            let signals = Signals::new(signals())?;
             let mut child = Command::new("sh")
                 .args(["-c", command])
                 .stdin(Stdio::piped())

@@ -7,10 +7,18 @@ use indelible::inspect::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use schemars::JsonSchema;
 use serde::Serialize;
+use signal_hook::low_level::emulate_default_handler;
 
 use crate::How;
+use crate::exit::Exit;
+use crate::interrupt::Interruption;
 use crate::json::{Advance, Body, print};
 use crate::text::size;
+
+/// What is left of work that only looks, when it is interrupted.
+pub(crate) const UNTOUCHED: &str = "everything is as it was";
+/// The same of work on a log that goes on where it stopped.
+pub(crate) const GOES_ON: &str = "run it again: it goes on";
 
 /// Between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -31,12 +39,23 @@ pub(crate) struct Meter {
     unit: Unit,
     how: How,
     bar: Option<ProgressBar>,
+    interruption: Option<&'static Interruption>,
+    left: String,
     started: Instant,
     said: Instant,
 }
 
 impl Meter {
-    pub(crate) fn new(what: &str, unit: Unit, how: How) -> Self {
+    /// Shows how far the work has come, and ends the process when it is interrupted: with the signal,
+    /// and after it has said what is `left`.
+    pub(crate) fn new(what: &str, unit: Unit, how: How, left: &str) -> Self {
+        let mut meter = Self::uninterrupted(what, unit, how);
+        (meter.interruption, meter.left) = (Interruption::watch(), left.to_owned());
+        meter
+    }
+
+    /// As [`Self::new`], for work that sees to interruptions by itself.
+    pub(crate) fn uninterrupted(what: &str, unit: Unit, how: How) -> Self {
         let bar = (!how.quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
             let counted = match unit {
@@ -50,7 +69,8 @@ impl Meter {
                 .with_message(what.to_owned())
         });
         let now = now();
-        Self { what: what.to_owned(), unit, how, bar, started: now, said: now }
+        let (interruption, left) = (None, String::new());
+        Self { what: what.to_owned(), unit, how, bar, interruption, left, started: now, said: now }
     }
 
     /// Takes note of how far the work has come.
@@ -65,6 +85,18 @@ impl Meter {
     }
 
     fn to(&mut self, done: u64, total: u64) {
+        self.show(done, total);
+        if let Some(signal) = self.interruption.and_then(Interruption::asked) {
+            if let Some(bar) = &self.bar {
+                bar.finish_and_clear();
+            }
+            let said = format!("interrupted; {}", self.left);
+            crate::note(self.how, &said, Exit::Interrupted);
+            let _does_not_return = emulate_default_handler(signal);
+        }
+    }
+
+    fn show(&mut self, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_position(done);
@@ -103,6 +135,7 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
+        self.interruption.inspect(|it| it.over());
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

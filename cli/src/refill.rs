@@ -10,7 +10,7 @@ use indelible_groups::GroupRefilled;
 use crate::exit::Exit;
 use crate::groups::{self, Peer};
 use crate::json::{Body, RefillDone, print};
-use crate::progress::{Meter, Unit};
+use crate::progress::{GOES_ON, Meter, Unit};
 use crate::text::{count, ranges, refuse_same};
 use crate::{Dir, Failure, How};
 
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     }
     by_group_or_as_a_whole(args)?;
     let peer = FromPeer::new().to(args.to).force(args.force);
-    let mut meter = Meter::new("refill", Unit::Entries, how);
+    let mut meter = Meter::new("refill", Unit::Entries, how, GOES_ON);
     let done = refill_from(&args.dir.dir, &args.from, &peer, &mut |it| meter.at(it));
     drop(meter);
     let done = done.map_err(|error| failed(args, error))?;
@@ -80,7 +80,7 @@ fn by_group_or_as_a_whole(args: &Args) -> Result<(), Failure> {
 fn one_group(args: &Args, id: u64, how: How, out: &mut dyn Write) -> crate::Outcome {
     let groups = groups::open(&args.dir.dir)?;
     let ours = groups::one_of(&groups, id)?;
-    let mut meter = Meter::new("refill", Unit::Entries, how);
+    let mut meter = Meter::new("refill", Unit::Entries, how, GOES_ON);
     let mut progress = |it| meter.at(it);
     let done = match groups::peer(&args.from, id)? {
         Peer::Group(peer) => ours.refill_from(&peer, args.to, args.force, &mut progress),

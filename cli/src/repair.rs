@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::groups::{self, Hurt, Told};
 use crate::inspect::judge;
 use crate::json::{Body, Planned, print};
-use crate::progress::{Meter, Unit};
+use crate::progress::{GOES_ON, Meter, UNTOUCHED, Unit};
 use crate::{Dir, Failure, How};
 
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
-    let mut meter = Meter::new("reading", Unit::Bytes, how);
+    let mut meter = Meter::new("reading", Unit::Bytes, how, UNTOUCHED);
     if args.plan {
         let plan = plan_with(&args.dir.dir, &mut |it| meter.at(it))?;
         drop(meter);
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
         }
         return Ok(exit);
     }
-    let mut meter = Meter::new("writing", Unit::Bytes, how);
+    let mut meter = Meter::new("writing", Unit::Bytes, how, GOES_ON);
     let (done, kept) = repair.carry_out(&mut |it| meter.at(it)).map_err(cut_short)?;
     drop(meter);
     let kept = kept.map(|kept| kept.display().to_string());

@@ -9,7 +9,7 @@ use indelible::{Error, Verdict};
 use crate::exit::Exit;
 use crate::groups::{self, Hurt, Told};
 use crate::json::{Body, Checked, print};
-use crate::progress::{Meter, Unit};
+use crate::progress::{Meter, UNTOUCHED, Unit};
 use crate::text::{count, finding, size};
 use crate::{Dir, How};
 
@@ -20,7 +20,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
-    let mut meter = Meter::new("verify", Unit::Bytes, how);
+    let mut meter = Meter::new("verify", Unit::Bytes, how, UNTOUCHED);
     let seen = indelible::inspect::verify(&args.dir.dir, &mut |progress| meter.at(progress))?;
     drop(meter);
     let hurt = hurt(&args.dir.dir, &seen, how)?;

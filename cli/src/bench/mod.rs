@@ -30,6 +30,7 @@ pub(crate) use self::report::Report;
 use self::report::{Place, rows};
 use self::turns::Run;
 use crate::exit::Exit;
+use crate::interrupt::signals;
 use crate::json::{self, Body};
 use crate::progress::{Meter, Unit};
 use crate::{Failure, How};
@@ -161,7 +162,7 @@ fn measure_in(
         crate::note(how, &said, Exit::Sound);
     }
     let what = format!("measuring {}", dir.display());
-    let mut meter = Meter::new(&what, Unit::Milliseconds, how);
+    let mut meter = Meter::uninterrupted(&what, Unit::Milliseconds, how);
     let mut progress = |done: Duration, total: Duration| meter.at_time(done, total);
     let mut run = Run {
         bytes: usize::try_from(args.bytes).unwrap_or(usize::MAX),
@@ -246,10 +247,10 @@ fn today() -> String {
     humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
 }
 
-/// A flag that Ctrl-C and a request to terminate set, so that the files are removed before the end.
+/// A flag that each of [`signals`] sets, so that the files are removed before the end.
 fn interruption() -> std::io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    for signal in signals() {
         // Asked a second time, the process ends at once.
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;

@@ -242,13 +242,24 @@ fn nothing_that_a_program_started_outlives_the_dump() {
     assert_eq!((&*output.stdout, &*output.stderr), (&b"0  entry  shown\n"[..], &b""[..]));
     let lasting = "echo started >&2; sleep 30 | cat; echo survived >&2";
     let arguments = ["--quiet", "dump", "--decode=omnipaxos", "--payload", lasting];
-    for signal in [Signal::INT, Signal::TERM] {
-        let mut command = program(&arguments, &[&place.log()]);
+    for (signal, ignored) in [(Signal::INT, "HUP"), (Signal::TERM, "HUP"), (Signal::HUP, "QUIT")] {
+        // As `nohup` has it.
+        let script = format!("trap '' {ignored}; exec \"$@\"");
+        let binary = env!("CARGO_BIN_EXE_indelible");
+        let mut command = std::process::Command::new("env");
+        // These tests may run where that is ignored.
+        command
+            .args(["--default-signal=HUP", "sh", "-c", &script, "sh", binary])
+            .args(arguments)
+            .arg(place.log());
         let mut dump = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(dump.stderr.take().unwrap());
         let mut line = String::new();
         said.read_line(&mut line).unwrap();
         assert_eq!(line, "started\n");
+        if ignored == "HUP" {
+            kill_process(Pid::from_child(&dump), Signal::HUP).unwrap();
+        }
         kill_process(Pid::from_child(&dump), signal).unwrap();
         said.read_line(&mut line).unwrap();
         assert_eq!(line, "started\n");
