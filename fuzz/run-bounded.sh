@@ -20,18 +20,25 @@ if ! cargo fuzz --version >/dev/null 2>&1; then
     exit 3
 fi
 
+# Sanitizers, which need a nightly compiler, are off.
+toolchain=
+! rustup toolchain list 2>/dev/null | grep -q '^stable' || toolchain=+stable
+
 binaries=fuzz/target/$(rustc -vV | sed -n 's/^host: //p')/release
 
 # d-engine's targets are apart, because their host needs protoc to build.
 apart=adapters/d-engine/fuzz
-[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo fuzz list && cargo fuzz list --fuzz-dir $apart)
+if [ ${#targets[@]} = 0 ]; then
+    listed=$(cargo fuzz list && cargo fuzz list --fuzz-dir $apart)
+    mapfile -t targets <<<"$listed"
+fi
 
 for target in "${targets[@]}"; do
     package=fuzz
     [ -e "fuzz/fuzz_targets/$target.rs" ] || package=$apart
     # Comparisons are not traced: these targets make their checksums right themselves and read
     # scripts, so tracing finds nothing more in as many executions, and halves their rate.
-    cargo +stable fuzz build --fuzz-dir $package --target-dir fuzz/target -s none --no-trace-compares "$target"
+    cargo $toolchain fuzz build --fuzz-dir $package --target-dir fuzz/target -s none --no-trace-compares "$target"
     case $target in
     groups_open | groups_operations | open_directory | operations | stores_raft | store_d_engine) runs=$whole_logs ;;
     *) runs=$decoders ;;
