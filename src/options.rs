@@ -320,7 +320,8 @@ impl Options {
     }
 
     /// Bytes of log after which a checkpoint is written in the background, from 4096 to a segment
-    /// (what is outside is taken for the nearer end). An open after a crash scans at most twice as
+    /// (what is outside is taken for the nearer end), or before another batch as long as the last one
+    /// would make it more. An open after a crash scans at most twice as
     /// much, or as much as the last batch is long if that is more. By default 2 MiB where commits
     /// are synced, a whole segment where they are not.
     #[must_use]

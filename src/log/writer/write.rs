@@ -354,7 +354,7 @@ impl Shared {
             self.syncer.is_durable(sequence);
             self.reader.durable_is(writer.state.next);
         }
-        self.ask_for_maintenance(writer);
+        self.ask_for_maintenance(writer, plan.bytes);
         if plan.trims || plan.truncates {
             add_alone(&self.counters.trims, u64::from(plan.trims));
             add_alone(&self.counters.truncations, u64::from(plan.truncates));
@@ -401,14 +401,17 @@ impl Shared {
         }
     }
 
-    /// Notes, with the writer's lock held, what a batch leaves to be done.
+    /// Notes, with the writer's lock held, what a batch of so many bytes leaves to be done.
     #[inline]
-    fn ask_for_maintenance(&self, writer: &mut Writer) {
+    fn ask_for_maintenance(&self, writer: &mut Writer, bytes: u64) {
         let step = || self.options.checkpoint_bytes_in_force(self.segment_bytes);
         // A tail that is near its end is stated with the roll; but if it was begun since the newest
         // checkpoint, perhaps no sync comes.
         let comes_anyway = writer.reach.includes(self.segment_bytes) && writer.begun == 0;
-        let due = !self.options.volatile && !comes_anyway && writer.unstated > step();
+        // Before another one of that length, so that the one after it need not wait for the slots. The
+        // sync of a roll writes a checkpoint by itself.
+        let another = if writer.begun == 0 { bytes } else { 0 };
+        let due = !self.options.volatile && !comes_anyway && writer.unstated + another > step();
         let leftover = !writer.dead.is_empty()
             || planted(Bug::KeptAsksForCheckpoints) && !writer.kept.is_empty()
             || !writer.dead_files.is_empty()
@@ -440,6 +443,21 @@ mod tests {
         assert!(log.stats().rolls >= 90);
         assert!(shared.writer().unsynced.len() <= 1);
         assert_eq!(shared.reader.footers_awaited(), 0);
+    }
+
+    #[test]
+    fn checkpoint_comes_before_a_long_batch_would_have_to_wait_for_it() {
+        let options = Options::new().segment_bytes(1024 * 1024).background(false);
+        let options = options.checkpoint_bytes(64 * 1024);
+        for (bytes, batches) in [(33 * 1024, 1), (20 * 1024, 3), (1024, 62)] {
+            let disk = std::sync::Arc::new(crate::io::sim::SimDisk::new(1));
+            let log = Log::create_in(disk, &options).unwrap();
+            for nth in 0..batches {
+                assert_eq!(log.stats().checkpoints, 0, "{bytes}, {nth}");
+                log.append(&vec![1; bytes]).unwrap();
+            }
+            assert_eq!(log.stats().checkpoints, 1, "{bytes}");
+        }
     }
 
     /// A batch that is longer than the tail may grow is tried again after a checkpoint.
