@@ -51,141 +51,66 @@ const fn figure<R: Copy>(name: &'static str, unit: Unit, help: &'static str, rea
     Figure { name, unit, help, read }
 }
 
-const COUNTERS: [Figure<Count>; 21] = [
-    figure("indelible_appends_total", Unit::Count, "Entries appended.", |it| it.appends),
-    figure("indelible_appended_bytes_total", Unit::Bytes, "Payload of appended entries.", |it| {
-        it.bytes_appended
-    }),
-    figure("indelible_written_bytes_total", Unit::Bytes, "Bytes of frames written.", |it| {
-        it.bytes_written
-    }),
-    figure("indelible_batches_total", Unit::Count, "Batches written.", |it| it.batches),
-    figure("indelible_syncs_total", Unit::Count, "Syncs that made batches durable.", |it| it.syncs),
-    figure("indelible_checkpoints_total", Unit::Count, "Checkpoints written.", |it| it.checkpoints),
-    figure(
-        "indelible_slot_commits_total",
-        Unit::Count,
-        "Batches committed in the metadata file.",
-        |it| it.slot_commits,
-    ),
-    figure("indelible_rolls_total", Unit::Count, "Segments begun because one was full.", |it| {
-        it.rolls
-    }),
-    figure("indelible_trims_total", Unit::Count, "Batches that dropped a prefix.", |it| it.trims),
-    figure("indelible_truncations_total", Unit::Count, "Batches that dropped a suffix.", |it| {
-        it.truncations
-    }),
-    figure(
-        "indelible_segments_prepared_total",
-        Unit::Count,
-        "Segment files prepared from nothing.",
-        |it| it.prepared,
-    ),
-    figure("indelible_segments_recycled_total", Unit::Count, "Segment files used again.", |it| {
-        it.recycled
-    }),
-    figure("indelible_segments_removed_total", Unit::Count, "Segment files removed.", |it| {
-        it.removed
-    }),
-    figure(
-        "indelible_preparer_behind_total",
-        Unit::Count,
-        "Commits that had to prepare their own segment.",
-        |it| it.preparer_behind,
-    ),
-    figure(
-        "indelible_disk_full_total",
-        Unit::Count,
-        "Times no segment could be had on a full disk.",
-        |it| it.disk_full,
-    ),
-    figure(
-        "indelible_shortages_total",
-        Unit::Count,
-        "Times descriptors, memory, threads or maps had run out.",
-        |it| it.shortages,
-    ),
-    figure(
-        "indelible_not_removed_total",
-        Unit::Count,
-        "Files that nothing refers to and that could not be removed.",
-        |it| it.not_removed,
-    ),
-    figure(
-        "indelible_footers_rebuilt_total",
-        Unit::Count,
-        "Offset tables rebuilt from the frames.",
-        |it| it.footers_rebuilt,
-    ),
-    figure(
-        "indelible_segments_scrubbed_total",
-        Unit::Count,
-        "Sealed segments read and checked.",
-        |it| it.scrubbed,
-    ),
-    figure("indelible_scrub_findings_total", Unit::Count, "Damages found by scrubs.", |it| {
-        it.scrub_findings
-    }),
-    figure("indelible_stalls_total", Unit::Count, "Syncs older than the stall threshold.", |it| {
-        it.stalls
-    }),
-];
+/// Figures by name, unit and help text, each with how to read it.
+macro_rules! figures {
+    ($it:ident: $($name:literal, $unit:ident, $help:literal => $read:expr;)*) => {
+        [$(figure($name, Unit::$unit, $help, |$it| $read),)*]
+    };
+}
+
+const COUNTERS: [Figure<Count>; 21] = figures! { it:
+    "indelible_appends_total", Count, "Entries appended." => it.appends;
+    "indelible_appended_bytes_total", Bytes, "Payload of appended entries." => it.bytes_appended;
+    "indelible_written_bytes_total", Bytes, "Bytes of frames written." => it.bytes_written;
+    "indelible_batches_total", Count, "Batches written." => it.batches;
+    "indelible_syncs_total", Count, "Syncs that made batches durable." => it.syncs;
+    "indelible_checkpoints_total", Count, "Checkpoints written." => it.checkpoints;
+    "indelible_slot_commits_total", Count,
+        "Batches committed in the metadata file." => it.slot_commits;
+    "indelible_rolls_total", Count, "Segments begun because one was full." => it.rolls;
+    "indelible_trims_total", Count, "Batches that dropped a prefix." => it.trims;
+    "indelible_truncations_total", Count, "Batches that dropped a suffix." => it.truncations;
+    "indelible_segments_prepared_total", Count,
+        "Segment files prepared from nothing." => it.prepared;
+    "indelible_segments_recycled_total", Count, "Segment files used again." => it.recycled;
+    "indelible_segments_removed_total", Count, "Segment files removed." => it.removed;
+    "indelible_preparer_behind_total", Count,
+        "Commits that had to prepare their own segment." => it.preparer_behind;
+    "indelible_disk_full_total", Count,
+        "Times no segment could be had on a full disk." => it.disk_full;
+    "indelible_shortages_total", Count,
+        "Times descriptors, memory, threads or maps had run out." => it.shortages;
+    "indelible_not_removed_total", Count,
+        "Files that nothing refers to and that could not be removed." => it.not_removed;
+    "indelible_footers_rebuilt_total", Count,
+        "Offset tables rebuilt from the frames." => it.footers_rebuilt;
+    "indelible_segments_scrubbed_total", Count, "Sealed segments read and checked." => it.scrubbed;
+    "indelible_scrub_findings_total", Count, "Damages found by scrubs." => it.scrub_findings;
+    "indelible_stalls_total", Count, "Syncs older than the stall threshold." => it.stalls;
+};
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point numbers")]
-const GAUGES: [Figure<State>; 13] = [
-    figure("indelible_first_index", Unit::Count, "Index of the first entry.", |it| it.first as f64),
-    figure("indelible_next_index", Unit::Count, "Exclusive end of the entries.", |it| {
-        it.next as f64
-    }),
-    figure("indelible_durable_index", Unit::Count, "Exclusive end of the durable entries.", |it| {
-        it.durable as f64
-    }),
-    figure("indelible_written_sequence", Unit::Count, "The newest batch written.", |it| {
-        it.written_sequence as f64
-    }),
-    figure("indelible_durable_sequence", Unit::Count, "The newest batch that is durable.", |it| {
-        it.durable_sequence as f64
-    }),
-    figure("indelible_segments", Unit::Count, "Segment files that hold the log.", |it| {
-        it.segments as f64
-    }),
-    figure("indelible_spares", Unit::Count, "Segment files ready to be used.", |it| {
-        it.spares as f64
-    }),
-    figure("indelible_disk_bytes", Unit::Bytes, "Space of segments and spares on disk.", |it| {
-        it.disk_bytes as f64
-    }),
-    figure(
-        "indelible_holes",
-        Unit::Count,
-        "Zero if no entry is missing, else not fewer than are.",
-        |it| it.holes as f64,
-    ),
-    figure(
-        "indelible_entries_per_sync",
-        Unit::Count,
-        "Entries per sync since the open.",
-        Stats::entries_per_sync,
-    ),
-    figure(
-        "indelible_sync_running_seconds",
-        Unit::Seconds,
-        "Age of the oldest sync under way.",
-        |it| it.sync_running.unwrap_or_default().as_secs_f64(),
-    ),
-    figure(
-        "indelible_checkpoint_age_seconds",
-        Unit::Seconds,
-        "Time since the newest checkpoint.",
-        |it| it.checkpoint_age.as_secs_f64(),
-    ),
-    figure(
-        "indelible_poisoned",
-        Unit::Count,
-        "1 if the log refuses writes after a failure.",
-        |it| f64::from(u8::from(it.poisoned)),
-    ),
-];
+const GAUGES: [Figure<State>; 13] = figures! { it:
+    "indelible_first_index", Count, "Index of the first entry." => it.first as f64;
+    "indelible_next_index", Count, "Exclusive end of the entries." => it.next as f64;
+    "indelible_durable_index", Count, "Exclusive end of the durable entries." => it.durable as f64;
+    "indelible_written_sequence", Count, "The newest batch written." => it.written_sequence as f64;
+    "indelible_durable_sequence", Count,
+        "The newest batch that is durable." => it.durable_sequence as f64;
+    "indelible_segments", Count, "Segment files that hold the log." => it.segments as f64;
+    "indelible_spares", Count, "Segment files ready to be used." => it.spares as f64;
+    "indelible_disk_bytes", Bytes, "Space of segments and spares on disk." => it.disk_bytes as f64;
+    "indelible_holes", Count,
+        "Zero if no entry is missing, else not fewer than are." => it.holes as f64;
+    "indelible_entries_per_sync", Count,
+        "Entries per sync since the open." => it.entries_per_sync();
+    "indelible_sync_running_seconds", Seconds,
+        "Age of the oldest sync under way." => it.sync_running.unwrap_or_default().as_secs_f64();
+    "indelible_checkpoint_age_seconds", Seconds,
+        "Time since the newest checkpoint." => it.checkpoint_age.as_secs_f64();
+    "indelible_poisoned", Count,
+        "1 if the log refuses writes after a failure." => f64::from(u8::from(it.poisoned));
+};
 
 const RECOVERY_VERDICT: (&str, &str) = (
     "indelible_recovery_verdict",
