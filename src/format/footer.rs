@@ -10,7 +10,7 @@ use byteorder::{ByteOrder, LittleEndian};
 use super::error::StructureError;
 use super::frame::{FRAME_ALIGN, Salt};
 use super::number::{to_u64, to_usize};
-use super::{check_offset, check_segment_bytes};
+use super::{check_checksum, check_offset, check_segment_bytes, start};
 
 /// Bytes of the footer, at the very end of the file.
 pub const FOOTER_BYTES: usize = 64;
@@ -68,21 +68,9 @@ impl Footer {
     /// # Errors
     /// Why the bytes are no footer of this generation.
     pub fn decode(bytes: &[u8], salt: &Salt, segment_bytes: u64) -> Result<Self, StructureError> {
-        let Some(raw) = bytes.first_chunk::<FOOTER_BYTES>() else {
-            return Err(StructureError::Short {
-                structure: STRUCTURE,
-                expected: to_u64(FOOTER_BYTES),
-                got: to_u64(bytes.len()),
-            });
-        };
-        if raw[0..8] != FOOTER_MAGIC {
-            return Err(StructureError::Magic { structure: STRUCTURE });
-        }
-        let expected = salt.checksum(&raw[12..64]);
-        let got = LittleEndian::read_u32(&raw[8..12]);
-        if got != expected {
-            return Err(StructureError::Checksum { structure: STRUCTURE, expected, got });
-        }
+        let raw = start::<FOOTER_BYTES>(STRUCTURE, FOOTER_MAGIC, bytes)?;
+        let stated = LittleEndian::read_u32(&raw[8..12]);
+        check_checksum(STRUCTURE, salt.checksum(&raw[12..64]), stated)?;
         let footer = Self {
             table_crc: LittleEndian::read_u32(&raw[12..16]),
             generation: LittleEndian::read_u64(&raw[16..24]),
@@ -136,12 +124,7 @@ impl Footer {
                 got: to_u64(table.len()),
             });
         }
-        let expected = crc32fast::hash(table);
-        if expected != self.table_crc {
-            let (structure, got) = (TABLE_STRUCTURE, self.table_crc);
-            return Err(StructureError::Checksum { structure, expected, got });
-        }
-        Ok(())
+        check_checksum(TABLE_STRUCTURE, crc32fast::hash(table), self.table_crc)
     }
 }
 

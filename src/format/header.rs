@@ -6,9 +6,9 @@
 use byteorder::{ByteOrder, LittleEndian};
 
 use super::error::StructureError;
-use super::number::to_u64;
 use super::{
-    BLOCK_BYTES, FEATURES_KNOWN, VERSION, check_offset, check_segment_bytes, checksum_around,
+    BLOCK_BYTES, VERSION, check_checksum, check_features, check_offset, check_segment_bytes,
+    check_version, checksum_around, start,
 };
 
 /// Bytes that the header takes: frames start here.
@@ -90,25 +90,10 @@ impl SegmentHeader {
     /// # Errors
     /// Why the bytes are no header that this build reads.
     pub fn decode(bytes: &[u8]) -> Result<Self, StructureError> {
-        let Some(raw) = bytes.first_chunk::<SEGMENT_HEADER_USED_BYTES>() else {
-            return Err(StructureError::Short {
-                structure: STRUCTURE,
-                expected: to_u64(SEGMENT_HEADER_USED_BYTES),
-                got: to_u64(bytes.len()),
-            });
-        };
-        if raw[0..8] != SEGMENT_MAGIC {
-            return Err(StructureError::Magic { structure: STRUCTURE });
-        }
-        let expected = checksum_around(raw);
-        let got = LittleEndian::read_u32(&raw[12..16]);
-        if got != expected {
-            return Err(StructureError::Checksum { structure: STRUCTURE, expected, got });
-        }
-        let version = LittleEndian::read_u32(&raw[8..12]);
-        if version != VERSION {
-            return Err(StructureError::Version(version));
-        }
+        let raw = start::<SEGMENT_HEADER_USED_BYTES>(STRUCTURE, SEGMENT_MAGIC, bytes)?;
+        let stated = LittleEndian::read_u32(&raw[12..16]);
+        check_checksum(STRUCTURE, checksum_around(raw), stated)?;
+        check_version(LittleEndian::read_u32(&raw[8..12]))?;
         let mut uuid = [0; 16];
         uuid.copy_from_slice(&raw[16..32]);
         let header = Self {
@@ -129,9 +114,7 @@ impl SegmentHeader {
     }
 
     fn validate(&self) -> Result<(), StructureError> {
-        if self.features & !FEATURES_KNOWN != 0 {
-            return Err(StructureError::Features(self.features & !FEATURES_KNOWN));
-        }
+        check_features(self.features)?;
         check_segment_bytes(self.segment_bytes)?;
         if self.previous_end != 0 {
             check_offset("previous_end", self.previous_end, self.segment_bytes)?;

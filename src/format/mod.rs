@@ -86,6 +86,39 @@ fn check_offset(
     Ok(())
 }
 
+/// The bytes of a structure, which begin with its magic.
+fn start<'a, const BYTES: usize>(
+    structure: &'static str,
+    magic: [u8; 8],
+    bytes: &'a [u8],
+) -> Result<&'a [u8; BYTES], StructureError> {
+    let Some(raw) = bytes.first_chunk::<BYTES>() else {
+        let (expected, got) = (number::to_u64(BYTES), number::to_u64(bytes.len()));
+        return Err(StructureError::Short { structure, expected, got });
+    };
+    if raw.starts_with(&magic) { Ok(raw) } else { Err(StructureError::Magic { structure }) }
+}
+
+/// Refuses bytes that add up to another checksum than is stated.
+fn check_checksum(structure: &'static str, expected: u32, got: u32) -> Result<(), StructureError> {
+    if got == expected {
+        Ok(())
+    } else {
+        Err(StructureError::Checksum { structure, expected, got })
+    }
+}
+
+/// Refuses a version that this build does not read.
+fn check_version(version: u32) -> Result<(), StructureError> {
+    if version == VERSION { Ok(()) } else { Err(StructureError::Version(version)) }
+}
+
+/// Refuses feature bits that this build does not understand.
+fn check_features(features: u64) -> Result<(), StructureError> {
+    let unknown = features & !FEATURES_KNOWN;
+    if unknown == 0 { Ok(()) } else { Err(StructureError::Features(unknown)) }
+}
+
 /// The checksum of a structure whose `crc` field is the four bytes at offset 12.
 fn checksum_around(bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();

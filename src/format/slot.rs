@@ -17,7 +17,8 @@ use super::error::StructureError;
 use super::frame::{FRAME_ALIGN, FRAME_HEADER_BYTES};
 use super::number::{to_u32, to_u64, to_usize};
 use super::{
-    BLOCK_BYTES, FEATURES_KNOWN, VERSION, check_offset, check_segment_bytes, checksum_around,
+    BLOCK_BYTES, VERSION, check_checksum, check_features, check_offset, check_segment_bytes,
+    check_version, checksum_around, start,
 };
 use crate::error::{Error, Result};
 use crate::options::CELL_VALUE_BYTES_MAX;
@@ -210,29 +211,13 @@ impl Checkpoint {
     /// # Errors
     /// Why the bytes are no slot that this build reads.
     pub fn decode(bytes: &[u8]) -> std::result::Result<Self, StructureError> {
-        let Some(raw) = bytes.first_chunk::<SLOT_BYTES>() else {
-            return Err(StructureError::Short {
-                structure: STRUCTURE,
-                expected: to_u64(SLOT_BYTES),
-                got: to_u64(bytes.len()),
-            });
-        };
-        if raw[0..8] != SLOT_MAGIC {
-            return Err(StructureError::Magic { structure: STRUCTURE });
+        let raw = start::<SLOT_BYTES>(STRUCTURE, SLOT_MAGIC, bytes)?;
+        if !planted(Bug::SlotsNotChecked) {
+            let stated = LittleEndian::read_u32(&raw[12..16]);
+            check_checksum(STRUCTURE, checksum_around(raw), stated)?;
         }
-        let expected = checksum_around(raw);
-        let got = LittleEndian::read_u32(&raw[12..16]);
-        if got != expected && !planted(Bug::SlotsNotChecked) {
-            return Err(StructureError::Checksum { structure: STRUCTURE, expected, got });
-        }
-        let version = LittleEndian::read_u32(&raw[8..12]);
-        if version != VERSION {
-            return Err(StructureError::Version(version));
-        }
-        let features = LittleEndian::read_u64(&raw[120..128]);
-        if features & !FEATURES_KNOWN != 0 {
-            return Err(StructureError::Features(features & !FEATURES_KNOWN));
-        }
+        check_version(LittleEndian::read_u32(&raw[8..12]))?;
+        check_features(LittleEndian::read_u64(&raw[120..128]))?;
         let flags = raw[104];
         if flags & !(SLOT_CLEAN | SLOT_CREATING) != 0 {
             let (field, got) = ("slot flags", u64::from(flags));
