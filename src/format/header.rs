@@ -28,7 +28,7 @@ const _: () = assert!(SEGMENT_HEADER_USED_BYTES <= SEGMENT_HEADER_BYTES);
 const _: () = assert!(RESERVED_OFFSET + 16 == SEGMENT_HEADER_USED_BYTES);
 
 /// What a segment states about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SegmentHeader {
     /// The log that the segment belongs to.
     pub uuid: [u8; 16],

@@ -90,21 +90,14 @@ pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
     dir.remove_junk(files.temporaries.into_iter().chain(names(files.spares)));
     let checkpoint = Checkpoint {
         uuid: *Uuid::random(dir.door()).as_bytes(),
-        generation: 0,
-        sequence: 0,
-        first: 0,
-        next: 0,
         tail_number: FIRST_SEGMENT,
         tail_generation: dir.door().random(),
         tail_offset: FRAMES_START,
         reach: FRAMES_START,
-        last_frame: 0,
         segment_bytes: options.segment_bytes,
-        clean: false,
         creating: true,
-        holes: 0,
         runs: vec![(FIRST_SEGMENT, FIRST_SEGMENT)],
-        cells: std::collections::BTreeMap::new(),
+        ..Checkpoint::default()
     };
     let metadata = Metadata::create(&dir, &checkpoint, options.sync_method_in_force())?;
     let parts = finish_create(&dir, options, metadata, checkpoint, started)?;
@@ -206,12 +199,8 @@ fn finish_create(
         base: checkpoint.first,
         generation: checkpoint.tail_generation,
         first_sequence: checkpoint.sequence + 1,
-        previous_generation: 0,
-        previous_end: 0,
         segment_bytes: checkpoint.segment_bytes,
-        features: 0,
-        previous_base: 0,
-        replaces: 0,
+        ..SegmentHeader::default()
     };
     let tail = take_name(dir, &spare, &header, options)?;
     // Makes the names of the metadata file and the segment durable: the commit point of `create`.

@@ -453,13 +453,9 @@ fn header(found: &Checkpoint, name: SegmentName, generation: u64, replaces: u64)
         number: name.number,
         base: name.base,
         generation,
-        first_sequence: 0,
-        previous_generation: 0,
-        previous_end: 0,
         segment_bytes: found.segment_bytes,
-        features: 0,
-        previous_base: 0,
         replaces,
+        ..SegmentHeader::default()
     }
 }
 

@@ -228,9 +228,8 @@ impl Shared {
             previous_generation: writer.tail.salt.generation(),
             previous_end: writer.tail.position(),
             segment_bytes: self.segment_bytes,
-            features: 0,
             previous_base: writer.tail.base(),
-            replaces: 0,
+            ..SegmentHeader::default()
         };
         let none = Error::Internal { what: "fewer spares than a batch was planned with" };
         let spare = writing.spares.pop().ok_or(none)?;
