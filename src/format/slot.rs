@@ -145,6 +145,11 @@ impl Checkpoint {
         Ok(Box::new(bytes))
     }
 
+    /// Whether it names a segment of this number.
+    pub fn names(&self, number: u64) -> bool {
+        self.runs.iter().any(|(first, last)| (*first..=*last).contains(&number))
+    }
+
     fn check_limits(&self) -> Result<()> {
         let limited = |what, got: usize, limit: usize| {
             if got <= limit {

@@ -90,8 +90,7 @@ impl Claims {
         } else {
             claimants.len() == 1 && count(right.number) == 0 && self.is_known(checkpoint, &header)
         };
-        let counts = |&(first, last): &(u64, u64)| (first..=last).contains(&right.number);
-        let is_it = is_it && right != found && checkpoint.runs.iter().any(counts);
+        let is_it = is_it && right != found && checkpoint.names(right.number);
         is_it.then_some(Misnamed { found, right })
     }
 

@@ -224,9 +224,7 @@ fn forget_what_went(dir: &Dir, seen: &mut Verification) {
         let Error::Damaged { path, .. } = &finding.error else { return true };
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let number = name.split_once('-').and_then(|(hex, _)| u64::from_str_radix(hex, 16).ok());
-        number.is_none_or(|number| {
-            found.runs.iter().any(|(first, last)| (*first..=*last).contains(&number))
-        })
+        number.is_none_or(|number| found.names(number))
     });
     if !seen.findings.iter().any(|finding| finding.meaning.is_loss()) {
         seen.health = if seen.holes.is_empty() { Health::Clean } else { Health::Incomplete };

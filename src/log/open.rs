@@ -374,16 +374,14 @@ fn tidy(
     spares: &Spares,
     dead: &[Arc<Segment>],
 ) -> Result<(Vec<String>, Vec<String>)> {
-    let named = |number: u64| {
-        checkpoint.runs.iter().any(|(first, last)| (*first..=*last).contains(&number))
-    };
     let (mut gone, mut junk) = (Vec::new(), Vec::new());
     for (name, _) in files.segments.values().flatten() {
         if name.number > checkpoint.tail_number {
             // The log will have a segment of this number, and there must not be two.
             dir.remove(&name.to_string())?;
             gone.push(name.to_string());
-        } else if !named(name.number) || dead.iter().any(|segment| segment.name == *name) {
+        } else if !checkpoint.names(name.number) || dead.iter().any(|segment| segment.name == *name)
+        {
             junk.push(name.to_string());
         }
     }

@@ -375,10 +375,7 @@ impl Later for Directory<'_> {
 /// the header of one of another log: somebody has moved it here. Few files are looked at: those that no
 /// checkpoint names.
 fn of_another(dir: &Dir, checkpoint: &Checkpoint, files: &Files) -> Result<Option<Error>> {
-    let named = |number: u64| {
-        let mut runs = checkpoint.runs.iter();
-        !checkpoint.creating && runs.any(|(first, last)| (*first..=*last).contains(&number))
-    };
+    let named = |number: u64| !checkpoint.creating && checkpoint.names(number);
     let uuid = Uuid::from_bytes(checkpoint.uuid);
     let unnamed = files.segments.iter().filter(|(number, _)| !named(**number));
     for (name, bytes) in unnamed.flat_map(|(_, found)| found) {
