@@ -474,12 +474,9 @@ pub(crate) fn side_files(
         let CellValue::SideFile(reference) = value else { continue };
         let name = reference.file_name();
         let path = || dir.join(&name);
-        let reason = match scene.observed.files.sides.get(&reference.id) {
-            None => Damage::MissingFile,
-            Some(&got) if got != reference.length => {
-                Damage::Length { expected: reference.length, got }
-            }
-            Some(&bytes) => match checksum(dir, &name, bytes, progress) {
+        let reason = match scene.observed.files.damage_of(&reference) {
+            Some(reason) => reason,
+            None => match checksum(dir, &name, reference.length, progress) {
                 Err(error) if is_gone(&error) => return Err(error),
                 Err(error) => {
                     errors.push(error);

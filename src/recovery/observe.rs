@@ -23,12 +23,11 @@ use crate::error::{Damage, Error, Result};
 use crate::format::header::SEGMENT_HEADER_USED_BYTES;
 use crate::format::names::METADATA;
 use crate::format::number::{to_u64, to_usize};
-use crate::format::{Checkpoint, FIRST_SEGMENT, FileName, SegmentName};
+use crate::format::{Checkpoint, FIRST_SEGMENT, FileName, SegmentName, SideFileRef};
 use crate::io::Access;
 use crate::options::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, SyncMethod};
 use crate::planted::{Bug, planted};
 use crate::segment::Segment;
-use crate::state::CellValue;
 
 /// The files of a directory, by what they are.
 #[derive(Debug, Default)]
@@ -64,6 +63,15 @@ impl Files {
         }
         files.forget_unborn(dir)?;
         Ok(files)
+    }
+
+    /// What is wrong with a side file, as far as its length tells.
+    pub(crate) fn damage_of(&self, file: &SideFileRef) -> Option<Damage> {
+        match self.sides.get(&file.id) {
+            None => Some(Damage::MissingFile),
+            Some(&got) if got != file.length => Some(Damage::Length { expected: file.length, got }),
+            Some(_) => None,
+        }
     }
 
     /// Takes a first segment that was never begun for the unfinished file that it is. A create gives
@@ -561,19 +569,11 @@ fn lost_batch(dir: &Dir, replayed: &Replayed) -> Error {
 }
 
 fn missing_side_file(dir: &Dir, replayed: &Replayed, files: &Files) -> Option<Error> {
-    replayed.state.cells.values().find_map(|value| {
-        let CellValue::SideFile(reference) = value else { return None };
+    replayed.state.cells.side_files().find_map(|file| {
         if planted(Bug::MissingSideFileIgnored) {
             return None;
         }
-        let reason = match files.sides.get(&reference.id) {
-            None => Damage::MissingFile,
-            Some(&got) if got != reference.length => {
-                Damage::Length { expected: reference.length, got }
-            }
-            Some(_) => return None,
-        };
-        let path = dir.join(&reference.file_name());
+        let (reason, path) = (files.damage_of(&file)?, dir.join(&file.file_name()));
         Some(Error::Damaged { path, offset: 0, indexes: None, reason })
     })
 }
