@@ -19,6 +19,7 @@ pub(crate) mod watch;
 mod writer;
 
 use std::borrow::Cow;
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -230,7 +231,9 @@ impl Log {
     /// As [`Self::commit`].
     pub fn append(&self, entry: &[u8]) -> Result<Ticket> {
         let _span = crate::telemetry::trace::commit(self.path());
-        let written = self.shared().write(&[Record::Append(Cow::Borrowed(entry))])?;
+        // A borrowed entry has nothing to let go.
+        let records = ManuallyDrop::new([Record::Append(Cow::Borrowed(entry))]);
+        let written = self.shared().write(&*records)?;
         self.as_durable_as_asked(Ticket::new(self.shared(), written))
     }
 

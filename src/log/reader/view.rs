@@ -153,15 +153,10 @@ impl View {
         list
     }
 
-    /// Swaps in what a batch leads to, and a list of segments if there is another one. Returns the one
-    /// before.
+    /// Swaps in what a batch leads to, and a list of segments if there is another one, which is the
+    /// one before on return.
     #[inline]
-    fn swap_in(
-        &mut self,
-        draft: &mut Draft,
-        next: u64,
-        list: Option<Segments>,
-    ) -> Option<Segments> {
+    fn swap_in(&mut self, draft: &mut Draft, next: u64, list: Option<&mut Segments>) {
         self.next = next;
         self.tail_units.truncate(draft.kept);
         self.tail_units.extend(&draft.units);
@@ -172,7 +167,9 @@ impl View {
                 sealed = Some(segment.name.number);
             }
         }
-        list.map(|list| std::mem::replace(&mut self.list, list))
+        if let Some(list) = list {
+            std::mem::swap(&mut self.list, list);
+        }
     }
 
     /// Takes in a new tail with the offsets of its entries, while the view is put together. Segments
@@ -346,8 +343,8 @@ impl Reader {
         // Only whoever writes a batch changes the list, so it is the same when it is swapped. The
         // one before is let go when nobody waits for it.
         let other = !draft.begun.is_empty() || bounds.first != self.first();
-        let list = other.then(|| self.view.read().next_list(draft, bounds.first, dead));
-        let _before = self.view.write().swap_in(draft, bounds.next, list);
+        let mut list = other.then(|| self.view.read().next_list(draft, bounds.first, dead));
+        self.view.write().swap_in(draft, bounds.next, list.as_mut());
         draft.units.shrink_to(UNITS_KEPT);
     }
 }
@@ -472,11 +469,11 @@ mod tests {
                 if first == 0 {
                     draft.begin(segment(number, base.unwrap_or(number) * 10));
                 }
-                let list = view.next_list(&draft, first, &mut dead);
+                let mut list = view.next_list(&draft, first, &mut dead);
                 assert!(copied(&view) <= MOST, "{} of {segments}", copied(&view));
-                let before = view.swap_in(&mut draft, view.next(), Some(list));
+                view.swap_in(&mut draft, view.next(), Some(&mut list));
                 assert!(copied(&view) <= MOST);
-                drop(before);
+                drop(list);
                 // What is dead is referred to by nobody else any more, so its file can be used again.
                 let all = dead.into_iter().all(|it| Arc::into_inner(it).is_some());
                 assert!(all && view.ascends() && view.runs_are_right());

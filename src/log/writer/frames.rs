@@ -37,7 +37,7 @@ const UNSYNCED_SEGMENTS_MAX: u64 = 16;
 pub(super) const FOOTERS_AWAITED_MAX: usize = 16;
 
 /// Most bytes of frames that are put into memory while their batch is planned.
-const AHEAD_BYTES_MAX: usize = 2 * 1024 * 1024;
+const AHEAD_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
 /// A batch on its way into the tail.
 struct Writing {
@@ -91,7 +91,7 @@ impl Shared {
         let index = state.next;
         let (mut flags, mut goes_on) = (Flags::FIRST, true);
         plan.go_through(state, lazy, load, |frame, body, is_last| {
-            let bytes = tail.pending.len().saturating_add(body.payload_bytes());
+            let bytes = to_u64(tail.pending.len()) + frame.bytes;
             goes_on &= frame.roll.is_none() && bytes <= AHEAD_BYTES_MAX;
             if goes_on {
                 flags |= if is_last { Flags::LAST } else { 0 };
@@ -99,7 +99,7 @@ impl Shared {
                 flags &= !Flags::FIRST;
             }
         })?;
-        if plan.form == Form::Plain && plan.bytes <= to_u64(AHEAD_BYTES_MAX) {
+        if plan.form == Form::Plain && plan.bytes <= AHEAD_BYTES_MAX {
             let mut header = header(sequence, lag, flags, index);
             for (nth, entry) in load.entries().enumerate() {
                 header.flags |= if nth + 1 == plan.frames { Flags::LAST } else { 0 };
@@ -291,15 +291,15 @@ fn header(sequence: u64, lag: u16, flags: u8, index: u64) -> FrameHeader {
 }
 
 /// Puts a frame into memory after those of the tail, and into the draft what readers are to see of it.
-fn put(tail: &mut Tail, draft: &mut Draft, header: FrameHeader, body: &Body<'_>) {
-    let kind = match *body {
+fn put(tail: &mut Tail, draft: &mut Draft, mut header: FrameHeader, body: &Body<'_>) {
+    header.kind = match *body {
         Body::Entry { stored, compressed, .. } => {
             if compressed {
                 tail.segment.compressed.store(true, Ordering::Relaxed);
+                header.flags |= Flags::LZ4;
             }
-            let flag = if compressed { Flags::LZ4 } else { 0 };
-            let (length, flags) = (payload_length(stored), header.flags | flag);
-            return put_entry(tail, draft, &FrameHeader { length, flags, ..header }, stored);
+            header.length = payload_length(stored);
+            return put_entry(tail, draft, &header, stored);
         }
         Body::Truncate(to) => {
             tail.note_cut();
@@ -318,7 +318,7 @@ fn put(tail: &mut Tail, draft: &mut Draft, header: FrameHeader, body: &Body<'_>)
         }
     };
     let offset = tail.next_frame();
-    encode_frame(&mut tail.pending, &tail.salt, offset, &FrameHeader { kind, ..header }, &[]);
+    encode_frame(&mut tail.pending, &tail.salt, offset, &header, &[]);
 }
 
 /// The same for an entry, whose header is complete.

@@ -36,9 +36,9 @@ impl Shared {
         let writer = &mut *writer;
         self.open_and_sound()?;
         // Others wrote while this one waited for its turn.
-        self.check_side_files(load.records())?;
         let mut plan = Plan::start(&writer.state, self.place(writer), Vec::new());
         plan.go_through(&writer.state, &writer.lazy, load, |_, _, _| ())?;
+        self.check_side_files(load, &plan)?;
         if plan.must_roll {
             return Err(self.full());
         }

@@ -53,7 +53,7 @@ impl<'a> Body<'a> {
 
 impl Body<'_> {
     #[inline]
-    pub(super) fn payload_bytes(&self) -> usize {
+    fn payload_bytes(&self) -> usize {
         match self {
             Self::Entry { stored, .. } => stored.len(),
             Self::Cell(cell) => cell.payload_bytes(),
@@ -135,6 +135,8 @@ pub(crate) struct Frame {
     pub(crate) index: u64,
     /// A new segment with this base begins before the frame.
     pub(crate) roll: Option<u64>,
+    /// Bytes of the frame.
+    pub(crate) bytes: u64,
 }
 
 /// The place a plan starts from, and where it gets.
@@ -233,14 +235,8 @@ impl Plan {
                 }
             }
         }
-        for (what, got, limit) in [
-            ("bytes in a batch", self.bytes, BATCH_BYTES_MAX),
-            ("segments that a batch begins", self.rolls, BATCH_SEGMENTS_MAX),
-        ] {
-            if got > limit {
-                return Err(Error::TooLarge { what, got, limit });
-            }
-        }
+        check_most("bytes in a batch", self.bytes, BATCH_BYTES_MAX)?;
+        check_most("segments that a batch begins", self.rolls, BATCH_SEGMENTS_MAX)?;
         if self.sets_cells() {
             check_cells_bytes(self.cells_bytes)?;
         }
@@ -472,15 +468,17 @@ impl Plan {
         self.place.position += bytes;
         self.bytes += bytes;
         self.frames += 1;
-        Frame { index, roll }
+        Frame { index, roll, bytes }
     }
 }
 
 fn check_count(records: usize) -> Result<()> {
-    if records > BATCH_RECORDS_MAX {
-        return Err(too_large("records in a batch", records, BATCH_RECORDS_MAX));
-    }
-    Ok(())
+    check_most("records in a batch", to_u64(records), to_u64(BATCH_RECORDS_MAX))
+}
+
+#[inline]
+fn check_most(what: &'static str, got: u64, limit: u64) -> Result<()> {
+    if got > limit { Err(Error::TooLarge { what, got, limit }) } else { Ok(()) }
 }
 
 /// Largest entry that fits a segment of this size, in bytes.

@@ -104,14 +104,18 @@ impl Shared {
         }
     }
 
+    // Most batches are done at the first attempt: what a compiler works out in front of a loop, for all
+    // of its rounds, costs them more than a call.
+    #[inline(never)]
     fn try_write(&self, writer: &mut Writer, load: &Load<'_>) -> Result<Attempt> {
         self.open_and_sound()?;
-        self.check_side_files(load.records())?;
         let before = writer.before_batch();
         let (place, touched) = (self.place(writer), std::mem::take(&mut writer.touched));
         let mut plan = Plan::start(&writer.state, place, touched);
-        let put = self.put_ahead(writer, load, &mut plan);
-        let attempt = match put.and_then(|()| self.make_room(writer, load, &plan, &before)) {
+        let planned = self
+            .put_ahead(writer, load, &mut plan)
+            .and_then(|()| self.check_side_files(load, &plan));
+        let attempt = match planned.and_then(|()| self.make_room(writer, load, &plan, &before)) {
             Ok(ControlFlow::Continue(spares)) => {
                 self.carry_out(writer, load, &plan, spares, &before)
             }
@@ -223,9 +227,13 @@ impl Shared {
         }
     }
 
-    /// Every side file that is attached must be one that `SideFileWriter::finish` handed out.
-    pub(super) fn check_side_files(&self, records: &[Record<'_>]) -> Result<()> {
-        for record in records {
+    /// Every side file that is attached must be one that `SideFileWriter::finish` handed out. A batch
+    /// that changes no cell attaches none.
+    pub(super) fn check_side_files(&self, load: &Load<'_>, plan: &Plan) -> Result<()> {
+        if !plan.sets_cells() {
+            return Ok(());
+        }
+        for record in load.records() {
             if let Record::Attach(_, file) = record
                 && !self.side_files.contains(file.id())
             {
