@@ -172,7 +172,7 @@ pub(crate) fn page_that_a_scrub_brought_back_is_checked_again() {
         if !rot(&first_segment(directory.path()), ROTTEN_AT) {
             return;
         }
-        let scrubbed = log.scrub(None, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+        let scrubbed = log.scrub(None, &mut |_| ControlFlow::Continue(())).unwrap();
         assert_eq!(scrubbed.findings.len(), 1);
         let read = read(&log, ROTTEN - 3..ROTTEN + 5);
         let Err(Error::Damaged { indexes, .. }) = read else { panic!("it is believed") };
