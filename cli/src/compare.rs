@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "INDEX")]
     to: Option<u64>,
     /// Entries that one checksum covers.
-    #[arg(long, value_name = "ENTRIES", default_value_t = 10_000)]
+    #[arg(long, value_name = "ENTRIES", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     step: u64,
     /// Compares one group of two logs of groups; if the second log holds none, the group with all of
     /// it.

@@ -265,7 +265,7 @@ pub(crate) fn advice(error: &indelible::Error) -> Option<&'static str> {
         Error::DiskFull { .. } => "free space and run it again",
         Error::AlreadyExists { .. } => "choose a directory that holds no log",
         Error::Io { source, .. } => match source.kind() {
-            io::ErrorKind::NotADirectory => "name the directory that holds the log, not a file",
+            io::ErrorKind::NotADirectory => "name a directory, not a file",
             io::ErrorKind::PermissionDenied => "run it as the user that the node runs as",
             io::ErrorKind::ReadOnlyFilesystem => "the file system is mounted read-only",
             _ => return None,

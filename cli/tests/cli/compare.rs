@@ -108,6 +108,7 @@ fn what_cannot_be_read_is_not_called_the_same() {
 fn a_log_is_not_held_against_itself() {
     let place = Place::new();
     let log = place.closed();
+    check_untouched(&place, "compare_no_step", &["compare", "--step", "0"], &[&log, &log]);
     check_untouched(&place, "compare_itself", &["compare"], &[&log, &log]);
     let link = place.path("link");
     std::os::unix::fs::symlink(&log, &link).unwrap();

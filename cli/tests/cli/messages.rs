@@ -7,7 +7,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use indelible::format::Checkpoint;
+use indelible::format::frame::{FRAME_HEADER_BYTES, encode_frame, read_header_unchecked};
+use indelible::format::{Checkpoint, Flags, Kind, Salt, SegmentHeader};
 use indelible::store::Store as _;
 use indelible::{Batch, Log};
 use indelible_groups::{Groups, GroupsOptions};
@@ -124,6 +125,29 @@ fn frames_of_every_kind_are_shown_and_places_without_any_are_named() {
     fs::remove_file(place.segment(2)).unwrap();
     fs::remove_file(place.segment(3)).unwrap();
     check_untouched(&place, "two_missing_frames", &["dump", "--frames"], &[&place.log()]);
+}
+
+/// Checksums that are right, over what no engine wrote.
+#[test]
+fn frames_that_no_log_writes_are_shown_for_what_they_are() {
+    let place = Place::new();
+    let log = place.closed();
+    let sealed = place.segment(2);
+    let mut bytes = fs::read(&sealed).unwrap();
+    let salt = Salt::new(SegmentHeader::decode(&bytes).unwrap().generation);
+    for (entry, kind, flags, length) in
+        [(8, Kind::Entry, Flags::LZ4, 10_000), (9, Kind::Set, 0, 100)]
+    {
+        let at = find(&sealed, &format!("entry {entry} ")) - FRAME_HEADER_BYTES;
+        let mut header = read_header_unchecked(&bytes[at..]).unwrap();
+        (header.kind, header.flags, header.length) = (kind, header.flags | flags, length);
+        let mut frame = Vec::new();
+        encode_frame(&mut frame, &salt, at as u64, &header, &[&vec![0xff; length as usize]]);
+        bytes[at..at + frame.len()].copy_from_slice(&frame);
+    }
+    fs::write(&sealed, bytes).unwrap();
+    check_untouched(&place, "crafted_dump", &["dump"], &[&log]);
+    check_untouched(&place, "crafted_frames", &["dump", "--frames"], &[&log]);
 }
 
 #[test]
