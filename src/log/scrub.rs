@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::Log;
 use super::shared::Shared;
 use crate::clock::Moment;
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::format::SegmentName;
 use crate::format::number::to_u64;
 use crate::inspect::survey::{Hints, Survey};
@@ -55,7 +55,8 @@ impl Log {
     /// checked there.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Io`] if the directory cannot be read. Damage is no error here.
+    /// [`Error::Closed`], [`Error::Forked`]; [`Error::Io`] if the directory cannot be read,
+    /// [`Error::Exhausted`] if something to do it with ran out. Damage is no error here.
     pub fn scrub(
         &self,
         bytes_per_second: Option<u64>,
@@ -137,12 +138,20 @@ impl Shared {
             distrust();
         });
         let (survey, mut findings) = match surveyed {
-            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) if error.is_not_found() => {
+                let now = self.reader.sealed_from(name.number);
+                let is_trimmed = now.is_none_or(|(now, ..)| !Arc::ptr_eq(&now, segment));
+                let missing = || segment.damaged(0, Some(live.clone()), Damage::MissingFile);
+                return Ok((!is_trimmed).then(|| vec![missing()]));
+            }
             surveyed => surveyed?,
         };
         let next = Segment::sealed(&self.dir, self.uuid, after, self.segment_bytes);
         let is_gone = next.read_header().is_err_and(|error| error.is_not_found());
-        let refused = match self.refusal(name, &next, live) {
+        let refusal = self.refusal(name, &next, live);
+        // It reads frames as well where the footer is lost.
+        distrust();
+        let refused = match refusal {
             Some(error) if error.is_shortage() => return Err(error),
             refused => refused,
         };

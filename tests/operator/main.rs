@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use indelible::inspect::{Health, Outcome, inspect_in, verify, verify_in};
 use indelible::io::mem::MemDirectory;
 use indelible::io::{Access, Directory, DirectoryEntry, File, Lock, LockRefused, Region};
-use indelible::{Batch, Error, Log, Options, Stall, SyncMethod};
+use indelible::{Batch, Damage, Error, Log, Options, Stall, SyncMethod};
 
 /// How many damaged logs are made whole.
 const SEEDS: u64 = 20;
@@ -234,6 +234,26 @@ fn a_scrub_finds_rot_while_the_log_is_in_use() {
     assert_eq!(log.stats().scrubbed, report.segments + whole.segments);
     let one = log.scrub(None, &mut |_| ControlFlow::Break(())).unwrap();
     assert_eq!(one.segments, 1);
+}
+
+/// Found by review. A segment whose file was taken away was held for trimmed, and nothing was said.
+#[test]
+fn a_scrub_finds_a_segment_whose_file_is_gone() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("log");
+    build(&path);
+    let (log, _) = Log::open(&path, &options()).unwrap();
+    let gone = segments(&path).remove(1);
+    fs::remove_file(&gone).unwrap();
+    let found = log.scrub(None, &mut |_| ControlFlow::Continue(())).unwrap().findings;
+    let [Error::Damaged { path, indexes: Some(lost), reason: Damage::MissingFile, .. }] =
+        &found[..]
+    else {
+        panic!("{found:?}")
+    };
+    assert_eq!(path, &gone);
+    assert!(log.entry(lost.start).is_err() && log.entry(lost.end - 1).is_err(), "{lost:?}");
+    assert!(log.entry(lost.start - 1).is_ok() && log.entry(lost.end).is_ok(), "{lost:?}");
 }
 
 #[test]
