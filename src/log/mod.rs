@@ -49,7 +49,8 @@ use crate::telemetry::stats::{Counters, Stats};
 /// can, so call [`Self::close`] to hear of errors.
 ///
 /// Indexes are `u64` and ranges half-open. A new log starts at index 0. In a process that was forked
-/// from the one that opened the log, every call that can fail returns [`Error::Forked`].
+/// from the one that opened the log, every call that can fail fails: with [`Error::Forked`],
+/// unless its arguments are refused first.
 ///
 /// ```
 /// # fn main() -> indelible::Result<()> {

@@ -236,7 +236,7 @@ impl Shared {
         let sealed = Arc::clone(&writer.tail.segment);
         let next = tail::begin(&self.dir, &spare, &header, &self.options)?;
         let before = std::mem::replace(&mut writer.tail, next);
-        // Nothing is pending at a roll: memory that need not be had again.
+        // Empty at a roll: the next tail goes on with the memory that this one allocated.
         writer.tail.pending = before.pending;
         writer.unsynced_from = Some(0);
         writer.begun += 1;

@@ -123,7 +123,7 @@ impl Shared {
         let in_order = self.is_buffered() && !planted(Bug::RollOvertakesHandOver);
         let mut in_order = in_order.then(|| self.writer.handing_over.lock());
         if let Some(on_their_way) = &mut in_order {
-            // Frames that fail to be handed over are missing in front of these.
+            // First those taken out before: these must not be written after a gap, so a failure ends it.
             self.hand_over_taken(on_their_way)?;
         }
         writer.tail.flush(self.reader.warm()).map_err(|source| {

@@ -127,7 +127,7 @@ impl WriterLock {
     /// Runs with no frames on their way to the file.
     pub(super) fn with_nothing_on_its_way(&self, act: impl FnOnce()) {
         let mut on_their_way = self.handing_over.lock();
-        // Of a log that failed: no checkpoint handed them over.
+        // Frames are left here only if the log failed, and a failed log writes no more.
         on_their_way.taken = None;
         act();
     }

@@ -77,7 +77,8 @@ impl Shared {
                     return Ok(written);
                 }
                 Attempt::Unchanged(newest) => return Ok(newest),
-                // The one that another thread is writing may do: this waits for it, once.
+                // A checkpoint that another thread is writing may be enough: it is awaited first.
+                // If there is none, or space is still lacking after it, one is written here.
                 Attempt::NeedsCheckpoint { bytes } => {
                     awaited = !awaited && self.await_checkpoint();
                     if !awaited {
