@@ -29,7 +29,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome {
-    args.html.as_deref().map(refuse_in_log).transpose()?;
+    if let Some(file) = &args.html {
+        refuse_in_log(file, Some(&args.dir.dir))?;
+    }
     let seen = indelible::inspect::inspect(&args.dir.dir)?;
     if matches!(seen.outcome, Outcome::NoLog) {
         return Err(indelible::Error::Missing { path: seen.path }.into());

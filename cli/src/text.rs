@@ -1,5 +1,6 @@
 //! Numbers, bytes and findings as text for people.
 
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -125,10 +126,28 @@ pub(crate) fn holds_log(path: &Path) -> bool {
     path.join("metadata").is_file()
 }
 
+/// Whether a file here has a name that files of a log have, though the one that makes it a log may be
+/// lost.
+fn holds_files_of_log(path: &Path) -> bool {
+    let is_one = |name: PathBuf| {
+        let end = name.extension().and_then(OsStr::to_str).unwrap_or_default();
+        let stem = name.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+        let is_numbered = stem.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        is_numbered && ["seg", "side", "spare", "tmp"].contains(&end)
+    };
+    let files = std::fs::read_dir(path).into_iter().flatten().flatten();
+    holds_log(path) || files.map(|entry| entry.file_name().into()).any(is_one)
+}
+
+/// Whether both paths lead to one directory.
+fn are_same(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    real(a).is_some_and(|a| real(b) == Some(a))
+}
+
 /// Refuses one directory in the place of two.
 pub(crate) fn refuse_same(a: &Path, b: &Path) -> Result<(), Failure> {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    if real(a).is_none_or(|a| real(b) != Some(a)) {
+    if !are_same(a, b) {
         return Ok(());
     }
     let said = format!("{} and {} are one directory", a.display(), b.display());
@@ -136,17 +155,26 @@ pub(crate) fn refuse_same(a: &Path, b: &Path) -> Result<(), Failure> {
     Err(Failure::Refused(said, Some(advice), Exit::Usage))
 }
 
-/// Refuses to write a file among those of a log, which it might replace.
-pub(crate) fn refuse_in_log(file: &Path) -> Result<(), Failure> {
+/// Refuses to write a file, which it might replace, among those of the log that was given, if one was,
+/// or of any other.
+pub(crate) fn refuse_in_log(file: &Path, log: Option<&Path>) -> Result<(), Failure> {
+    let refuse = |why: &str, advice| {
+        let said = format!("cannot write {}: {why}", file.display());
+        Err(Failure::Refused(said, Some(advice), Exit::Usage))
+    };
+    if file.is_symlink() && !file.exists() {
+        let advice = "name the file itself; nothing was written";
+        return refuse("it is a link to a file that is not there", advice);
+    }
     // What a link leads to is what would be written.
     let real = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
     let parent = real.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if !holds_log(parent.unwrap_or(Path::new("."))) {
-        return Ok(());
+    let parent = parent.unwrap_or(Path::new("."));
+    if log.is_some_and(|log| are_same(log, parent)) || holds_files_of_log(parent) {
+        let advice = "choose another directory; nothing was written";
+        return refuse("it would be among the files of a log", advice);
     }
-    let said = format!("cannot write {}: it would be among the files of a log", file.display());
-    let advice = "choose another directory; nothing was written";
-    Err(Failure::Refused(said, Some(advice), Exit::Usage))
+    Ok(())
 }
 
 /// A directory right below this one that holds a log.

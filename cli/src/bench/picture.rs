@@ -17,7 +17,7 @@ const WIDTH: u32 = 960;
 
 /// Refuses a file that nothing can be written into: its directory has to be there.
 pub(super) fn can_be_written(file: &Path) -> Result<(), Failure> {
-    crate::text::refuse_in_log(file)?;
+    crate::text::refuse_in_log(file, None)?;
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     let found =

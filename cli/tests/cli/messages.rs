@@ -66,6 +66,35 @@ fn a_page_is_not_written_among_the_files_of_a_log() {
     assert!(before == bytes_of(place.directory.path()), "a page replaced something");
 }
 
+/// Found by review. A log was known by its metadata file alone, and a link to no file was followed.
+#[test]
+fn a_page_is_not_written_among_what_is_left_of_a_log() {
+    let place = Place::new();
+    let (log, link) = (place.closed(), place.path("page.html"));
+    std::os::unix::fs::symlink(log.join("new.html"), &link).unwrap();
+    let before = bytes_of(&log);
+    check(&place, "html_dangling", &["inspect", "--html", link.to_str().unwrap()], &[&log]);
+    assert!(before == bytes_of(&log), "a link was followed");
+    fs::remove_file(&link).unwrap();
+    fs::remove_file(log.join("metadata")).unwrap();
+    let sound = place.path("sound");
+    Log::create(&sound, &options()).unwrap().close().unwrap();
+    let refused = |given: &Path, page: &Path| {
+        let before = bytes_of(place.directory.path());
+        let output = indelible(&["inspect", "--html", page.to_str().unwrap()], &[given]);
+        assert_eq!(output.status.code(), Some(2), "{}: {output:?}", page.display());
+        assert!(before == bytes_of(place.directory.path()), "{} was written", page.display());
+    };
+    let left: Vec<_> = fs::read_dir(&log).unwrap().map(|file| file.unwrap().path()).collect();
+    let segment = left.iter().find(|path| path.extension().is_some_and(|end| end == "seg"));
+    refused(&sound, segment.unwrap());
+    left.iter().for_each(|path| fs::remove_file(path).unwrap());
+    // Nothing here has the name of a log's file.
+    refused(&log, &log.join("page.html"));
+    std::os::unix::fs::symlink(&log, place.path("alias")).unwrap();
+    refused(&log, &place.path("alias").join("page.html"));
+}
+
 #[test]
 fn entries_of_every_kind_are_named_by_their_kind() {
     let place = Place::new();
