@@ -88,7 +88,9 @@ fn a_page_is_not_written_among_what_is_left_of_a_log() {
     let left: Vec<_> = fs::read_dir(&log).unwrap().map(|file| file.unwrap().path()).collect();
     let segment = left.iter().find(|path| path.extension().is_some_and(|end| end == "seg"));
     refused(&sound, segment.unwrap());
-    left.iter().for_each(|path| fs::remove_file(path).unwrap());
+    for path in &left {
+        fs::remove_file(path).unwrap();
+    }
     // Nothing here has the name of a log's file.
     refused(&log, &log.join("page.html"));
     std::os::unix::fs::symlink(&log, place.path("alias")).unwrap();
