@@ -17,7 +17,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::SegmentName;
 use crate::format::number::to_u64;
 use crate::inspect::survey::{Hints, Survey};
-use crate::segment::Segment;
+use crate::segment::{Opened, Segment};
 use crate::telemetry::stats::add;
 
 /// How long the background scrub rests between two passes.
@@ -126,16 +126,11 @@ impl Shared {
             sealed_end: None,
         };
         // What this brings back from the medium looks to readers as if it had never been gone.
-        let distrust = || {
-            if let Some(opened) = segment.opened() {
-                opened.distrust();
-            }
-        };
-        distrust();
+        let mut distrust = Some(Distrust::begin(segment));
         let surveyed = Survey::read(&self.dir, name, segment.bytes, &hints, &mut |read| {
-            distrust();
+            distrust = None;
             pace(read);
-            distrust();
+            distrust = Some(Distrust::begin(segment));
         });
         let (survey, mut findings) = match surveyed {
             Err(error) if error.is_not_found() => {
@@ -148,9 +143,9 @@ impl Shared {
         };
         let next = Segment::sealed(&self.dir, self.uuid, after, self.segment_bytes);
         let is_gone = next.read_header().is_err_and(|error| error.is_not_found());
+        // This reads frames as well where the footer is lost.
         let refusal = self.refusal(name, &next, live);
-        // It reads frames as well where the footer is lost.
-        distrust();
+        drop(distrust);
         let refused = match refusal {
             Some(error) if error.is_shortage() => return Err(error),
             refused => refused,
@@ -189,6 +184,34 @@ impl Shared {
             left = due.saturating_sub(started.elapsed());
         }
     }
+}
+
+/// For as long as a segment is read, readers believe nothing of it that they check meanwhile.
+struct Distrust<'a> {
+    segment: &'a Segment,
+    begun: Option<(Arc<Opened>, u64)>,
+}
+
+impl<'a> Distrust<'a> {
+    fn begin(segment: &'a Segment) -> Self {
+        Self { segment, begun: begin_distrust(segment) }
+    }
+}
+
+impl Drop for Distrust<'_> {
+    fn drop(&mut self) {
+        // A reader may have opened it meanwhile.
+        let begun = self.begun.take().or_else(|| begin_distrust(self.segment));
+        if let Some((opened, begun)) = begun {
+            opened.end_distrust(begun);
+        }
+    }
+}
+
+fn begin_distrust(segment: &Segment) -> Option<(Arc<Opened>, u64)> {
+    let opened = segment.opened()?;
+    let begun = opened.distrust();
+    Some((opened, begun))
 }
 
 /// The scrub's thread.

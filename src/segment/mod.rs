@@ -418,31 +418,44 @@ impl Opened {
         self.verified.set(offset, distrusts);
     }
 
-    /// Takes note that a range is about to be read, here by position. Returns whether all of it is known
-    /// to be in memory, so that what was checked there still counts. Pages that such a read brings in are
-    /// not told apart from those that were there: if any may be new, nothing is believed any more.
-    pub(crate) fn note_read(&self, range: Range<u64>) -> bool {
+    /// Reads a range of the file by position. Returns what the read does, whether all of the range is
+    /// known to have been in memory, so that what was checked there still counts, and the distrusts
+    /// for [`Self::trust`]. Pages that such a read brings in are not told apart from those that were
+    /// there: if any may be new, nothing is believed any more.
+    pub(crate) fn reading<T>(
+        &self,
+        range: Range<u64>,
+        read: impl FnOnce() -> T,
+    ) -> (T, bool, Option<u64>) {
         let range = to_usize(range.start)..to_usize(range.end);
         let is_there = self.verified.is_any_set()
             && (self.map().is_some_and(|region| region.is_resident(range))
                 || planted(Bug::TrustedForEver));
-        if !is_there {
-            self.distrust();
+        if is_there {
+            let distrusts = self.distrusts();
+            return (read(), true, Some(distrusts));
         }
-        is_there
+        let begun = self.distrust();
+        let read = read();
+        (read, false, self.end_distrust(begun))
     }
 
-    /// Remembers that any frame may come from the medium again. To be called before it does: whoever
-    /// finds its page in memory then finds no mark of a check before.
-    pub(crate) fn distrust(&self) {
-        if !planted(Bug::TrustedForEver) {
-            self.verified.clear();
-        }
+    /// Begins a read by which any frame may come from the medium again. No mark of a check before is
+    /// left: whoever finds its page in memory does not believe it. Nor is any set before
+    /// [`Self::end_distrust`], which takes what this returns.
+    pub(crate) fn distrust(&self) -> u64 {
+        self.verified.begin()
     }
 
-    /// How often anything may have come from the medium again.
+    /// Ends such a read. Returns the distrusts for [`Self::trust`] of what it read itself; nothing if
+    /// another one began or ended meanwhile, which may have had other bytes.
+    pub(crate) fn end_distrust(&self, begun: u64) -> Option<u64> {
+        self.verified.end(begun)
+    }
+
+    /// How often a read by which anything may have come again began or ended.
     pub(crate) fn distrusts(&self) -> u64 {
-        self.verified.clears.load(Ordering::Acquire)
+        self.verified.distrusts.load(Ordering::Acquire)
     }
 }
 
@@ -460,17 +473,18 @@ const WORDS: usize = (BLOCK_BYTES / SLOT_BYTES / 64) as usize;
 struct Verified {
     blocks: Box<[OnceLock<Box<[AtomicU64; WORDS]>>]>,
     any: AtomicBool,
-    /// How often all bits were cleared.
-    clears: AtomicU64,
-    /// Held while bits change.
-    changing: Mutex<()>,
+    /// How often a read began or ended by which any page may come from the medium again.
+    distrusts: AtomicU64,
+    /// Those that have not ended. Locked while bits change.
+    coming: Mutex<u64>,
 }
 
 impl Verified {
     fn new(bytes: u64) -> Self {
         let blocks = (0..bytes.div_ceil(BLOCK_BYTES)).map(|_| OnceLock::new()).collect();
-        let (any, clears, changing) = (AtomicBool::new(false), AtomicU64::new(0), Mutex::default());
-        Self { blocks, any, clears, changing }
+        let (any, distrusts, coming) =
+            (AtomicBool::new(false), AtomicU64::new(0), Mutex::default());
+        Self { blocks, any, distrusts, coming }
     }
 
     /// Block, word and bit of a frame.
@@ -499,12 +513,14 @@ impl Verified {
         })
     }
 
-    /// Sets the bit of a frame, if all were cleared `clears` times and no more.
-    fn set(&self, offset: u64, clears: u64) {
+    /// Sets the bit of a frame, unless its page may have come again since there were `distrusts`, or is
+    /// just coming.
+    fn set(&self, offset: u64, distrusts: u64) {
         let (block, word, bit) = Self::place(offset);
-        let _one_at_a_time = self.changing.lock();
+        let coming = self.coming.lock();
         if let Some(block) = self.blocks.get(block)
-            && self.clears.load(Ordering::Relaxed) == clears
+            && *coming == 0
+            && self.distrusts.load(Ordering::Relaxed) == distrusts
         {
             let zeros = || Box::new([const { AtomicU64::new(0) }; WORDS]);
             if let Some(word) = block.get_or_init(zeros).get(word) {
@@ -518,14 +534,25 @@ impl Verified {
         self.any.load(Ordering::Acquire)
     }
 
-    fn clear(&self) {
-        let _one_at_a_time = self.changing.lock();
-        self.clears.fetch_add(1, Ordering::Release);
-        if self.any.swap(false, Ordering::Release) {
+    /// Clears all bits, and has none set before the end.
+    fn begin(&self) -> u64 {
+        let mut coming = self.coming.lock();
+        let begun = self.distrusts.fetch_add(1, Ordering::Release) + 1;
+        *coming += 1;
+        if self.any.load(Ordering::Relaxed) && !planted(Bug::TrustedForEver) {
+            self.any.store(false, Ordering::Release);
             for words in self.blocks.iter().filter_map(OnceLock::get) {
                 words.iter().for_each(|word| word.store(0, Ordering::Release));
             }
         }
+        begun
+    }
+
+    fn end(&self, begun: u64) -> Option<u64> {
+        let mut coming = self.coming.lock();
+        *coming = coming.saturating_sub(1);
+        let before = self.distrusts.fetch_add(1, Ordering::Release);
+        (before == begun).then_some(before + 1)
     }
 }
 
@@ -549,14 +576,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn check_from_before_a_distrust_leaves_no_mark() {
+    fn check_from_before_a_distrust_or_during_one_leaves_no_mark() {
         let verified = Verified::new(BLOCK_BYTES);
         verified.set(64, 0);
         assert!(verified.is_set(64) && !verified.is_set(96));
-        verified.clear();
-        verified.set(96, 0);
+        let begun = verified.begin();
+        assert!(!verified.is_set(64) && !verified.is_any_set());
+        // Of a page that was there then, and may come again before the end.
+        verified.set(64, begun);
+        let own = verified.end(begun).unwrap();
+        verified.set(96, begun);
         assert!(!verified.is_set(64) && !verified.is_set(96) && !verified.is_any_set());
-        verified.set(96, 1);
+        verified.set(96, own);
         assert!(verified.is_set(96) && verified.is_any_set());
+        // Two at once: neither knows whose bytes stay.
+        let (one, other) = (verified.begin(), verified.begin());
+        assert_eq!((verified.end(one), verified.end(other)), (None, None));
     }
 }

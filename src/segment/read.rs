@@ -7,9 +7,9 @@
 //! it is handed out in, and checked there. What is lent is brought in first, so that a failing device
 //! is an error and no signal. Several entries that are read together are not checked again where they
 //! were before and every page of them was in memory ever since; one entry that is copied always is.
-//! When a page turns out to be gone, nothing of the segment is believed any more, from before it is
-//! brought in: the system brings in neighbours along with it, and who checked one of them meanwhile may
-//! have seen the bytes of before. What somebody else has brought back from the medium in between (another
+//! When a page turns out to be gone, nothing of the segment is believed any more, and no check counts
+//! from before it is brought in until it is there: the system brings in neighbours along with it, and who
+//! checked one of them meanwhile may have seen the bytes of before. What somebody else has brought back from the medium in between (another
 //! process, a backup, whoever looks at lent bytes) looks as if it had never been gone; to copy one
 //! entry is to be sure.
 
@@ -206,9 +206,9 @@ impl Segment {
             return None;
         }
         self.note_use();
-        opened.note_read(offset..offset + bytes);
         let mut entry = Vec::with_capacity(to_usize(bytes));
-        opened.file.read_to_end(offset, to_usize(bytes), &mut entry).ok()?;
+        let read = || opened.file.read_to_end(offset, to_usize(bytes), &mut entry);
+        opened.reading(offset..offset + bytes, read).0.ok()?;
         let (header, payload, _) = decode_frame(&entry, &opened.salt, offset).ok()?;
         let is_plain = Span::of(&header, payload)?.is_entry(index) && !header.is_compressed();
         let end = FRAME_HEADER_BYTES + payload.len();
@@ -298,8 +298,9 @@ impl Located<'_> {
             let mut header = [0; FRAME_HEADER_BYTES];
             let failed = self.piece.segment.io("read");
             // This brings its page back as well, with whatever else is in it.
-            self.opened.note_read(run.last..run.last + to_u64(header.len()));
-            self.opened.file.read_at(run.last, &mut header).map_err(failed)?;
+            let range = run.last..run.last + to_u64(header.len());
+            let read = || self.opened.file.read_at(run.last, &mut header);
+            self.opened.reading(range, read).0.map_err(failed)?;
             // An unreadable header is read once more with everything else, and is an error then.
             let length = peek_header(&header, &self.opened.salt, run.last)
                 .map_or(header.len(), |header| header.frame_bytes());
@@ -360,8 +361,10 @@ impl Located<'_> {
             if region.is_resident(range.clone()) {
                 return Ok(());
             }
-            self.opened.distrust();
-            region.populate_read(range).map_err(self.piece.segment.io("read"))
+            let begun = self.opened.distrust();
+            let brought = region.populate_read(range);
+            self.opened.end_distrust(begun);
+            brought.map_err(self.piece.segment.io("read"))
         };
         let header_end = run.last + to_u64(FRAME_HEADER_BYTES);
         bring(run.first..header_end)?;
@@ -446,11 +449,11 @@ impl Located<'_> {
     fn copy(&self, owned: &mut OwnedEntries, plain_max: &mut u64) -> Result<bool> {
         let is_plain = self.piece.segment.is_plain();
         for run in &self.runs {
-            let was_there = self.opened.note_read(run.first..run.end) && self.len() > 1;
-            let distrusts = self.opened.distrusts();
             let (start, bytes) = (owned.bytes.len(), to_usize(run.end - run.first));
-            let failed = self.piece.segment.io("read");
-            self.opened.file.read_to_end(run.first, bytes, &mut owned.bytes).map_err(failed)?;
+            let read = || self.opened.file.read_to_end(run.first, bytes, &mut owned.bytes);
+            let (read, was_there, distrusts) = self.opened.reading(run.first..run.end, read);
+            read.map_err(self.piece.segment.io("read"))?;
+            let was_there = was_there && self.len() > 1;
             let units = self.units.get(run.nth.clone()).unwrap_or_default();
             let at = |unit: &u32| start + to_usize(u64::from(*unit) * OFFSET_UNIT - run.first);
             if was_there
@@ -467,7 +470,11 @@ impl Located<'_> {
                     return Ok(false);
                 }
                 // Without a map nobody can tell whether it stays in memory.
-                if !is_trusted && self.len() > 1 && self.opened.map().is_some() {
+                if let Some(distrusts) = distrusts
+                    && !is_trusted
+                    && self.len() > 1
+                    && self.opened.map().is_some()
+                {
                     self.opened.trust(offset, distrusts);
                 }
             }
