@@ -103,7 +103,13 @@ impl Shared {
     pub(in crate::log) fn hand_over_offered(&self) -> Result<()> {
         let mut on_their_way = self.writer.handing_over.lock();
         let _alarm = self.alarm();
-        self.hand_over_taken(&mut on_their_way)
+        self.hand_over_taken(&mut on_their_way)?;
+        drop(on_their_way);
+        // What was appended meanwhile nobody could take out. One who has the lock does it itself.
+        if let Some(mut writer) = self.writer.writer.try_lock() {
+            self.offer_pending(&mut writer);
+        }
+        Ok(())
     }
 
     /// The same for whoever has more to hand over. In a log that is poisoned, or is by this, nothing
@@ -204,6 +210,18 @@ mod tests {
             let (log, _report) = Log::open_in(Arc::new(after), &options()).unwrap();
             assert_eq!(log.read_to_vec(0..2).unwrap(), [ENTRY; 2], "{nth}");
         }
+    }
+
+    #[test]
+    fn flusher_takes_out_what_piled_up_while_it_was_away() {
+        let options = options().tiny_segments(4096 * 16).background(true);
+        let log = Log::create_in(Arc::new(SimDisk::new(1)), &options).unwrap();
+        let away = log.shared().writer.handing_over.lock();
+        (0..10).for_each(|_| drop(log.append(&ENTRY).unwrap()));
+        drop(away);
+        assert!(log.shared().writer().tail.pending.len() >= log.shared().enough_pending());
+        log.shared().hand_over_offered().unwrap();
+        assert!(log.shared().writer().tail.pending.is_empty());
     }
 
     #[test]
