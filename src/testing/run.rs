@@ -437,6 +437,12 @@ impl Runner {
                 }
                 Ok(())
             }
+            // The first batch after an open reads the tail before it writes anything: it is refused.
+            Err(error @ Error::Io { op: "read", .. }) if !log.stats().poisoned => {
+                self.fatal = false;
+                self.expected.lock().allowed.pop();
+                Err(self.failed("a batch", error))
+            }
             Err(error) => {
                 self.failed_to_hand_over(&error, "hand-over failed for a batch");
                 Err(self.failed("a batch", error))
