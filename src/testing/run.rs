@@ -252,6 +252,7 @@ impl Runner {
     fn whole(&mut self, what: &str, act: fn(&Log) -> crate::Result<()>) -> Result<(), Stop> {
         self.fatal = true;
         if let Err(error) = act(self.log()?) {
+            self.fatal = !self.is_unlooked(&error);
             self.failed_to_hand_over(&error, "hand-over failed for a sync");
             return Err(self.failed(what, error));
         }
@@ -334,6 +335,12 @@ impl Runner {
             Ok(Some(difference)) => Err(Stop::Violation(difference)),
             Err(error) => Err(self.failed("a read", error)),
         }
+    }
+
+    /// Whether a batch was refused, with nothing changed: the first after an open, before which the
+    /// tail is read, and could not be.
+    fn is_unlooked(&self, error: &Error) -> bool {
+        matches!(error, Error::Io { op: "read", .. }) && !self.is_poisoned()
     }
 
     /// Whether an error came from handing frames to the tail. Counts it.
@@ -437,8 +444,7 @@ impl Runner {
                 }
                 Ok(())
             }
-            // The first batch after an open reads the tail before it writes anything: it is refused.
-            Err(error @ Error::Io { op: "read", .. }) if !log.stats().poisoned => {
+            Err(error) if self.is_unlooked(&error) => {
                 self.fatal = false;
                 self.expected.lock().allowed.pop();
                 Err(self.failed("a batch", error))
