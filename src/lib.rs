@@ -111,6 +111,8 @@ pub use directory::identity::Uuid;
 pub use directory::side_file::{SideFile, SideFileReader, SideFileWriter};
 pub use error::{Damage, Error, Result, Shortage};
 pub use format::{CellValue, SideFileRef};
+#[cfg(any(test, feature = "tools"))]
+pub use log::HeldSpace;
 pub use log::backup::Backup;
 pub use log::scrub::{ScrubReport, Scrubbed};
 pub use log::ticket::{Completion, Ticket};

@@ -139,10 +139,17 @@ impl Shared {
     }
 
     /// Makes space ready after the frames, and spares once a roll is near. A shortage leaves it to
-    /// a later time, and to the commit that meets it.
+    /// a later time, and to the commit that meets it; so does space that is held.
     fn prepare(&self, stop: &dyn Fn() -> bool) -> Result<()> {
         // A close waits for this, and nothing is begun after it.
         let _preparing = self.preparing.lock();
+        let stop = &|| {
+            let held = self.space_is_held();
+            if held {
+                self.signals.await_space();
+            }
+            held || stop()
+        };
         if stop() {
             return Ok(());
         }
@@ -236,7 +243,8 @@ impl Shared {
         Ok(Some(nap))
     }
 
-    /// Makes space ready. What a full disk refuses is tried again after a while.
+    /// Makes space ready. What a full disk refuses is tried again after a while, as is all of it while
+    /// space is held.
     fn prepare_in_background(&self) -> Result<Option<Duration>> {
         let stop = || self.signals.stopping() || self.poison.get().is_some();
         if !stop() {

@@ -19,6 +19,7 @@ pub(crate) mod watch;
 mod writer;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::path::Path;
@@ -68,13 +69,19 @@ use crate::telemetry::stats::{Counters, Stats};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Log {
     handle: Arc<Handle>,
 }
 
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // All that it holds may be as large as the log.
+        f.debug_struct("Log").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
 /// What is shared by the handles but not by tickets and threads: its end is the end of the log.
-#[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
     threads: Threads,
@@ -491,6 +498,37 @@ impl Log {
         self.shared().maintain_now()
     }
 
+    /// Writes a checkpoint, and recycles or removes what nothing refers to, such as a side file that a
+    /// batch has replaced. Prepares no space: on a full disk, [`Self::hold_space`] keeps what becomes
+    /// free for what the caller writes next. On return everything written is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Poisoned`], [`Error::Closed`].
+    #[cfg(any(test, feature = "tools"))]
+    pub fn checkpoint(&self) -> Result<()> {
+        self.shared().usable()?;
+        self.shared().checkpoint(false, 0)
+    }
+
+    /// Takes no space for segments as long as the returned value lives, so that what becomes free on a
+    /// full disk stays free for a side file. A batch that needs more than there is finds the disk full:
+    /// one without entries is committed all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forked`].
+    #[cfg(any(test, feature = "tools"))]
+    pub fn hold_space(&self) -> Result<HeldSpace<'_>> {
+        let shared = self.shared();
+        shared.dir.not_forked()?;
+        let held = HeldSpace(&shared.space_held);
+        held.0.fetch_add(1, Ordering::AcqRel);
+        // What is being made ready at this moment may still be. It ends after its step.
+        drop(shared.preparing.lock());
+        Ok(held)
+    }
+
     /// Closes the log: everything written becomes durable, a checkpoint says so, the directory is
     /// unlocked. Every handle returns [`Error::Closed`] afterwards. Closing again returns what the
     /// first close did.
@@ -501,6 +539,19 @@ impl Log {
     /// [`Error::Closed`]: another thread, or the caller of this callback, is at it.
     pub fn close(&self) -> Result<()> {
         self.handle.close()
+    }
+}
+
+/// Keeps a log from taking space for segments; see [`Log::hold_space`].
+#[cfg(any(test, feature = "tools"))]
+#[derive(Debug)]
+#[must_use]
+pub struct HeldSpace<'l>(&'l std::sync::atomic::AtomicUsize);
+
+#[cfg(any(test, feature = "tools"))]
+impl Drop for HeldSpace<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -24,7 +24,7 @@
 //! durable what was there. A crash after (c) leaves junk, which the next open removes.
 
 use std::collections::HashSet;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -481,6 +481,7 @@ fn build(dir: Dir, options: &Options, parts: Parts, lock: Box<dyn Lock>) -> Arc<
         poison: OnceLock::new(),
         closed: AtomicBool::new(false),
         preparing: Mutex::new(()),
+        space_held: AtomicUsize::new(0),
         lock: Mutex::new(Some(lock)),
     })
 }

@@ -9,7 +9,7 @@
 //! takes: the newest checkpoint, the syncs without the turn, the side files, and those of the
 //! group, the signals and the spares. The host's callbacks run under none.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     /// Held while space and spares are made ready.
     pub(super) preparing: Mutex<()>,
+    /// How many want the log to take no space.
+    pub(super) space_held: AtomicUsize,
     pub(crate) lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
@@ -114,6 +116,11 @@ impl Shared {
             return Err(Error::Closed);
         }
         self.not_poisoned()
+    }
+
+    /// Whether no space is to be taken for segments.
+    pub(super) fn space_is_held(&self) -> bool {
+        self.space_held.load(Ordering::Acquire) > 0
     }
 
     #[inline]

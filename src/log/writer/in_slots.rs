@@ -67,7 +67,50 @@ impl Shared {
     }
 
     /// There is no space for another segment.
-    fn full(&self) -> Error {
+    pub(super) fn full(&self) -> Error {
         Error::DiskFull { path: self.dir.path().to_path_buf(), needed: self.segment_bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::io::sim::SimDisk;
+    use crate::{Batch, Error, Log, Options};
+
+    #[test]
+    fn log_takes_no_space_as_long_as_it_is_held() {
+        let options = Options::new().background(false).tiny_segments(8 * 1024);
+        let disk = SimDisk::new(1);
+        let log = Log::create_in(Arc::new(disk.clone()), &options).unwrap();
+        let held = log.hold_space().unwrap();
+        let append = || loop {
+            match log.append(&[1; 500]) {
+                Ok(_) => {}
+                Err(Error::DiskFull { .. }) => break,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        append();
+        let used = disk.used();
+        for value in 0..200 {
+            let mut batch = Batch::new();
+            batch.set("promise", vec![value; 100]);
+            log.commit(&batch).unwrap();
+        }
+        assert_eq!(disk.used(), used);
+        assert!(log.stats().slot_commits > 100);
+        log.maintain().unwrap();
+        assert_eq!(disk.used(), used);
+        drop(held);
+        log.maintain().unwrap();
+        assert!(disk.used() > used);
+        let used = disk.used();
+        for _ in 0..16 {
+            log.append(&[1; 500]).unwrap();
+        }
+        assert!(disk.used() > used);
+        assert_eq!(log.cell("promise").as_deref(), Some(&[199; 100][..]));
     }
 }

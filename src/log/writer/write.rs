@@ -170,7 +170,11 @@ impl Shared {
         if plan.rolls == 0 && end <= writer.tail.space.ready() {
             return Ok(ControlFlow::Continue(None));
         }
-        let covered = self.cover_tail(writer, plan, before);
+        let covered = if self.space_is_held() {
+            Err(self.full())
+        } else {
+            self.cover_tail(writer, plan, before)
+        };
         match covered.and_then(|()| self.take_spares(plan)) {
             // No space or no descriptor for one, or as many segments as there may be.
             Err(error)
