@@ -9,6 +9,7 @@
 //! asks first whether the process was forked.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,10 +24,10 @@ use crate::number::to_u64;
 use crate::options::GroupsOptions;
 use crate::overlay::{Overlay, PENDING};
 use crate::plan::{Planned, Planner, Riders, entry_bytes_max};
+use crate::reserve::Kept;
 use crate::state::{GroupState, Ledger, Member, Misfit, Table, apply, effect, end_batch};
 
 /// What all handles share.
-#[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) log: Log,
     pub(crate) options: GroupsOptions,
@@ -45,6 +46,8 @@ pub(crate) struct Writer {
     pub(crate) planned: Planned,
     /// Records that a full disk has no room for.
     pub(crate) overlay: Overlay,
+    /// Space that is kept for a full disk.
+    pub(crate) kept: Kept,
     /// The groups in which something was set lazily, and maybe some in which it is written by now.
     pub(crate) lazies: BTreeSet<u64>,
     /// Bytes of frames since the last checkpoint was made.
@@ -58,8 +61,10 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(ledger: Ledger) -> Self {
+        let kept = Kept::load(&ledger.log);
         Self {
             ledger,
+            kept,
             planned: Planned::default(),
             overlay: Overlay::default(),
             lazies: BTreeSet::new(),
@@ -103,6 +108,13 @@ pub(crate) enum For {
     Index,
 }
 
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The places of all entries are in here.
+        f.debug_struct("Inner").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
 impl Inner {
     /// Refuses what a log that is closed, poisoned or another process's refuses.
     pub(crate) fn usable(&self) -> Result<()> {
@@ -138,27 +150,77 @@ impl Inner {
     pub(crate) fn write(
         &self,
         of: Option<&Member>,
-        plan: impl FnOnce(Planner<'_>) -> Result<Riders>,
+        mut plan: impl FnMut(Planner<'_>) -> Result<Riders>,
     ) -> Result<(Ticket, u64)> {
         let mut writer = self.writer()?;
-        of.map_or(Ok(()), Member::alive)?;
-        let entry_bytes_max = entry_bytes_max(&self.log);
-        let riders = plan(Planner::new(&self.table, entry_bytes_max, &mut writer.planned))?;
-        let ticket = self.write_planned(&mut writer, For::Groups)?;
-        taken(riders);
-        let next = of.map_or(0, |member| member.state.read().log.next());
+        let written = match self.try_write(&mut writer, of, &mut plan, false) {
+            Err(Error::DiskFull { .. }) => {
+                drop(writer);
+                return self.write_on_a_full_disk(of, plan);
+            }
+            written => written?,
+        };
         let due = self.due(&writer);
         drop(writer);
         if due {
             self.maintain_after_write();
         }
+        Ok(written)
+    }
+
+    /// Writes a batch once, unless it has entries and too little space is kept: it may be `enough`.
+    fn try_write(
+        &self,
+        writer: &mut Writer,
+        of: Option<&Member>,
+        plan: &mut impl FnMut(Planner<'_>) -> Result<Riders>,
+        enough: bool,
+    ) -> Result<(Ticket, u64)> {
+        of.map_or(Ok(()), Member::alive)?;
+        let entry_bytes_max = entry_bytes_max(&self.log);
+        let riders = plan(Planner::new(&self.table, entry_bytes_max, &mut writer.planned))?;
+        if writer.planned.entries && !enough && self.is_short(writer) {
+            let (path, needed) = (self.log.path().to_owned(), self.log.segment_bytes());
+            return Err(Error::DiskFull { path, needed });
+        }
+        let ticket = self.write_planned(writer, For::Groups)?;
+        taken(riders);
+        let next = of.map_or(0, |member| member.state.read().log.next());
         Ok((ticket, next))
+    }
+
+    /// Writes a batch that met a full disk, once there is more room: the checkpoints take over what was
+    /// put aside; if that is no help, what no group needs is given back.
+    fn write_on_a_full_disk(
+        &self,
+        of: Option<&Member>,
+        mut plan: impl FnMut(Planner<'_>) -> Result<Riders>,
+    ) -> Result<(Ticket, u64)> {
+        let mut maintenance = self.maintenance.lock();
+        let enough = self.restore(&mut maintenance)?;
+        let mut writer = self.writer()?;
+        match self.try_write(&mut writer, of, &mut plan, enough) {
+            Err(Error::DiskFull { .. }) => {}
+            written => return written,
+        }
+        if writer.planned.entries || writer.overlay.is_empty() {
+            drop(writer);
+            let enough = self.make_room(&mut maintenance)?;
+            return self.try_write(&mut *self.writer()?, of, &mut plan, enough);
+        }
+        let _ours = self.log.hold_space()?;
+        let taken_over = self.take_over(&mut maintenance, &mut writer);
+        let written = taken_over.and_then(|()| self.try_write(&mut writer, of, &mut plan, true));
+        drop(writer);
+        // Whoever writes is told of its batch alone, as by `maintain_after_write`.
+        let _next_time = self.restore(&mut maintenance);
+        written
     }
 
     /// Writes what was set lazily in any group before this was called.
     pub(crate) fn write_lazies(&self) -> Result<()> {
         let groups = self.lazy_groups(&mut *self.writer()?);
-        self.write(None, |planner| planner.riders(groups.into_iter())).map(drop)
+        self.write(None, |planner| planner.riders(groups.iter().copied())).map(drop)
     }
 
     /// The groups in which something waits for a batch, ascending. The others are forgotten.

@@ -283,7 +283,7 @@ impl Group {
 
     pub(crate) fn write(
         &self,
-        plan: impl FnOnce(Planner<'_>) -> Result<Riders>,
+        plan: impl FnMut(Planner<'_>) -> Result<Riders>,
     ) -> Result<(Ticket, u64)> {
         self.inner.write(Some(&self.member), plan)
     }

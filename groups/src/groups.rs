@@ -271,15 +271,15 @@ impl Groups {
 impl Inner {
     pub(crate) fn close(&self) -> Result<()> {
         self.log.not_forked()?;
+        let lazies = self.write_lazies();
         let mut maintenance = self.maintenance.lock();
-        let written = (|| {
-            self.write_lazies()?;
+        let written = lazies.and_then(|()| {
             let position = maintenance.positions.iter().flatten().max();
             if position != Some(&self.log.next()) {
                 self.write_checkpoint(&mut maintenance)?;
             }
             Ok(())
-        })();
+        });
         // Without a checkpoint the next open replays more. What there is to say of a log that failed,
         // or was closed before, its own close says.
         match (self.log.close(), written) {

@@ -48,6 +48,7 @@ mod plan;
 mod planted;
 mod read;
 mod regions;
+mod reserve;
 mod state;
 mod stats;
 mod store;

@@ -13,20 +13,23 @@
 //! A crash between any two of these leaves records that count twice nowhere: a replay meets the
 //! same records in the same order.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use indelible::{Batch, Error, Result};
+use indelible::{Batch, Error, Result, SideFile};
 
 use crate::checkpoint;
 use crate::commit::{For, Inner, Writer};
 use crate::envelope::{Event, Record};
 use crate::index::Piece;
 use crate::number::to_u64;
+use crate::overlay::{Overlay, PENDING};
 use crate::page::Pages;
 use crate::planted::{Bug, planted};
 use crate::regions::Region;
+use crate::reserve::Reserve;
 use crate::state::GroupState;
 
 /// The cells of the log that refer to the two newest checkpoints.
@@ -54,6 +57,8 @@ pub(crate) struct Maintenance {
     /// The end of a region of which everything readable was carried and something is still needed:
     /// a damaged range. It stays until the group trims or refills what it lost there.
     blocked: u64,
+    /// Where the log began when there was too little space to be kept, if there still is.
+    pub(crate) short_at: Option<u64>,
 }
 
 impl Maintenance {
@@ -84,6 +89,7 @@ impl Inner {
     /// Whether there may be something to do.
     pub(crate) fn due(&self, writer: &Writer) -> bool {
         writer.since_checkpoint >= self.checkpoint_bytes()
+            || self.is_short(writer)
             || writer.ledger.regions.oldest().is_some_and(|(region, _)| self.wants(writer, region))
     }
 
@@ -131,6 +137,10 @@ impl Inner {
             Ok(()) | Err(Error::DiskFull { .. }) => {}
             Err(error) => return Err(error),
         }
+        // Where nothing was given back since there is as little as before.
+        if maintenance.short_at != Some(self.log.first()) {
+            self.restore(maintenance)?;
+        }
         let mut looks = owed.saturating_mul(LOOKS_PER_RECORD);
         // What is written meanwhile comes after both checkpoints, and is not looked at.
         while self.reclaim_step(maintenance, &mut looks)? {}
@@ -152,15 +162,32 @@ impl Inner {
             self.write_checkpoints(&mut maintenance)?;
             self.reclaim(&mut maintenance)?;
         }
+        self.restore(&mut maintenance)?;
         drop(maintenance);
         self.log.maintain()
+    }
+
+    /// Gives back what no group needs, as far as it can be, and keeps again what has to be kept.
+    /// Returns whether there was space for it.
+    pub(crate) fn make_room(&self, maintenance: &mut Maintenance) -> Result<bool> {
+        for part in [Self::write_checkpoints, Self::reclaim] {
+            match part(self, maintenance) {
+                Ok(()) | Err(Error::DiskFull { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // Has the files of what was trimmed go, durably.
+        self.log.checkpoint()?;
+        self.restore(maintenance)
     }
 
     /// Writes both checkpoints, so that the log can be trimmed up to here; once each, however much
     /// others write.
     fn write_checkpoints(&self, maintenance: &mut Maintenance) -> Result<()> {
         for _ in CHECKPOINTS {
-            if maintenance.positions.iter().any(|position| *position != Some(self.log.next())) {
+            let current = |position: &Option<u64>| *position == Some(self.log.next());
+            let aside = !self.writer()?.overlay.is_empty();
+            if aside || !maintenance.positions.iter().all(current) {
                 self.write_checkpoint(maintenance)?;
             }
         }
@@ -176,37 +203,40 @@ impl Inner {
 
     /// Writes a checkpoint. On return it is durable. If it fails, the next one is due as before.
     pub(crate) fn write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<()> {
-        let before = self.writer()?.since_checkpoint;
-        let written = self.try_write_checkpoint(maintenance);
-        if written.is_err() {
-            let mut writer = self.writer()?;
-            writer.since_checkpoint = writer.since_checkpoint.max(before);
+        let aside = !self.writer()?.overlay.is_empty();
+        let mut ours = aside.then(|| self.log.hold_space()).transpose()?;
+        let mut written = self.try_write_checkpoint(maintenance);
+        if matches!(written, Err(Error::DiskFull { .. })) {
+            ours = Some(self.log.hold_space()?);
+            self.release(&mut *self.writer()?, Reserve::Checkpoints)?;
+            written = self.try_write_checkpoint(maintenance);
+            // Has the file go that it took the place of.
+            self.log.checkpoint()?;
+        }
+        if ours.is_some() {
+            self.restore(maintenance)?;
         }
         written
     }
 
     fn try_write_checkpoint(&self, maintenance: &mut Maintenance) -> Result<()> {
-        // First, because without room for it there is no checkpoint.
-        self.take_back(&mut *self.writer()?)?;
         match self.spill(maintenance) {
             // It stays in memory and in the checkpoint, which may find room in what was set apart.
             Ok(()) | Err(Error::DiskFull { .. }) => {}
             Err(error) => return Err(error),
         }
-        let (position, bytes) = {
+        let (position, covered, bytes) = {
             let mut writer = self.writer()?;
-            self.take_back(&mut writer)?;
+            writer.usable()?;
+            if !writer.overlay.is_empty() {
+                return self.take_over(maintenance, &mut writer);
+            }
             // Forgets those that were removed, be there ever so many.
             drop(self.lazy_groups(&mut writer));
-            writer.since_checkpoint = 0;
             let position = self.log.next() + u64::from(planted(Bug::PositionAhead));
-            (position, checkpoint::encode(position, &writer.ledger, &self.table))
+            (position, writer.since_checkpoint, self.encode(&mut writer, position))
         };
-        let mut file = self.log.side_file_writer()?;
-        file.write_all(&bytes).map_err(|error| self.unwrapped(error))?;
-        // Makes the checkpoint durable before anything refers to it. A crash before this leaves junk
-        // that the next open of the log removes.
-        let file = file.finish()?;
+        let file = self.checkpoint_file(&bytes)?;
         let older = maintenance.older();
         let cell = CHECKPOINTS.get(older).copied().unwrap_or_default();
         let mut batch = Batch::new();
@@ -217,19 +247,73 @@ impl Inner {
         if let Some(known) = maintenance.positions.get_mut(older) {
             *known = Some(position);
         }
-        self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
-        self.counters.checkpoint_bytes.fetch_add(to_u64(bytes.len()), Ordering::Relaxed);
+        let mut writer = self.writer()?;
+        // More may have been written meanwhile.
+        writer.since_checkpoint = writer.since_checkpoint.saturating_sub(covered);
+        self.counted_checkpoint(1, &bytes);
         Ok(())
     }
 
-    /// Writes what was put aside into the log: in a checkpoint it would have its effect twice.
-    fn take_back(&self, writer: &mut Writer) -> Result<()> {
+    fn counted_checkpoint(&self, count: u64, bytes: &[u8]) {
+        self.counters.checkpoints.fetch_add(count, Ordering::Relaxed);
+        self.counters.checkpoint_bytes.fetch_add(count * to_u64(bytes.len()), Ordering::Relaxed);
+    }
+
+    /// The bytes of a checkpoint of all that was written so far.
+    fn encode(&self, writer: &mut Writer, position: u64) -> Vec<u8> {
+        let bytes = checkpoint::encode(position, &writer.ledger, &self.table);
+        // Whether or not it finds room, what is kept has to be enough for it.
+        writer.ledger.growth = 0;
+        writer.kept.checkpoint_bytes = to_u64(bytes.len());
+        bytes
+    }
+
+    fn checkpoint_file(&self, bytes: &[u8]) -> Result<SideFile> {
+        let mut file = self.log.side_file_writer()?;
+        file.write_all(bytes).map_err(|error| self.unwrapped(error))?;
+        // Makes the checkpoint durable before anything refers to it. A crash before this leaves junk
+        // that the next open of the log removes.
+        file.finish()
+    }
+
+    /// Writes both checkpoints, with the effect of what was put aside, which is in none of them
+    /// otherwise: so it needs its cells no more. On return they are durable. It is done with what is
+    /// kept for it if there is no other space.
+    pub(crate) fn take_over(
+        &self,
+        maintenance: &mut Maintenance,
+        writer: &mut Writer,
+    ) -> Result<()> {
         writer.usable()?;
-        if writer.overlay.is_empty() {
-            return Ok(());
+        let position = self.log.next();
+        let bytes = self.encode(writer, position);
+        let both = || Ok([self.checkpoint_file(&bytes)?, self.checkpoint_file(&bytes)?]);
+        let mut files = both();
+        if matches!(files, Err(Error::DiskFull { .. })) && writer.kept.of(Reserve::Checkpoints) > 0
+        {
+            self.release(writer, Reserve::Checkpoints)?;
+            files = both();
         }
-        writer.planned.clear();
-        self.write_batch(writer, For::Groups).map(drop)
+        if matches!(files, Err(Error::DiskFull { .. })) {
+            // Has the file go that found room alone.
+            self.log.checkpoint()?;
+        }
+        let mut batch = Batch::new();
+        for (cell, file) in CHECKPOINTS.into_iter().zip(files?) {
+            batch.attach(cell, file);
+        }
+        if !planted(Bug::PendingKept) {
+            PENDING.iter().fold(&mut batch, |batch, cell| batch.clear(*cell));
+        }
+        // Makes the checkpoints count, and what was put aside count no more, at once. A crash before
+        // this leaves the two that were there, and the cells.
+        self.log.submit(&batch)?.wait()?;
+        writer.overlay = Overlay::default();
+        writer.since_checkpoint = 0;
+        self.counted_checkpoint(2, &bytes);
+        maintenance.positions = [Some(position); 2];
+        // Has the files go that these took the place of.
+        self.log.checkpoint()
     }
 
     /// One step of giving back, which looks at so many entries of the log, or at as many as it takes
@@ -259,7 +343,16 @@ impl Inner {
             return Ok(false);
         }
         let from = maintenance.cursor;
-        maintenance.cursor = self.carry(&mut writer, region.start, from..end)?;
+        let carried = self.carry(&mut writer, region.start, from..end);
+        maintenance.cursor = match carried {
+            Err(Error::DiskFull { .. })
+                if writer.kept.of(Reserve::Carry) > 0 && region.live <= self.carry_bytes_max() =>
+            {
+                self.release(&mut writer, Reserve::Carry)?;
+                self.carry(&mut writer, region.start, from..end)?
+            }
+            carried => carried?,
+        };
         *looks = looks.saturating_sub(maintenance.cursor - from);
         Ok(true)
     }
@@ -328,10 +421,12 @@ impl Inner {
 
     /// What a side file of the log failed with.
     pub(crate) fn unwrapped(&self, error: std::io::Error) -> Error {
-        error.downcast::<Error>().unwrap_or_else(|source| Error::Io {
-            op: "write",
-            path: self.log.path().to_owned(),
-            source: std::sync::Arc::new(source),
+        let path = self.log.path().to_owned();
+        error.downcast::<Error>().unwrap_or_else(|source| match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                Error::DiskFull { path, needed: 0 }
+            }
+            _ => Error::Io { op: "write", path, source: Arc::new(source) },
         })
     }
 }

@@ -18,9 +18,11 @@ pub enum Bug {
     RidersLeft,
     /// An entry that was carried forward is still looked for where its page says.
     PageKept,
+    /// The cells keep what was put aside although the checkpoints have its effect.
+    PendingKept,
 }
 
-/// All of them.
+/// Those that programs of the model run into; the other takes a disk that stays full.
 #[cfg(feature = "sabotage")]
 pub const BUGS: &[Bug] = &[
     Bug::TrimBeforeCarry,

@@ -4,6 +4,7 @@
 //! replay. Does not own: whether a batch makes sense (`plan`), nor where the records come from.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,15 +44,42 @@ pub(crate) fn state_kept(state: &State) -> indelible::Result<()> {
     Err(Error::InvalidArgument { what: "group", reason: STATE_LOST_REASON })
 }
 
+/// What a checkpoint takes at most for a group, for a side file, and, but for the first of many, for a
+/// place.
+const GROUP_BYTES: i64 = 40;
+const FILE_BYTES: i64 = 40;
+const PLACE_BYTES: i64 = 8;
+
+/// What a checkpoint takes at most for a cell.
+fn cell_bytes(name: &str, value: Option<&CellValue>) -> i64 {
+    let bytes = match value {
+        None => return 0,
+        Some(CellValue::Inline(bytes)) => bytes.len(),
+        Some(CellValue::SideFile(_)) => 20,
+    };
+    i64::try_from(name.len() + bytes + 4).unwrap_or(i64::MAX)
+}
+
 /// The groups by id.
 pub(crate) type Table = HashMap<u64, Arc<Member>>;
 
 /// One group: what its handles and the table share.
-#[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) id: u64,
     removed: AtomicBool,
     pub(crate) state: RwLock<GroupState>,
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // All that it holds may be as large as the log.
+        let state = if self.state.is_locked() { "<locked>" } else { "<unlocked>" };
+        let state = format_args!("{state}");
+        f.debug_struct("Member")
+            .field("id", &self.id)
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Member {
@@ -108,13 +136,16 @@ pub(crate) struct Ledger {
     sound: u64,
     /// Side files, each with its group before it, that a cell let go of since a batch ended.
     pub(crate) released: Vec<(u64, u64)>,
+    /// Bytes by which a checkpoint may be larger than the newest, or smaller.
+    pub(crate) growth: i64,
     /// The log underneath, for the pages in it.
     pub(crate) log: Log,
 }
 
 impl Ledger {
     pub(crate) fn new(regions: Regions, next_file: u64, log: &Log) -> Self {
-        Self { regions, next_file, lost: 0, sound: 0, released: Vec::new(), log: log.clone() }
+        let (lost, sound, growth) = (0, 0, 0);
+        Self { regions, next_file, lost, sound, released: Vec::new(), growth, log: log.clone() }
     }
 }
 
@@ -151,6 +182,7 @@ pub(crate) fn effect(
         (Event::Create, known) => {
             // The end of one that is there was lost with a range that could not be read.
             known.inspect(|member| member.end(&mut ledger.regions));
+            ledger.growth = ledger.growth.saturating_add(GROUP_BYTES);
             table.write().insert(group, Member::new(group, GroupState::default()));
             Ok(())
         }
@@ -226,7 +258,7 @@ impl GroupState {
             // Whoever accepted the loss did so after an open, which took these for its entries.
             self.settle(self.log.next(), record.group, ledger);
         }
-        let Ledger { regions, lost, log, released, next_file, .. } = &mut *ledger;
+        let Ledger { regions, lost, log, released, next_file, growth, .. } = &mut *ledger;
         let pages = Pages { log, group: record.group };
         let let_go = |id| released.push((record.group, id));
         let dropped = |at, bytes| regions.gone(at, bytes);
@@ -253,8 +285,10 @@ impl GroupState {
                 self.drop_entries(base, regions);
                 Ok(())
             }
-            Event::Set { cell, value } => self.cell(cell, &Change::Set(cell, value), let_go),
-            Event::Clear { cell } => self.cell(cell, &Change::Clear(cell), let_go),
+            Event::Set { cell, value } => {
+                self.cell(cell, &Change::Set(cell, value), growth, let_go)
+            }
+            Event::Clear { cell } => self.cell(cell, &Change::Clear(cell), growth, let_go),
             Event::Part { file, nth, bytes } => {
                 self.part((file, nth), to_u64(bytes.len()), place, ledger)
             }
@@ -267,7 +301,7 @@ impl GroupState {
                 known.finished = Some(file);
                 *next_file = (*next_file).max(file.id.saturating_add(1));
                 let change = Change::Attach(cell, SideFile::from_reference(file));
-                self.cell(cell, &change, let_go)
+                self.cell(cell, &change, growth, let_go)
             }
             Event::Page { first, base, places } => {
                 let page = Page::new(first, base, place.at, places);
@@ -290,7 +324,8 @@ impl GroupState {
         ledger: &mut Ledger,
     ) -> Result<(), Misfit> {
         let known = (self.log.first()..self.log.next()).contains(&index);
-        let Ledger { regions, log, lost, .. } = &mut *ledger;
+        let Ledger { regions, log, lost, growth, .. } = &mut *ledger;
+        *growth = growth.saturating_add(PLACE_BYTES);
         if known && again {
             let dropped = |at, bytes| regions.gone(at, bytes);
             self.index.replace(index, place, Pages { log, group }, dropped);
@@ -332,6 +367,8 @@ impl GroupState {
             return Err(misfit("part of a side file", count, nth));
         }
         ledger.next_file = ledger.next_file.max(id.saturating_add(1));
+        let file = if count == 0 { FILE_BYTES } else { 0 };
+        ledger.growth = ledger.growth.saturating_add(PLACE_BYTES).saturating_add(file);
         ledger.regions.live(place);
         Ok(())
     }
@@ -342,11 +379,15 @@ impl GroupState {
         &mut self,
         name: &str,
         change: &Change<'_>,
+        growth: &mut i64,
         let_go: impl FnOnce(u64),
     ) -> Result<(), Misfit> {
         let before = self.log.cells().get(name).cloned();
         let changed = self.log.apply(change);
         changed.map_err(|error| misfit("cell", expected_by(&error), to_u64(name.len())))?;
+        let bytes = |value: Option<&CellValue>| cell_bytes(name, value);
+        let grown = bytes(self.log.cells().get(name)).saturating_sub(bytes(before.as_ref()));
+        *growth = growth.saturating_add(grown);
         if let Some(CellValue::SideFile(old)) = before {
             let_go(old.id);
         }

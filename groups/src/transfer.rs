@@ -249,7 +249,7 @@ impl Group {
             let mut again = Vec::with_capacity(missing.len());
             // One that was trimmed or truncated meanwhile is needed no more.
             missing.retain(|(index, _)| (first..next).contains(index));
-            for (index, bytes) in missing {
+            for &(index, bytes) in &missing {
                 if self.lacks(index, bytes)? {
                     let event = Event::Entry { index, bytes, again: true };
                     again.push(Record { group: self.id(), event });

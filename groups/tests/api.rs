@@ -307,3 +307,18 @@ fn side_file_that_a_batch_lets_go_of_and_takes_again_stays() {
     group.commit(&batch).unwrap();
     assert_eq!((group.stats().side_files, groups.stats().live_bytes), (0, 0));
 }
+
+#[test]
+fn handle_prints_as_one_line_whatever_the_groups_hold() {
+    let groups = Groups::in_memory(&GroupsOptions::new()).unwrap();
+    let group = groups.create_group(7).unwrap();
+    let ticket = group.append(&[1; 10_000]).unwrap();
+    for printed in [
+        format!("{groups:?}"),
+        format!("{group:?}"),
+        format!("{ticket:?}"),
+        format!("{:?}", groups.log()),
+    ] {
+        assert!(printed.len() < 300, "{printed}");
+    }
+}

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use indelible::io::sim::{Fault, Moment, Op, Persistence, Repeat, SimDisk};
 use indelible::store::Store;
-use indelible::{Batch, Error, Log, Options};
+use indelible::{Batch, CellValue, Error, Log, Options};
 use indelible_groups::{Group, Groups, GroupsOptions, STATE_LOST, copy};
 
 fn open_log(disk: &SimDisk) -> Log {
@@ -594,12 +594,13 @@ fn older_checkpoint_serves_if_the_newest_is_damaged() {
     groups.maintain().unwrap();
     groups.group(0).unwrap().append(&entry(0, 200)).unwrap();
     groups.close().unwrap();
-    let side_files: Vec<String> = disk
-        .image()
-        .into_iter()
-        .map(|(name, _)| name)
-        .filter(|name| name.ends_with("side"))
-        .collect();
+    let checkpoints = groups.log().cells().into_iter().filter_map(|(cell, value)| match value {
+        CellValue::SideFile(file) if cell.starts_with("groups.checkpoint.") => {
+            Some(file.file_name())
+        }
+        _ => None,
+    });
+    let side_files: Vec<String> = checkpoints.collect();
     assert_eq!(side_files.len(), 2);
     for name in &side_files {
         let mut image = disk.durable_image();

@@ -1,21 +1,30 @@
 //! A full disk: promises and trims of every group go on, entries are refused and come back.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![expect(clippy::print_stderr, reason = "says what was not tried")]
 
 use std::io::Write as _;
+use std::process::Command;
 use std::sync::Arc;
 
-use indelible::io::sim::{Persistence, SimDisk};
+use indelible::io::sim::{Moment, Persistence, SimDisk};
 use indelible::store::Store as _;
 use indelible::{Batch, Error, Log, Options};
 use indelible_groups::{Group, Groups, GroupsOptions};
 
 const GROUPS: u64 = 60;
 
+fn log_options() -> Options {
+    Options::new().background(false).tiny_segments(16 * 1024)
+}
+
+fn options() -> GroupsOptions {
+    GroupsOptions::new().checkpoint_bytes(16 * 1024)
+}
+
 fn open(disk: &SimDisk) -> Groups {
-    let log = Options::new().background(false).tiny_segments(16 * 1024);
-    let (log, _) = Log::open_or_create_in(Arc::new(disk.clone()), &log).unwrap();
-    Groups::from_log(log, &GroupsOptions::new().checkpoint_bytes(16 * 1024)).unwrap()
+    let (log, _) = Log::open_or_create_in(Arc::new(disk.clone()), &log_options()).unwrap();
+    Groups::from_log(log, &options()).unwrap()
 }
 
 /// Groups of which the last has appended until the disk was full.
@@ -27,13 +36,7 @@ fn full(disk: &SimDisk) -> (Groups, Vec<Group>) {
         busy.append(&[1; 300]).unwrap();
     }
     disk.set_capacity(Some(disk.used() + 40 * 1024));
-    loop {
-        match busy.append(&[1; 300]) {
-            Ok(_) => {}
-            Err(Error::DiskFull { .. }) => break,
-            Err(error) => panic!("{error}"),
-        }
-    }
+    append_until_full(busy);
     // Whatever is left of the tail is used up by state as well.
     for round in 0_u16..400 {
         promise(busy, round);
@@ -100,15 +103,14 @@ fn space_of_a_snapshot_that_did_not_fit_comes_back() {
     while file.write_all(&[2; 1024]).is_ok() {}
     // Whatever is left of the tail is used up by state, and the rest is put aside.
     (0..400).for_each(|round| promise(busy, round));
-    assert!(groups.log().cell("groups.pending.0").is_some());
-    assert!(matches!(busy.append(&[1; 300]), Err(Error::DiskFull { .. })));
+    append_until_full(busy);
     drop(file);
     // There is no room for a checkpoint before some of it was given back.
     groups.maintain().unwrap();
     assert!(groups.log().cell("groups.pending.0").is_none());
     busy.append(&[1; 300]).unwrap();
     assert!(groups.log().cell("groups.pending.0").is_none());
-    assert_eq!(busy.entry(0).unwrap(), [1; 300]);
+    assert_eq!(busy.entry(busy.next() - 1).unwrap(), [1; 300]);
 }
 
 #[test]
@@ -189,5 +191,241 @@ fn records_that_were_put_aside_count_together() {
         assert_eq!(found.cell("d").as_deref(), Some(&[1; 1000][..]));
         assert_eq!(found.read_side_file("f").unwrap(), Some(vec![2; 10]));
         assert_eq!(found.cells(), group.cells());
+    }
+}
+
+/// Many groups, of which the first has an early entry that it keeps, and the last has appended until the
+/// disk was full.
+fn many_full(groups: &Groups, fill: impl Fn()) -> Vec<Group> {
+    let handles: Vec<Group> = (0..256).map(|id| groups.create_group(id).unwrap()).collect();
+    handles.first().unwrap().append(b"early").unwrap();
+    let busy = handles.last().unwrap();
+    for _ in 0..100 {
+        busy.append(&[1; 300]).unwrap();
+    }
+    fill();
+    append_until_full(busy);
+    handles
+}
+
+fn append_until_full(group: &Group) {
+    loop {
+        match group.append(&[1; 300]) {
+            Ok(_) => {}
+            Err(Error::DiskFull { .. }) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn check_many(groups: &Groups, round: u16) {
+    for id in groups.ids() {
+        let found = groups.group(id).unwrap().cell("omnipaxos.promise");
+        assert_eq!(found.as_deref(), Some(&[u8::try_from(round % 251).unwrap(); 20][..]));
+    }
+    assert_eq!(groups.group(0).unwrap().entry(0).unwrap(), b"early");
+}
+
+/// Trims every group but the first, and appends to every one, less than went.
+fn trim_and_go_on(groups: &Groups, handles: &[Group]) {
+    for group in handles.iter().skip(1) {
+        let mut batch = Batch::new();
+        batch.trim(group.next());
+        group.commit(&batch).unwrap();
+    }
+    for group in handles {
+        group.append(&[3; 40]).unwrap();
+    }
+    assert_eq!(handles.first().unwrap().entry(0).unwrap(), b"early");
+    // It stood at the very beginning.
+    let stats = groups.stats();
+    assert!(stats.carried_records > 0 && groups.log().first() > 0, "{stats:?}");
+}
+
+#[test]
+fn promises_of_many_groups_go_on_for_as_long_as_it_is_full() {
+    const ROUNDS: u16 = 20;
+    let disk = SimDisk::new(8);
+    let groups = open(&disk);
+    let handles = many_full(&groups, || disk.set_capacity(Some(disk.used() + 40 * 1024)));
+    for round in 0..ROUNDS {
+        for group in &handles {
+            promise(group, round);
+        }
+        append_until_full(handles.last().unwrap());
+    }
+    assert!(groups.stats().log.slot_commits > 256, "state found space in the log");
+    check_many(&groups, ROUNDS - 1);
+    for persistence in [Persistence::Nothing, Persistence::Everything, Persistence::Random(1)] {
+        let crashed = disk.crash_copy(persistence);
+        let groups = open(&crashed);
+        check_many(&groups, ROUNDS - 1);
+        let handles: Vec<_> =
+            groups.ids().into_iter().map(|id| groups.group(id).unwrap()).collect();
+        for group in &handles {
+            promise(group, ROUNDS);
+        }
+        trim_and_go_on(&groups, &handles);
+        check_many(&groups, ROUNDS);
+    }
+    trim_and_go_on(&groups, &handles);
+    check_many(&groups, ROUNDS - 1);
+    groups.close().unwrap();
+    drop((groups, handles));
+    check_many(&open(&disk), ROUNDS - 1);
+}
+
+/// Fills a disk and goes on until it is cut off. Returns for each group the last round of promises that
+/// was acknowledged, and how many commits there were in slots.
+fn program(disk: &SimDisk) -> (Vec<Option<u16>>, u64) {
+    let mut promised = vec![None; 100];
+    let mut run = || -> indelible::Result<u64> {
+        let (log, _) = Log::open_or_create_in(Arc::new(disk.clone()), &log_options())?;
+        let groups = Groups::from_log(log, &options())?;
+        let handles: indelible::Result<Vec<Group>> =
+            (0..promised.len()).map(|id| groups.create_group(id as u64)).collect();
+        let handles = handles?;
+        handles.first().unwrap().append(b"early")?;
+        let busy = handles.last().unwrap();
+        for _ in 0..100 {
+            busy.append(&[1; 300])?;
+        }
+        disk.set_capacity(Some(disk.used() + 8 * 1024));
+        let fill = || loop {
+            match busy.append(&[1; 300]) {
+                Ok(_) => {}
+                Err(Error::DiskFull { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        };
+        fill()?;
+        for round in 0..3 {
+            for (group, promised) in handles.iter().zip(&mut promised) {
+                let mut batch = Batch::new();
+                batch.set("omnipaxos.promise", vec![u8::try_from(round).unwrap(); 20]);
+                group.commit(&batch)?;
+                *promised = Some(round);
+            }
+        }
+        let mut batch = Batch::new();
+        batch.trim(busy.next() - 1);
+        busy.commit(&batch)?;
+        fill()?;
+        groups.close()?;
+        Ok(groups.stats().log.slot_commits)
+    };
+    let commits = run().unwrap_or(0);
+    (promised, commits)
+}
+
+/// What was put aside is taken over by the checkpoints; then space is back, and more is promised.
+/// Returns the promise that a crash leaves.
+fn promise_after_a_take_over() -> Option<Arc<[u8]>> {
+    let disk = SimDisk::new(10);
+    let (groups, handles) = full(&disk);
+    promise(handles.last().unwrap(), 1);
+    assert!(groups.log().cell("groups.pending.0").is_some());
+    disk.set_capacity(None);
+    groups.maintain().unwrap();
+    promise(handles.last().unwrap(), 2);
+    groups.log().sync().unwrap();
+    open(&disk.crash_copy(Persistence::Nothing))
+        .group(GROUPS - 1)
+        .unwrap()
+        .cell("omnipaxos.promise")
+}
+
+#[cfg(not(feature = "sabotage"))]
+#[test]
+fn promise_after_a_take_over_is_the_one_that_counts() {
+    assert_eq!(promise_after_a_take_over().as_deref(), Some(&[2; 20][..]));
+}
+
+#[cfg(feature = "sabotage")]
+#[test]
+fn planted_second_count_of_what_was_put_aside_is_noticed() {
+    use indelible_groups::sabotage::{Bug, enable};
+    for (bug, promise) in [(None, 2), (Some(Bug::PendingKept), 1)] {
+        enable(bug);
+        assert_eq!(promise_after_a_take_over().as_deref(), Some(&[promise; 20][..]), "{bug:?}");
+    }
+    enable(None);
+}
+
+#[test]
+fn power_cut_at_any_call_on_a_full_disk_loses_no_promise() {
+    let rehearsal = SimDisk::new(9);
+    let (promised, commits) = program(&rehearsal);
+    assert!(commits > 200 && promised.iter().all(|round| *round == Some(2)), "{commits}");
+    for call in (1..=rehearsal.calls()).step_by(37) {
+        let disk = SimDisk::new(9);
+        let moment = if call % 2 == 0 { Moment::Before } else { Moment::Within };
+        disk.crash_at_call(call, moment);
+        let (promised, _) = program(&disk);
+        for persistence in
+            [Persistence::Nothing, Persistence::Everything, Persistence::Random(call)]
+        {
+            let groups = open(&disk.crash_copy(persistence));
+            for (id, round) in (0..).zip(&promised) {
+                let Some(round) = round else { continue };
+                let found = groups.group(id).unwrap().cell("omnipaxos.promise");
+                let found = found.and_then(|value| value.first().copied().map(u16::from));
+                // The next one may have been written.
+                assert!(
+                    found == Some(*round) || found == Some(*round + 1),
+                    "{moment:?} call {call}, {persistence:?}, group {id}: {found:?} for {round}"
+                );
+            }
+            if promised[0].is_some() {
+                assert_eq!(groups.group(0).unwrap().entry(0).unwrap(), b"early");
+            }
+        }
+    }
+}
+
+/// With the threads of the log, which make space ready ahead of need where they can.
+#[test]
+fn promises_of_many_groups_go_on_on_a_small_file_system() {
+    let Some(small) = Small::mount("4m") else {
+        eprintln!("SKIPPED: needs the right to mount a tmpfs");
+        return;
+    };
+    let log = Options::new().segment_bytes(256 * 1024);
+    let options = GroupsOptions::new().log(log);
+    let path = small.0.path().join("log");
+    let groups = Groups::create(&path, &options).unwrap();
+    let handles = many_full(&groups, || ());
+    for round in 0..20 {
+        for group in &handles {
+            promise(group, round);
+        }
+        append_until_full(handles.last().unwrap());
+    }
+    check_many(&groups, 19);
+    trim_and_go_on(&groups, &handles);
+    check_many(&groups, 19);
+    drop((handles, groups));
+    let groups = Groups::open(&path, &options).unwrap();
+    check_many(&groups, 19);
+}
+
+/// A small file system, if this machine lets us mount one.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mount(size: &str) -> Option<Self> {
+        let place = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "small"])
+            .arg(place.path())
+            .output()
+            .is_ok_and(|output| output.status.success());
+        mounted.then_some(Self(place))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _best_effort = Command::new("umount").arg(self.0.path()).output();
     }
 }
