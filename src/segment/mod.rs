@@ -234,8 +234,8 @@ impl Segment {
         let _one_at_a_time = opened.reading.lock();
         if opened.table.get().is_none() {
             let table = match self.read_footer(opened, live_end) {
-                Some(table) => table,
-                None => Table::Rebuilt(Rebuilt::of(self, opened, live_end)?),
+                Ok(Some(table)) => table,
+                footer => Table::Rebuilt(Rebuilt::of(self, opened, live_end, footer.err())?),
             };
             let _first = opened.table.set(table);
         }
@@ -308,24 +308,25 @@ impl Segment {
         Ok(())
     }
 
-    /// The offset table the footer describes, or nothing if either cannot be read or is not to be
-    /// believed.
-    fn read_footer(&self, opened: &Opened, live_end: u64) -> Option<Table> {
-        let end = self.bytes.checked_sub(to_u64(FOOTER_BYTES))?;
+    /// The offset table the footer describes, or nothing if either is not to be believed.
+    fn read_footer(&self, opened: &Opened, live_end: u64) -> Result<Option<Table>> {
+        let Some(end) = self.bytes.checked_sub(to_u64(FOOTER_BYTES)) else { return Ok(None) };
         let mut footer = [0; FOOTER_BYTES];
-        opened.file.read_at(end, &mut footer).ok()?;
-        let footer = Footer::decode(&footer, &opened.salt, self.bytes).ok()?;
+        opened.file.read_at(end, &mut footer).map_err(self.io("read"))?;
+        let Ok(footer) = Footer::decode(&footer, &opened.salt, self.bytes) else { return Ok(None) };
         if footer.base != self.name.base || self.name.base + footer.count < live_end {
-            return None;
+            return Ok(None);
         }
         let start = footer.table_start(self.bytes);
         let mut table = vec![0; to_usize(end.saturating_sub(start))];
-        opened.file.read_at(start, &mut table).ok()?;
-        footer.verify_table(&table).ok()?;
+        opened.file.read_at(start, &mut table).map_err(self.io("read"))?;
+        if footer.verify_table(&table).is_err() {
+            return Ok(None);
+        }
         self.compressed.store(footer.flags & FOOTER_COMPRESSED != 0, Ordering::Relaxed);
         self.holes.store(footer.flags & FOOTER_HOLES != 0, Ordering::Relaxed);
         let units = table.chunks_exact(TABLE_ENTRY_BYTES).map(LittleEndian::read_u32).collect();
-        Some(Table::Footer { units, start, data_end: footer.data_end })
+        Ok(Some(Table::Footer { units, start, data_end: footer.data_end }))
     }
 }
 
@@ -385,6 +386,14 @@ impl Opened {
         match self.table.get()? {
             Table::Footer { data_end, .. } => Some(*data_end),
             Table::Rebuilt(rebuilt) => Some(rebuilt.end()),
+        }
+    }
+
+    /// What the read of the footer failed with, where the offsets are those of the frames.
+    pub(crate) fn footer_failure(&self) -> Option<Error> {
+        match self.table.get()? {
+            Table::Footer { .. } => None,
+            Table::Rebuilt(rebuilt) => rebuilt.footer.clone(),
         }
     }
 

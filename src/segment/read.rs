@@ -153,6 +153,9 @@ impl Piece {
 
     /// The error for a piece of which some entry has no known offset.
     fn unknown(&self, opened: &Opened) -> Error {
+        if let Some(failure) = opened.footer_failure() {
+            return failure;
+        }
         let (nth, offset, reason) = opened.unknown();
         let from = self.segment.name.base.saturating_add(nth).max(self.range.start);
         let indexes = from.min(self.range.end.saturating_sub(1))..self.range.end;

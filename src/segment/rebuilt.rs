@@ -31,11 +31,19 @@ pub(super) struct Rebuilt {
     certain: u64,
     /// The first entry, counted from the base, whose frame is not certain, and where that shows.
     doubt: Option<(u64, u64)>,
+    /// What the read of the footer failed with. It may be there the next time: entries that the frames
+    /// leave in doubt are not damaged then.
+    pub(super) footer: Option<Error>,
 }
 
 impl Rebuilt {
     /// From the frames. `live_end` is the end of the entries that count here: they had so many.
-    pub(super) fn of(segment: &Segment, opened: &Opened, live_end: u64) -> Result<Self> {
+    pub(super) fn of(
+        segment: &Segment,
+        opened: &Opened,
+        live_end: u64,
+        footer: Option<Error>,
+    ) -> Result<Self> {
         let end = segment.stated_end(opened.salt.generation())?.filter(|end| *end <= segment.bytes);
         let limit = end.unwrap_or(segment.bytes);
         let mut headers = Headers::new(&*opened.file, &opened.salt, limit);
@@ -73,7 +81,7 @@ impl Rebuilt {
             0
         };
         let certain = if lost == 0 { u64::MAX } else { live.saturating_sub(lost) };
-        Ok(Self { units, stop: (stop, reason), certain, doubt })
+        Ok(Self { units, stop: (stop, reason), certain, doubt, footer })
     }
 
     /// The offset of an entry, in units.

@@ -52,6 +52,17 @@ fn every_failing_call_is_typed_or_poisons_and_nothing_acknowledged_is_lost() {
     );
 }
 
+/// Found by the whole sweep. The tail could not be read before the first batch after an open, or the
+/// footer of a segment whose frames leave in doubt which of them count.
+#[test]
+fn read_that_fails_once_refuses_what_needs_it_and_damages_nothing() {
+    for (program, config) in [(2733, 2), (2719, 3), (2413, 12)] {
+        if let (_, Some(violation)) = sweep(Subject::Drawn(program, config), 1) {
+            panic!("{violation}");
+        }
+    }
+}
+
 /// Frames that wait in memory may fail to get out of it: for a batch that fills the buffer or rolls,
 /// for a sync, for a reader who only wants to see them.
 #[test]
