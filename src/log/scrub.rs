@@ -200,9 +200,9 @@ impl<'a> Distrust<'a> {
 
 impl Drop for Distrust<'_> {
     fn drop(&mut self) {
-        // A reader may have opened it meanwhile.
-        let begun = self.begun.take().or_else(|| begin_distrust(self.segment));
-        if let Some((opened, begun)) = begun {
+        // A reader may have opened it meanwhile, or opened it anew.
+        let now = begin_distrust(self.segment);
+        for (opened, begun) in self.begun.take().into_iter().chain(now) {
             opened.end_distrust(begun);
         }
     }
