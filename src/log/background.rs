@@ -132,6 +132,10 @@ impl Shared {
         self.signals.take_checkpoint();
         self.checkpoint(false, 0)?;
         let prepared = self.prepare(&|| self.closed.load(Ordering::Acquire));
+        if self.signals.wants_space() {
+            // The thread tries again after a while, once it knows that there is something left to do.
+            self.signals.wake_preparer();
+        }
         if prepared.is_err() {
             self.call_back();
         }
@@ -277,6 +281,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::sim::SimDisk;
     use crate::{Log, Options};
 
     #[test]
@@ -294,5 +299,26 @@ mod tests {
         }
         assert!(cold());
         assert_eq!(log.entry(0).unwrap(), b"read now and then");
+    }
+
+    /// Found by review. A call of `maintain` that was refused space noted it, and nobody came to it.
+    #[test]
+    fn space_that_a_call_could_not_have_is_made_ready_by_the_thread() {
+        let options = Options::new().segment_bytes(256 * 1024);
+        let log = Log::create_in(Arc::new(SimDisk::new(1)), &options).unwrap();
+        let comes = |done: &dyn Fn() -> bool| {
+            (0..20_000).any(|_| {
+                std::thread::sleep(Duration::from_millis(1));
+                done()
+            })
+        };
+        // The first look of the thread that makes space ready.
+        assert!(comes(&|| log.stats().spares > 0));
+        std::thread::sleep(Duration::from_millis(100));
+        let held = log.hold_space().unwrap();
+        log.maintain().unwrap();
+        drop(held);
+        assert!(log.shared().signals.wants_space());
+        assert!(comes(&|| !log.shared().signals.wants_space()));
     }
 }

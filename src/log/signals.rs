@@ -38,11 +38,12 @@ impl Signals {
     /// Has more space made ready, or a spare, unless that was asked for already.
     pub(crate) fn want_space(&self) {
         if !self.space.load(Ordering::Relaxed) && !self.space.swap(true, Ordering::AcqRel) {
-            self.ask(Desk::Prepare);
+            self.wake_preparer();
         }
     }
 
-    /// Notes that space is wanted and cannot be had now: nobody needs to ask for it.
+    /// Notes that space is wanted and cannot be had now. The preparer comes back by itself; whoever
+    /// else notes this wakes it.
     pub(crate) fn await_space(&self) {
         self.space.store(true, Ordering::Release);
     }
@@ -127,6 +128,11 @@ impl Signals {
     /// Has somebody look whether a checkpoint is due.
     pub(crate) fn wake_maintenance(&self) {
         self.ask(Desk::Maintain);
+    }
+
+    /// Has somebody make space ready.
+    pub(crate) fn wake_preparer(&self) {
+        self.ask(Desk::Prepare);
     }
 
     /// Has somebody flush: a callback waits, a buffer is full, or the log is poisoned.
