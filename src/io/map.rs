@@ -27,6 +27,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use memmap2::{Advice, MmapAsRawDesc, MmapOptions, MmapRaw};
 use parking_lot::Mutex;
 
+#[cfg(target_os = "linux")]
 use crate::planted::{Bug, planted};
 
 /// Pages that are asked about together.
