@@ -128,7 +128,7 @@ impl Shared {
         // What this brings back from the medium looks to readers as if it had never been gone.
         let mut distrust = Some(Distrust::begin(segment));
         let surveyed = Survey::read(&self.dir, name, segment.bytes, &hints, &mut |read| {
-            distrust = None;
+            drop(distrust.take());
             pace(read);
             distrust = Some(Distrust::begin(segment));
         });
