@@ -30,6 +30,13 @@ fn shown(arguments: &[&str], paths: &[&Path], exit: i32) -> String {
     shown
 }
 
+/// A command shows a bar of this name, in this unit.
+fn check_bar(name: &str, unit: &str, arguments: &[&str], paths: &[&Path], exit: i32) {
+    let shown = shown(arguments, paths, exit);
+    let is_bar = |part: &str| part.contains(name) && part.contains(unit) && part.contains(" left");
+    assert!(shown.split('\r').any(is_bar), "{arguments:?}: {shown:?}");
+}
+
 /// Both ends of a terminal.
 fn terminal() -> (OwnedFd, File) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
@@ -102,20 +109,14 @@ fn long_work_shows_how_far_it_is() {
     copy(&log, &peer);
     let from = peer.to_str().unwrap();
     let html = ["inspect", "--html", page.to_str().unwrap()];
-    let bar = |name: &str, unit: &str, arguments: &[&str], paths: &[&Path], exit: i32| {
-        let shown = shown(arguments, paths, exit);
-        let is_bar =
-            |part: &str| part.contains(name) && part.contains(unit) && part.contains(" left");
-        assert!(shown.split('\r').any(is_bar), "{arguments:?}: {shown:?}");
-    };
-    bar("verify", "KiB of ", &["verify"], &[&log], 0);
-    bar("verify", "KiB of ", &html, &[&log], 0);
-    bar("backup", "KiB of ", &["backup", "--copy"], &[&log, &place.path("copy")], 0);
-    bar("compare", "of 6,000 entries", &["compare", "--step", "100"], &[&log, &peer], 0);
+    check_bar("verify", "KiB of ", &["verify"], &[&log], 0);
+    check_bar("verify", "KiB of ", &html, &[&log], 0);
+    check_bar("backup", "KiB of ", &["backup", "--copy"], &[&log, &place.path("copy")], 0);
+    check_bar("compare", "of 6,000 entries", &["compare", "--step", "100"], &[&log, &peer], 0);
     std::fs::remove_file(place.segment(2)).unwrap();
-    bar("reading", "KiB of ", &["repair", "--plan"], &[&log], 3);
-    bar("writing", "KiB of ", &["repair", "--apply"], &[&log], 3);
-    bar("refill", "entries", &["refill", "--from", from], &[&log], 0);
+    check_bar("reading", "KiB of ", &["repair", "--plan"], &[&log], 3);
+    check_bar("writing", "KiB of ", &["repair", "--apply"], &[&log], 3);
+    check_bar("refill", "entries", &["refill", "--from", from], &[&log], 0);
     assert_eq!(shown(&["--quiet", "verify"], &[&log], 0), "");
 }
 
@@ -135,14 +136,10 @@ fn work_on_groups_shows_how_far_it_is() {
     copy(&log, &peer);
     let sealed = place.segment(1);
     flip(&sealed, find(&sealed, "entry 20 "));
-    let has_bar = |name: &str, arguments: &[&str], exit: i32| {
-        let shown = shown(arguments, &[&log], exit);
-        let is_bar = |part: &str| part.contains(name) && part.contains(" entries, ");
-        assert!(shown.split('\r').any(is_bar), "{arguments:?}: {shown:?}");
-    };
-    has_bar("groups", &["verify"], 3);
-    has_bar("groups", &["repair", "--plan"], 3);
-    has_bar("refill", &["refill", "--group", "7", "--from", peer.to_str().unwrap()], 0);
+    let refill = ["refill", "--group", "7", "--from", peer.to_str().unwrap()];
+    check_bar("groups", " entries, ", &["verify"], &[&log], 3);
+    check_bar("groups", " entries, ", &["repair", "--plan"], &[&log], 3);
+    check_bar("refill", " entries, ", &refill, &[&log], 0);
 }
 
 #[test]
