@@ -171,12 +171,18 @@ mod tests {
 
     const BYTES: usize = 32 * 1024 * 1024;
 
-    #[test]
-    fn witness_that_stands_apart_is_durable_with_the_sync_of_its_frames() {
+    /// A file that is durable, with its name.
+    fn durable() -> (SimDisk, String, Arc<dyn File>) {
         let disk = SimDisk::new(1);
         let (name, file) = disk.create(to_u64(BYTES), true).unwrap();
         file.sync(0..to_u64(BYTES), SyncMethod::Fsync).unwrap();
         disk.sync().unwrap();
+        (disk, name, file)
+    }
+
+    #[test]
+    fn witness_that_stands_apart_is_durable_with_the_sync_of_its_frames() {
+        let (disk, name, file) = durable();
         let (frames, syncs) = ([7; 100], disk.counts().syncs);
         let offset = place(8292, false, to_u64(BYTES), true);
         let witness = Testimony::new(offset, &Salt::new(7), 1, 1);
@@ -193,10 +199,7 @@ mod tests {
     /// However it was cut; and so are the two newest witnesses, as long as no frame came over them.
     #[test]
     fn what_is_put_is_there_and_durable() {
-        let disk = SimDisk::new(1);
-        let (name, file) = disk.create(to_u64(BYTES), true).unwrap();
-        file.sync(0..to_u64(BYTES), SyncMethod::Fsync).unwrap();
-        disk.sync().unwrap();
+        let (disk, name, file) = durable();
         let mut edge = Edge::new(&file, 0).unwrap();
         let expected: Vec<u8> = (0..BYTES).map(|at| 1 + u8::try_from(at % 251).unwrap()).collect();
         let salt = Salt::new(7);
