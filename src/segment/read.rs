@@ -8,10 +8,10 @@
 //! is an error and no signal. Several entries that are read together are not checked again where they
 //! were before and every page of them was in memory ever since; one entry that is copied always is.
 //! When a page turns out to be gone, nothing of the segment is believed any more, and no check counts
-//! from before it is brought in until it is there: the system brings in neighbours along with it, and who
-//! checked one of them meanwhile may have seen the bytes of before. What somebody else has brought back from the medium in between (another
-//! process, a backup, whoever looks at lent bytes) looks as if it had never been gone; to copy one
-//! entry is to be sure.
+//! from before it is brought in until it is there: the system brings in neighbours along with it, and
+//! who checked one of them meanwhile may have seen the bytes of before. What somebody else has brought
+//! back from the medium in between (another process, a backup, whoever looks at lent bytes) looks as if
+//! it had never been gone; to copy one entry is to be sure.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
