@@ -180,7 +180,11 @@ impl Inner {
 
     /// Takes so many bytes of space, or finds how many there are.
     fn fill(&self, bytes: u64) -> Result<Filled> {
-        let mut file = self.log.side_file_writer()?;
+        let mut file = match self.log.side_file_writer() {
+            // Not even for the name of one.
+            Err(Error::DiskFull { .. }) => return Ok(Filled::UpTo(0)),
+            file => file?,
+        };
         let zeros = [0; FILL_BYTES];
         let mut reached = 0;
         let mut take = |bytes: u64| {
