@@ -338,6 +338,7 @@ fn space(needed: u64) -> String {
 fn damage(offset: u64, reason: &Damage) -> String {
     match reason {
         reason @ (Damage::MissingFile
+        | Damage::NotAFile { .. }
         | Damage::Ambiguous { .. }
         | Damage::Identity { .. }
         | Damage::Misnamed { .. }) => reason.to_string(),
@@ -401,6 +402,13 @@ pub enum Damage {
     /// A file that must be there is not.
     #[error("missing")]
     MissingFile,
+    /// Something else stands under the name of a file of the log. Put the file back, if it is
+    /// anywhere, or move this away.
+    #[error("{what}, not a file of this log: put the file back, or move this away")]
+    NotAFile {
+        /// What it is: `"a symbolic link"`, `"a directory"`.
+        what: &'static str,
+    },
     /// Several files claim to be one segment. Move those away that do not belong to the log.
     #[error(
         "ambiguous: {files} files claim to be this segment; move those away that are not of this log"

@@ -387,7 +387,8 @@ fn each_meaning_of_a_damage_is_a_row_for_the_operator() {
     use indelible::inspect::Meaning as M;
     let meanings =
         [M::Redundant, M::Dead, M::Blocking, M::Entries, M::State, M::Checkpoint, M::SideFile];
-    let meanings = meanings.into_iter().chain([M::Unsupported]).map(|it| it.to_string());
+    let meanings = meanings.into_iter().chain([M::Displaced, M::Unsupported]);
+    let meanings = meanings.map(|it| it.to_string());
     let page = fs::read_to_string(root().join("docs/OPERATIONS.md")).unwrap();
     let (_, table) =
         page.split_once("| meaning | what is lost | what to do |\n|---|---|---|\n").unwrap();

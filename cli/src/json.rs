@@ -468,6 +468,7 @@ enum Means {
     State,
     Checkpoint,
     SideFile,
+    Displaced,
     Unsupported,
 }
 
@@ -481,6 +482,7 @@ impl From<&Finding> for Found {
             Meaning::State => Means::State,
             Meaning::Checkpoint => Means::Checkpoint,
             Meaning::SideFile => Means::SideFile,
+            Meaning::Displaced => Means::Displaced,
             _ => Means::Unsupported,
         };
         Self { error: Failed::from(&finding.error), meaning }

@@ -46,6 +46,7 @@ fn all_damage() -> Vec<Damage> {
         Damage::Field { field: "generation", expected: 3, got: 4 },
         Damage::Length { expected: 65_536, got: 5_000 },
         Damage::MissingFile,
+        Damage::NotAFile { what: "a symbolic link" },
         Damage::Ambiguous { files: 2 },
         Damage::BothSlots,
         Damage::AcknowledgedFrame { sequence: 3, durable: 4 },
@@ -153,6 +154,7 @@ fn what_is_seldom_seen_is_said_in_these_words() {
         Obstacle::Stale(damaged(Damage::MetadataOlder { checkpoint: 3, found: 9 })),
         Obstacle::SideFile(damaged(Damage::MissingFile)),
         Obstacle::OfAnother(damaged(Damage::MissingFile)),
+        Obstacle::NotAFile(damaged(Damage::NotAFile { what: "a directory" })),
         Obstacle::Ambiguous { number: 3 },
     ];
     shown.extend(obstacles.map(|it| it.to_string()));
@@ -169,6 +171,7 @@ fn what_is_seldom_seen_is_said_in_these_words() {
         Meaning::Checkpoint,
         Meaning::Blocking,
         Meaning::SideFile,
+        Meaning::Displaced,
         Meaning::Unsupported,
     ];
     shown.extend(meanings.map(|it| it.to_string()));

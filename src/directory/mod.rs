@@ -96,7 +96,7 @@ impl Dir {
     /// Every plain file.
     pub(crate) fn list(&self) -> Result<Vec<DirectoryEntry>> {
         let mut entries = self.list_everything()?;
-        entries.retain(|entry| entry.plain);
+        entries.retain(|entry| entry.other.is_none());
         Ok(entries)
     }
 

@@ -217,10 +217,8 @@ impl Lookup {
         };
         let Some(part) = parts.get(at).cloned() else { return Ok(self.uncovered(index)) };
         if part.is_gone() {
-            let path = self.dir.join(&format!("{:016x}-*.seg", part.gone.start));
-            let (entries, reason) =
-                (index..part.live.end, self.scene.observed.files.lack(part.gone.start));
-            return Ok(unreadable(path, 0, entries, reason));
+            let (name, reason) = self.scene.observed.files.lack(part.gone.start);
+            return Ok(unreadable(self.dir.join(&name), 0, index..part.live.end, reason));
         }
         if self.open.as_ref().is_none_or(|(open, _)| *open != at) {
             match Reader::open(&self.dir, &self.scene, &self.checkpoint, &part) {

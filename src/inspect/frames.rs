@@ -236,7 +236,7 @@ impl Frames {
         let (name, live) = (part.name, &part.live);
         if part.is_gone() {
             let (numbers, entries) = (part.gone.clone(), live.clone());
-            let reason = self.scene.observed.files.lack(numbers.start);
+            let (_, reason) = self.scene.observed.files.lack(numbers.start);
             return Ok(vec![FrameSeen::Absent { numbers, entries, reason }]);
         }
         let progress = &mut |_| ();

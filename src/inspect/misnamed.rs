@@ -47,7 +47,7 @@ pub(crate) fn misnamed(dir: &Dir) -> Result<Vec<Misnamed>> {
 /// Which file claims to be which segment.
 #[derive(Default)]
 struct Claims {
-    /// How many files have a number in their name.
+    /// How many names have a number, be they those of files or not.
     by_name: BTreeMap<u64, usize>,
     /// The files of this log by the number that their header states.
     of_header: BTreeMap<u64, Vec<(SegmentName, SegmentHeader)>>,
@@ -56,9 +56,12 @@ struct Claims {
 impl Claims {
     fn in_directory(dir: &Dir, checkpoint: &Checkpoint) -> Result<Self> {
         let mut claims = Self::default();
-        for entry in dir.list()? {
+        for entry in dir.list_everything()? {
             let FileName::Segment(name) = FileName::classify(&entry.name) else { continue };
             *claims.by_name.entry(name.number).or_default() += 1;
+            if entry.other.is_some() {
+                continue;
+            }
             let Ok(Ok(header)) = dir.segment_header(&entry.name) else { continue };
             if header.uuid == checkpoint.uuid {
                 claims.of_header.entry(header.number).or_default().push((name, header));

@@ -62,6 +62,9 @@ pub enum Meaning {
     Blocking,
     /// A snapshot or another large value cannot be read.
     SideFile,
+    /// Something else stands under the name of a file of the log, and what was in the file is not
+    /// known here.
+    Displaced,
     /// Nothing is wrong as far as this build can tell: a newer one has to read this.
     Unsupported,
 }
@@ -95,6 +98,10 @@ impl fmt::Display for Meaning {
             Self::SideFile => {
                 "a snapshot or large value is unreadable; bring the file back from a backup, or \
                  rebuild the node from its peers"
+            }
+            Self::Displaced => {
+                "nothing is lost if the file is put back; if it is gone, move this away and verify \
+                 again: it says what is lost"
             }
             Self::Unsupported => "nothing is wrong with the log; use the build that wrote it",
         })
@@ -296,6 +303,11 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn find(&mut self, error: Error, meaning: Meaning) {
+        let meaning = match &error {
+            // Nobody looks where a link leads.
+            Error::Damaged { reason: Damage::NotAFile { .. }, .. } => Meaning::Displaced,
+            _ => meaning,
+        };
         self.seen.findings.push(Finding { error, meaning });
     }
 
@@ -340,9 +352,8 @@ impl Check<'_> {
             None => Meaning::Blocking,
         };
         for number in part.gone.clone() {
-            let path = self.dir.join(&format!("{number:016x}-*.seg"));
-            let indexes = indexes.take();
-            let reason = self.scene.observed.files.lack(number);
+            let (name, reason) = self.scene.observed.files.lack(number);
+            let (path, indexes) = (self.dir.join(&name), indexes.take());
             // One of the files is the segment, and a repair does not choose.
             let meaning = match reason {
                 Damage::Ambiguous { .. } => Meaning::Blocking,

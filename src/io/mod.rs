@@ -79,19 +79,19 @@ pub struct DirectoryEntry {
     pub name: String,
     /// Its length in bytes.
     pub bytes: u64,
-    /// Whether it is a plain file. Anything else, be it a directory or a link, belongs to no log.
-    pub plain: bool,
+    /// What it is, if it is no plain file: `"a symbolic link"`. Such a thing belongs to no log.
+    pub other: Option<&'static str>,
 }
 
 impl DirectoryEntry {
     /// The name of a plain file, and its length.
     pub fn new(name: impl Into<String>, bytes: u64) -> Self {
-        Self { name: name.into(), bytes, plain: true }
+        Self { name: name.into(), bytes, other: None }
     }
 
     /// The name of something that is no plain file, or a name that is no text.
-    pub fn other(name: impl Into<String>) -> Self {
-        Self { name: name.into(), bytes: 0, plain: false }
+    pub fn other(name: impl Into<String>, what: &'static str) -> Self {
+        Self { name: name.into(), bytes: 0, other: Some(what) }
     }
 }
 

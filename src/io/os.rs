@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use self::lock::Lockable;
 use super::map::{Region, WeakRegion};
@@ -135,11 +136,16 @@ impl OsDirectory {
         // Systems keep modes in integers of different widths.
         let bits = (0..9).filter(|bit| (self.file_mode >> bit) & 1 == 1);
         let mode = bits.fold(Mode::empty(), |mode, bit| mode | Mode::from_raw_mode(1 << bit));
-        let file = OsHandle::from(rustix::fs::openat(self.handle(), name, flags, mode)?);
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
-        }
-        Ok(file)
+        let no_file = || {
+            let said = format!("`{name}` is no plain file");
+            io::Error::new(io::ErrorKind::InvalidInput, said)
+        };
+        let file = match rustix::fs::openat(self.handle(), name, flags, mode) {
+            // A link, a directory, a socket.
+            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(no_file()),
+            opened => OsHandle::from(opened?),
+        };
+        if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
     }
 }
 
@@ -155,15 +161,18 @@ impl Directory for OsDirectory {
             let about = match rustix::fs::statat(self.handle(), name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(about) => about,
                 // Removed since the directory was read.
-                Err(rustix::io::Errno::NOENT) => continue,
+                Err(Errno::NOENT) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let plain = FileType::from_raw_mode(about.st_mode) == FileType::RegularFile;
-            entries.push(match name.to_str() {
-                Ok(name) if plain => {
+            let other = other(FileType::from_raw_mode(about.st_mode));
+            entries.push(match (name.to_str(), other) {
+                (Ok(name), None) => {
                     DirectoryEntry::new(name, u64::try_from(about.st_size).unwrap_or(0))
                 }
-                _ => DirectoryEntry::other(name.to_string_lossy()),
+                (_, other) => {
+                    let what = other.unwrap_or("a file whose name is no text");
+                    DirectoryEntry::other(name.to_string_lossy(), what)
+                }
             });
         }
         Ok(entries)
@@ -259,6 +268,19 @@ impl Directory for OsDirectory {
         self.remove(&name).ok();
         taken
     }
+}
+
+/// What a name stands for, if it is no plain file.
+fn other(kind: FileType) -> Option<&'static str> {
+    Some(match kind {
+        FileType::RegularFile => return None,
+        FileType::Symlink => "a symbolic link",
+        FileType::Directory => "a directory",
+        FileType::Fifo => "a pipe",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        FileType::Unknown => "no plain file",
+    })
 }
 
 /// Whether a file is linked elsewhere as well, as a backup does with segments that never change.
@@ -369,7 +391,7 @@ fn write_through(handle: &OsHandle, offset: u64, bytes: &[u8]) -> io::Result<()>
 /// the file system does not know the flag.
 #[cfg(target_os = "linux")]
 fn write_dsync(handle: &OsHandle, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-    use rustix::io::{Errno, ReadWriteFlags};
+    use rustix::io::ReadWriteFlags;
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
         let (slices, offset) = ([io::IoSlice::new(rest)], offset + written as u64);
@@ -410,7 +432,7 @@ impl File for OsFile {
             match rustix::io::pread(&self.handle, rustix::buffer::spare_capacity(out), offset) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(read) => offset += read as u64,
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -535,7 +557,7 @@ fn reserve(file: &OsHandle, range: Range<u64>) -> io::Result<()> {
     let (flags, bytes) = (rustix::fs::FallocateFlags::empty(), range.end - range.start);
     loop {
         match rustix::fs::fallocate(file, flags, range.start, bytes) {
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             other => return Ok(other?),
         }
     }

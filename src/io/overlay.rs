@@ -42,7 +42,8 @@ impl Overlay {
         if self.is_above(name)? {
             return Ok(());
         }
-        let found = self.list()?.into_iter().find(|entry| entry.name == name && entry.plain);
+        let found =
+            self.list()?.into_iter().find(|entry| entry.name == name && entry.other.is_none());
         let bytes = found.ok_or(io::ErrorKind::NotFound)?.bytes;
         let from = self.below.open(name, Access::Read)?;
         let (temporary, to) = self.above.create(bytes, false)?;

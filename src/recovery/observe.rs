@@ -39,6 +39,8 @@ pub(crate) struct Files {
     pub(crate) spares: Vec<(String, u64)>,
     pub(crate) sides: BTreeMap<u64, u64>,
     pub(crate) temporaries: Vec<String>,
+    /// What stands under names that files of a log have, and is no plain file.
+    pub(crate) displacing: BTreeMap<String, &'static str>,
     /// Names of what is nobody's here, be they those of files or not.
     pub(crate) foreign: Vec<String>,
 }
@@ -47,7 +49,14 @@ impl Files {
     pub(crate) fn list(dir: &Dir) -> Result<Self> {
         let mut files = Self::default();
         for entry in dir.list_everything()? {
-            match if entry.plain { FileName::classify(&entry.name) } else { FileName::Foreign } {
+            let mut kind = FileName::classify(&entry.name);
+            if let Some(what) = entry.other {
+                if matches!(kind, FileName::Metadata | FileName::Segment(_) | FileName::Side(_)) {
+                    files.displacing.insert(entry.name.clone(), what);
+                }
+                kind = FileName::Foreign;
+            }
+            match kind {
                 FileName::Metadata => files.metadata = Some(entry.bytes),
                 FileName::Segment(name) => {
                     files.segments.entry(name.number).or_default().push((name, entry.bytes));
@@ -68,7 +77,7 @@ impl Files {
     /// What is wrong with a side file, as far as its length tells.
     pub(crate) fn damage_of(&self, file: &SideFileRef) -> Option<Damage> {
         match self.sides.get(&file.id) {
-            None => Some(Damage::MissingFile),
+            None => Some(self.absence(&file.file_name())),
             Some(&got) if got != file.length => Some(Damage::Length { expected: file.length, got }),
             Some(_) => None,
         }
@@ -78,7 +87,8 @@ impl Files {
     /// metadata file and segment their names with one sync, and writes to the segment only after it;
     /// so a crash before may leave the segment alone, and then it holds nothing but zeros.
     fn forget_unborn(&mut self, dir: &Dir) -> Result<()> {
-        let alone = self.metadata.is_none() && self.sides.is_empty() && self.segments.len() == 1;
+        let alone = self.metadata.is_none() && self.sides.is_empty() && self.displacing.is_empty();
+        let alone = alone && self.segments.len() == 1;
         let Some((name, bytes)) = self.segment(FIRST_SEGMENT).filter(|_| alone) else {
             return Ok(());
         };
@@ -92,16 +102,42 @@ impl Files {
 
     /// Whether there are traces of a log.
     pub(crate) fn any(&self) -> bool {
-        let any = self.metadata.is_some() || !self.segments.is_empty() || !self.sides.is_empty();
-        any && !planted(Bug::CreateOverALog)
+        (self.metadata.is_some() || self.any_besides()) && !planted(Bug::CreateOverALog)
     }
 
-    /// Why there is not the one segment file with this number.
-    pub(crate) fn lack(&self, number: u64) -> Damage {
-        match self.segments.get(&number).map_or(0, |files| to_u64(files.len())) {
-            0 => Damage::MissingFile,
-            files => Damage::Ambiguous { files },
-        }
+    /// Whether there are traces of a log beside its metadata file.
+    fn any_besides(&self) -> bool {
+        !(self.segments.is_empty() && self.sides.is_empty() && self.displacing.is_empty())
+    }
+
+    /// Why there is no file of this name.
+    fn absence(&self, name: &str) -> Damage {
+        let displacing = self.displacing.get(name);
+        displacing.map_or(Damage::MissingFile, |what| Damage::NotAFile { what })
+    }
+
+    /// What stands under names of segments, and is no plain file.
+    fn displaced_segments(&self) -> impl Iterator<Item = SegmentName> + '_ {
+        self.displacing.keys().filter_map(|name| match FileName::classify(name) {
+            FileName::Segment(name) => Some(name),
+            _ => None,
+        })
+    }
+
+    /// The first number above those of all segments, whatever has their names.
+    pub(crate) fn next_number(&self) -> u64 {
+        let displaced = self.displaced_segments().map(|name| name.number);
+        let taken = self.segments.keys().copied().chain(displaced);
+        taken.filter_map(|number| number.checked_add(1)).max().unwrap_or(FIRST_SEGMENT)
+    }
+
+    /// Why there is not the one segment file with this number, and the name to blame.
+    pub(crate) fn lack(&self, number: u64) -> (String, Damage) {
+        let files = self.segments.get(&number).map_or(0, |files| to_u64(files.len()));
+        let displaced = self.displaced_segments().find(|name| name.number == number);
+        let name = displaced.map_or_else(|| format!("{number:016x}-*.seg"), |it| it.to_string());
+        let reason = if files > 0 { Damage::Ambiguous { files } } else { self.absence(&name) };
+        (name, reason)
     }
 
     /// The one segment file with this number.
@@ -159,10 +195,9 @@ pub(crate) struct Wrong {
 /// at all; what was read and is wrong is noted.
 pub(crate) fn observe(dir: &Dir, sync_method: SyncMethod) -> Result<Observed> {
     let files = Files::list(dir)?;
-    let none = files.segments.is_empty() && files.sides.is_empty();
     let seen = Seen {
         metadata: MetadataFact::Absent,
-        segments: if none { SegmentsFact::None } else { SegmentsFact::Present },
+        segments: if files.any_besides() { SegmentsFact::Present } else { SegmentsFact::None },
         tail: TailFact::Readable,
         sequence: 0,
         searched: Vec::new(),
@@ -173,8 +208,7 @@ pub(crate) fn observe(dir: &Dir, sync_method: SyncMethod) -> Result<Observed> {
     let wrong = Wrong::default();
     let mut observed = Observed { seen, files, metadata, segments, replayed, wrong };
     let Some(bytes) = observed.files.metadata else {
-        let reason = Damage::MissingFile;
-        let path = dir.join(METADATA);
+        let (path, reason) = (dir.join(METADATA), observed.files.absence(METADATA));
         observed.wrong.metadata = Some(Error::Damaged { path, offset: 0, indexes: None, reason });
         return Ok(observed);
     };
@@ -463,7 +497,10 @@ fn named_segments(
         let indexes = None;
         Error::Damaged { path: dir.join(&name), offset: 0, indexes, reason }
     };
-    let missing = |number: u64| damaged(format!("{number:016x}-*.seg"), files.lack(number));
+    let missing = |number: u64| {
+        let (name, reason) = files.lack(number);
+        damaged(name, reason)
+    };
     let is_tail = |name: &SegmentName| name.number == checkpoint.tail_number;
     let (mut names, mut wrong) = (Vec::new(), None);
     for (first, last) in &checkpoint.runs {
@@ -527,7 +564,7 @@ fn open_tail(
             Some((name, got)) => {
                 (name.to_string(), Damage::Length { expected: checkpoint.segment_bytes, got })
             }
-            None => (format!("{number:016x}-*.seg"), files.lack(number)),
+            None => files.lack(number),
         };
         return Err(Error::Damaged { path: dir.join(&name), offset: 0, indexes: None, reason });
     };

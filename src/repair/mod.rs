@@ -81,6 +81,8 @@ pub enum Obstacle {
     SideFile(Error),
     /// A file beside the segments is one of another log.
     OfAnother(Error),
+    /// Something else stands under the name of a file of the log.
+    NotAFile(Error),
     /// Several files claim to be one segment.
     Ambiguous {
         /// The segment's number.
@@ -96,7 +98,8 @@ impl Obstacle {
             | Self::Tail(error)
             | Self::Stale(error)
             | Self::SideFile(error)
-            | Self::OfAnother(error) => Some(error),
+            | Self::OfAnother(error)
+            | Self::NotAFile(error) => Some(error),
             Self::Ambiguous { .. } => None,
         }
     }
@@ -131,6 +134,11 @@ impl fmt::Display for Obstacle {
                 f,
                 "{error}\nIt is a segment of another log. Move it back to where it came from: an open \
                  removes what it does not need."
+            ),
+            Self::NotAFile(error) => write!(
+                f,
+                "{error}\nWith the file back under its name there may be nothing to repair. If it is \
+                 gone, move this away, and plan again: a repair replaces only files."
             ),
             Self::Ambiguous { number } => write!(
                 f,

@@ -16,7 +16,7 @@ use crate::format::header::{REPLACES_UNKNOWN, SEGMENT_HEADER_BYTES};
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::slot::{CELLS_BYTES_MAX, METADATA_BYTES, cells_bytes};
-use crate::format::{CellValue, Checkpoint, SegmentHeader, SegmentName};
+use crate::format::{CellValue, Checkpoint, FileName, SegmentHeader, SegmentName};
 use crate::inspect::Progress;
 use crate::inspect::scene::{Part, Scene, live_ranges};
 use crate::inspect::survey::{Survey, joined, ranges, total};
@@ -199,7 +199,7 @@ impl Work {
         tail: SegmentName,
         missing: &[Range<u64>],
     ) {
-        let number = scene.observed.files.segments.keys().max().map_or(1, |last| last + 1);
+        let number = scene.observed.files.next_number();
         let segment = tail.to_string();
         self.plan.steps.push(Step::ReplaceTail { segment, number, missing: missing.to_vec() });
         self.checkpoint.tail_number = number;
@@ -362,6 +362,9 @@ fn obstacle(dir: &Dir, scene: &Scene) -> Result<Option<Obstacle>> {
         let path = dir.path().to_path_buf();
         scene.refusal().cloned().unwrap_or(Error::Missing { path })
     };
+    if let Some(error) = displaced(dir, scene) {
+        return Ok(Some(Obstacle::NotAFile(error)));
+    }
     let mut gone = scene.parts.iter().filter(|part| part.is_gone()).map(|part| &part.gone);
     if let Some(numbers) = gone.clone().find_map(|numbers| {
         scene.observed.files.segments.range(numbers.clone()).next().map(|(number, _)| *number)
@@ -373,8 +376,8 @@ fn obstacle(dir: &Dir, scene: &Scene) -> Result<Option<Obstacle>> {
     }
     let tail = scene.checkpoint().map_or(0, |found| found.tail_number);
     if gone.any(|numbers| numbers.contains(&tail)) {
-        let path = dir.join(&format!("{tail:016x}-*.seg"));
-        let reason = Damage::MissingFile;
+        let (name, reason) = scene.observed.files.lack(tail);
+        let path = dir.join(&name);
         let error = Error::Damaged { path, offset: 0, indexes: None, reason };
         return Ok(Some(Obstacle::Tail(error)));
     }
@@ -389,6 +392,26 @@ fn obstacle(dir: &Dir, scene: &Scene) -> Result<Option<Obstacle>> {
         Decision::RefuseSideFile => Some(Obstacle::SideFile(refusal())),
         _ => None,
     })
+}
+
+/// The error for something else that stands under the name of a file that the log needs. What a link
+/// leads to may be that file, and a repair would put another one in its place.
+fn displaced(dir: &Dir, scene: &Scene) -> Option<Error> {
+    let state = scene.state();
+    let refers = |name: &str| {
+        let mut cells = state.iter().flat_map(|state| &state.cells);
+        cells.any(
+            |(_, value)| matches!(value, CellValue::SideFile(file) if file.file_name() == name),
+        )
+    };
+    let mut displacing = scene.observed.files.displacing.iter();
+    let (name, what) = displacing.find(|(name, _)| match FileName::classify(name) {
+        FileName::Metadata => true,
+        FileName::Segment(it) => scene.checkpoint().is_some_and(|found| found.names(it.number)),
+        _ => refers(name),
+    })?;
+    let (path, reason) = (dir.join(name), Damage::NotAFile { what });
+    Some(Error::Damaged { path, offset: 0, indexes: None, reason })
 }
 
 pub(super) fn survey(

@@ -233,7 +233,13 @@ fn symbolic_links_and_pipes_are_no_files() {
     }
     let mut listed = directory.list().unwrap();
     listed.sort();
-    assert_eq!(listed, [DirectoryEntry::other("link"), DirectoryEntry::other("sub")]);
+    assert_eq!(
+        listed,
+        [
+            DirectoryEntry::other("link", "a symbolic link"),
+            DirectoryEntry::other("sub", "a directory"),
+        ]
+    );
     assert!(os_door::open(temporary.path().join("missing"), false).is_err());
     assert!(os_door::open(&outside, false).is_err());
 }

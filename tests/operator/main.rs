@@ -17,6 +17,7 @@ mod fickle;
 #[cfg(feature = "testing")]
 mod moved;
 mod renamed;
+mod replaced;
 mod truth;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 mod watching;
