@@ -110,14 +110,14 @@ fn office() -> Arc<Office> {
 }
 
 impl Member {
-    /// Joins at some desks, and is called at each as if it had asked.
+    /// Joins at some desks, without any work yet: from here on each has a thread.
     ///
     /// # Errors
     /// A thread that is needed cannot be started; then it has not joined.
-    pub(crate) fn join(work: &Weak<dyn Work>, desks: &[Desk]) -> io::Result<Self> {
+    pub(crate) fn join(desks: &[Desk]) -> io::Result<Self> {
         let mut member = Self { office: office(), numbers: [None; 4] };
         for &desk in desks {
-            let joined = Counter::join(&member.office, desk, work);
+            let joined = Counter::join(&member.office, desk);
             match joined {
                 Ok(number) => {
                     if let Some(place) = member.numbers.get_mut(desk as usize) {
@@ -131,6 +131,15 @@ impl Member {
             }
         }
         Ok(member)
+    }
+
+    /// Has `work` called at each desk, as if it had asked.
+    pub(crate) fn begin(&self, work: &Weak<dyn Work>) {
+        for (counter, number) in self.office.desks.iter().zip(self.numbers) {
+            if let Some(number) = number {
+                counter.begin(number, work);
+            }
+        }
     }
 
     /// Asks for work at a desk. Costs a short lock, and no thread switch if it was asked already.
@@ -169,25 +178,27 @@ impl Counter {
         Self { name, threads_max, queue: Mutex::default(), wake, done }
     }
 
-    fn join(office: &Arc<Office>, desk: Desk, work: &Weak<dyn Work>) -> io::Result<u64> {
-        let counter = office.counter(desk);
-        let mut queue = counter.queue.lock();
+    fn join(office: &Arc<Office>, desk: Desk) -> io::Result<u64> {
+        let mut queue = office.counter(desk).queue.lock();
+        if queue.threads == 0 {
+            Self::start(office, desk, &mut queue)?;
+        }
         queue.next += 1;
         let number = queue.next;
-        let work = Weak::clone(work);
+        let work = Weak::<Gone>::new();
         queue
             .clients
-            .insert(number, Client { work, asked: true, queued: true, by: None, due: None });
-        queue.ready.push_back(number);
-        if queue.threads == 0 {
-            let started = Self::start(office, desk, &mut queue);
-            if started.is_err() {
-                queue.forget(number);
-                return started.map(|()| number);
-            }
-        }
-        counter.wake.notify_one();
+            .insert(number, Client { work, asked: false, queued: false, by: None, due: None });
         Ok(number)
+    }
+
+    fn begin(&self, number: u64, work: &Weak<dyn Work>) {
+        let mut queue = self.queue.lock();
+        if let Some(client) = queue.clients.get_mut(&number) {
+            client.work = Weak::clone(work);
+        }
+        queue.ask(number);
+        self.wake.notify_one();
     }
 
     fn start(office: &Arc<Office>, desk: Desk, queue: &mut Queue) -> io::Result<()> {
@@ -343,7 +354,7 @@ impl Queue {
     }
 }
 
-/// Somebody who is gone.
+/// Somebody who is not there yet, or who is gone.
 struct Gone;
 
 impl Work for Gone {
@@ -385,7 +396,8 @@ mod tests {
     fn a_panic_ends_neither_the_thread_nor_the_client() {
         let (work, tells) = counting(None);
         let weak: Weak<dyn Work> = Arc::<Counting>::downgrade(&work);
-        let member = Member::join(&weak, &[Desk::Flush]).unwrap();
+        let member = Member::join(&[Desk::Flush]).unwrap();
+        member.begin(&weak);
         for _ in 0..3 {
             assert!(tells.recv_timeout(LONG).unwrap());
             member.ask(Desk::Flush);
@@ -402,7 +414,8 @@ mod tests {
         let (work, tells) = counting(Some(Duration::from_millis(1)));
         work.calls.store(2, Ordering::SeqCst);
         let weak: Weak<dyn Work> = Arc::<Counting>::downgrade(&work);
-        let member = Member::join(&weak, &[Desk::Watch]).unwrap();
+        let member = Member::join(&[Desk::Watch]).unwrap();
+        member.begin(&weak);
         assert!(tells.recv_timeout(LONG).unwrap());
         assert!(!tells.recv_timeout(LONG).unwrap());
         assert!(!tells.recv_timeout(LONG).unwrap());

@@ -8,6 +8,7 @@
 //! there by the segment before. It is in both before a file goes that only the checkpoint before it
 //! needed. So one unreadable slot never loses anything.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::directory::Dir;
@@ -65,7 +66,9 @@ impl Metadata {
         }
         // Makes both slots durable at once: there is no other checkpoint that a crash could take. One
         // before this leaves a temporary file.
-        metadata.put(0, &both, &temporary)?;
+        metadata.put(0, &both, |op, source| {
+            metadata.dir.full_or_io(op, &temporary, to_u64(METADATA_BYTES), source)
+        })?;
         metadata.dir.rename(&temporary, METADATA)?;
         Ok(metadata)
     }
@@ -101,28 +104,37 @@ impl Metadata {
         let of_a_roll = checkpoint.tail_number != self.newest_tail;
         if !(of_a_roll && planted(Bug::NoCheckpointOnRoll)) {
             // Makes this slot durable before the other one is touched.
-            self.put(offset, &*slot, METADATA)?;
+            self.put(offset, &*slot, |op, source| Error::io(op, self.dir.join(METADATA), source))?;
         }
         self.tail_number = std::mem::replace(&mut self.newest_tail, checkpoint.tail_number);
         Ok(())
     }
 
-    /// Writes bytes of the file with this name, durably.
-    fn put(&self, offset: u64, bytes: &[u8], name: &str) -> Result<()> {
-        let failed = |op| move |source| Error::io(op, self.dir.join(name), source);
+    /// Writes bytes of the file, durably. `failed` is told what failed, as a verb.
+    fn put(
+        &self,
+        offset: u64,
+        bytes: &[u8],
+        failed: impl Fn(&'static str, io::Error) -> Error,
+    ) -> Result<()> {
         let unsynced = planted(Bug::SlotsNotSynced);
         if self.sync_method == SyncMethod::Dsync && !unsynced {
             // Makes the bytes durable, as below.
-            let written = self.file.write_by(Way::Through, offset, bytes).map_err(failed("write"));
+            let written = self.file.write_by(Way::Through, offset, bytes);
+            let written = written.map_err(|source| failed("write", source));
             return if planted(Bug::SlotFailureIgnored) { Ok(()) } else { written };
         }
-        self.file.write_at(offset, bytes).map_err(failed("write"))?;
+        self.file.write_at(offset, bytes).map_err(|source| failed("write", source))?;
         if unsynced {
             return Ok(());
         }
         // Makes the bytes durable. What a crash before this leaves, the callers say.
         let synced = self.file.sync(offset..offset + to_u64(bytes.len()), self.sync_method);
-        if planted(Bug::SlotFailureIgnored) { Ok(()) } else { synced.map_err(failed("sync")) }
+        if planted(Bug::SlotFailureIgnored) {
+            Ok(())
+        } else {
+            synced.map_err(|source| failed("sync", source))
+        }
     }
 
     /// The next slot to be written, and where: consecutive generations alternate.

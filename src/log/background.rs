@@ -4,8 +4,9 @@
 //! same work is done inside the calls that need it.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,10 +15,10 @@ use parking_lot::Mutex;
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::format::number::to_u64;
-use crate::options::Durability;
+use crate::options::{Durability, Options};
 use crate::segment::space::Failed;
 use crate::telemetry::stats::add;
-use crate::threads::{Desk, Work};
+use crate::threads::{Desk, Member, Work};
 
 /// How long a log is left alone when nobody asks for anything.
 const NAP: Duration = Duration::from_secs(1);
@@ -31,40 +32,68 @@ pub(crate) struct Seen {
     idle_for: Duration,
 }
 
-/// The threads of a log: its seat at those of the process, and one of its own if it is scrubbed.
+/// Threads that wait for a log. They are there before it is: one that was created and cannot be
+/// returned for want of a thread would be in the way of the next try.
 #[derive(Debug, Default)]
+pub(crate) struct Hired {
+    member: Option<Member>,
+    scrub: Option<(mpsc::Sender<Arc<Shared>>, JoinHandle<()>)>,
+}
+
+impl Hired {
+    /// As many as a log with these options wants.
+    pub(crate) fn new(path: &Path, options: &Options) -> Result<Self> {
+        let mut hired = Self::default();
+        if !options.background {
+            return Ok(hired);
+        }
+        let failed = |source| Error::io("start a thread for", path, source);
+        let watched: &[Desk] = if options.stall.is_some() { &[Desk::Watch] } else { &[] };
+        let desks = [&[Desk::Maintain, Desk::Prepare, Desk::Flush], watched].concat();
+        hired.member = Some(Member::join(&desks).map_err(failed)?);
+        if options.scrub.is_some() {
+            let (log, logs) = mpsc::channel::<Arc<Shared>>();
+            let thread = std::thread::Builder::new().name("indelible-scrub".to_owned());
+            let work = move || {
+                // Otherwise there is to be no log.
+                if let Ok(shared) = logs.recv() {
+                    let _alarm = shared.outermost_alarm();
+                    super::scrub::scrub_forever(&shared);
+                }
+            };
+            hired.scrub = Some((log, thread.spawn(work).map_err(failed)?));
+        }
+        Ok(hired)
+    }
+
+    /// Has them work for the log.
+    pub(crate) fn begin(mut self, shared: &Arc<Shared>) -> Threads {
+        if let Some(member) = self.member.take() {
+            let log: Weak<dyn Work> = Arc::<Shared>::downgrade(shared);
+            shared.signals.begin(member, &log);
+        }
+        let thread = self.scrub.take().map(|(log, thread)| {
+            // It waits for this.
+            let _taken = log.send(Arc::clone(shared));
+            thread
+        });
+        Threads(Mutex::new(thread))
+    }
+}
+
+impl Drop for Hired {
+    fn drop(&mut self) {
+        if let Some(member) = &self.member {
+            member.leave();
+        }
+    }
+}
+
+/// The threads of a log: its seat at those of the process, and one of its own if it is scrubbed.
+#[derive(Debug)]
 pub(crate) struct Threads(Mutex<Option<JoinHandle<()>>>);
 
 impl Threads {
-    /// Has threads work for a log that wants them.
-    pub(crate) fn start(shared: &Arc<Shared>) -> Result<Self> {
-        let threads = Self::default();
-        if shared.options.background {
-            // Those that work for it already must not keep the directory locked if one does not.
-            threads.start_all(shared).inspect_err(|_| threads.stop(shared))?;
-        }
-        Ok(threads)
-    }
-
-    fn start_all(&self, shared: &Arc<Shared>) -> Result<()> {
-        let failed =
-            |source| Error::io("start a thread for", shared.dir.path().to_path_buf(), source);
-        let log: Weak<dyn Work> = Arc::<Shared>::downgrade(shared);
-        let watched: &[Desk] = if shared.options.stall.is_some() { &[Desk::Watch] } else { &[] };
-        let desks = [&[Desk::Maintain, Desk::Prepare, Desk::Flush], watched].concat();
-        shared.signals.join(&log, &desks).map_err(failed)?;
-        if shared.options.scrub.is_some() {
-            let shared = Arc::clone(shared);
-            let thread = std::thread::Builder::new().name("indelible-scrub".to_owned());
-            let work = move || {
-                let _alarm = shared.outermost_alarm();
-                super::scrub::scrub_forever(&shared);
-            };
-            *self.0.lock() = Some(thread.spawn(work).map_err(failed)?);
-        }
-        Ok(())
-    }
-
     /// Forgets the threads in a child that was forked, which has none of them.
     pub(crate) fn abandon(&mut self) {
         // Not even detached: that would be done to a thread of the parent's.

@@ -20,7 +20,7 @@ impl Log {
     ///
     /// As [`Self::create`].
     pub fn create_in(directory: Arc<dyn Directory>, options: &Options) -> Result<Self> {
-        Self::start(open::create(Dir::new(directory, ""), options)?)
+        Self::start(Dir::new(directory, ""), options, open::create)
     }
 
     /// Opens a log through any I/O door.
@@ -32,7 +32,7 @@ impl Log {
         directory: Arc<dyn Directory>,
         options: &Options,
     ) -> Result<(Self, RecoveryReport)> {
-        Self::start_reported(open::open(Dir::new(directory, ""), options)?)
+        Self::start(Dir::new(directory, ""), options, open::open).map(Self::reported)
     }
 
     /// Opens or creates a log through any I/O door.

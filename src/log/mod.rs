@@ -28,7 +28,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 pub use self::reader::Iter;
 
-use self::background::Threads;
+use self::background::{Hired, Threads};
 use self::shared::Shared;
 use self::writer::{Writer, Written};
 use crate::batch::{Batch, Record};
@@ -94,14 +94,15 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyExists`], [`Error::ForeignFiles`], [`Error::Locked`], [`Error::DiskFull`],
-    /// [`Error::InvalidOption`], [`Error::Exhausted`], [`Error::Io`].
+    /// [`Error::AlreadyExists`], [`Error::ForeignFiles`], [`Error::Locked`], [`Error::InvalidOption`],
+    /// [`Error::DiskFull`] and [`Error::Exhausted`]: this call has created no log. [`Error::Io`]: it may
+    /// have; if so, [`Self::open`] finishes it, and until then [`Self::create`] says that there is one.
     pub fn create(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         options.validate()?;
         let path = path.as_ref();
         let door = OsDirectory::create(path)?.file_mode(options.file_mode);
         let options = for_system(&door, options)?;
-        Self::start(open::create(Dir::new(Arc::new(door), path), &options)?)
+        Self::start(Dir::new(Arc::new(door), path), &options, open::create)
     }
 
     /// Opens the log in `path` and recovers it if it was not closed. On return everything it holds
@@ -122,7 +123,7 @@ impl Log {
         })?;
         let door = door.file_mode(options.file_mode);
         let options = for_system(&door, options)?;
-        Self::start_reported(open::open(Dir::new(Arc::new(door), path), &options)?)
+        Self::start(Dir::new(Arc::new(door), path), &options, open::open).map(Self::reported)
     }
 
     /// Opens the log in `path`, or creates one if there never was any.
@@ -147,25 +148,31 @@ impl Log {
     ///
     /// [`Error::InvalidOption`].
     pub fn in_memory(options: &Options) -> Result<Self> {
-        let door = Arc::new(MemDirectory::new());
-        Self::start(open::create(Dir::new(door, ""), &options.volatile())?)
+        let dir = Dir::new(Arc::new(MemDirectory::new()), "");
+        Self::start(dir, &options.volatile(), open::create)
     }
 
     /// Opens a log in a directory behind any door.
     #[cfg(feature = "tools")]
     pub(crate) fn open_at(dir: Dir, options: &Options) -> Result<Self> {
-        Self::start(open::open(dir, options)?)
+        Self::start(dir, options, open::open)
     }
 
-    fn start(shared: Arc<Shared>) -> Result<Self> {
-        let threads = Threads::start(&shared)?;
+    fn start(
+        dir: Dir,
+        options: &Options,
+        open: fn(Dir, &Options) -> Result<Arc<Shared>>,
+    ) -> Result<Self> {
+        let threads = Hired::new(dir.path(), options)?;
+        let shared = open(dir, options)?;
+        let threads = threads.begin(&shared);
         crate::telemetry::trace::opened(shared.dir.path(), &shared.report);
         Ok(Self { handle: Arc::new(Handle { shared, threads, closed: OnceLock::new() }) })
     }
 
-    fn start_reported(shared: Arc<Shared>) -> Result<(Self, RecoveryReport)> {
-        let report = shared.report.clone();
-        Ok((Self::start(shared)?, report))
+    fn reported(self) -> (Self, RecoveryReport) {
+        let report = self.recovery().clone();
+        (self, report)
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -595,10 +602,7 @@ fn open_or_create(
 ) -> Result<(Log, RecoveryReport)> {
     match open() {
         Err(Error::Missing { .. }) => match create() {
-            Ok(log) => {
-                let report = log.recovery().clone();
-                Ok((log, report))
-            }
+            Ok(log) => Ok(log.reported()),
             Err(Error::AlreadyExists { .. }) => open(),
             Err(error) => Err(error),
         },

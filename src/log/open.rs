@@ -2,11 +2,12 @@
 //!
 //! Owns: carrying out what recovery decided. Does not own: the decision.
 //!
-//! Steps of a create: (1) the metadata file, marked as being created, and a first segment without a
-//! header, (2) one sync of the directory for both names, (3) the header, (4) both slots again without
+//! Steps of a create: (1) a first segment without a header, then the metadata file, marked as being
+//! created, (2) one sync of the directory for both names, (3) the header, (4) both slots again without
 //! the mark. The commit point is the name of the metadata file: after it, an open finishes what is
 //! left. Nothing is acknowledged before (4). A segment without a header, beside no metadata file, is
-//! what a crash before (2) may leave, and junk (`recovery::observe`).
+//! what a crash before (2) may leave, and junk (`recovery::observe`). All that the system may have too
+//! little of is taken before the commit point, so that a shortage leaves no log.
 //!
 //! Steps of an open, as docs/RECOVERY.md, "How an open reads", numbers them:
 //!
@@ -41,7 +42,7 @@ use crate::directory::foreign;
 use crate::directory::identity::Uuid;
 use crate::directory::metadata::Metadata;
 use crate::directory::side_file::SideFiles;
-use crate::directory::spares::Spares;
+use crate::directory::spares::{Spare, Spares};
 use crate::error::{Error, Result};
 use crate::format::header::SEGMENT_HEADER_BYTES;
 use crate::format::names::{LOCK, METADATA};
@@ -86,8 +87,16 @@ pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
     // Before the lock is taken as well, so that nothing is left in a directory that is not ours.
     vacant(&dir, options)?;
     let lock = dir.lock()?;
-    let files = vacant(&dir, options)?;
-    dir.remove_junk(files.temporaries.into_iter().chain(names(files.spares)));
+    clear(&dir, options)?;
+    let parts = begin(&dir, options, started).inspect_err(|_| {
+        // What is left of it is junk, unless it is a log by now: then all of it stays.
+        let _best_effort = clear(&dir, options);
+    })?;
+    Ok(build(dir, options, parts, lock))
+}
+
+/// Makes the files of a new log.
+fn begin(dir: &Dir, options: &Options, started: Moment) -> Result<Parts> {
     let checkpoint = Checkpoint {
         uuid: *Uuid::random(dir.door()).as_bytes(),
         tail_number: FIRST_SEGMENT,
@@ -99,9 +108,18 @@ pub(super) fn create(dir: Dir, options: &Options) -> Result<Arc<Shared>> {
         runs: vec![(FIRST_SEGMENT, FIRST_SEGMENT)],
         ..Checkpoint::default()
     };
-    let metadata = Metadata::create(&dir, &checkpoint, options.sync_method_in_force())?;
-    let parts = finish_create(&dir, options, metadata, checkpoint, started)?;
-    Ok(build(dir, options, parts, lock))
+    let first = First::new(dir, options, &checkpoint)?;
+    let metadata = Metadata::create(dir, &checkpoint, options.sync_method_in_force())?;
+    // There is a log from here on, so this create cannot be made again.
+    finish_create(dir, options, (metadata, checkpoint), first, started)
+        .map_err(Error::with_unknown_outcome)
+}
+
+/// Removes what a create that was cut short left in a directory that has no log.
+fn clear(dir: &Dir, options: &Options) -> Result<()> {
+    let files = vacant(dir, options)?;
+    dir.remove_junk(files.temporaries.into_iter().chain(names(files.spares)));
+    Ok(())
 }
 
 /// The files of a directory in which a log can be created: none of another log, and nobody else's.
@@ -179,30 +197,45 @@ fn resume_create(
     // Makes the removals durable, so that the new first segment is the only one. A crash before
     // this finds the create unfinished again.
     dir.sync()?;
-    finish_create(dir, options, metadata, slots.newest, started)
+    let first = First::new(dir, options, &slots.newest)?;
+    finish_create(dir, options, (metadata, slots.newest), first, started)
 }
 
-/// Makes the first segment, then takes back the mark of a log being created. The name of the metadata
+/// The first segment of a log that is being created: it has its name, and no header.
+struct First {
+    spares: Spares,
+    spare: Spare,
+    header: SegmentHeader,
+    tail: Tail,
+}
+
+impl First {
+    fn new(dir: &Dir, options: &Options, checkpoint: &Checkpoint) -> Result<Self> {
+        let spares = new_spares(dir, options, checkpoint.segment_bytes);
+        let spare = spares.prepare_in_line()?;
+        let header = SegmentHeader {
+            uuid: checkpoint.uuid,
+            number: checkpoint.tail_number,
+            base: checkpoint.first,
+            generation: checkpoint.tail_generation,
+            first_sequence: checkpoint.sequence + 1,
+            segment_bytes: checkpoint.segment_bytes,
+            ..SegmentHeader::default()
+        };
+        let tail = take_name(dir, &spare, &header, options)?;
+        Ok(Self { spares, spare, header, tail })
+    }
+}
+
+/// Begins the first segment, then takes back the mark of a log being created. The name of the metadata
 /// file becomes durable on the way.
 fn finish_create(
     dir: &Dir,
     options: &Options,
-    mut metadata: Metadata,
-    mut checkpoint: Checkpoint,
+    (mut metadata, mut checkpoint): (Metadata, Checkpoint),
+    First { spares, spare, header, tail }: First,
     started: Moment,
 ) -> Result<Parts> {
-    let spares = new_spares(dir, options, checkpoint.segment_bytes);
-    let spare = spares.prepare_in_line()?;
-    let header = SegmentHeader {
-        uuid: checkpoint.uuid,
-        number: checkpoint.tail_number,
-        base: checkpoint.first,
-        generation: checkpoint.tail_generation,
-        first_sequence: checkpoint.sequence + 1,
-        segment_bytes: checkpoint.segment_bytes,
-        ..SegmentHeader::default()
-    };
-    let tail = take_name(dir, &spare, &header, options)?;
     // Makes the names of the metadata file and the segment durable: the commit point of `create`.
     // A crash before this leaves either without the other; the segment has no header then.
     dir.sync()?;

@@ -1,6 +1,5 @@
 //! What the threads of a log wait for, and how they are asked.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
 use std::time::Duration;
@@ -100,9 +99,9 @@ impl Signals {
         *self.seen.lock() = seen;
     }
 
-    /// Joins the threads of the process at some desks.
-    pub(crate) fn join(&self, log: &Weak<dyn Work>, desks: &[Desk]) -> io::Result<()> {
-        self.member.set(Member::join(log, desks)?).map_err(|_| io::ErrorKind::AlreadyExists.into())
+    /// Has the threads of the process work for the log, which joined them as `member`.
+    pub(crate) fn begin(&self, member: Member, log: &Weak<dyn Work>) {
+        self.member.get_or_init(|| member).begin(log);
     }
 
     /// Ends the work of the threads for this log, and waits for it, unless that is what calls.

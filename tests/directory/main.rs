@@ -26,6 +26,7 @@ use indelible::inspect::InUse;
 use indelible::io::sim::{Fault, Op, Repeat, SimDisk};
 use indelible::{Batch, Durability, Error, Log, Options, Shortage, SideFile, Verdict, WriteMode};
 
+mod create;
 pub(crate) mod footprint;
 mod io_door;
 #[path = "../support/process.rs"]
@@ -459,7 +460,10 @@ pub(crate) fn side_file_that_is_finished_after_the_close_leaves_nothing() {
 }
 
 fn limit(what: libc::__rlimit_resource_t, to: u64) {
-    let limit = libc::rlimit { rlim_cur: to, rlim_max: to };
+    set_limit(what, libc::rlimit { rlim_cur: to, rlim_max: to });
+}
+
+fn set_limit(what: libc::__rlimit_resource_t, limit: libc::rlimit) {
     // SAFETY: reads a structure of ours.
     assert_eq!(unsafe { libc::setrlimit(what, &raw const limit) }, 0);
 }
