@@ -120,7 +120,7 @@ pub struct GroupFileReader {
     member: Arc<Member>,
     file: SideFileRef,
     nth: usize,
-    part: indelible::Entries,
+    part: Vec<u8>,
     taken: usize,
     read: u64,
     hasher: crc32fast::Hasher,
@@ -133,7 +133,7 @@ impl GroupFileReader {
             member: Arc::clone(member),
             file,
             nth: 0,
-            part: indelible::Entries::default(),
+            part: Vec::new(),
             taken: 0,
             read: 0,
             hasher: crc32fast::Hasher::new(),
@@ -192,7 +192,7 @@ impl GroupFileReader {
         if place.is_lost() {
             return Err(self.damaged("part of a side file", 1, 0));
         }
-        let part = self.inner.log.read(place.at..place.at.saturating_add(1));
+        let part = self.inner.log.entry(place.at);
         self.part = part.map_err(|error| match error {
             Error::Trimmed { .. } | Error::BeyondEnd { .. } => {
                 self.damaged("part of a side file", 1, 0)
@@ -248,8 +248,8 @@ impl Read for GroupFileReader {
     }
 }
 
-fn part_of<'a>(part: &'a indelible::Entries, member: &Member, file: u64) -> Option<&'a [u8]> {
-    let record = Record::decode(part.get(0)?)?;
+fn part_of<'a>(part: &'a [u8], member: &Member, file: u64) -> Option<&'a [u8]> {
+    let record = Record::decode(part)?;
     match record.event {
         Event::Part { file: found, bytes, .. } if found == file && record.group == member.id => {
             Some(bytes)

@@ -18,9 +18,6 @@ use crate::read::{self, Entries};
 use crate::state::{GroupState, Member, state_kept};
 use crate::stats::GroupStats;
 
-/// Entries that [`Iter`] reads at a time.
-const ITER_ENTRIES: u64 = 256;
-
 /// A handle of one group. Clones are handles of the same group, and keep its log open.
 ///
 /// Indexes are `u64` and ranges half-open. A new group starts at index 0. Calls on a group that was
@@ -208,10 +205,7 @@ impl Group {
     ///
     /// As [`Self::read`].
     pub fn entry(&self, index: u64) -> Result<Vec<u8>> {
-        let beyond = || Error::BeyondEnd { wanted: index, next: self.next() };
-        let end = index.checked_add(1).ok_or_else(beyond)?;
-        let entries = self.read(index..end)?;
-        entries.get(0).map(<[u8]>::to_vec).ok_or_else(beyond)
+        read::entry(&self.inner, &self.member, index)
     }
 
     /// Entries without copying them, checked before they are handed out. As long as they are held,
@@ -226,7 +220,7 @@ impl Group {
 
     /// The entries from `from` on, to the end the group has at each step.
     pub fn iter(&self, from: u64) -> Iter {
-        Iter { group: self.clone(), next: from, chunk: Entries::default(), at: 0, failed: false }
+        Iter { group: self.clone(), next: from, failed: false }
     }
 
     /// The value of a cell; nothing if it is clear or refers to a side file.
@@ -301,26 +295,13 @@ impl Group {
     }
 }
 
-/// Walks over the entries of a group, copying each. Made by [`Group::iter`].
+/// Walks over the entries of a group, copying each as [`Group::entry`] does. Made by
+/// [`Group::iter`].
 #[derive(Debug)]
 pub struct Iter {
     group: Group,
     next: u64,
-    chunk: Entries,
-    at: usize,
     failed: bool,
-}
-
-impl Iter {
-    /// The next entries; none at the end.
-    fn read(&self) -> Result<Entries> {
-        let next = self.group.state()?.log.next();
-        let end = next.min(self.next.saturating_add(ITER_ENTRIES));
-        if self.next >= end {
-            return Ok(Entries::default());
-        }
-        self.group.read(self.next..end)
-    }
 }
 
 impl Iterator for Iter {
@@ -330,18 +311,18 @@ impl Iterator for Iter {
         if self.failed {
             return None;
         }
-        if self.at >= self.chunk.len() {
-            match self.read() {
-                Ok(chunk) => (self.chunk, self.at) = (chunk, 0),
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
+        let index = self.next;
+        match self.group.entry(index) {
+            // Also if a truncation took what is next.
+            Err(Error::BeyondEnd { .. }) => None,
+            Ok(entry) => {
+                self.next = index + 1;
+                Some(Ok((index, entry)))
+            }
+            Err(error) => {
+                self.failed = true;
+                Some(Err(error))
             }
         }
-        let index = self.next;
-        let entry = self.chunk.get(self.at)?.to_vec();
-        (self.at, self.next) = (self.at + 1, index + 1);
-        Some(Ok((index, entry)))
     }
 }

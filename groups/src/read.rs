@@ -75,12 +75,41 @@ pub(crate) fn payload(bytes: &[u8], group: u64, index: u64) -> Option<&[u8]> {
 
 /// Reads the entries of a range, every one of them checked.
 pub(crate) fn read(inner: &Inner, member: &Member, range: &Range<u64>) -> Result<Entries> {
+    with_places(inner, member, range, |places| {
+        read_places(&inner.log, member.id, range.start, places)
+    })
+}
+
+/// A copy of one entry. No map is touched, and the bytes are always checked.
+pub(crate) fn entry(inner: &Inner, member: &Member, index: u64) -> Result<Vec<u8>> {
+    let (log, group) = (&inner.log, member.id);
+    let next = inner.state(member)?.log.next();
+    let range = index..index.checked_add(1).ok_or(Error::BeyondEnd { wanted: index, next })?;
+    with_places(inner, member, &range, |places| {
+        let place = *places.first().ok_or(Error::BeyondEnd { wanted: index, next })?;
+        if place.is_lost() {
+            return Err(Error::Hole { wanted: index, range: range.clone() });
+        }
+        let bytes =
+            log.entry(place.at).map_err(|error| for_group(error, log, place.at, range.clone()))?;
+        let entry = payload(&bytes, group, index).map(<[u8]>::to_vec);
+        entry.ok_or_else(|| misplaced(log, range.clone(), place.at))
+    })
+}
+
+/// Finds the places of a range and does something with them; again, if meanwhile they are others.
+fn with_places<T>(
+    inner: &Inner,
+    member: &Member,
+    range: &Range<u64>,
+    read: impl Fn(&[Place]) -> Result<T>,
+) -> Result<T> {
     let log = &inner.log;
     let mut pieces = find(inner, member, range)?;
     loop {
         let places = places(Pages { log, group: member.id }, &pieces);
-        match places.and_then(|places| read_places(log, member.id, range.start, &places)) {
-            Ok(entries) => return Ok(entries),
+        match places.and_then(|places| read(&places)) {
+            Ok(done) => return Ok(done),
             Err(error) => {
                 // Nothing is wrong if they were trimmed, or carried forward, meanwhile.
                 let now = find(inner, member, range)?;

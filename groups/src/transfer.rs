@@ -275,15 +275,17 @@ impl Group {
     }
 }
 
-/// Whether an error is about these bytes; one about the log as a whole is handed on, and one that
-/// says that they are needed no more is none.
+/// Whether an error is about these bytes; one that says that they are needed no more is none. Any
+/// other is handed on: it leaves open what they are.
 fn is_damage(error: &Error) -> Result<bool> {
     match error {
         Error::Damaged { .. }
         | Error::Hole { .. }
         | Error::Io { .. }
         | Error::UnsupportedFeature { .. } => Ok(true),
-        Error::Closed | Error::Poisoned { .. } => Err(error.clone()),
-        _ => Ok(false),
+        Error::Trimmed { .. } | Error::BeyondEnd { .. } | Error::InvalidArgument { .. } => {
+            Ok(false)
+        }
+        _ => Err(error.clone()),
     }
 }
