@@ -488,7 +488,8 @@ pub(crate) fn side_files(
         let reason = match scene.observed.files.damage_of(&reference) {
             Some(reason) => reason,
             None => match checksum(dir, &name, reference.length, progress) {
-                Err(error) if is_gone(&error) => return Err(error),
+                // Nothing is known of its bytes.
+                Err(error) if is_gone(&error) || error.is_shortage() => return Err(error),
                 Err(error) => {
                     errors.push(error);
                     continue;

@@ -1,12 +1,16 @@
 //! A medium that gives other bytes the second time: a repair puts no checksum on what it did not check,
-//! and marks nothing as missing that its plan did not count.
+//! and marks nothing as missing that its plan did not count. And a system that is short of descriptors:
+//! no tool takes that for damage.
 
 use std::sync::Arc;
 
-use indelible::io::sim::{Op, Rot, SimDisk};
-use indelible::repair::{Plan, apply_in, refill_in};
+use indelible::inspect::{inspect_in, verify_in};
+use indelible::io::Directory;
+use indelible::io::sim::{Fault, Op, Repeat, Rot, SimDisk};
+use indelible::repair::{Plan, apply_in, plan_in, refill_in};
+use indelible::store::Store as _;
 use indelible::testing::tap::Tap;
-use indelible::{Damage, Error, Log, Result};
+use indelible::{Batch, Damage, Error, Log, Result};
 
 use super::crashes::{LAST, check_honest, check_whole, image_of, options};
 use super::entry;
@@ -110,4 +114,39 @@ fn bytes_that_rot_under_a_repair_of_a_sealed_segment_get_no_right_checksum() {
 fn frame_that_rots_under_a_repair_of_a_sealed_segment_is_no_hole_that_nobody_counted() {
     check(sealed, header, -2);
     check(sealed, footer, -2);
+}
+
+/// Found from outside: where the side file could not be opened, there was "no repair" of a sound log.
+#[test]
+fn shortage_is_an_error_of_the_tool_and_no_damage() {
+    type Tool = fn(Arc<dyn Directory>) -> Result<String>;
+    let tools: [Tool; 3] = [
+        |dir| plan_in(dir).map(|plan| format!("{plan:?}")),
+        |dir| verify_in(dir, &mut |_| ()).map(|found| format!("{:?}", found.findings)),
+        |dir| inspect_in(dir).map(|seen| format!("{:?}", seen.outcome)),
+    ];
+    let disk = SimDisk::from_image(1, &image_of());
+    let (log, _) = Log::open_in(Arc::new(disk.clone()), &options()).unwrap();
+    let mut batch = Batch::new();
+    batch.attach("snapshot", log.write_side_file(&[7; 5000]).unwrap());
+    log.commit(&batch).unwrap();
+    log.close().unwrap();
+    for (nth, tool) in tools.into_iter().enumerate() {
+        let sound = tool(Arc::new(disk.clone())).unwrap();
+        let mut refused = 0;
+        loop {
+            disk.fail_from(disk.calls() + refused, Op::Open, Fault::Shortage, Repeat::Once);
+            let before = disk.counts().faults;
+            match tool(Arc::new(disk.clone())) {
+                Err(Error::Exhausted { .. }) => {}
+                told => assert_eq!(told.unwrap(), sound, "tool {nth}, call {refused}"),
+            }
+            if disk.counts().faults == before {
+                break;
+            }
+            refused += 1;
+        }
+        disk.clear_faults();
+        assert!(refused > 3, "tool {nth}: {refused} calls");
+    }
 }
