@@ -216,9 +216,10 @@ impl fmt::Display for Step {
 
 /// The cell that a repair leaves in a log if batches are lost ([`Loss::Batches`]) after the last entry
 /// that is left, so that no missing entry tells of them: the numbers of the first of these batches and of
-/// the one after the last, as u64, little-endian; of a tail that was cut short, the first batch that may
-/// have been there. Whoever accepts the loss clears it. Left out if the other cells leave no room. Lost
-/// batches that an entry still comes after are told by the plan alone.
+/// the one after the last, as u64, little-endian. It is left too if nobody knows whether there were any
+/// ([`Loss::Unknown`]): it then holds the number of the first that there may have been, and the one
+/// after. Whoever accepts the loss clears it. Left out if the other cells leave no room. Lost batches
+/// that an entry still comes after are told by the plan alone.
 pub const LOST_BATCHES: &str = "repair.lost";
 
 /// Something that is lost.
@@ -232,6 +233,9 @@ pub enum Loss {
     Replaceable(Vec<Range<u64>>),
     /// Batches that are known to have been durable, and are not whole; see [`LOST_BATCHES`].
     Batches(Range<u64>),
+    /// This batch and any after it, if there were any: what would tell is gone with them, in a tail
+    /// that was cut short or reads as an older one; see [`LOST_BATCHES`].
+    Unknown(u64),
 }
 
 impl fmt::Display for Loss {
@@ -256,6 +260,13 @@ impl fmt::Display for Loss {
                  index. If it did, this node forgets that, and must not take part as if it \
                  remembered: let it rejoin as a new member unless you know better",
                 range.start, range.end
+            ),
+            Self::Unknown(first) => write!(
+                f,
+                "batches from {first} on, if there were any: what would tell is unreadable too. Each \
+                 can have carried a promise, a vote, an accepted round or a decided index that was \
+                 acknowledged, so this node must not take part as if it remembered: let it rejoin \
+                 as a new member unless you know better"
             ),
         }
     }

@@ -123,6 +123,7 @@ impl Work {
             self.plan.losses.push(Loss::Replaceable(joined(sums.given_up)));
         }
         self.plan.losses.extend(salvaged.lost.clone().map(Loss::Batches));
+        self.plan.losses.extend(salvaged.unknown.map(Loss::Unknown));
         self.conclude(&found, numbers, salvaged, sums.holes);
         Ok(())
     }
@@ -223,8 +224,9 @@ impl Work {
             self.checkpoint.first = state.first;
             self.checkpoint.next = state.next;
             self.checkpoint.cells = state.cells.to_map();
-            if let Some(lost) = &salvaged.untold {
-                mark_lost(&mut self.checkpoint.cells, lost);
+            let unknown = salvaged.unknown.map(|first| first..first + 1);
+            if let Some(lost) = salvaged.untold.clone().or(unknown) {
+                mark_lost(&mut self.checkpoint.cells, &lost);
             }
             self.checkpoint.sequence = salvaged.sequence.max(salvaged.claimed);
             self.checkpoint.clean = true;

@@ -24,7 +24,7 @@ use crate::inspect::scene::Scene;
 use crate::inspect::survey::{Offsets, Places};
 use crate::inspect::window::Window;
 use crate::recovery::replay::Replayed;
-use crate::recovery::table::{Decision, Searched};
+use crate::recovery::table::{Decision, Searched, TailFact};
 use crate::segment::walk::{Evidence, Found, Part, Source as _, Step, past_gaps, search};
 use crate::segment::{FRAMES_START, Segment, witness};
 use crate::state::State;
@@ -46,9 +46,10 @@ pub(super) struct Salvaged {
     pub(super) claimed: u64,
     /// Batches known to have been durable that are not whole: from the first to after the last.
     pub(super) lost: Option<Range<u64>>,
-    /// Those of them of which no missing entry tells: no entry that is left comes after them. The first
-    /// that may have been, if the file was cut short.
+    /// Those of them of which no missing entry tells: no entry that is left comes after them.
     pub(super) untold: Option<Range<u64>>,
+    /// The first batch that may have been, where nobody knows whether there were any.
+    pub(super) unknown: Option<u64>,
     /// The tail cannot go on as it is.
     pub(super) needed: bool,
 }
@@ -107,10 +108,13 @@ impl Salvaged {
         }
         let Reading { offsets, state, sequence, claimed, lost, newest_entry } = reading;
         let untold = lost.clone().map(|lost| lost.start.max(newest_entry)..lost.end);
-        // Of a tail that was cut short nobody knows what there was after the checkpoint.
-        let cut = !checkpoint.clean && to_u64(file.end()) < checkpoint.reach;
-        let may_be = cut.then(|| sequence + 1..sequence + 2);
-        let untold = untold.filter(|untold| !untold.is_empty()).or(may_be);
+        let untold = untold.filter(|untold| !untold.is_empty());
+        // After the checkpoint there may have been anything, in a file that was cut short, and where
+        // nothing is readable next to its place.
+        let cut = to_u64(file.end()) < checkpoint.reach;
+        let bare =
+            scene.observed.seen.tail == TailFact::Unreadable && sequence == checkpoint.sequence;
+        let unknown = (!checkpoint.clean && (cut || bare)).then_some(sequence + 1);
         let places = offsets.into_places();
         let from = state.first.max(name.base);
         // Nothing is written after frames that a walk does not get past, be there entries or none.
@@ -119,7 +123,19 @@ impl Salvaged {
             || scene.latent.is_some()
             || lost.is_some()
             || !places.missing(&(from..places.end())).is_empty();
-        Ok(Self { name, length, salt, places, state, sequence, claimed, lost, untold, needed })
+        Ok(Self {
+            name,
+            length,
+            salt,
+            places,
+            state,
+            sequence,
+            claimed,
+            lost,
+            untold,
+            unknown,
+            needed,
+        })
     }
 
     /// The file once more, for the entries at the places that were found.

@@ -19,6 +19,7 @@ mod moved;
 mod renamed;
 mod replaced;
 mod truth;
+mod untold;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 mod watching;
 

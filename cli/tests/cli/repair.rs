@@ -187,6 +187,18 @@ fn what_cannot_be_repaired_is_explained() {
 }
 
 #[test]
+fn a_tail_that_may_have_gone_further_is_told() {
+    let place = Place::new();
+    place.killed();
+    let tail = place.segment(3);
+    let mut bytes = fs::read(&tail).unwrap();
+    bytes[4096..].fill(0);
+    fs::write(&tail, bytes).unwrap();
+    check_untouched(&place, "repair_older_tail_plan", &["repair", "--plan"], &[&place.log()]);
+    check(&place, "repair_older_tail_apply", &["repair", "--apply"], &[&place.log()]);
+}
+
+#[test]
 fn a_sound_log_is_left_alone() {
     let place = Place::new();
     place.killed();
