@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use crate::format::{FrameError, SegmentName, StructureError};
@@ -268,16 +268,6 @@ impl Error {
     /// Whether it is about a file that is not there.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
-    }
-
-    /// A damage that was seen through a door without a path, with the path of the directory.
-    pub(crate) fn within(self, directory: &Path) -> Self {
-        match self {
-            Self::Damaged { path, offset, indexes, reason } if path.is_relative() => {
-                Self::Damaged { path: directory.join(path), offset, indexes, reason }
-            }
-            other => other,
-        }
     }
 }
 

@@ -170,7 +170,7 @@ pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(Progress)) -> Res
     let path = path.as_ref();
     let door = os_door(path)?;
     let locked = door.locked();
-    run(&Dir::read_only(Arc::new(door), path), locked, progress)
+    verify_dir(&Dir::read_only(Arc::new(door), path), locked, progress)
 }
 
 /// Verifies a log through any I/O door.
@@ -182,18 +182,11 @@ pub fn verify_in(
     directory: Arc<dyn Directory>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Verification> {
-    verify_behind(directory, progress)
+    verify_dir(&Dir::read_only(directory, ""), None, progress)
 }
 
-/// Verifies a log behind any door.
-pub(crate) fn verify_behind(
-    door: Arc<dyn Directory>,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Verification> {
-    run(&Dir::read_only(door, ""), None, progress)
-}
-
-fn run(
+/// Verifies a log in a directory that is only looked at.
+pub(crate) fn verify_dir(
     dir: &Dir,
     locked: Option<bool>,
     progress: &mut dyn FnMut(Progress),

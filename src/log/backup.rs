@@ -35,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::{CellValue, Checkpoint, SideFileRef};
-use crate::inspect::verify::verify_behind;
+use crate::inspect::verify::verify_dir;
 use crate::inspect::{Progress, Verification};
 use crate::io::os::OsDirectory;
 use crate::io::os::apart::refuse_within;
@@ -313,7 +313,8 @@ impl<'a> Copy<'a> {
         file.sync(0..length, SyncMethod::Fsync).map_err(failed("sync"))?;
         let (door, metadata) = (self.to.shared_door(), temporary.clone());
         let (before, progress) = (self.so_far.done, &mut self.progress);
-        let seen = verify_behind(Arc::new(Unnamed { door, metadata }), &mut |it| {
+        let copy = Dir::read_only(Arc::new(Unnamed { door, metadata }), self.to.path());
+        let seen = verify_dir(&copy, None, &mut |it| {
             let all = |bytes: u64| before.saturating_add(bytes);
             progress(Progress::new(all(it.done), all(it.total)));
         })?;
@@ -322,12 +323,9 @@ impl<'a> Copy<'a> {
         };
         if let Some(finding) = lost(&seen) {
             // The copy is no better than the log: say which file is to be looked at.
-            let source = verify_behind(self.from.shared_door(), &mut |_| ());
-            let of_source = source.ok().as_ref().and_then(lost);
-            return Err(match of_source {
-                Some(finding) => finding.error.within(self.from.path()),
-                None => finding.error.within(self.to.path()),
-            });
+            let source = Dir::read_only(self.from.shared_door(), self.from.path());
+            let source = verify_dir(&source, None, &mut |_| ());
+            return Err(source.ok().as_ref().and_then(lost).unwrap_or(finding).error);
         }
         self.to.rename(&temporary, METADATA)?;
         self.made.push(METADATA.to_owned());

@@ -123,3 +123,36 @@ fn whatever_only_looks_writes_nothing() {
     assert!(before.is_empty(), "bench changed {:?}", before.keys());
     assert_eq!(fs::read_dir(place.directory.path()).unwrap().count(), 3);
 }
+
+/// With few descriptors a command says which file it wanted one for, and takes nothing for damaged.
+#[test]
+fn whoever_has_few_descriptors_says_so_and_finds_no_damage() {
+    let place = Place::new();
+    let (log, to) = (place.closed(), place.path("copied"));
+    let commands: [(&[&str], &[&Path]); 3] = [
+        (&["verify"], &[&log]),
+        (&["repair", "--plan"], &[&log]),
+        (&["backup", "--copy"], &[&log, &to]),
+    ];
+    for (arguments, paths) in commands {
+        let mut refused = 0;
+        for limit in 4..64 {
+            let output = Command::new("sh")
+                .args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"])
+                .arg(env!("CARGO_BIN_EXE_indelible"))
+                .args(arguments)
+                .args(paths)
+                .output()
+                .unwrap();
+            if output.status.success() {
+                break;
+            }
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(4), "{arguments:?}, {limit}: {said}");
+            let named = said.contains(place.directory.path().to_str().unwrap());
+            assert!(named && said.contains("ulimit -n"), "{arguments:?}, {limit}: {said}");
+            refused += 1;
+        }
+        assert!((1..60).contains(&refused), "{arguments:?} was refused {refused} times");
+    }
+}
