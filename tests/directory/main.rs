@@ -28,6 +28,7 @@ use indelible::{Batch, Durability, Error, Log, Options, Shortage, SideFile, Verd
 
 mod create;
 pub(crate) mod footprint;
+mod in_use;
 mod io_door;
 #[path = "../support/process.rs"]
 mod process;

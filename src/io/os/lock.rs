@@ -24,6 +24,9 @@ use crate::io::{Lock, LockRefused};
 use crate::planted::{Bug, planted};
 use crate::process::Process;
 
+/// The namespace of every process that is in no container, as the kernel calls it.
+const FIRST_NAMESPACE: &str = "pid:[4026531836]";
+
 #[derive(Debug)]
 struct OsLock {
     locked: Arc<Lockable>,
@@ -118,32 +121,80 @@ fn is_for_files_only(error: &io::Error) -> bool {
 fn try_lock(file: &OsHandle) -> io::Result<bool> {
     match fs2::FileExt::try_lock_exclusive(file) {
         Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
-            Ok(false)
-        }
+        Err(error) if is_contended(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// Whether somebody holds the lock, from the kernel's own list; `None` where that cannot be told.
+/// Whether a lock was refused because somebody else has it.
+fn is_contended(error: &io::Error) -> bool {
+    error.raw_os_error() == fs2::lock_contended_error().raw_os_error()
+}
+
+/// Whether somebody holds the lock of a directory that this door has not locked itself; `None` where
+/// that cannot be told.
+///
+/// The kernel's list names a file by the device of its superblock and its inode number, and several can
+/// be named alike: the subvolumes of one btrfs share the device, and a snapshot has the numbers of what
+/// it was taken of. So what is listed is tried as well, which touches nobody if it is locked. What is
+/// not listed is not tried: whoever opens the log at that moment would be refused. Only in a container
+/// even that is tried, since the list leaves out what processes outside of it have locked.
 pub(super) fn is_held(directory: &OsDirectory) -> Option<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let mut inodes = vec![directory.handle().metadata().ok()?.ino().to_string()];
-    match directory.open_plain(LOCK, OFlags::RDONLY) {
-        Ok(file) => inodes.push(file.metadata().ok()?.ino().to_string()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+    let file = match directory.open_plain(LOCK, OFlags::RDONLY) {
+        Ok(file) => Some(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(_) => return None,
-    }
+    };
     let locks = fs::read_to_string("/proc/locks").ok()?;
-    // "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"; the device is that of the file system
-    // below, which need not be the one that the file's metadata name.
-    Some(locks.lines().any(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        line.contains("FLOCK")
-            && fields
-                .find_map(|field| field.rsplit_once(':').filter(|(dev, _)| dev.contains(':')))
-                .is_some_and(|(_, found)| inodes.iter().any(|inode| inode == found))
-    }))
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let complete =
+        fs::read_link("/proc/self/ns/pid").is_ok_and(|it| it.as_os_str() == FIRST_NAMESPACE);
+    for handle in [Some(directory.handle()), file.as_ref()].into_iter().flatten() {
+        let inode = std::os::unix::fs::MetadataExt::ino(&handle.metadata().ok()?);
+        let device = mount(handle).and_then(|mount| device_of(&mounts, &mount));
+        if (!complete || is_listed(&locks, device, inode)) && is_locked(handle) {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
+/// Whether a lock of this file is in the kernel's list; of any with its inode number if the device is
+/// not known.
+fn is_listed(locks: &str, device: Option<(u32, u32)>, inode: u64) -> bool {
+    // "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"; the device in hexadecimal.
+    locks.lines().filter(|line| line.contains("FLOCK")).any(|line| {
+        line.split_ascii_whitespace().any(|field| {
+            let mut numbers = field.split(':');
+            let mut hexadecimal = || u32::from_str_radix(numbers.next()?, 16).ok();
+            let found = hexadecimal().zip(hexadecimal());
+            found.is_some_and(|found| device.is_none_or(|device| device == found))
+                && numbers.next().and_then(|number| number.parse().ok()) == Some(inode)
+        })
+    })
+}
+
+/// The device of the superblock of a mount. That of a file's metadata may be another one: btrfs gives
+/// each subvolume its own.
+fn device_of(mounts: &str, mount: &str) -> Option<(u32, u32)> {
+    // "36 35 0:52 / /mnt rw,noatime - ext4 /dev/vdb rw"
+    let mut fields = mounts.lines().map(|line| line.split(' '));
+    let mut fields = fields.find_map(|mut it| (it.next() == Some(mount)).then_some(it))?;
+    let (major, minor) = fields.nth(1)?.split_once(':')?;
+    major.parse().ok().zip(minor.parse().ok())
+}
+
+/// The mount by which a file was opened.
+fn mount(file: &OsHandle) -> Option<String> {
+    use std::os::fd::AsRawFd;
+    let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    about.lines().find_map(|line| Some(line.strip_prefix("mnt_id:")?.trim().to_owned()))
+}
+
+/// Whether somebody has locked a file, by trying. Shared, so that several may ask at the same time.
+fn is_locked(file: &OsHandle) -> bool {
+    let tried = fs2::FileExt::try_lock_shared(file).and_then(|()| fs2::FileExt::unlock(file));
+    tried.is_err_and(|error| is_contended(&error))
 }
 
 #[cfg(test)]
@@ -162,6 +213,58 @@ mod tests {
         drop(held);
         two.lock().unwrap();
         drop(in_a_child);
+    }
+
+    #[test]
+    fn file_is_listed_by_the_device_of_its_superblock_and_its_inode_number() {
+        let locks = "\
+            1: FLOCK  ADVISORY  WRITE 7 07:1f:131 0 EOF\n\
+            2: POSIX  ADVISORY  WRITE 7 fe:00:77 0 EOF\n\
+            2: -> FLOCK  ADVISORY  WRITE 8 00:2a:257 0 EOF\n\
+            3: FLOCK  ADVISORY  WRITE\n";
+        let mounts = "\
+            22 1 7:31 / / rw - xfs /dev/loop31 rw\n\
+            23 22 7:32 / /two rw - xfs /dev/loop32 rw\n\
+            24 22 0:42 /sub /three rw - btrfs /dev/loop33 rw\n\
+            25 22";
+        let listed = |mount, inode| is_listed(locks, device_of(mounts, mount), inode);
+        assert!(listed("22", 131) && listed("24", 257));
+        assert!(!listed("23", 131) && !listed("22", 257) && !listed("22", 13));
+        // That one is of another kind.
+        assert!(!is_listed(locks, Some((0xfe, 0)), 77));
+        // Without the device all with that number count.
+        for unknown in ["2", "25", "26", ""] {
+            assert!(listed(unknown, 131) && !listed(unknown, 132), "{unknown}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn device_of_an_open_file_is_the_one_that_the_list_of_locks_names() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = OsDirectory::open(place.path()).unwrap();
+        let inode = std::os::unix::fs::MetadataExt::ino(&directory.handle().metadata().unwrap());
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let device = device_of(&mounts, &mount(directory.handle()).unwrap());
+        assert!(device.is_some());
+        let listed = || is_listed(&fs::read_to_string("/proc/locks").unwrap(), device, inode);
+        let held = directory.lock().unwrap();
+        assert!(listed());
+        drop(held);
+        assert!(!listed());
+    }
+
+    #[test]
+    fn look_at_a_lock_says_whether_somebody_holds_it() {
+        let place = tempfile::tempdir().unwrap();
+        let (one, two) =
+            (OsDirectory::open(place.path()).unwrap(), OsDirectory::open(place.path()).unwrap());
+        assert!(!is_locked(two.handle()));
+        let held = one.lock().unwrap();
+        assert!(is_locked(two.handle()));
+        assert_eq!(two.locked(), Some(true));
+        drop(held);
+        assert_eq!(two.locked(), Some(false));
     }
 
     #[test]
