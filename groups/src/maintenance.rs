@@ -299,11 +299,14 @@ impl Inner {
             self.log.checkpoint()?;
         }
         let mut batch = Batch::new();
-        for (cell, file) in CHECKPOINTS.into_iter().zip(files?) {
-            batch.attach(cell, file);
-        }
         if !planted(Bug::PendingKept) {
             PENDING.iter().fold(&mut batch, |batch, cell| batch.clear(*cell));
+        }
+        if planted(Bug::PendingClearedFirst) {
+            self.log.submit(&batch)?.wait()?;
+        }
+        for (cell, file) in CHECKPOINTS.into_iter().zip(files?) {
+            batch.attach(cell, file);
         }
         // Makes the checkpoints count, and what was put aside count no more, at once. A crash before
         // this leaves the two that were there, and the cells.

@@ -20,9 +20,11 @@ pub enum Bug {
     PageKept,
     /// The cells keep what was put aside although the checkpoints have its effect.
     PendingKept,
+    /// What was put aside is gone from the cells before the checkpoints that have its effect count.
+    PendingClearedFirst,
 }
 
-/// Those that programs of the model run into; the other takes a disk that stays full.
+/// All of them.
 #[cfg(feature = "sabotage")]
 pub const BUGS: &[Bug] = &[
     Bug::TrimBeforeCarry,
@@ -30,6 +32,8 @@ pub const BUGS: &[Bug] = &[
     Bug::OlderCheckpoint,
     Bug::RidersLeft,
     Bug::PageKept,
+    Bug::PendingKept,
+    Bug::PendingClearedFirst,
 ];
 
 #[cfg(feature = "sabotage")]

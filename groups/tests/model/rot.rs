@@ -12,7 +12,7 @@ use indelible::io::sim::{Moment, Persistence, Rot, SimDisk};
 use indelible::{Durability, Error, Log, repair};
 use indelible_groups::{Group, Groups, STATE_LOST};
 
-use crate::crash::{program, run};
+use crate::crash::{About, program, run};
 use crate::ops::{GroupModel, Model, log_options, open, options};
 
 /// Bytes of a sector, and sectors of a block.
@@ -89,21 +89,22 @@ struct Found {
 
 impl Scene {
     fn new(seed: u64, end: End) -> Self {
-        let ops = program(seed);
+        let steps = About::Carry.program(seed);
         let disk = SimDisk::new(seed);
         let mut older = Vec::new();
         let (models, floor, left) = if let End::Cut(percent) = end {
             let rehearsal = SimDisk::new(seed);
-            run(&rehearsal, &ops, Durability::Always);
+            run(&rehearsal, &steps, Durability::Always);
             let call = rehearsal.calls() * percent / 100;
             disk.crash_at_call(call, Moment::Within);
-            let (models, acknowledged, _) = run(&disk, &ops, Durability::Always);
-            (models, acknowledged, disk.crash_copy(Persistence::Random(call)))
+            let outcome = run(&disk, &steps, Durability::Always);
+            let left = disk.crash_copy(Persistence::Random(call));
+            (outcome.models, outcome.acknowledged, left)
         } else {
             let groups = open(&disk, Durability::Always).unwrap();
             let mut model = Model::default();
             let mut models = Vec::new();
-            for (step, op) in ops.iter().enumerate() {
+            for (step, op) in program(seed).iter().enumerate() {
                 model.run(&groups, op).unwrap();
                 models.push(model.clone());
                 if step % OLDER_STEPS == OLDER_STEPS - 1 {

@@ -1,5 +1,6 @@
 //! The explorer for groups: power cuts within and before every call of programs in which a slow group
-//! is paged and carried forward, and every subset of what was not durable there, if that is not much.
+//! is paged and carried forward, and of those in which the disk becomes full, and every subset of what
+//! was not durable there, if that is not much.
 //!
 //! `cargo run --release -p indelible-lab --bin explore_groups -- 10 1`: ten programs, from seed 1. With
 //! `--rot` before these, the logs of the programs decay instead: after a close, after a kill, and after
@@ -26,7 +27,7 @@ mod ops;
 mod rot;
 
 /// Things that are not durable at a crash of which every subset survives in turn.
-const UNITS_MAX: usize = 7;
+const UNITS_MAX: usize = 6;
 
 /// Where logs come to rest that decay, the power cuts in percent of the calls.
 const ENDS: [rot::End; 7] = [
@@ -71,11 +72,13 @@ fn crash_everywhere(seeds: Range<u64>) -> ExitCode {
     let (programs, mut states) = (seeds.end - seeds.start, 0);
     for seed in seeds {
         for durability in [Durability::Always, Durability::Barrier] {
-            match crash::explore(seed, 1, durability, UNITS_MAX) {
-                Ok(crashes) => states += crashes,
-                Err(wrong) => {
-                    eprintln!("{durability:?}: {wrong}");
-                    return ExitCode::FAILURE;
+            for about in crash::About::ALL {
+                match crash::explore(about, seed, 1, durability, UNITS_MAX) {
+                    Ok(crashes) => states += crashes,
+                    Err(wrong) => {
+                        eprintln!("{about:?}, {durability:?}: {wrong}");
+                        return ExitCode::FAILURE;
+                    }
                 }
             }
         }
