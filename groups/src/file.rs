@@ -150,7 +150,7 @@ impl GroupFileReader {
     /// # Errors
     ///
     /// [`Error::Damaged`] if the bytes are not those that were written, [`Error::Hole`],
-    /// [`Error::Io`]; [`Error::InvalidArgument`] if the file was replaced meanwhile.
+    /// [`Error::Io`], [`Error::Forked`]; [`Error::InvalidArgument`] if the file was replaced meanwhile.
     pub fn read_all(mut self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while let Some(part) = self.left()? {
@@ -162,6 +162,8 @@ impl GroupFileReader {
 
     /// What is left of this part, or the next part; nothing at the end.
     fn left(&mut self) -> Result<Option<&[u8]>> {
+        // A part that was read before a fork is not the child's either.
+        self.inner.log.not_forked()?;
         let length = part_of(&self.part, &self.member, self.file.id).map_or(0, <[u8]>::len);
         if self.taken >= length && !self.next_part()? {
             return self.check_end().map(|()| None);

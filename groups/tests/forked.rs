@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -29,6 +29,8 @@ struct Inherited {
     empty: [GroupFileWriter; 2],
     begun: [GroupFileWriter; 2],
     reader: GroupFileReader,
+    /// The same with a part in its buffer.
+    read: GroupFileReader,
 }
 
 impl Inherited {
@@ -40,20 +42,24 @@ impl Inherited {
             begun.write_all(b"part").unwrap();
             begun
         };
+        let reader = || group.side_file("file").unwrap().unwrap();
+        let mut read = reader();
+        read.read_exact(&mut [0; 3]).unwrap();
         Self {
             groups: groups.clone(),
             group: group.clone(),
             finished: begun().finish().unwrap(),
             empty: [writer(), writer()],
             begun: [begun(), begun()],
-            reader: group.side_file("file").unwrap().unwrap(),
+            reader: reader(),
+            read,
         }
     }
 }
 
 /// `Ok` if a forked child is refused each call as it should be.
 fn refused(inherited: Inherited) -> Result<(), u8> {
-    let Inherited { groups, group, finished, empty, begun, reader } = inherited;
+    let Inherited { groups, group, finished, empty, begun, reader, mut read } = inherited;
     refused_changes(&groups, &group)?;
     refused_looks(&groups, &group)?;
     let [unfinished_empty, empty] = empty;
@@ -62,6 +68,7 @@ fn refused(inherited: Inherited) -> Result<(), u8> {
     begun.flush().map_or(Ok(()), |()| Err(31))?;
     check(32, &begun.finish())?;
     check(33, &reader.read_all())?;
+    read.read(&mut [0; 3]).map_or(Ok(()), |_| Err(34))?;
     drop((unfinished_empty, unfinished, finished, group, groups));
     Ok(())
 }

@@ -343,7 +343,8 @@ impl SideFileReader {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] if the bytes are not those that were written, [`Error::Io`].
+    /// [`Error::Damaged`] if the bytes are not those that were written, [`Error::Io`],
+    /// [`Error::Forked`].
     pub fn read_all(mut self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         match self.read_to_end(&mut bytes) {
@@ -368,6 +369,7 @@ impl SideFileReader {
 
 impl Read for SideFileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.dir.not_forked().map_err(io::Error::other)?;
         let left = self.reference.length - self.position;
         if left == 0 {
             self.check_end()?;

@@ -100,7 +100,10 @@ impl Shared {
             }
             report.findings.extend(findings.iter().cloned());
             let segment = segment.name.number;
-            if seen(&Scrubbed { segment, entries: live, left, findings }).is_break() {
+            let heard = seen(&Scrubbed { segment, entries: live, left, findings });
+            // Whoever heard of it may have forked.
+            self.dir.not_forked()?;
+            if heard.is_break() {
                 return Ok(report);
             }
         }

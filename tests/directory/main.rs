@@ -28,6 +28,7 @@ use indelible::{Batch, Durability, Error, Log, Options, Shortage, SideFile, Verd
 
 mod create;
 pub(crate) mod footprint;
+mod forked;
 mod in_use;
 mod io_door;
 #[path = "../support/process.rs"]
@@ -60,14 +61,26 @@ fn alone(test: &str) -> bool {
 /// Runs `child` in a forked child, which ends without cleaning up, and answers what it answered; it
 /// fails if the child was not done within ten seconds, or panicked.
 fn in_a_child(child: impl FnOnce() -> u8) -> u8 {
+    let pid = fork();
+    if pid == 0 {
+        end(std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(u8::MAX));
+    }
+    ended(pid)
+}
+
+fn fork() -> libc::pid_t {
     // SAFETY: the child only calls the log, which must take care of itself, and `_exit`.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0);
-    if pid == 0 {
-        let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(u8::MAX);
-        // SAFETY: ends the child at once.
-        unsafe { libc::_exit(code.into()) }
-    }
+    pid
+}
+
+fn end(code: u8) -> ! {
+    // SAFETY: ends the child at once.
+    unsafe { libc::_exit(code.into()) }
+}
+
+fn ended(pid: libc::pid_t) -> u8 {
     let started = Instant::now();
     let mut status = 0;
     // SAFETY: waits for the child just made; the status is a number of ours.
@@ -214,31 +227,6 @@ fn forked_child_lets_the_last_handle_go_and_the_log_stays_locked() {
     if alone("forked_child_lets_the_last_handle_go_and_the_log_stays_locked") {
         forked_child_lets_the_last_handle_go();
         last_handle_goes(&Options::new());
-    }
-}
-
-#[test]
-fn forked_child_opens_a_log_of_its_own() {
-    if alone("forked_child_opens_a_log_of_its_own") {
-        let place = tempfile::tempdir().unwrap();
-        let log = Log::create(place.path().join("parent"), &options()).unwrap();
-        let own = place.path().join("child");
-        let code = in_a_child(|| {
-            let child = Log::create(&own, &options()).unwrap();
-            child.append(b"mine").unwrap();
-            // Its grandchild is one as well, for both logs.
-            let grandchild = in_a_child(|| {
-                let mine = matches!(child.append(b"no"), Err(Error::Forked));
-                let parents = matches!(log.append(b"no"), Err(Error::Forked));
-                u8::from(!mine || !parents)
-            });
-            child.close().unwrap();
-            grandchild + u8::from(!matches!(log.append(b"no"), Err(Error::Forked)))
-        });
-        assert_eq!(code, 0);
-        let (child, report) = Log::open(&own, &options()).unwrap();
-        assert_eq!((child.entry(0).unwrap(), report.verdict), (b"mine".to_vec(), Verdict::Clean));
-        assert_eq!(log.append(b"first").unwrap().next(), 1);
     }
 }
 

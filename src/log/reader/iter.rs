@@ -45,14 +45,16 @@ impl Iterator for Iter {
         if self.failed {
             return None;
         }
-        if self.at >= self.chunk.len() {
-            match self.read() {
-                Ok(chunk) => (self.chunk, self.at) = (chunk, 0),
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
+        // What was read before a fork is not the child's either.
+        let ready = self.log.shared().dir.not_forked().and_then(|()| {
+            if self.at >= self.chunk.len() {
+                (self.chunk, self.at) = (self.read()?, 0);
             }
+            Ok(())
+        });
+        if let Err(error) = ready {
+            self.failed = true;
+            return Some(Err(error));
         }
         let (index, entry) = (self.next, self.chunk.get(self.at)?.to_vec());
         self.at += 1;
