@@ -411,3 +411,15 @@ impl Drop for Small {
         let _best_effort = Command::new("umount").arg(self.0.path()).output();
     }
 }
+
+/// A log that was created and cannot be claimed for groups would be in the way of the next try.
+#[test]
+fn groups_begin_in_a_new_log_although_the_disk_is_full() {
+    let disk = SimDisk::new(1);
+    let (log, _) = Log::open_or_create_in(Arc::new(disk.clone()), &log_options()).unwrap();
+    disk.set_capacity(Some(disk.used()));
+    let groups = Groups::from_log(log, &options()).unwrap();
+    let group = groups.create_group(1).unwrap();
+    promise(&group, 1);
+    append_until_full(&group);
+}

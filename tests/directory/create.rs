@@ -1,5 +1,5 @@
-//! A create that meets a shortage or a full disk leaves no log, so that the same call can be made
-//! again.
+//! A create or a backup that meets a shortage or a full disk leaves no log, so that the same call can be
+//! made again.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use indelible::io::Directory;
 use indelible::io::sim::{Fault, Op, Repeat, SimDisk};
-use indelible::{Error, Log, Options, Shortage};
+use indelible::{Batch, Error, Log, Options, Shortage};
 
 use super::{alone, names};
 
@@ -35,9 +35,9 @@ fn create(disk: &SimDisk) -> indelible::Result<Log> {
 
 /// Lets each call of each kind fail, once, in `make` on a disk as `new` has it, and hands what it
 /// returned then to `check`. Returns how many were refused as a shortage, and how many otherwise.
-fn refusals(
+fn refusals<T>(
     new: &dyn Fn() -> SimDisk,
-    make: &dyn Fn(&SimDisk) -> indelible::Result<Log>,
+    make: &dyn Fn(&SimDisk) -> indelible::Result<T>,
     check: &dyn Fn(&SimDisk, &Error),
 ) -> (usize, usize) {
     let (mut short, mut otherwise) = (0, 0);
@@ -154,4 +154,22 @@ fn create_without_threads_leaves_nothing() {
     let _log = refused_then_made("first", &options);
     // All but that of its own are there now.
     refused_then_made("scrubbed", &options.clone().scrub(Some(1 << 20)));
+}
+
+#[test]
+fn backup_that_runs_short_can_be_made_again() {
+    let log = create(&SimDisk::new(2)).unwrap();
+    for index in 0..4_u8 {
+        log.append(&[index; 3000]).unwrap();
+    }
+    let file = super::side_file(&log);
+    log.commit(Batch::new().attach("snapshot", file)).unwrap();
+    let back_up = |disk: &SimDisk| log.backup_in(Arc::new(disk.clone()));
+    let (short, _) = refusals(&|| SimDisk::new(1), &back_up, &|disk, error| {
+        assert!(error.is_shortage() || matches!(error, Error::Io { .. }), "{error}");
+        let left = disk.list().unwrap();
+        assert!(left.is_empty(), "{error} leaves {left:?}");
+        back_up(disk).unwrap_or_else(|again| panic!("{error}; again: {again}"));
+    });
+    assert!(short >= 8, "{short}");
 }
