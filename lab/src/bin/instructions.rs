@@ -2,7 +2,7 @@
 //! no other load of the machine changes (docs/BENCHMARKS.md).
 //!
 //! Owns: the calls that are counted, on a log with eight cells and entries of 256 bytes, in memory or in
-//! files. Each is run twice in a process of its own, a different number of times; what is printed is the
+//! files, and on sixteen groups of one in memory. Each is run twice in a process of its own, a different number of times; what is printed is the
 //! difference for one call. Does not own: how long a call takes (`benches`), nor what the system does for
 //! it: valgrind counts nothing of that.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
@@ -11,6 +11,7 @@ use std::error::Error;
 use std::process::Command;
 
 use indelible::{Batch, Durability, Log, Options};
+use indelible_groups::{Group, GroupBatch, Groups, GroupsOptions};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -22,7 +23,7 @@ const COPY_BY_LOOPS: &str = "glibc.cpu.x86_rep_movsb_threshold=1099511627776";
 const COUNTS: [u64; 2] = [2000, 4000];
 
 /// The calls, by the names they are printed under.
-const CALLS: [&str; 9] = [
+const CALLS: [&str; 11] = [
     "append",
     "commit(set + entry)",
     "set_lazily + commit(set + entry)",
@@ -32,6 +33,8 @@ const CALLS: [&str; 9] = [
     "entry, from a file",
     "read of 1000, from a file",
     "read_owned of 1000, from a file",
+    "append, of one of 16 groups",
+    "commit(entry), of all 16 groups",
 ];
 
 /// Entries that a log has in the beginning.
@@ -77,6 +80,9 @@ fn counted(name: &str, count: u64, tool: &str, label: &str, tunables: &str) -> R
 /// Makes a call so many times.
 fn run(name: &str, count: u64) -> Result<()> {
     let options = Options::new().background(false);
+    if name.ends_with("16 groups") {
+        return run_on_groups(name, count, options);
+    }
     let place = tempfile::tempdir()?;
     let log = if name.ends_with("from a file") {
         // Nothing is kept in memory, so the file is asked.
@@ -109,6 +115,26 @@ fn run(name: &str, count: u64) -> Result<()> {
             "read of 1000, from a file" => drop(log.read(0..1000)?),
             "read_owned of 1000, from a file" => drop(log.read_owned(0..1000)?),
             other => return Err(format!("there is no call `{other}`").into()),
+        }
+    }
+    Ok(())
+}
+
+fn run_on_groups(name: &str, count: u64, options: Options) -> Result<()> {
+    let groups = Groups::in_memory(&GroupsOptions::new().log(options))?;
+    let handles = (0..16).map(|id| groups.create_group(id));
+    let handles: Vec<Group> = handles.collect::<indelible::Result<_>>()?;
+    let entry = [7; 256];
+    let mut of_each = Batch::new();
+    of_each.append(&entry[..]);
+    let mut of_all = GroupBatch::new();
+    for group in &handles {
+        of_all.change(group.id(), &of_each);
+    }
+    for (_, group) in (0..count).zip(handles.iter().cycle()) {
+        match name {
+            "append, of one of 16 groups" => drop(group.append(&entry)?),
+            _ => drop(groups.commit(&of_all)?),
         }
     }
     Ok(())
