@@ -8,7 +8,9 @@ use std::path::Path;
 
 use indelible::inspect::StateSeen;
 use indelible::{CellValue, Error, Log, Options};
-use indelible_groups::{GroupDamage, Groups, GroupsOptions, STATE_LOST};
+use indelible_groups::{
+    GroupDamage, Groups, GroupsOptions, STATE_LOST, SideFileRole, side_file_role,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -57,6 +59,33 @@ pub(crate) struct Told<T>(pub(crate) Option<Result<Vec<T>, Error>>);
 /// Whether a log holds groups.
 pub(crate) fn are_in(state: Option<&StateSeen>) -> bool {
     state.is_some_and(|state| state.cells.iter().any(|(name, _)| name == FORMAT))
+}
+
+/// What a cell refers to, if it is one that groups keep for themselves.
+pub(crate) fn refers_to(cell: &str) -> Option<&'static str> {
+    Some(match side_file_role(cell)? {
+        SideFileRole::Checkpoint => "a checkpoint of the groups",
+        SideFileRole::Reserve => "space that the groups keep for a full disk",
+        _ => return None,
+    })
+}
+
+/// What it means for the groups in a log that the side file of a cell is lost, with those of these
+/// cells; nothing of a cell that is not their own.
+pub(crate) fn side_file_lost<'a>(
+    cell: &str,
+    lost: impl IntoIterator<Item = &'a str>,
+    state: Option<&StateSeen>,
+) -> Option<&'static str> {
+    let is_checkpoint = |cell: &str| side_file_role(cell) == Some(SideFileRole::Checkpoint);
+    let all = state.filter(|state| are_in(Some(state)) && is_checkpoint(cell))?.cells.iter();
+    let sound = all.filter(|(name, _)| is_checkpoint(name)).count();
+    Some(if sound > lost.into_iter().filter(|name| is_checkpoint(name)).count() {
+        "the groups lose nothing: their other checkpoint is sound, and the next open takes that"
+    } else {
+        "the groups cannot be opened without a checkpoint; bring the file back from a backup, or \
+         rebuild the node from its peers"
+    })
 }
 
 /// The groups as an open would find them; if it refuses, as a repair would leave them. And whether

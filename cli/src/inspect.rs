@@ -88,7 +88,7 @@ fn write_page(
     let checked = verify(&args.dir.dir, &mut |progress| meter.at(progress));
     drop(meter);
     let checked = checked?;
-    let hurt = crate::verify::hurt(&args.dir.dir, &checked, how)?;
+    let hurt = crate::verify::hurt(&args.dir.dir, &checked, seen.state.as_ref(), how);
     let exit = exit.or_worse(crate::verify::judge(&checked)).or_worse(hurt.judge());
     std::fs::write(file, page(seen, &checked, found, exit)).map_err(|source| {
         let said = format!("cannot write {}: {source}", file.display());

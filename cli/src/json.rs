@@ -455,6 +455,8 @@ enum Health {
 struct Found {
     error: Failed,
     meaning: Means,
+    /// Of a side file: the cell that refers to it.
+    cell: Option<String>,
 }
 
 /// What a finding means, as docs/OPERATIONS.md explains.
@@ -485,7 +487,7 @@ impl From<&Finding> for Found {
             Meaning::Displaced => Means::Displaced,
             _ => Means::Unsupported,
         };
-        Self { error: Failed::from(&finding.error), meaning }
+        Self { error: Failed::from(&finding.error), meaning, cell: finding.cell.clone() }
     }
 }
 
@@ -630,6 +632,8 @@ enum Does {
     Recreate { number: u64, missing: Span },
     /// What is left of the tail goes to a new segment.
     ReplaceTail { segment: String, number: u64, missing: Vec<Span> },
+    /// A side file is written anew, filled with zeros.
+    SideFile { file: String, cell: String },
 }
 
 /// Something that is lost.
@@ -646,6 +650,11 @@ enum Lost {
     Batches {
         first: u64,
         next: u64,
+    },
+    /// What a cell refers to.
+    SideFile {
+        file: String,
+        cell: String,
     },
 }
 
@@ -665,12 +674,18 @@ impl Planned {
                 let (segment, missing) = (segment.clone(), spans(missing));
                 Some(Does::ReplaceTail { segment, number: *number, missing })
             }
+            Step::SideFile { file, cell } => {
+                Some(Does::SideFile { file: file.clone(), cell: cell.clone() })
+            }
             _ => None,
         });
         let losses = plan.losses.iter().filter_map(|loss| match loss {
             Loss::Entries(ranges) => Some(Lost::Entries { ranges: spans(ranges) }),
             Loss::Replaceable(ranges) => Some(Lost::Replaceable { ranges: spans(ranges) }),
             Loss::Batches(range) => Some(Lost::Batches { first: range.start, next: range.end }),
+            Loss::SideFile { file, cell } => {
+                Some(Lost::SideFile { file: file.clone(), cell: cell.clone() })
+            }
             _ => None,
         });
         Self {

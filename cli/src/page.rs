@@ -3,14 +3,14 @@
 //! Owns: the page, which needs nothing beside itself. Does not own: any finding.
 
 use indelible::inspect::{
-    Finding, Health, Inspection, Outcome, Role, SegmentSeen, Verification, describe_cell,
+    Finding, Health, Inspection, Outcome, Role, SegmentSeen, StateSeen, Verification, describe_cell,
 };
 use indelible::{CellValue, Error};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::exit::Exit;
 use crate::groups::{Group, Told};
-use crate::text::{count, in_use, numbers, size};
+use crate::text::{count, in_use, meaning, numbers, size};
 
 const STYLE: &str = "
 body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
@@ -48,7 +48,7 @@ pub(crate) fn page(
                 h1 { code { (title) } }
                 p { (verdict(checked, exit)) " " (opens(&seen.outcome)) }
                 (summary(seen, checked))
-                (findings(checked))
+                (findings(checked, seen.state.as_ref()))
                 (segments(seen, checked))
                 (cells(seen))
                 (groups(found))
@@ -101,7 +101,7 @@ fn summary(seen: &Inspection, checked: &Verification) -> Markup {
     }
 }
 
-fn findings(checked: &Verification) -> Markup {
+fn findings(checked: &Verification, state: Option<&StateSeen>) -> Markup {
     html! {
         h2 { "Findings" }
         @if checked.findings.is_empty() && checked.holes.is_empty() {
@@ -110,7 +110,7 @@ fn findings(checked: &Verification) -> Markup {
             table {
                 @for finding in &checked.findings {
                     tr {
-                        td { code { (finding.error) } br; (finding.meaning) }
+                        td { code { (finding.error) } br; (meaning(finding, checked, state)) }
                     }
                 }
                 @for hole in &checked.holes {

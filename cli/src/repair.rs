@@ -5,7 +5,7 @@ use std::path::Path;
 
 use indelible::Error;
 use indelible::inspect::{Outcome as Open, StateSeen, inspect};
-use indelible::repair::{Obstacle, Plan, Repair, Step, plan_with};
+use indelible::repair::{Loss, Obstacle, Plan, Repair, Step, plan_with};
 
 use crate::exit::Exit;
 use crate::groups::{self, Hurt, Told};
@@ -33,11 +33,12 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
         let plan = plan_with(&args.dir.dir, &mut |it| meter.at(it))?;
         drop(meter);
         let exit = judge_plan(args, &plan)?;
+        let state = inspect(&args.dir.dir)?.state;
         let lost = lost_by_group(args, how, &plan, groups::lost_by_repair)?;
         if how.json {
             print(out, Body::Plan(Planned::new(&plan, None, groups::listed(&lost))))?;
         } else {
-            say(&plan, &lost, exit, out)?;
+            say(&plan, state.as_ref(), &lost, exit, out)?;
         }
         return Ok(exit);
     }
@@ -50,8 +51,11 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
             print(out, Body::Repair(Planned::new(repair.plan(), None, None)))?;
         } else if let Some(obstacle) = &repair.plan().obstacle {
             refuse(obstacle, out)?;
-        } else {
+        } else if repair.plan().losses.is_empty() {
             writeln!(out, "nothing to repair, nothing was changed")?;
+        } else {
+            let state = inspect(&args.dir.dir)?.state;
+            lost_for_good(repair.plan(), state.as_ref(), &Told(None), out)?;
         }
         return Ok(exit);
     }
@@ -68,7 +72,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     }
     writeln!(out, "done")?;
     steps(&done, out)?;
-    losses("lost", &done, out)?;
+    losses("lost", &done, seen.state.as_ref(), out)?;
     groups::say_hurt(&lost, out)?;
     if let Some(kept) = kept {
         writeln!(out, "the files as they were are in {kept}")?;
@@ -77,7 +81,8 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     if done.losses.is_empty() && lacks {
         writeln!(out, "entries are missing since an earlier repair")?;
     }
-    if !done.losses.is_empty() || lacks {
+    let by_peers = |loss: &Loss| !matches!(loss, Loss::SideFile { .. });
+    if done.losses.iter().any(by_peers) || lacks {
         let which = if lost.0.is_some() { " --group ID" } else { "" };
         writeln!(out, "next: `indelible refill{which}` with the log of a peer")?;
     }
@@ -98,9 +103,10 @@ fn lost_by_group(
 }
 
 /// Damage, as `verify` has it, if something is lost, or the log cannot go on without the repair. A
-/// segment that is only written anew is judged by itself: its table repeats what its frames say.
+/// file that is only written anew is judged by itself: a table repeats what frames say, and a checksum
+/// may tell all of a side file.
 fn judge_plan(args: &Args, plan: &Plan) -> Result<Exit, Error> {
-    let is_needed = |step: &Step| !matches!(step, Step::Rebuild { .. });
+    let is_needed = |step: &Step| !matches!(step, Step::Rebuild { .. } | Step::SideFile { .. });
     if plan.obstacle.is_some() || !plan.losses.is_empty() || plan.steps.iter().any(is_needed) {
         return Ok(Exit::Damaged);
     }
@@ -118,9 +124,18 @@ fn cut_short(error: Error) -> Failure {
     }
 }
 
-fn say(plan: &Plan, lost: &Told<Hurt>, exit: Exit, out: &mut dyn Write) -> std::io::Result<()> {
+fn say(
+    plan: &Plan,
+    state: Option<&StateSeen>,
+    lost: &Told<Hurt>,
+    exit: Exit,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
     if let Some(obstacle) = &plan.obstacle {
         return refuse(obstacle, out);
+    }
+    if plan.is_empty() && !plan.losses.is_empty() {
+        return lost_for_good(plan, state, lost, out);
     }
     if plan.is_empty() {
         return match exit {
@@ -134,7 +149,7 @@ fn say(plan: &Plan, lost: &Told<Hurt>, exit: Exit, out: &mut dyn Write) -> std::
     }
     writeln!(out, "would be done")?;
     steps(plan, out)?;
-    losses("would be lost", plan, out)?;
+    losses("would be lost", plan, state, out)?;
     groups::say_hurt(lost, out)?;
     if plan.steps.iter().any(|step| !matches!(step, Step::Rename { .. })) {
         writeln!(out, "a copy of every file that changes would be kept in DIR/repair-<n>")?;
@@ -149,13 +164,39 @@ fn steps(plan: &Plan, out: &mut dyn Write) -> std::io::Result<()> {
     Ok(())
 }
 
-fn losses(title: &str, plan: &Plan, out: &mut dyn Write) -> std::io::Result<()> {
+/// Says what cannot be read, where the log opens without a repair and none brings it back.
+fn lost_for_good(
+    plan: &Plan,
+    state: Option<&StateSeen>,
+    lost: &Told<Hurt>,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    losses("unreadable, and no repair changes that", plan, state, out)?;
+    groups::say_hurt(lost, out)?;
+    writeln!(out, "nothing was changed")
+}
+
+fn losses(
+    title: &str,
+    plan: &Plan,
+    state: Option<&StateSeen>,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
     if plan.losses.is_empty() {
         return writeln!(out, "{title}: nothing");
     }
     writeln!(out, "{title}")?;
+    let cells = plan.losses.iter().filter_map(|loss| match loss {
+        Loss::SideFile { cell, .. } => Some(cell.as_str()),
+        _ => None,
+    });
     for loss in &plan.losses {
-        writeln!(out, "  - {loss}")?;
+        let of_groups = match loss {
+            Loss::SideFile { file, cell } => groups::side_file_lost(cell, cells.clone(), state)
+                .map(|means| format!("{file}, of the cell {cell}: {means}")),
+            _ => None,
+        };
+        writeln!(out, "  - {}", of_groups.unwrap_or_else(|| loss.to_string()))?;
     }
     Ok(())
 }

@@ -152,15 +152,18 @@ fn what_is_seldom_seen_is_said_in_these_words() {
         Obstacle::Checkpoint(damaged(Damage::BothSlots)),
         Obstacle::Tail(damaged(Damage::MissingFile)),
         Obstacle::Stale(damaged(Damage::MetadataOlder { checkpoint: 3, found: 9 })),
-        Obstacle::SideFile(damaged(Damage::MissingFile)),
         Obstacle::OfAnother(damaged(Damage::MissingFile)),
         Obstacle::NotAFile(damaged(Damage::NotAFile { what: "a directory" })),
         Obstacle::Ambiguous { number: 3 },
     ];
     shown.extend(obstacles.map(|it| it.to_string()));
     let many: Vec<_> = (0..20).map(|nth| nth * 2..nth * 2 + 1).collect();
-    let losses =
-        [Loss::Entries(many.clone()), Loss::Replaceable(vec![3..5, 7..8]), Loss::Batches(7..9)];
+    let losses = [
+        Loss::Entries(many.clone()),
+        Loss::Replaceable(vec![3..5, 7..8]),
+        Loss::Batches(7..9),
+        Loss::SideFile { file: "RANDOM.side".to_owned(), cell: "snapshot".to_owned() },
+    ];
     shown.extend(losses.map(|it| it.to_string()));
     shown.push(crate::text::ranges(&many));
     let meanings = [

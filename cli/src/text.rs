@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use indelible::inspect::{Finding, InUse};
+use indelible::inspect::{Finding, InUse, Meaning, StateSeen, Verification};
 
 use crate::Failure;
 use crate::exit::Exit;
@@ -197,8 +197,23 @@ pub(crate) fn in_use(use_now: InUse) -> String {
 }
 
 /// A finding: what, then what it means.
-pub(crate) fn finding(finding: &Finding) -> String {
-    format!("  {}\n    {}\n", finding.error, finding.meaning)
+pub(crate) fn finding(found: &Finding, seen: &Verification, state: Option<&StateSeen>) -> String {
+    let mut out = format!("  {}\n", found.error);
+    if let Some(cell) = &found.cell {
+        let what = crate::groups::refers_to(cell).map(|what| format!(": {what}"));
+        let _infallible =
+            writeln!(out, "    the cell {cell} refers to it{}", what.unwrap_or_default());
+    }
+    let _infallible = writeln!(out, "    {}", meaning(found, seen, state));
+    out
+}
+
+/// What a finding means; to groups, if the file is one of their own.
+pub(crate) fn meaning(found: &Finding, seen: &Verification, state: Option<&StateSeen>) -> String {
+    let lost = seen.findings.iter().filter_map(|it| it.cell.as_deref());
+    let cell = found.cell.as_deref().filter(|_| found.meaning == Meaning::SideFile);
+    let told = cell.and_then(|cell| crate::groups::side_file_lost(cell, lost, state));
+    told.map_or_else(|| found.meaning.to_string(), |told| format!("{told}; see `repair --plan`"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use indelible::inspect::{Health, InUse, Meaning, Verification};
+use indelible::inspect::{Health, InUse, Meaning, StateSeen, Verification, inspect};
 use indelible::{Error, Verdict};
 
 use crate::exit::Exit;
@@ -23,11 +23,12 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     let mut meter = Meter::new("verify", Unit::Bytes, how, UNTOUCHED);
     let seen = indelible::inspect::verify(&args.dir.dir, &mut |progress| meter.at(progress))?;
     drop(meter);
-    let hurt = hurt(&args.dir.dir, &seen, how)?;
+    let state = inspect(&args.dir.dir)?.state;
+    let hurt = hurt(&args.dir.dir, &seen, state.as_ref(), how);
     if how.json {
         print(out, Body::Verification(Checked::new(&seen, groups::listed(&hurt))))?;
     } else {
-        report(&seen, &hurt, out)?;
+        report(&seen, state.as_ref(), &hurt, out)?;
     }
     Ok(judge(&seen).or_worse(hurt.judge()))
 }
@@ -43,13 +44,17 @@ pub(crate) fn judge(seen: &Verification) -> Exit {
 }
 
 /// What groups lost. Where nothing of the log is lost, they may have forgotten something all the same.
-pub(crate) fn hurt(dir: &Path, seen: &Verification, how: How) -> Result<Told<Hurt>, Error> {
-    let state = indelible::inspect::inspect(dir)?.state;
+pub(crate) fn hurt(
+    dir: &Path,
+    seen: &Verification,
+    state: Option<&StateSeen>,
+    how: How,
+) -> Told<Hurt> {
     if !seen.holes.is_empty() || seen.findings.iter().any(|it| it.meaning.is_loss()) {
-        return Ok(groups::hurt(dir, state.as_ref(), how));
+        return groups::hurt(dir, state, how);
     }
-    let marked = groups::marked(dir, state.as_ref());
-    Ok(if matches!(&marked.0, Some(Ok(none)) if none.is_empty()) { Told(None) } else { marked })
+    let marked = groups::marked(dir, state);
+    if matches!(&marked.0, Some(Ok(none)) if none.is_empty()) { Told(None) } else { marked }
 }
 
 /// Whether nothing is wrong but that a newer build has to read it.
@@ -58,7 +63,12 @@ fn is_only_newer(seen: &Verification) -> bool {
     losses.all(|meaning| meaning == Meaning::Unsupported)
 }
 
-fn report(seen: &Verification, hurt: &Told<Hurt>, out: &mut dyn Write) -> std::io::Result<()> {
+fn report(
+    seen: &Verification,
+    state: Option<&StateSeen>,
+    hurt: &Told<Hurt>,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
     writeln!(
         out,
         "read {}: {}, {}",
@@ -74,7 +84,7 @@ fn report(seen: &Verification, hurt: &Told<Hurt>, out: &mut dyn Write) -> std::i
         )?;
     }
     for found in &seen.findings {
-        write!(out, "{}", finding(found))?;
+        write!(out, "{}", finding(found, seen, state))?;
         let is_slot =
             matches!(&found.error, Error::Damaged { path, .. } if path.ends_with("metadata"));
         if seen.closed && found.meaning == Meaning::Redundant && is_slot {

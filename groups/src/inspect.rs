@@ -15,7 +15,9 @@ use indelible::{Error, Log, Result};
 use crate::envelope::{Event, Record};
 use crate::group::Group;
 use crate::groups::{FORMAT, Groups};
+use crate::maintenance::CHECKPOINTS;
 use crate::options::GroupsOptions;
+use crate::reserve::Reserve;
 
 /// Most entries that are written again as one batch, and bytes after which it ends.
 const BATCH_ENTRIES: usize = 256;
@@ -45,6 +47,26 @@ pub struct RecordSeen<'a> {
     pub cell: Option<&'a str>,
     /// The bytes that come with it: of an entry, a value, or a part of a side file.
     pub payload: &'a [u8],
+}
+
+/// What a side file of the log underneath is to the groups in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SideFileRole {
+    /// One of two checkpoints. If it cannot be read, an open takes the other one and lets go of it, and
+    /// nothing is lost. Without both there is no open.
+    Checkpoint,
+    /// Zeros: space that is kept for a full disk. Nothing reads it.
+    Reserve,
+}
+
+/// What the side file is to which this cell of the log underneath refers; nothing of a cell that is
+/// not the groups' own.
+pub fn side_file_role(cell: &str) -> Option<SideFileRole> {
+    if CHECKPOINTS.contains(&cell) {
+        return Some(SideFileRole::Checkpoint);
+    }
+    Reserve::ALL.iter().any(|it| it.cell() == cell).then_some(SideFileRole::Reserve)
 }
 
 /// The record that an entry of the log underneath is, if it is one.

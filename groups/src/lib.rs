@@ -64,7 +64,9 @@ pub use batch::GroupBatch;
 pub use file::{GroupFileReader, GroupFileWriter};
 pub use group::{Group, GroupTicket, Iter};
 pub use groups::Groups;
-pub use inspect::{GroupRefilled, RecordSeen, describe_record, holds_groups};
+pub use inspect::{
+    GroupRefilled, RecordSeen, SideFileRole, describe_record, holds_groups, side_file_role,
+};
 pub use options::GroupsOptions;
 pub use read::Entries;
 pub use state::STATE_LOST;

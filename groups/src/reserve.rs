@@ -25,10 +25,10 @@ pub(crate) enum Reserve {
 }
 
 impl Reserve {
-    const ALL: [Self; 2] = [Self::Checkpoints, Self::Carry];
+    pub(crate) const ALL: [Self; 2] = [Self::Checkpoints, Self::Carry];
 
     /// The cell of the log that refers to it.
-    const fn cell(self) -> &'static str {
+    pub(crate) const fn cell(self) -> &'static str {
         match self {
             Self::Checkpoints => "groups.reserve.checkpoints",
             Self::Carry => "groups.reserve.carry",

@@ -10,10 +10,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use indelible::inspect::{Health, verify_in};
 use indelible::io::sim::{Fault, Moment, Op, Persistence, Repeat, SimDisk};
+use indelible::repair::apply_in;
 use indelible::store::Store;
 use indelible::{Batch, CellValue, Error, Log, Options};
-use indelible_groups::{Group, Groups, GroupsOptions, STATE_LOST, copy};
+use indelible_groups::{
+    Group, Groups, GroupsOptions, STATE_LOST, SideFileRole, copy, side_file_role,
+};
 
 fn open_log(disk: &SimDisk) -> Log {
     let log = Options::new().background(false).tiny_segments(16 * 1024);
@@ -63,7 +67,7 @@ fn rot(disk: &SimDisk, what: &[u8]) -> SimDisk {
 /// What can be done about a log that is refused: what is lost becomes holes of it.
 fn repair(disk: &SimDisk) {
     let kept = Arc::new(indelible::io::mem::MemDirectory::new());
-    indelible::repair::apply_in(Arc::new(disk.clone()), kept).unwrap();
+    apply_in(Arc::new(disk.clone()), kept).unwrap();
 }
 
 fn open_with_holes(disk: &SimDisk) -> Log {
@@ -616,6 +620,44 @@ fn older_checkpoint_serves_if_the_newest_is_damaged() {
     }
     let refused =
         Groups::from_log(open_log(&SimDisk::from_image(3, &image)), &GroupsOptions::new());
+    assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
+}
+
+/// Files that are gone refuse the open of the log. What groups keep beside their entries is mended.
+#[test]
+fn lost_reserve_or_one_lost_checkpoint_costs_nothing_after_a_repair() {
+    let disk = filled();
+    open(&disk).maintain().unwrap();
+    let log = open_log(&disk);
+    let kept: Vec<_> =
+        log.cells().into_iter().filter(|(cell, _)| side_file_role(cell).is_some()).collect();
+    log.close().unwrap();
+    assert_eq!(kept.len(), 4, "{kept:?}");
+    let without = |cells: &dyn Fn(&str) -> bool| {
+        let mut image = disk.durable_image();
+        for (_, value) in kept.iter().filter(|(cell, _)| cells(cell)) {
+            let CellValue::SideFile(file) = value else { panic!("{value:?}") };
+            image.retain(|(name, _)| *name != file.file_name());
+        }
+        let disk = SimDisk::from_image(2, &image);
+        let log = Options::new().background(false);
+        assert!(Log::open_in(Arc::new(disk.clone()), &log).is_err());
+        let done = apply_in(Arc::new(disk.clone()), Arc::new(SimDisk::new(3))).unwrap();
+        (disk, done)
+    };
+    for (name, _) in &kept {
+        let (disk, done) = without(&|cell| cell == name);
+        let is_reserve = side_file_role(name) == Some(SideFileRole::Reserve);
+        assert_eq!(done.losses.is_empty(), is_reserve, "{name}: {done:?}");
+        let groups = open(&disk);
+        assert_eq!(groups.group(0).unwrap().entry(199).unwrap(), entry(0, 199));
+        assert!(groups.verify().unwrap().is_empty());
+        groups.close().unwrap();
+        assert_eq!(verify_in(Arc::new(disk), &mut |_| ()).unwrap().health, Health::Clean);
+    }
+    // Without both it is not as if there were no groups.
+    let (disk, _) = without(&|cell| side_file_role(cell) == Some(SideFileRole::Checkpoint));
+    let refused = Groups::from_log(open_log(&disk), &GroupsOptions::new());
     assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
 }
 

@@ -197,8 +197,7 @@ impl Dir {
         (length, used): (u64, u64),
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
-        let (temporary, file) = to.create(length, length > 0)?;
-        let mut copy = || {
+        to.make(name, (length, length > 0), |file, temporary| {
             let mut buffer = vec![0; COPY_BYTES];
             let mut at = 0;
             while at < used {
@@ -207,18 +206,35 @@ impl Dir {
                 from.read_at(at, piece)
                     .map_err(|source| Error::io("read", self.join(name), source))?;
                 file.write_at(at, piece)
-                    .map_err(|source| to.full_or_io("write", &temporary, length, source))?;
+                    .map_err(|source| to.full_or_io("write", temporary, length, source))?;
                 at += to_u64(piece.len());
                 progress(to_u64(piece.len()));
             }
-            // Makes the copy durable before its name says that it is one.
+            Ok(())
+        })
+    }
+
+    /// Makes a file of zeros, with its space reserved or without, has it written under its temporary
+    /// name, and gives it its own, in the place of what had it. Its bytes are durable on return, its
+    /// name after a sync of the directory.
+    pub(crate) fn make(
+        &self,
+        name: &str,
+        (length, allocate): (u64, bool),
+        write: impl FnOnce(&dyn File, &str) -> Result<()>,
+    ) -> Result<()> {
+        let (temporary, file) = self.create(length, allocate)?;
+        let make = || {
+            write(&*file, &temporary)?;
+            // Makes the bytes durable before the name says that they are there. A crash before this
+            // leaves a temporary file.
             file.sync(0..length, SyncMethod::Fsync)
-                .map_err(|source| to.full_or_io("sync", &temporary, length, source))?;
-            to.rename(&temporary, name)
+                .map_err(|source| self.full_or_io("sync", &temporary, length, source))?;
+            self.rename(&temporary, name)
         };
-        copy().inspect_err(|_| {
+        make().inspect_err(|_| {
             // What is left of it is junk that an open removes as well.
-            let _best_effort = to.remove(&temporary);
+            let _best_effort = self.remove(&temporary);
         })
     }
 

@@ -92,11 +92,14 @@ impl Scene {
         self.observed.refusal(self.decision)
     }
 
-    /// What an open would go on with, if it would not refuse the log.
+    /// What an open would go on with, if it would not refuse the log for more than its side files.
     pub(crate) fn opens(&self) -> Option<&Replayed> {
         let opens = matches!(
             self.decision,
-            Decision::OpenClean | Decision::OpenRecovered | Decision::OpenTorn
+            Decision::OpenClean
+                | Decision::OpenRecovered
+                | Decision::OpenTorn
+                | Decision::RefuseSideFile
         );
         self.observed.replayed.as_ref().filter(|_| opens)
     }

@@ -18,7 +18,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
-use crate::format::{CellValue, Checkpoint, SegmentName};
+use crate::format::{CellValue, Checkpoint, SegmentName, SideFileRef};
 use crate::io::Directory;
 use crate::recovery::table::{AfterFact, Decision, MetadataFact, SegmentsFact, TailFact};
 
@@ -60,7 +60,7 @@ pub enum Meaning {
     Checkpoint,
     /// Nothing is lost, and the log is refused, or poisoned at the next roll, until a repair.
     Blocking,
-    /// A snapshot or another large value cannot be read.
+    /// A side file cannot be read: a snapshot, or another large value.
     SideFile,
     /// Something else stands under the name of a file of the log, and what was in the file is not
     /// known here.
@@ -96,8 +96,8 @@ impl fmt::Display for Meaning {
                 "nothing is lost, but the log cannot go on like this; `repair --plan` says what to do"
             }
             Self::SideFile => {
-                "a snapshot or large value is unreadable; bring the file back from a backup, or \
-                 rebuild the node from its peers"
+                "what a cell refers to is unreadable; bring the file back from a backup, or, if it \
+                 was a snapshot, rebuild the node from its peers"
             }
             Self::Displaced => {
                 "nothing is lost if the file is put back; if it is gone, move this away and verify \
@@ -116,6 +116,8 @@ pub struct Finding {
     pub error: Error,
     /// What it means.
     pub meaning: Meaning,
+    /// The cell that refers to the file, if it is a side file.
+    pub cell: Option<String>,
 }
 
 /// The outcome of a verification.
@@ -296,12 +298,16 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn find(&mut self, error: Error, meaning: Meaning) {
+        self.find_of(None, error, meaning);
+    }
+
+    fn find_of(&mut self, cell: Option<String>, error: Error, meaning: Meaning) {
         let meaning = match &error {
             // Nobody looks where a link leads.
             Error::Damaged { reason: Damage::NotAFile { .. }, .. } => Meaning::Displaced,
             _ => meaning,
         };
-        self.seen.findings.push(Finding { error, meaning });
+        self.seen.findings.push(Finding { error, meaning, cell });
     }
 
     fn read(&mut self, name: SegmentName, bytes: u64, hints: &Hints) -> Result<Survey> {
@@ -422,12 +428,14 @@ impl Check<'_> {
     fn side_files(&mut self) -> Result<()> {
         let (total, done) = (self.total, &mut self.seen.bytes);
         let progress = &mut self.progress;
-        let errors = side_files(self.dir, self.scene, &mut |read| {
+        let cells = self.scene.state().map(|state| state.cells).unwrap_or_default();
+        let damaged = side_files(self.dir, self.scene, cells, &mut |read| {
             *done += read;
             progress(Progress { done: *done, total: total.max(*done) });
         })?;
-        for error in errors {
-            self.find(error, Meaning::SideFile);
+        for it in damaged {
+            let meaning = it.meaning();
+            self.find_of(Some(it.cell), it.error, meaning);
         }
         Ok(())
     }
@@ -467,14 +475,40 @@ impl Check<'_> {
     }
 }
 
-/// What is wrong with the side files that cells refer to.
+/// What is wrong with a side file.
+#[derive(Debug)]
+pub(crate) struct SideFileDamage {
+    /// A cell that refers to it.
+    pub(crate) cell: String,
+    pub(crate) reference: SideFileRef,
+    pub(crate) error: Error,
+}
+
+impl SideFileDamage {
+    /// Whether an open refuses the log for it: the file is not there, or has not its length.
+    pub(crate) fn is_refused(&self) -> bool {
+        let Error::Damaged { reason, .. } = &self.error else { return false };
+        matches!(reason, Damage::MissingFile | Damage::Length { .. })
+    }
+
+    fn meaning(&self) -> Meaning {
+        match (self.reference.is_zeros(), self.is_refused()) {
+            (false, _) => Meaning::SideFile,
+            (true, true) => Meaning::Blocking,
+            (true, false) => Meaning::Redundant,
+        }
+    }
+}
+
+/// What is wrong with the side files that these cells refer to.
 pub(crate) fn side_files(
     dir: &Dir,
     scene: &Scene,
+    cells: impl IntoIterator<Item = (String, CellValue)>,
     progress: &mut dyn FnMut(u64),
-) -> Result<Vec<Error>> {
-    let mut errors = Vec::new();
-    for (_, value) in scene.state().map(|state| state.cells).unwrap_or_default() {
+) -> Result<Vec<SideFileDamage>> {
+    let mut damaged = Vec::new();
+    for (cell, value) in cells {
         let CellValue::SideFile(reference) = value else { continue };
         let name = reference.file_name();
         let path = || dir.join(&name);
@@ -484,7 +518,7 @@ pub(crate) fn side_files(
                 // Nothing is known of its bytes.
                 Err(error) if is_gone(&error) || error.is_shortage() => return Err(error),
                 Err(error) => {
-                    errors.push(error);
+                    damaged.push(SideFileDamage { cell, reference, error });
                     continue;
                 }
                 Ok(expected) if expected != reference.crc => {
@@ -494,9 +528,10 @@ pub(crate) fn side_files(
                 Ok(_) => continue,
             },
         };
-        errors.push(Error::Damaged { path: path(), offset: 0, indexes: None, reason });
+        let error = Error::Damaged { path: path(), offset: 0, indexes: None, reason };
+        damaged.push(SideFileDamage { cell, reference, error });
     }
-    Ok(errors)
+    Ok(damaged)
 }
 
 /// The CRC of a file of any length.

@@ -8,10 +8,15 @@
 //! the kind Hole), so that what follows keeps its indexes; the log then opens only with
 //! [`Options::allow_holes`](crate::Options::allow_holes) until they were refilled.
 //!
+//! Of a side file that is lost the bytes cannot be had again, unless they were zeros. It is written
+//! anew all the same, as long as it was: the log opens then, and whoever reads the cell is refused,
+//! because the checksum there is that of what was lost. A snapshot that is lost never looks as if
+//! there had been none.
+//!
 //! What is copied is checked as it is read: a medium may give other bytes than when the plan was made.
 //!
 //! Steps of [`apply`], with the lock held: (0) a copy of every file that will change, in
-//! `repair-<n>`, (1) files under a wrong name get theirs back, (2) if the tail is damaged, a new
+//! `repair-<n>`, (1) files under a wrong name get theirs back, and side files are written, (2) if the tail is damaged, a new
 //! tail under a number of its own, (3) both slots, with the missing entries counted, (4) rebuilt
 //! sealed segments in place of the damaged ones, (5) the damaged tail is removed. The commit point
 //! is (3). A crash before it leaves the log as it was, with junk; a crash after it leaves damaged
@@ -61,7 +66,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether there is nothing to repair.
+    /// Whether there is nothing to be done. Something may be lost all the same.
     pub fn is_empty(&self) -> bool {
         self.obstacle.is_none() && self.steps.is_empty()
     }
@@ -77,8 +82,6 @@ pub enum Obstacle {
     Tail(Error),
     /// The metadata file is an older copy: there are batches that its checkpoint excludes.
     Stale(Error),
-    /// A side file is not there.
-    SideFile(Error),
     /// A file beside the segments is one of another log.
     OfAnother(Error),
     /// Something else stands under the name of a file of the log.
@@ -97,7 +100,6 @@ impl Obstacle {
             Self::Checkpoint(error)
             | Self::Tail(error)
             | Self::Stale(error)
-            | Self::SideFile(error)
             | Self::OfAnother(error)
             | Self::NotAFile(error) => Some(error),
             Self::Ambiguous { .. } => None,
@@ -125,10 +127,6 @@ impl fmt::Display for Obstacle {
                 "{error}\nAn earlier copy of the metadata file was put back. What this node promised \
                  since may be summarised only in the one that is gone: rebuild the node as a new \
                  member."
-            ),
-            Self::SideFile(error) => write!(
-                f,
-                "{error}\nThe entries it replaced are gone. Rebuild the node from its peers."
             ),
             Self::OfAnother(error) => write!(
                 f,
@@ -184,6 +182,15 @@ pub enum Step {
         /// The entries.
         missing: Vec<Range<u64>>,
     },
+    /// A side file is written anew, with zeros for its bytes. If that is what they were
+    /// ([`Plan::losses`] tells), it is as before; else the log opens with it, and a read of the cell is
+    /// refused as [`Error::Damaged`] until something else is attached there.
+    SideFile {
+        /// The file.
+        file: String,
+        /// A cell that refers to it.
+        cell: String,
+    },
 }
 
 impl fmt::Display for Step {
@@ -210,6 +217,10 @@ impl fmt::Display for Step {
                 }
                 write!(f, ", and mark entries {} as missing", list(missing))
             }
+            Self::SideFile { file, cell } => write!(
+                f,
+                "write {file} anew, as long as the cell {cell} says and filled with zeros"
+            ),
         }
     }
 }
@@ -236,6 +247,13 @@ pub enum Loss {
     /// This batch and any after it, if there were any: what would tell is gone with them, in a tail
     /// that was cut short or reads as an older one; see [`LOST_BATCHES`].
     Unknown(u64),
+    /// What a cell refers to. A read of it is refused; it never looks as if there were nothing.
+    SideFile {
+        /// The file.
+        file: String,
+        /// A cell that refers to it.
+        cell: String,
+    },
 }
 
 impl fmt::Display for Loss {
@@ -267,6 +285,12 @@ impl fmt::Display for Loss {
                  can have carried a promise, a vote, an accepted round or a decided index that was \
                  acknowledged, so this node must not take part as if it remembered: let it rejoin \
                  as a new member unless you know better"
+            ),
+            Self::SideFile { file, cell } => write!(
+                f,
+                "what the cell {cell} refers to, {file}: a read of it is refused. If it was a \
+                 snapshot, the entries it replaced are gone with it: bring the file back from a \
+                 backup, or rebuild the node from its peers"
             ),
         }
     }

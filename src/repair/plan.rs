@@ -16,7 +16,7 @@ use crate::format::header::{REPLACES_UNKNOWN, SEGMENT_HEADER_BYTES};
 use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::slot::{CELLS_BYTES_MAX, METADATA_BYTES, cells_bytes};
-use crate::format::{CellValue, Checkpoint, FileName, SegmentHeader, SegmentName};
+use crate::format::{CellValue, Checkpoint, FileName, SegmentHeader, SegmentName, SideFileRef};
 use crate::inspect::Progress;
 use crate::inspect::scene::{Part, Scene, live_ranges};
 use crate::inspect::survey::{Survey, joined, ranges, total};
@@ -39,6 +39,8 @@ pub(super) struct Work {
     /// Segments to be written although there is nothing left of them.
     recreate: Vec<(SegmentName, u64)>,
     tail: Option<(Salvaged, SegmentHeader)>,
+    /// Side files to be written.
+    sides: Vec<SideFileRef>,
 }
 
 /// What a plan adds up.
@@ -53,11 +55,12 @@ impl Work {
     pub(super) fn of(dir: &Dir, scene: &Scene, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
         scene.readable(dir)?;
         let mut work = Self {
-            plan: Plan { obstacle: obstacle(dir, scene)?, ..Plan::default() },
+            plan: Plan { obstacle: obstacle(dir, scene), ..Plan::default() },
             checkpoint: scene.checkpoint().cloned().unwrap_or_default(),
             rebuild: Vec::new(),
             recreate: Vec::new(),
             tail: None,
+            sides: Vec::new(),
         };
         if work.plan.obstacle.is_some() || work.checkpoint.creating {
             return Ok(work);
@@ -80,6 +83,7 @@ impl Work {
             self.plan.obstacle = Some(Obstacle::Tail(error));
             return Ok(());
         }
+        self.side_files(dir, scene, &salvaged)?;
         let names: Vec<SegmentName> = scene.parts.iter().map(|part| part.name).collect();
         let live = live_ranges(&names, salvaged.state.first, salvaged.state.next);
         // All that is needed of the tail's bytes, before those of other segments are read.
@@ -125,6 +129,24 @@ impl Work {
         self.plan.losses.extend(salvaged.lost.clone().map(Loss::Batches));
         self.plan.losses.extend(salvaged.unknown.map(Loss::Unknown));
         self.conclude(&found, numbers, salvaged, sums.holes);
+        Ok(())
+    }
+
+    /// Looks at the side files that the log will refer to.
+    fn side_files(&mut self, dir: &Dir, scene: &Scene, salvaged: &Salvaged) -> Result<()> {
+        for it in side_files(dir, scene, salvaged.state.cells.to_map(), &mut |_| ())? {
+            let (file, cell, is_zeros) =
+                (it.reference.file_name(), &it.cell, it.reference.is_zeros());
+            if !is_zeros {
+                self.plan.losses.push(Loss::SideFile { file: file.clone(), cell: cell.clone() });
+            }
+            // What cannot be made as it was, and is no hindrance, stays for whoever can read more of it.
+            let wanted = it.is_refused() || is_zeros && matches!(it.error, Error::Damaged { .. });
+            if wanted && !self.sides.contains(&it.reference) {
+                self.plan.steps.push(Step::SideFile { file, cell: it.cell });
+                self.sides.push(it.reference);
+            }
+        }
         Ok(())
     }
 
@@ -244,8 +266,10 @@ impl Work {
     /// How many bytes of segments [`Self::keep`] copies and [`Self::carry_out`] writes.
     pub(super) fn bytes(&self, dir: &Dir, scene: &Scene) -> u64 {
         let kept: u64 = self.kept(dir, scene).map(|name| scene.length_of(name)).sum();
+        let kept = self.kept_sides(scene).map(|(_, length)| length).fold(kept, u64::saturating_add);
         let written = self.recreate.len() + self.rebuild.len() + self.tail.iter().len();
-        kept.saturating_add(self.checkpoint.segment_bytes.saturating_mul(to_u64(written)))
+        let sides = self.sides.iter().map(|file| file.length).fold(kept, u64::saturating_add);
+        sides.saturating_add(self.checkpoint.segment_bytes.saturating_mul(to_u64(written)))
     }
 
     /// The segments of which a copy is kept: those that change, and, where one is not there, those that
@@ -267,6 +291,12 @@ impl Work {
         changed.chain(tail).chain(unnamed.filter(is_ours))
     }
 
+    /// The side files of which a copy is kept, with their lengths.
+    fn kept_sides<'a>(&'a self, scene: &'a Scene) -> impl Iterator<Item = (String, u64)> + 'a {
+        let sides = &scene.observed.files.sides;
+        self.sides.iter().filter_map(|file| Some((file.file_name(), *sides.get(&file.id)?)))
+    }
+
     /// Copies every file that will change, and where a segment is missing those that no slot names. The
     /// copies and their names are durable on return.
     pub(super) fn keep(
@@ -278,9 +308,9 @@ impl Work {
     ) -> Result<()> {
         let metadata = to_u64(METADATA_BYTES);
         dir.copy_to(kept, METADATA, metadata, &mut |_| ())?;
-        for name in self.kept(dir, scene) {
-            let length = scene.length_of(name);
-            dir.copy_to(kept, &name.to_string(), length, &mut |bytes| tally.add(bytes))?;
+        let segments = self.kept(dir, scene).map(|name| (name.to_string(), scene.length_of(name)));
+        for (name, length) in segments.chain(self.kept_sides(scene)) {
+            dir.copy_to(kept, &name, length, &mut |bytes| tally.add(bytes))?;
         }
         // Makes the copies' names durable before anything changes.
         kept.sync()
@@ -295,6 +325,12 @@ impl Work {
     ) -> Result<()> {
         let found = scene.checkpoint().cloned().unwrap_or_default();
         let mut checkpoint = self.checkpoint;
+        for file in &self.sides {
+            // What is not as it was needs no space.
+            let length = (file.length, file.is_zeros() && file.length > 0);
+            dir.make(&file.file_name(), length, |_, _| Ok(()))?;
+            tally.add(file.length);
+        }
         if let Some((salvaged, header)) = &self.tail {
             let mut frames = salvaged.frames(dir)?;
             let mut rebuilt = Rebuilt::new(dir, *header)?;
@@ -359,41 +395,35 @@ fn too_many(dir: &Dir, expected: u64, got: u64) -> Error {
 }
 
 /// What is in the way of any repair.
-fn obstacle(dir: &Dir, scene: &Scene) -> Result<Option<Obstacle>> {
+fn obstacle(dir: &Dir, scene: &Scene) -> Option<Obstacle> {
     let refusal = || {
         let path = dir.path().to_path_buf();
         scene.refusal().cloned().unwrap_or(Error::Missing { path })
     };
     if let Some(error) = displaced(dir, scene) {
-        return Ok(Some(Obstacle::NotAFile(error)));
+        return Some(Obstacle::NotAFile(error));
     }
     let mut gone = scene.parts.iter().filter(|part| part.is_gone()).map(|part| &part.gone);
     if let Some(numbers) = gone.clone().find_map(|numbers| {
         scene.observed.files.segments.range(numbers.clone()).next().map(|(number, _)| *number)
     }) {
-        return Ok(Some(Obstacle::Ambiguous { number: numbers }));
+        return Some(Obstacle::Ambiguous { number: numbers });
     }
     if scene.decision == Decision::RefuseOlder {
-        return Ok(Some(Obstacle::Stale(refusal())));
+        return Some(Obstacle::Stale(refusal()));
     }
     let tail = scene.checkpoint().map_or(0, |found| found.tail_number);
     if gone.any(|numbers| numbers.contains(&tail)) {
         let (name, reason) = scene.observed.files.lack(tail);
         let path = dir.join(&name);
         let error = Error::Damaged { path, offset: 0, indexes: None, reason };
-        return Ok(Some(Obstacle::Tail(error)));
-    }
-    if let Some(error) = side_files(dir, scene, &mut |_| ())?.into_iter().next() {
-        return Ok(Some(Obstacle::SideFile(error)));
+        return Some(Obstacle::Tail(error));
     }
     if scene.observed.seen.segments == SegmentsFact::OfAnother {
-        return Ok(Some(Obstacle::OfAnother(refusal())));
+        return Some(Obstacle::OfAnother(refusal()));
     }
-    Ok(match scene.decision {
-        Decision::RefuseMetadata => Some(Obstacle::Checkpoint(refusal())),
-        Decision::RefuseSideFile => Some(Obstacle::SideFile(refusal())),
-        _ => None,
-    })
+    let unreadable = scene.decision == Decision::RefuseMetadata;
+    unreadable.then(|| Obstacle::Checkpoint(refusal()))
 }
 
 /// The error for something else that stands under the name of a file that the log needs. What a link

@@ -18,6 +18,7 @@ mod fickle;
 mod moved;
 mod renamed;
 mod replaced;
+mod side_files;
 mod truth;
 mod untold;
 #[cfg(any(feature = "tracing", feature = "metrics"))]

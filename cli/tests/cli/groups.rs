@@ -1,9 +1,9 @@
 //! Logs that hold groups: what every command says of them, and that one group is mended by itself.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use indelible::{Batch, Options};
+use indelible::{Batch, CellValue, Options};
 use indelible_groups::{Groups, GroupsOptions};
 
 use super::damage::{find, flip};
@@ -52,6 +52,45 @@ fn groups_are_named_with_their_bounds_and_entries() {
     let arguments = ["inspect", "--html", page.to_str().unwrap()];
     assert!(indelible(&arguments, &[&log]).status.success());
     assert!(fs::read_to_string(page).unwrap().contains("entries 5..61 (56 entries), 1 cell"));
+}
+
+/// The files of the cells whose names begin so, by the names of the cells.
+fn side_files(log: &Path, prefix: &str) -> Vec<PathBuf> {
+    let groups = Groups::preview(log).unwrap();
+    let cells = groups.log().cells().into_iter().filter(|(cell, _)| cell.starts_with(prefix));
+    let files = cells.filter_map(|(_, value)| match value {
+        CellValue::SideFile(file) => Some(log.join(file.file_name())),
+        CellValue::Inline(_) => None,
+    });
+    files.collect()
+}
+
+#[test]
+fn what_groups_keep_for_themselves_is_told_from_what_they_hold() {
+    let place = Place::new();
+    let log = place.log();
+    build(&log);
+    let plan = ["repair", "--plan"];
+    let reserve = side_files(&log, "groups.reserve.").remove(0);
+    let checkpoints = side_files(&log, "groups.checkpoint.");
+    flip(&reserve, 5);
+    check_untouched(&place, "groups_reserve_damaged", &["verify"], &[&log]);
+    check_untouched(&place, "groups_reserve_leisure", &plan, &[&log]);
+    fs::remove_file(&reserve).unwrap();
+    check_untouched(&place, "groups_reserve_verify", &["verify"], &[&log]);
+    check_untouched(&place, "groups_reserve_plan", &plan, &[&log]);
+    check(&place, "groups_reserve_repair", &["repair", "--apply"], &[&log]);
+    fs::remove_file(&checkpoints[0]).unwrap();
+    check_untouched(&place, "groups_checkpoint_verify", &["verify"], &[&log]);
+    check_untouched(&place, "groups_checkpoint_plan", &plan, &[&log]);
+    check(&place, "groups_checkpoint_repair", &["repair", "--apply"], &[&log]);
+    check_untouched(&place, "groups_checkpoint_again", &plan, &[&log]);
+    flip(&checkpoints[1], 20);
+    check_untouched(&place, "groups_checkpoints_verify", &["verify"], &[&log]);
+    check_untouched(&place, "groups_checkpoints_plan", &plan, &[&log]);
+    flip(&checkpoints[1], 20);
+    Groups::open(&log, &GroupsOptions::new().log(options())).unwrap().close().unwrap();
+    assert!(indelible(&["verify"], &[&log]).status.success());
 }
 
 #[test]

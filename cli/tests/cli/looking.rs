@@ -5,7 +5,7 @@ use std::fs;
 use indelible::{Batch, Log};
 
 use super::damage::{find, flip, restate_version};
-use super::{Place, build, check_untouched, indelible};
+use super::{Place, build, check, check_untouched, indelible};
 
 const LOOKS: [(&str, &[&str]); 3] =
     [("inspect", &["inspect"]), ("dump", &["dump"]), ("verify", &["verify"])];
@@ -141,6 +141,10 @@ fn a_missing_snapshot_is_named() {
         }
     }
     look(&place, "missing_snapshot");
+    let log = [&*place.log()];
+    check_untouched(&place, "missing_snapshot_plan", &["repair", "--plan"], &log);
+    check(&place, "missing_snapshot_repair", &["repair", "--apply"], &log);
+    check(&place, "missing_snapshot_again", &["repair", "--apply"], &log);
 }
 
 #[test]
