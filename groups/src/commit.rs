@@ -24,7 +24,7 @@ use crate::number::to_u64;
 use crate::options::GroupsOptions;
 use crate::overlay::{Overlay, PENDING};
 use crate::plan::{Planned, Planner, Riders, entry_bytes_max};
-use crate::reserve::Kept;
+use crate::reserve::{Kept, Reserve};
 use crate::state::{GroupState, Ledger, Member, Misfit, Table, apply, effect, end_batch};
 
 /// What all handles share.
@@ -154,9 +154,16 @@ impl Inner {
     ) -> Result<(Ticket, u64)> {
         let mut writer = self.writer()?;
         let written = match self.try_write(&mut writer, of, &mut plan, false) {
-            Err(Error::DiskFull { .. }) => {
+            Err(full @ Error::DiskFull { .. }) => {
+                let is_short = self.lacks(&writer, Reserve::Checkpoints);
+                let waits = is_short && !writer.planned.entries;
                 drop(writer);
-                return self.write_on_a_full_disk(of, plan);
+                let mut maintenance = self.maintenance.lock();
+                // The log would have found what became free meanwhile.
+                if waits && maintenance.refused_at == Some(self.moment(&maintenance)) {
+                    return Err(full);
+                }
+                return self.write_on_a_full_disk(&mut maintenance, of, plan);
             }
             written => written?,
         };
@@ -193,11 +200,11 @@ impl Inner {
     /// put aside; if that is no help, what no group needs is given back.
     fn write_on_a_full_disk(
         &self,
+        maintenance: &mut Maintenance,
         of: Option<&Member>,
         mut plan: impl FnMut(Planner<'_>) -> Result<Riders>,
     ) -> Result<(Ticket, u64)> {
-        let mut maintenance = self.maintenance.lock();
-        let enough = self.restore(&mut maintenance)?;
+        let enough = self.restore(maintenance)?;
         let mut writer = self.writer()?;
         match self.try_write(&mut writer, of, &mut plan, enough) {
             Err(Error::DiskFull { .. }) => {}
@@ -205,15 +212,15 @@ impl Inner {
         }
         if writer.planned.entries || writer.overlay.is_empty() {
             drop(writer);
-            let enough = self.make_room(&mut maintenance)?;
+            let enough = self.make_room(maintenance)?;
             return self.try_write(&mut *self.writer()?, of, &mut plan, enough);
         }
         let _ours = self.log.hold_space()?;
-        let taken_over = self.take_over(&mut maintenance, &mut writer);
+        let taken_over = self.take_over(maintenance, &mut writer);
         let written = taken_over.and_then(|()| self.try_write(&mut writer, of, &mut plan, true));
         drop(writer);
         // Whoever writes is told of its batch alone, as by `maintain_after_write`.
-        let _next_time = self.restore(&mut maintenance);
+        let _next_time = self.restore(maintenance);
         written
     }
 

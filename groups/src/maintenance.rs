@@ -29,7 +29,7 @@ use crate::overlay::{Overlay, PENDING};
 use crate::page::Pages;
 use crate::planted::{Bug, planted};
 use crate::regions::Region;
-use crate::reserve::Reserve;
+use crate::reserve::{Moment, Reserve};
 use crate::state::GroupState;
 
 /// The cells of the log that refer to the two newest checkpoints.
@@ -57,8 +57,10 @@ pub(crate) struct Maintenance {
     /// The end of a region of which everything readable was carried and something is still needed:
     /// a damaged range. It stays until the group trims or refills what it lost there.
     blocked: u64,
-    /// Where the log began when there was too little space to be kept, if there still is.
-    pub(crate) short_at: Option<u64>,
+    /// When there was too little space to be kept, if there still is.
+    pub(crate) short_at: Option<Moment>,
+    /// When there was too little space to take over what was put aside, if there still is.
+    pub(crate) refused_at: Option<Moment>,
 }
 
 impl Maintenance {
@@ -137,8 +139,8 @@ impl Inner {
             Ok(()) | Err(Error::DiskFull { .. }) => {}
             Err(error) => return Err(error),
         }
-        // Where nothing was given back since there is as little as before.
-        if maintenance.short_at != Some(self.log.first()) {
+        // Where nothing was given back since, and little written, there is as little as before.
+        if maintenance.short_at != Some(self.moment(maintenance)) {
             self.restore(maintenance)?;
         }
         let mut looks = owed.saturating_mul(LOOKS_PER_RECORD);
@@ -297,6 +299,7 @@ impl Inner {
         if matches!(files, Err(Error::DiskFull { .. })) {
             // Has the file go that found room alone.
             self.log.checkpoint()?;
+            maintenance.refused_at = Some(self.moment(maintenance));
         }
         let mut batch = Batch::new();
         if !planted(Bug::PendingKept) {
@@ -315,6 +318,7 @@ impl Inner {
         writer.since_checkpoint = 0;
         self.counted_checkpoint(2, &bytes);
         maintenance.positions = [Some(position); 2];
+        maintenance.refused_at = None;
         // Has the files go that these took the place of.
         self.log.checkpoint()
     }

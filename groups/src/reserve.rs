@@ -41,8 +41,8 @@ impl Reserve {
 const CARRY_EXTRA_BYTES: u64 = 16 * 1024;
 /// What a checkpoint may have beside what is counted: its header, and its regions.
 const CHECKPOINT_EXTRA_BYTES: u64 = 512;
-/// Bytes by which a checkpoint may grow while the disk is full: so much of the bytes of log between two
-/// checkpoints, but not less than the one and not more than the other.
+/// Bytes by which a checkpoint may grow while the disk is full: so much of the bytes of log between
+/// two checkpoints, but not less than the one and not more than the other.
 const GROWTH_SHARE: u64 = 64;
 const GROWTH_BYTES: (u64, u64) = (16 * 1024, 256 * 1024);
 /// Bytes of zeros that are written at a time.
@@ -90,6 +90,9 @@ impl Kept {
     }
 }
 
+/// Where the log began, and the position of the newest checkpoint.
+pub(crate) type Moment = (u64, Option<u64>);
+
 /// What came of taking space.
 enum Filled {
     /// It was there.
@@ -102,14 +105,28 @@ impl Inner {
     /// Bytes that have to be kept before more entries are taken.
     fn needed(&self, writer: &Writer, reserve: Reserve) -> u64 {
         match reserve {
-            Reserve::Checkpoints => {
-                let grown =
-                    writer.kept.checkpoint_bytes.saturating_add_signed(writer.ledger.growth);
-                grown.saturating_add(CHECKPOINT_EXTRA_BYTES).saturating_mul(2)
-            }
+            Reserve::Checkpoints => checkpoint_bytes(writer).saturating_mul(2),
             // There is nothing to be emptied before.
             Reserve::Carry if writer.ledger.regions.iter().len() < 3 => 0,
             Reserve::Carry => self.log.segment_bytes() / 8 + CARRY_EXTRA_BYTES,
+        }
+    }
+
+    /// Bytes that are to be kept where there is space for them, and how many are kept once there are
+    /// fewer, or more than twice as many.
+    fn wanted(&self, writer: &Writer, reserve: Reserve) -> (u64, u64) {
+        let needed = self.needed(writer, reserve);
+        match reserve {
+            Reserve::Checkpoints => {
+                let (least, most) = GROWTH_BYTES;
+                let growth = (self.checkpoint_bytes() / GROWTH_SHARE).clamp(least, most);
+                // Both of them grow, and what is left has to be enough for both again.
+                let wanted = needed.saturating_add(growth.saturating_mul(4));
+                // And that is to be enough for longer.
+                let more = wanted.saturating_add(checkpoint_bytes(writer));
+                (wanted, more)
+            }
+            Reserve::Carry => (needed, needed),
         }
     }
 
@@ -121,29 +138,42 @@ impl Inner {
 
     /// Whether less is kept than has to be.
     pub(crate) fn is_short(&self, writer: &Writer) -> bool {
-        let lacks = |reserve| writer.kept.of(reserve) < self.needed(writer, reserve);
-        Reserve::ALL.into_iter().any(lacks)
+        Reserve::ALL.into_iter().any(|reserve| self.lacks(writer, reserve))
     }
 
-    /// Keeps what has to be kept, or as much as there is space for. Returns whether that is enough.
+    /// Whether less is kept for this than has to be.
+    pub(crate) fn lacks(&self, writer: &Writer, reserve: Reserve) -> bool {
+        writer.kept.of(reserve) < self.needed(writer, reserve)
+    }
+
+    /// What has to change before it is worth looking for space again.
+    pub(crate) fn moment(&self, maintenance: &Maintenance) -> Moment {
+        (self.log.first(), maintenance.positions.iter().flatten().max().copied())
+    }
+
+    /// Keeps what is wanted, or as much as there is space for. Returns whether that is enough for more
+    /// entries.
     pub(crate) fn restore(&self, maintenance: &mut Maintenance) -> Result<bool> {
+        let moment = self.moment(maintenance);
         let short_at = maintenance.short_at.take();
+        let mut enough = true;
         for reserve in Reserve::ALL {
-            let (mut kept, needed) = {
+            let (mut kept, needed, (wanted, more)) = {
                 let writer = self.writer()?;
-                (writer.kept.of(reserve), self.needed(&writer, reserve))
+                let needed = self.needed(&writer, reserve);
+                (writer.kept.of(reserve), needed, self.wanted(&writer, reserve))
             };
-            if kept >= needed {
+            let is_too_large = reserve == Reserve::Checkpoints && kept / 2 > more;
+            if kept >= wanted && !is_too_large {
                 continue;
             }
             // A carry goes into a spare segment as well.
             let does_without = reserve == Reserve::Carry && self.log.stats().spares > 0;
-            if does_without && short_at == Some(self.log.first()) {
+            if does_without && short_at == Some(moment) {
                 maintenance.short_at = short_at;
                 continue;
             }
-            let bytes = needed.saturating_add(self.more_than_needed(reserve, needed));
-            let mut filled = self.fill(bytes)?;
+            let mut filled = self.fill(more)?;
             if let Filled::UpTo(reached) = filled
                 && reached > kept
             {
@@ -157,25 +187,15 @@ impl Inner {
                 self.log.submit(&batch)?;
                 self.writer()?.kept.set(reserve, kept);
             }
-            if kept < needed {
-                maintenance.short_at = Some(self.log.first());
-                if !does_without {
-                    return Ok(false);
-                }
+            if kept < wanted {
+                maintenance.short_at = Some(moment);
+            }
+            if kept < needed && !does_without {
+                enough = false;
+                break;
             }
         }
-        Ok(true)
-    }
-
-    /// What is kept beside what has to be, so that it is enough for longer.
-    fn more_than_needed(&self, reserve: Reserve, needed: u64) -> u64 {
-        let (least, most) = GROWTH_BYTES;
-        let growth = (self.checkpoint_bytes() / GROWTH_SHARE).clamp(least, most);
-        match reserve {
-            // Both of them grow, and what is left has to be enough for both again.
-            Reserve::Checkpoints => (needed / 2).saturating_add(growth.saturating_mul(4)),
-            Reserve::Carry => 0,
-        }
+        Ok(enough)
     }
 
     /// Takes so many bytes of space, or finds how many there are.
@@ -219,6 +239,12 @@ impl Inner {
     }
 }
 
+/// What the next checkpoint takes at most.
+const fn checkpoint_bytes(writer: &Writer) -> u64 {
+    let grown = writer.kept.checkpoint_bytes.saturating_add_signed(writer.ledger.growth);
+    grown.saturating_add(CHECKPOINT_EXTRA_BYTES)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -235,15 +261,72 @@ mod tests {
         group.commit(&batch).map(drop)
     }
 
-    /// Others take some of the space that a take-over lets go of, and it fails.
-    #[test]
-    fn failed_take_over_keeps_what_is_left_and_stays_due() {
-        let disk = SimDisk::new(1);
+    /// A hundred groups.
+    fn hundred(disk: &SimDisk) -> (Groups, Vec<Group>) {
         let options = Options::new().background(false).tiny_segments(16 * 1024);
         let (log, _) = Log::open_or_create_in(Arc::new(disk.clone()), &options).unwrap();
         let options = GroupsOptions::new().checkpoint_bytes(16 * 1024);
         let groups = Groups::from_log(log, &options).unwrap();
-        let handles: Vec<Group> = (0..100).map(|id| groups.create_group(id).unwrap()).collect();
+        let handles = (0..100).map(|id| groups.create_group(id).unwrap()).collect();
+        (groups, handles)
+    }
+
+    fn kept(groups: &Groups) -> u64 {
+        groups.inner.writer().unwrap().kept.of(Reserve::Checkpoints)
+    }
+
+    #[test]
+    fn what_dropped_groups_needed_is_given_back() {
+        let disk = SimDisk::new(2);
+        let (groups, handles) = hundred(&disk);
+        let mut batch = Batch::new();
+        for nth in 0..3 {
+            batch.set(format!("cell.{nth}"), vec![1; 900]);
+        }
+        for group in &handles {
+            group.commit(&batch).unwrap();
+        }
+        groups.maintain().unwrap();
+        let before = (kept(&groups), disk.used());
+        assert!(before.0 > 100 * 3 * 900 * 2, "{before:?}");
+        groups.ids().into_iter().skip(1).for_each(|id| groups.remove_group(id).unwrap());
+        groups.maintain().unwrap();
+        let after = (kept(&groups), disk.used());
+        assert!(after.0 < before.0 / 4 && after.1 < before.1 - before.0 / 2, "{after:?}");
+        let inner = &groups.inner;
+        assert!(!inner.is_short(&inner.writer().unwrap()));
+        // It is not written anew each time.
+        groups.maintain().unwrap();
+        assert_eq!(kept(&groups), after.0);
+    }
+
+    /// Others took what was kept: what finds no space in the log finds none for checkpoints either.
+    #[test]
+    fn refused_promises_cost_no_checkpoint_each() {
+        let disk = SimDisk::new(3);
+        let (groups, handles) = hundred(&disk);
+        disk.set_capacity(Some(disk.used() - kept(&groups)));
+        let refused = (0..10).any(|value| handles.iter().any(|group| set(group, value).is_err()));
+        assert!(refused && kept(&groups) == 0);
+        let before = disk.calls();
+        for group in &handles {
+            // Some may still be put aside in the place of others.
+            let _refused = set(group, 11);
+        }
+        let calls = disk.calls() - before;
+        assert!(calls < 10 * 100, "{calls} calls");
+        disk.set_capacity(None);
+        for group in &handles {
+            set(group, 12).unwrap();
+        }
+        assert!(kept(&groups) > 0);
+    }
+
+    /// Others take some of the space that a take-over lets go of, and it fails.
+    #[test]
+    fn failed_take_over_keeps_what_is_left_and_stays_due() {
+        let disk = SimDisk::new(1);
+        let (groups, handles) = hundred(&disk);
         let busy = handles.last().unwrap();
         disk.set_capacity(Some(disk.used() + 200 * 1024));
         while busy.append(&[1; 300]).is_ok() {}
