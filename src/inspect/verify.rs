@@ -19,7 +19,6 @@ use crate::format::names::METADATA;
 use crate::format::number::to_u64;
 use crate::format::slot::METADATA_BYTES;
 use crate::format::{CellValue, Checkpoint, SegmentName, SideFileRef};
-use crate::io::Directory;
 use crate::recovery::table::{AfterFact, Decision, MetadataFact, SegmentsFact, TailFact};
 
 /// How often a log that is in use is looked at again, when it changed under the look.
@@ -181,7 +180,7 @@ pub fn verify(path: impl AsRef<Path>, progress: &mut dyn FnMut(Progress)) -> Res
 /// As [`verify`].
 #[cfg(feature = "testing")]
 pub fn verify_in(
-    directory: Arc<dyn Directory>,
+    directory: Arc<dyn crate::io::Directory>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Verification> {
     verify_dir(&Dir::read_only(directory, ""), None, progress)

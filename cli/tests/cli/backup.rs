@@ -244,8 +244,9 @@ fn a_repair_that_meets_a_full_disk_half_way_goes_on() {
 /// went on in the sealed one, and wrote into its backup.
 #[test]
 fn segment_that_a_crash_makes_the_tail_again_is_no_link() {
-    // The maintenance thread may name the successor first; then the link is right.
-    assert!((0..100).any(|_| is_no_link()), "a checkpoint always came first");
+    // The maintenance thread may name the successor first; then the link is right. Or the writer comes
+    // after the moment of the backup.
+    assert!((0..100).any(|_| is_no_link()), "another thread always came first or last");
 }
 
 /// Returns whether the segment was copied.
@@ -271,10 +272,10 @@ fn is_no_link() -> bool {
         writer.append(&vec![b'x'; 50_000]).unwrap();
     });
     let backup = log.backup(place.path("copy")).unwrap();
-    assert_eq!((backup.next, log.stats().rolls), (4, 1));
-    if backup.linked > 0 {
+    if backup.next != 4 || backup.linked > 0 {
         return false;
     }
+    assert_eq!(log.stats().rolls, 1);
     let before = bytes_of(&place.path("copy"));
     // As a crash leaves it: the same file, but no successor.
     let crashed = place.path("crashed");
