@@ -129,7 +129,8 @@ impl Shared {
                 Err(error)
             }
         };
-        writer.touched = plan.touched;
+        // What was there is empty: an assignment would look whether it has to be freed.
+        std::mem::swap(&mut writer.touched, &mut plan.touched);
         attempt
     }
 
@@ -232,10 +233,10 @@ impl Shared {
         }
     }
 
-    /// Every side file that is attached must be one that `SideFileWriter::finish` handed out. A batch
-    /// that changes no cell attaches none.
+    /// Every side file that is attached must be one that `SideFileWriter::finish` handed out. Most
+    /// batches attach none.
     pub(super) fn check_side_files(&self, load: &Load<'_>, plan: &Plan) -> Result<()> {
-        if !plan.sets_cells() {
+        if plan.attached == 0 {
             return Ok(());
         }
         for record in load.records() {
