@@ -99,7 +99,8 @@ impl Groups {
     /// # Errors
     ///
     /// [`Error::Damaged`] if both checkpoints or a record after them cannot be read,
-    /// [`Error::InvalidArgument`] if the log is a host's own, [`Error::UnsupportedVersion`],
+    /// [`Error::InvalidArgument`] if the log is a host's own, or if a repair took off more of it than
+    /// came after both checkpoints and what came before is trimmed, [`Error::UnsupportedVersion`],
     /// [`Error::InvalidOption`], [`Error::Io`], [`Error::DiskFull`] if there is no space for such marks.
     pub fn from_log(log: Log, options: &GroupsOptions) -> Result<Self> {
         options.validate()?;
@@ -324,7 +325,7 @@ fn claim(log: &Log) -> Result<()> {
 fn newest_checkpoint(log: &Log) -> Result<(Checkpoint, [Option<u64>; 2])> {
     let mut positions = [None; 2];
     let mut newest: Option<Checkpoint> = None;
-    let mut damaged = None;
+    let (mut damaged, mut is_gone) = (None, false);
     for (cell, position) in CHECKPOINTS.iter().zip(&mut positions) {
         let read = match log.side_file(cell) {
             Ok(None) => continue,
@@ -351,6 +352,7 @@ fn newest_checkpoint(log: &Log) -> Result<(Checkpoint, [Option<u64>; 2])> {
                     newest.position = newest.position.max(at).max(before.unwrap_or(0));
                 }
             }
+            Err(Error::Damaged { .. }) if position.is_some() => is_gone = true,
             // One that the device does not give is as good as one with wrong bytes.
             Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => damaged = Some(error),
             Err(error) => return Err(error),
@@ -359,6 +361,12 @@ fn newest_checkpoint(log: &Log) -> Result<(Checkpoint, [Option<u64>; 2])> {
     match (newest, damaged) {
         (Some(newest), _) => Ok((newest, positions)),
         (None, Some(damaged)) => Err(damaged),
+        // What they say of records before its beginning nothing else says.
+        (None, None) if is_gone && log.first() > 0 => {
+            let reason = "a repair took off more than came after the checkpoints of its groups: \
+                restore a backup, or begin anew as another member";
+            Err(Error::InvalidArgument { what: "log", reason })
+        }
         (None, None) => {
             let regions = Regions::new(0, log.segment_bytes());
             let ledger = Ledger::new(regions, 0, log);
@@ -382,18 +390,25 @@ fn forget_unusable(log: &Log, positions: [Option<u64>; 2]) -> Result<()> {
 /// Applies what was written from `position` on. Checkpoints whose positions are in `gone` are of records
 /// that a repair took off the end of the log.
 fn replay(inner: &Inner, position: u64, gone: [Option<u64>; 2]) -> Result<()> {
+    let mut maintenance = inner.maintenance.lock();
     let mut writer = inner.writer.lock();
     let writer = &mut *writer;
     let end = inner.log.next();
     replay_records(inner, writer, position..end)?;
-    if gone.iter().any(Option::is_some) || inner.log.cell(LOST_BATCHES).is_some() {
-        mark_gone(inner, gone)?;
-        replay_records(inner, writer, end..inner.log.next())?;
-    }
     writer.overlay = Overlay::load(&inner.log).ok_or_else(|| {
         let reason = Damage::Magic { structure: "list of records in cells" };
         inner.damaged(None, reason)
     })?;
+    let is_gone = gone.iter().any(Option::is_some) || inner.log.cell(LOST_BATCHES).is_some();
+    // What was put aside came after all that is gone, and may not fit without it.
+    let fits_not = is_gone && !writer.overlay.is_empty();
+    if fits_not {
+        writer.ledger.lost = writer.ledger.lost.max(1);
+        inner.table.read().values().for_each(|it| it.state.write().mark_state_lost());
+    } else if is_gone {
+        mark_gone(inner, gone)?;
+        replay_records(inner, writer, end..inner.log.next())?;
+    }
     for bytes in writer.overlay.records() {
         apply_bytes(inner, &mut writer.ledger, bytes, Place::LOST, effect)?;
     }
@@ -410,6 +425,10 @@ fn replay(inner: &Inner, position: u64, gone: [Option<u64>; 2]) -> Result<()> {
         state.drop_unattached(&mut writer.ledger.regions);
         // The log made everything it holds durable when it was opened.
         state.durable_floor = state.log.next();
+    }
+    if fits_not {
+        // Has it count in the checkpoints, and every mark with it. A crash before leaves the proof.
+        inner.take_over(&mut maintenance, writer)?;
     }
     Ok(())
 }

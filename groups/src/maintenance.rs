@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use indelible::repair::LOST_BATCHES;
 use indelible::{Batch, Error, Result, SideFile};
 
 use crate::checkpoint;
@@ -311,6 +312,8 @@ impl Inner {
         for (cell, file) in CHECKPOINTS.into_iter().zip(files?) {
             batch.attach(cell, file);
         }
+        // Groups that were opened after a repair are marked in these.
+        batch.clear(LOST_BATCHES);
         // Makes the checkpoints count, and what was put aside count no more, at once. A crash before
         // this leaves the two that were there, and the cells.
         self.log.submit(&batch)?.wait()?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use indelible::io::sim::{Moment, Persistence, SimDisk};
 use indelible::store::Store as _;
 use indelible::{Batch, Error, Log, Options};
-use indelible_groups::{Group, Groups, GroupsOptions};
+use indelible_groups::{Group, Groups, GroupsOptions, STATE_LOST};
 
 const GROUPS: u64 = 60;
 
@@ -332,6 +332,89 @@ fn promise_after_a_take_over_is_the_one_that_counts() {
     let groups = open(&disk.crash_copy(Persistence::Nothing));
     let found = groups.group(GROUPS - 1).unwrap().cell("omnipaxos.promise");
     assert_eq!(found.as_deref(), Some(&[2; 20][..]));
+}
+
+/// Takes so many records off the end of a log, as a repair may.
+fn cut(disk: &SimDisk, count: u64) {
+    let (log, _) = Log::open_in(Arc::new(disk.clone()), &log_options()).unwrap();
+    let mut batch = Batch::new();
+    batch.truncate(log.next() - count);
+    log.commit(&batch).unwrap();
+    log.close().unwrap();
+}
+
+#[test]
+fn checkpoints_past_the_end_of_a_log_are_done_without_or_say_what_to_do() {
+    let disk = SimDisk::new(11);
+    let groups = open(&disk);
+    let handles: Vec<Group> = (0..3).map(|id| groups.create_group(id).unwrap()).collect();
+    let busy = handles.last().unwrap();
+    for _ in 0..5 {
+        busy.append(&[1; 300]).unwrap();
+    }
+    // Both are at the end of the log.
+    groups.maintain().unwrap();
+    groups.close().unwrap();
+    let whole = disk.crash_copy(Persistence::Nothing);
+    cut(&whole, 2);
+    for _ in 0..2 {
+        let groups = open(&whole);
+        for id in 0..3 {
+            assert!(groups.group(id).unwrap().cell(STATE_LOST).is_some(), "group {id}");
+        }
+        assert_eq!(groups.group(2).unwrap().next(), 3);
+        groups.close().unwrap();
+    }
+    // What came before is in the checkpoints alone.
+    let groups = open(&disk);
+    let busy = groups.group(2).unwrap();
+    for _ in 0..200 {
+        busy.append(&[1; 300]).unwrap();
+    }
+    let mut batch = Batch::new();
+    batch.trim(busy.next());
+    busy.commit(&batch).unwrap();
+    groups.maintain().unwrap();
+    assert!(groups.log().first() > 0);
+    groups.close().unwrap();
+    cut(&disk, 1);
+    let (log, _) = Log::open_in(Arc::new(disk.clone()), &log_options()).unwrap();
+    let refused = Groups::from_log(log, &options()).unwrap_err();
+    assert!(refused.to_string().contains("restore a backup"), "{refused}");
+}
+
+/// A trim, a promise of a group that had just begun, put aside: records that came before are gone.
+#[test]
+fn what_was_put_aside_counts_though_records_before_it_are_gone() {
+    let disk = SimDisk::new(12);
+    let (groups, handles) = full(&disk);
+    let busy = handles.last().unwrap();
+    let mut batch = Batch::new();
+    batch.trim(7);
+    busy.commit(&batch).unwrap();
+    groups.create_group(GROUPS).unwrap();
+    promise(busy, 9);
+    promise(&groups.group(GROUPS).unwrap(), 9);
+    assert!(groups.log().cell("groups.pending.0").is_some());
+    // All but the beginning of two groups, and with it both checkpoints.
+    let gone = groups.log().next() - 2;
+    let disk = disk.kill();
+    disk.set_capacity(None);
+    cut(&disk, gone);
+    for _ in 0..2 {
+        let groups = open(&disk);
+        // Nothing of the one that begins there is gone.
+        let mark = |id| groups.group(id).unwrap().cell(STATE_LOST);
+        assert!([0, 1, GROUPS - 1].iter().all(|id| mark(*id).is_some()));
+        assert!(mark(GROUPS).is_none());
+        let busy = groups.group(GROUPS - 1).unwrap();
+        assert_eq!((busy.first(), busy.next()), (7, 7));
+        for id in [GROUPS - 1, GROUPS] {
+            let found = groups.group(id).unwrap().cell("omnipaxos.promise");
+            assert_eq!(found.as_deref(), Some(&[9; 20][..]), "group {id}");
+        }
+        groups.close().unwrap();
+    }
 }
 
 #[test]
