@@ -262,7 +262,11 @@ impl Error {
 
     /// Whether it poisons a log that meets it where nothing can be taken back.
     pub(crate) fn poisons(&self) -> bool {
-        !matches!(self, Self::Poisoned { .. }) && !planted(Bug::NoPoison)
+        match self {
+            Self::Poisoned { .. } => false,
+            Self::Internal { .. } => !planted(Bug::PanicForgotten),
+            _ => !planted(Bug::NoPoison),
+        }
     }
 
     /// Whether it is about a file that is not there.

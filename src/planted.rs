@@ -2,8 +2,8 @@
 //!
 //! Owns: the switch. Without the feature `sabotage` it is a constant, and the compiler removes
 //! every trace of it. Does not own: the sabotages. Each stands where the bug would, and is one line
-//! that skips what is below it, or chooses something else; syncs that are left out are so at the
-//! door (`door`). Those in `log/` are what only its steps can get wrong.
+//! that skips what is below it, or chooses something else; syncs, writes and space that are left
+//! out are so at the door (`door`). Those in `log/` are what only its steps can get wrong.
 
 #[cfg(feature = "sabotage")]
 mod door;
@@ -220,12 +220,12 @@ bugs! {
     RebuiltTablesNotCounted,
     /// A frame that is too far ahead of what is durable states the most that it can.
     LagCutShort,
-    /// An open takes the space after the frames for ready.
+    /// A log that was opened takes the space of the files that it found for ready.
     SpaceBelieved,
     /// A walk reads as much at a time as there is.
     WalkReadsEverything,
-    /// A callback that panics is nobody's affair.
-    CallbackPanicForgotten,
+    /// What an `Error::Internal` tells of, a callback's panic above all, is nobody's affair.
+    PanicForgotten,
     /// A sync waits for more writers as long as the options say, however long that is.
     AnyWindowAccepted,
 }

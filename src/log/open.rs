@@ -50,7 +50,6 @@ use crate::format::number::to_u64;
 use crate::format::{Checkpoint, FIRST_SEGMENT, SegmentHeader, SegmentName};
 use crate::io::{Access, Lock};
 use crate::options::{Options, Preparation, WriteMode};
-use crate::planted::{Bug, planted};
 use crate::recovery::observe::{Files, Observed, observe};
 use crate::recovery::replay::Replayed;
 use crate::recovery::reseal::reseal;
@@ -362,8 +361,7 @@ fn open_tail(
     segment.compressed.store(link.offsets.compressed, order);
     segment.holes.store(link.offsets.holes, order);
     // What was made ready after the frames is not known any more.
-    let ready = if planted(Bug::SpaceBelieved) { found.segment_bytes } else { link.end };
-    let space = spares.space(Arc::clone(&link.file), ready);
+    let space = spares.space(Arc::clone(&link.file), link.end);
     space.open().map_err(|source| Error::io("open", dir.join(&name.to_string()), source))?;
     let mut tail = Tail::new(Arc::new(segment), space, salt, link.end, options)?;
     tail.frame_at(link.last_frame);

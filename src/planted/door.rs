@@ -1,4 +1,4 @@
-//! Bugs that are planted at the door: syncs that are left out.
+//! Bugs that are planted at the door: syncs, space and writes that are left out.
 //!
 //! Owns: which. Does not own: whether (`planted`). It stands between the engine and whatever door a log
 //! was given, knows what each file is by the name that it has at the moment, and lets everything else
@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -22,6 +23,8 @@ use crate::options::SyncMethod;
 pub(super) struct Sabotaged {
     door: Arc<dyn Directory>,
     names: Mutex<Names>,
+    /// The newest write to a segment was refused by a full disk.
+    refused: Arc<AtomicBool>,
 }
 
 /// What the files are called, and which of these names nobody synced yet.
@@ -35,15 +38,16 @@ struct Names {
 
 impl Sabotaged {
     pub(super) fn new(door: Arc<dyn Directory>) -> Self {
-        Self { door, names: Mutex::default() }
+        Self { door, names: Mutex::default(), refused: Arc::default() }
     }
 
-    fn file(&self, name: &str, file: Arc<dyn File>) -> Arc<dyn File> {
+    fn file(&self, name: &str, file: Arc<dyn File>, found: bool) -> Arc<dyn File> {
         let mut names = self.names.lock();
         let is = Arc::new(Mutex::new(FileName::classify(name)));
         names.open.entry(name.to_owned()).or_default().push(Arc::clone(&is));
         names.see(FileName::classify(name));
-        Arc::new(SabotagedFile { file, is, newest: Arc::clone(&names.newest) })
+        let (newest, refused) = (Arc::clone(&names.newest), Arc::clone(&self.refused));
+        Arc::new(SabotagedFile { file, is, found, newest, refused })
     }
 }
 
@@ -79,12 +83,12 @@ impl Directory for Sabotaged {
 
     fn create(&self, bytes: u64, allocate: bool) -> io::Result<(String, Arc<dyn File>)> {
         let (name, file) = self.door.create(bytes, allocate)?;
-        let file = self.file(&name, file);
+        let file = self.file(&name, file, false);
         Ok((name, file))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        Ok(self.file(name, self.door.open(name, access)?))
+        Ok(self.file(name, self.door.open(name, access)?, true))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -127,7 +131,29 @@ impl Directory for Sabotaged {
 struct SabotagedFile {
     file: Arc<dyn File>,
     is: Arc<Mutex<FileName>>,
+    /// It was there before it was opened.
+    found: bool,
     newest: Arc<Mutex<u64>>,
+    refused: Arc<AtomicBool>,
+}
+
+impl SabotagedFile {
+    /// Carries out a write, unless a bug leaves it out.
+    fn write(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let is = *self.is.lock();
+        if matches!(is, FileName::Metadata)
+            && planted(Bug::RefusalNotRecorded)
+            && self.refused.load(Ordering::Acquire)
+        {
+            return Ok(());
+        }
+        let written = write();
+        if matches!(is, FileName::Segment(_)) {
+            let full = written.as_ref().is_err_and(crate::directory::is_full);
+            self.refused.store(full, Ordering::Release);
+        }
+        written
+    }
 }
 
 impl File for SabotagedFile {
@@ -136,14 +162,17 @@ impl File for SabotagedFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_at(offset, bytes)
+        self.write(|| self.file.write_at(offset, bytes))
     }
 
     fn write_by(&self, way: Way, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_by(way, offset, bytes)
+        self.write(|| self.file.write_by(way, offset, bytes))
     }
 
     fn allocate(&self, range: Range<u64>, fill: bool) -> io::Result<()> {
+        if self.found && planted(Bug::SpaceBelieved) {
+            return Ok(());
+        }
         self.file.allocate(range, fill)
     }
 

@@ -96,9 +96,7 @@ impl Shared {
                 Attempt::Refused(error) => {
                     // Declares the number of the refused batch used up. A crash before it may
                     // find the batch, whose caller has not heard of it yet.
-                    if !planted(Bug::RefusalNotRecorded) {
-                        self.checkpoint(false, 0)?;
-                    }
+                    self.checkpoint(false, 0)?;
                     return Err(error);
                 }
             }
