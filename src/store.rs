@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::Entries;
 use crate::error::{Error, Result};
 use crate::format::CellValue;
+use crate::state::LOST_BATCHES;
 use crate::{Batch, Log, SideFile, SideFileReader, SideFileWriter, Ticket};
 
 /// A log, or what behaves like one: entries with consecutive indexes, cells, side files, atomic
@@ -77,7 +78,8 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] if changes of it may have been lost, so that it may be older than
-    /// what the host promised. A log of its own is refused at its open instead.
+    /// what the host promised. A log of its own is refused at its open, and after a repair that left
+    /// the cell `repair.lost`, here.
     fn check_state(&self) -> Result<()> {
         Ok(())
     }
@@ -230,6 +232,14 @@ impl Store for Log {
 
     fn cells(&self) -> Vec<(String, CellValue)> {
         self.cells()
+    }
+
+    fn check_state(&self) -> Result<()> {
+        if self.cell(LOST_BATCHES).is_none() {
+            return Ok(());
+        }
+        let reason = "changes of its state were lost before a repair: see its cell repair.lost";
+        Err(Error::InvalidArgument { what: "log", reason })
     }
 
     fn side_file_writer(&self) -> Result<SideFileWriter> {

@@ -309,7 +309,11 @@ fn claim(log: &Log) -> Result<()> {
         return Ok(());
     }
     if log.next() != 0 || !log.cells().is_empty() {
-        let reason = "it holds the state of one host, not groups";
+        let reason = if log.cell(LOST_BATCHES).is_some() {
+            "what made it one of groups was lost before a repair: begin anew as another member"
+        } else {
+            "it holds the state of one host, not groups"
+        };
         return Err(Error::InvalidArgument { what: "log", reason });
     }
     let mut batch = Batch::new();

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use indelible::io::sim::{Persistence, SimDisk};
+use indelible::repair::LOST_BATCHES;
 use indelible::store::Store as _;
 use indelible::{Batch, CellValue, Durability, Error, Log, Options, SideFile};
 use indelible_groups::{Group, GroupBatch, Groups, GroupsOptions};
@@ -321,4 +322,15 @@ fn handle_prints_as_one_line_whatever_the_groups_hold() {
     ] {
         assert!(printed.len() < 300, "{printed}");
     }
+}
+
+/// Found from outside: the log was said to be a host's, and was one of groups until one bit was lost.
+#[test]
+fn log_that_lost_what_made_it_one_of_groups_says_so() {
+    let log = Log::in_memory(&Options::new().background(false)).unwrap();
+    let mut batch = Batch::new();
+    batch.set(LOST_BATCHES, vec![0; 16]);
+    log.commit(&batch).unwrap();
+    let refused = Groups::from_log(log, &GroupsOptions::new()).err().unwrap();
+    assert!(refused.to_string().contains("lost before a repair"), "{refused}");
 }

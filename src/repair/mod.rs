@@ -39,6 +39,7 @@ pub use self::preview::{preview, preview_repaired};
 #[cfg(feature = "testing")]
 pub use self::refill::refill_in;
 pub use self::refill::{Refilled, missing, refill};
+pub use crate::state::LOST_BATCHES;
 
 use self::plan::Work;
 use crate::directory::Dir;
@@ -224,14 +225,6 @@ impl fmt::Display for Step {
         }
     }
 }
-
-/// The cell that a repair leaves in a log if batches are lost ([`Loss::Batches`]) after the last entry
-/// that is left, so that no missing entry tells of them: the numbers of the first of these batches and of
-/// the one after the last, as u64, little-endian. It is left too if nobody knows whether there were any
-/// ([`Loss::Unknown`]): it then holds the number of the first that there may have been, and the one
-/// after. Whoever accepts the loss clears it. Left out if the other cells leave no room. Lost batches
-/// that an entry still comes after are told by the plan alone.
-pub const LOST_BATCHES: &str = "repair.lost";
 
 /// Something that is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -247,7 +247,7 @@ impl Work {
             self.checkpoint.next = state.next;
             self.checkpoint.cells = state.cells.to_map();
             let unknown = salvaged.unknown.map(|first| first..first + 1);
-            if let Some(lost) = salvaged.untold.clone().or(unknown) {
+            if let Some(lost) = salvaged.lost.clone().or(unknown) {
                 mark_lost(&mut self.checkpoint.cells, &lost);
             }
             self.checkpoint.sequence = salvaged.sequence.max(salvaged.claimed);

@@ -24,7 +24,7 @@ use crate::inspect::scene::Scene;
 use crate::inspect::survey::{Offsets, Places};
 use crate::inspect::window::Window;
 use crate::recovery::replay::Replayed;
-use crate::recovery::table::{Decision, Searched, TailFact};
+use crate::recovery::table::{Decision, Searched};
 use crate::segment::walk::{Evidence, Found, Part, Source as _, Step, past_gaps, search};
 use crate::segment::{FRAMES_START, Segment, witness};
 use crate::state::State;
@@ -46,8 +46,6 @@ pub(super) struct Salvaged {
     pub(super) claimed: u64,
     /// Batches known to have been durable that are not whole: from the first to after the last.
     pub(super) lost: Option<Range<u64>>,
-    /// Those of them of which no missing entry tells: no entry that is left comes after them.
-    pub(super) untold: Option<Range<u64>>,
     /// The first batch that may have been, where nobody knows whether there were any.
     pub(super) unknown: Option<u64>,
     /// The tail cannot go on as it is.
@@ -72,13 +70,18 @@ impl Salvaged {
         {
             return Err(error);
         }
-        let sound = header.is_ok_and(|header| header.generation == checkpoint.tail_generation)
-            && length == checkpoint.segment_bytes;
+        let header_is_sound =
+            header.is_ok_and(|header| header.generation == checkpoint.tail_generation);
+        let sound = header_is_sound && length == checkpoint.segment_bytes;
         let salt = Salt::new(checkpoint.tail_generation);
         let mut offsets = Offsets::new(name.base);
         let limit = checkpoint.tail_offset;
         let mut walk = past_gaps(&mut file, &salt, FRAMES_START..limit, true);
+        // Whether a header is readable next to the checkpoint's place: that of the last frame before it,
+        // or of the segment. Nothing that is older has it.
+        let mut reaches = header_is_sound;
         while let Some(step) = walk.step() {
+            reaches = !matches!(step, Step::Gap { header: None, .. });
             offsets.note(&step);
         }
         // Of a file that was cut short, the rest is as lost as any gap.
@@ -90,7 +93,6 @@ impl Salvaged {
             sequence: checkpoint.sequence,
             claimed: checkpoint.sequence,
             lost: None,
-            newest_entry: 0,
         };
         // Segments that were begun since are lost with a tail that has to be replaced.
         let from = reading.state.first.max(name.base);
@@ -106,14 +108,11 @@ impl Salvaged {
             let from = reading.lost.as_ref().map_or(checkpoint.sequence + 1, |lost| lost.start);
             reading.lost = Some(from..replayed.sequence.max(from).saturating_add(1));
         }
-        let Reading { offsets, state, sequence, claimed, lost, newest_entry } = reading;
-        let untold = lost.clone().map(|lost| lost.start.max(newest_entry)..lost.end);
-        let untold = untold.filter(|untold| !untold.is_empty());
+        let Reading { offsets, state, sequence, claimed, lost } = reading;
         // After the checkpoint there may have been anything, in a file that was cut short, and where
-        // nothing is readable next to its place.
+        // nothing is readable on either side of its place.
         let cut = to_u64(file.end()) < checkpoint.reach;
-        let bare =
-            scene.observed.seen.tail == TailFact::Unreadable && sequence == checkpoint.sequence;
+        let bare = !reaches && sequence == checkpoint.sequence && scene.opens().is_none();
         let unknown = (!checkpoint.clean && (cut || bare)).then_some(sequence + 1);
         let places = offsets.into_places();
         let from = state.first.max(name.base);
@@ -123,19 +122,7 @@ impl Salvaged {
             || scene.latent.is_some()
             || lost.is_some()
             || !places.missing(&(from..places.end())).is_empty();
-        Ok(Self {
-            name,
-            length,
-            salt,
-            places,
-            state,
-            sequence,
-            claimed,
-            lost,
-            untold,
-            unknown,
-            needed,
-        })
+        Ok(Self { name, length, salt, places, state, sequence, claimed, lost, unknown, needed })
     }
 
     /// The file once more, for the entries at the places that were found.
@@ -151,8 +138,6 @@ struct Reading {
     sequence: u64,
     claimed: u64,
     lost: Option<Range<u64>>,
-    /// The batch of the newest entry that is left after the checkpoint's place.
-    newest_entry: u64,
 }
 
 impl Reading {
@@ -290,9 +275,6 @@ impl Reading {
             // A trim goes no further than the entries that there were, also where they are lost.
             if let Effect::Trim(to) = effect {
                 self.state.next = self.state.next.max(to);
-            }
-            if matches!(effect, Effect::Entries(_)) {
-                self.newest_entry = self.newest_entry.max(found.header.sequence);
             }
             let _left_out = self.state.carry_out(&effect);
         }
