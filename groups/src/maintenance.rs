@@ -374,7 +374,7 @@ impl Inner {
         let end = range.end.min(range.start.saturating_add(CARRY_ENTRIES));
         let mut at = range.start;
         while at < end && writer.planned.bytes.len() < CARRY_BYTES {
-            let entry = match self.log.read(at..at + 1) {
+            let entry = match self.log.entry(at) {
                 Ok(entry) => entry,
                 // Nobody can carry what nobody can read. Whoever needs it keeps the region.
                 Err(Error::Damaged { .. } | Error::Hole { .. } | Error::Io { .. }) => {
@@ -383,7 +383,7 @@ impl Inner {
                 }
                 Err(error) => return Err(error),
             };
-            if let Some(record) = entry.get(0).and_then(Record::decode)
+            if let Some(record) = Record::decode(&entry)
                 && self.is_needed(&record, at, base)?
             {
                 writer.planned.push(&record.again());

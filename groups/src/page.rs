@@ -100,10 +100,10 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] if what is at its place is not this page; those of [`Log::read`].
+    /// [`Error::Damaged`] if what is at its place is not this page; those of [`Log::entry`].
     pub(crate) fn places(&self, pages: Pages<'_>) -> Result<Vec<Place>> {
-        let found = pages.log.read(self.at..self.at.saturating_add(1))?;
-        let record = found.get(0).and_then(Record::decode);
+        let found = pages.log.entry(self.at)?;
+        let record = Record::decode(&found);
         let first = self.first.checked_sub(self.skip.into());
         let places = match record {
             Some(Record { group, event: Event::Page { first: found, base, places } })
