@@ -125,6 +125,7 @@ impl Files {
     }
 
     /// The first number above those of all segments, whatever has their names.
+    #[cfg(feature = "tools")]
     pub(crate) fn next_number(&self) -> u64 {
         let displaced = self.displaced_segments().map(|name| name.number);
         let taken = self.segments.keys().copied().chain(displaced);
