@@ -78,8 +78,8 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] if changes of it may have been lost, so that it may be older than
-    /// what the host promised. A log of its own is refused at its open, and after a repair that left
-    /// the cell `repair.lost`, here.
+    /// what the host promised: a repair left the cell `repair.lost` in a log, or `groups.lost` is in
+    /// a group.
     fn check_state(&self) -> Result<()> {
         Ok(())
     }
@@ -238,7 +238,7 @@ impl Store for Log {
         if self.cell(LOST_BATCHES).is_none() {
             return Ok(());
         }
-        let reason = "changes of its state were lost before a repair: see its cell repair.lost";
+        let reason = "changes of its state may be lost: see `repair.lost` in docs/OPERATIONS.md";
         Err(Error::InvalidArgument { what: "log", reason })
     }
 

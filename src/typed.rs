@@ -107,7 +107,7 @@ impl<K, S: Store> TypedLog<K, S> {
     /// # Errors
     ///
     /// [`Error::UnsupportedVersion`]: the cell states another version. [`Error::InvalidArgument`]: the
-    /// log is not empty, and the cell is not there.
+    /// log is not empty, and the cell is not there; or changes of its state may be lost.
     pub fn claim(&self, cell: &'static str, version: u32, first: u64) -> Result<(), Failure> {
         self.log.check_state()?;
         match self.load::<u32>(cell)? {

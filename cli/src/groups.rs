@@ -70,8 +70,8 @@ pub(crate) fn refers_to(cell: &str) -> Option<&'static str> {
     })
 }
 
-/// What it means for the groups in a log that the side file of a cell is lost, with those of these
-/// cells; nothing of a cell that is not their own.
+/// What it means for the groups in a log that the side file of this cell is lost, and those of the cells
+/// in `lost`; nothing if the cell is not theirs.
 pub(crate) fn side_file_lost<'a>(
     cell: &str,
     lost: impl IntoIterator<Item = &'a str>,
@@ -84,7 +84,7 @@ pub(crate) fn side_file_lost<'a>(
         "the groups lose nothing: their other checkpoint is sound, and the next open takes that"
     } else {
         "the groups cannot be opened without a checkpoint; bring the file back from a backup, or \
-         rebuild the node from its peers"
+         rebuild the node as a new member"
     })
 }
 

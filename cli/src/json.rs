@@ -651,6 +651,10 @@ enum Lost {
         first: u64,
         next: u64,
     },
+    /// From this one on, if there were any: nobody can tell.
+    Unknown {
+        first: u64,
+    },
     /// What a cell refers to.
     SideFile {
         file: String,
@@ -683,6 +687,7 @@ impl Planned {
             Loss::Entries(ranges) => Some(Lost::Entries { ranges: spans(ranges) }),
             Loss::Replaceable(ranges) => Some(Lost::Replaceable { ranges: spans(ranges) }),
             Loss::Batches(range) => Some(Lost::Batches { first: range.start, next: range.end }),
+            Loss::Unknown(first) => Some(Lost::Unknown { first: *first }),
             Loss::SideFile { file, cell } => {
                 Some(Lost::SideFile { file: file.clone(), cell: cell.clone() })
             }

@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args, how: How, out: &mut dyn Write) -> crate::Outcome 
     if done.losses.is_empty() && lacks {
         writeln!(out, "entries are missing since an earlier repair")?;
     }
-    let by_peers = |loss: &Loss| !matches!(loss, Loss::SideFile { .. });
+    let by_peers = |loss: &Loss| matches!(loss, Loss::Entries(_) | Loss::Replaceable(_));
     if done.losses.iter().any(by_peers) || lacks {
         let which = if lost.0.is_some() { " --group ID" } else { "" };
         writeln!(out, "next: `indelible refill{which}` with the log of a peer")?;

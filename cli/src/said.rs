@@ -162,6 +162,7 @@ fn what_is_seldom_seen_is_said_in_these_words() {
         Loss::Entries(many.clone()),
         Loss::Replaceable(vec![3..5, 7..8]),
         Loss::Batches(7..9),
+        Loss::Unknown(9),
         Loss::SideFile { file: "RANDOM.side".to_owned(), cell: "snapshot".to_owned() },
     ];
     shown.extend(losses.map(|it| it.to_string()));

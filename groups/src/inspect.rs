@@ -53,15 +53,14 @@ pub struct RecordSeen<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SideFileRole {
-    /// One of two checkpoints. If it cannot be read, an open takes the other one and lets go of it, and
+    /// One of two checkpoints. If it cannot be read, an open lets go of it and takes the other one, and
     /// nothing is lost. Without both there is no open.
     Checkpoint,
     /// Zeros: space that is kept for a full disk. Nothing reads it.
     Reserve,
 }
 
-/// What the side file is to which this cell of the log underneath refers; nothing of a cell that is
-/// not the groups' own.
+/// What the side file of this cell of the log underneath is to groups, if the cell is theirs.
 pub fn side_file_role(cell: &str) -> Option<SideFileRole> {
     if CHECKPOINTS.contains(&cell) {
         return Some(SideFileRole::Checkpoint);

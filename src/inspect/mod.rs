@@ -119,7 +119,7 @@ pub(crate) fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// What the lock says, without touching it.
+/// What the lock says.
 pub(crate) fn in_use(dir: &Dir, locked: Option<bool>) -> InUse {
     let mut owner = None;
     if let Ok(list) = dir.list()

@@ -32,8 +32,8 @@ pub(crate) struct Seen {
     idle_for: Duration,
 }
 
-/// Threads that wait for a log. They are there before it is: one that was created and cannot be
-/// returned for want of a thread would be in the way of the next try.
+/// Threads that wait for a log. They are there before it is: a log that was created and lacks a thread
+/// would be in the way of the next try.
 #[derive(Debug, Default)]
 pub(crate) struct Hired {
     member: Option<Member>,

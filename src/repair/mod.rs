@@ -8,19 +8,20 @@
 //! the kind Hole), so that what follows keeps its indexes; the log then opens only with
 //! [`Options::allow_holes`](crate::Options::allow_holes) until they were refilled.
 //!
-//! Of a side file that is lost the bytes cannot be had again, unless they were zeros. It is written
-//! anew all the same, as long as it was: the log opens then, and whoever reads the cell is refused,
-//! because the checksum there is that of what was lost. A snapshot that is lost never looks as if
-//! there had been none.
+//! Of a side file that is lost the bytes cannot be had again, unless they were zeros. If an open would
+//! refuse it, it is written anew with its length: the log opens then, and whoever reads the cell is
+//! refused, because the checksum there is that of what was lost. A snapshot that is lost never looks as
+//! if there had been none.
 //!
 //! What is copied is checked as it is read: a medium may give other bytes than when the plan was made.
 //!
 //! Steps of [`apply`], with the lock held: (0) a copy of every file that will change, in
-//! `repair-<n>`, (1) files under a wrong name get theirs back, and side files are written, (2) if the tail is damaged, a new
-//! tail under a number of its own, (3) both slots, with the missing entries counted, (4) rebuilt
-//! sealed segments in place of the damaged ones, (5) the damaged tail is removed. The commit point
-//! is (3). A crash before it leaves the log as it was, with junk; a crash after it leaves damaged
-//! segments in a log that says it is incomplete, and another repair goes on from there.
+//! `repair-<n>`, (1) files under a wrong name get theirs back, and side files are written, (2) if the
+//! tail is damaged, a new tail under a number of its own, (3) both slots, with the missing entries
+//! counted, (4) rebuilt sealed segments in place of the damaged ones, (5) the damaged tail is removed.
+//! The commit point is (3). A crash before it leaves the log as it was, with junk, but for (1); a crash
+//! after it leaves damaged segments in a log that says it is incomplete, and another repair goes on
+//! from there.
 
 mod from_peer;
 mod plan;
@@ -238,7 +239,8 @@ pub enum Loss {
     /// Batches that are known to have been durable, and are not whole; see [`LOST_BATCHES`].
     Batches(Range<u64>),
     /// This batch and any after it, if there were any: what would tell is gone with them, in a tail
-    /// that was cut short or reads as an older one; see [`LOST_BATCHES`].
+    /// that was cut short, or that cannot be read on either side of the checkpoint's place; see
+    /// [`LOST_BATCHES`].
     Unknown(u64),
     /// What a cell refers to. A read of it is refused; it never looks as if there were nothing.
     SideFile {
