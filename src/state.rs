@@ -19,7 +19,8 @@ use crate::planted::{Bug, planted};
 
 /// The cell that a repair leaves in a log if batches are lost, or may be: `repair::Loss::Batches` and
 /// `Loss::Unknown`. Its value is two u64, little-endian: the number of the first of them and of the one
-/// after the last, or of the first that there may have been and the next. What they carried may have been a promise, so no adapter takes a log that has the cell
+/// after the last, or of the first that there may have been and the next. What they carried may have
+/// been a promise. So no adapter takes a log that has the cell
 /// ([`Store::check_state`](crate::store::Store::check_state)), and groups in it are all marked. A batch
 /// that clears it accepts the loss. Left out if the other cells leave no room: then the plan alone
 /// tells.

@@ -156,11 +156,11 @@ impl Inner {
         let written = match self.try_write(&mut writer, of, &mut plan, false) {
             Err(full @ Error::DiskFull { .. }) => {
                 let is_short = self.lacks(&writer, Reserve::Checkpoints);
-                let waits = is_short && !writer.planned.entries;
+                let has_no_chance = is_short && !writer.planned.entries;
                 drop(writer);
                 let mut maintenance = self.maintenance.lock();
                 // The log would have found what became free meanwhile.
-                if waits && maintenance.refused_at == Some(self.moment(&maintenance)) {
+                if has_no_chance && maintenance.refused_at == Some(self.moment(&maintenance)) {
                     return Err(full);
                 }
                 return self.write_on_a_full_disk(&mut maintenance, of, plan);

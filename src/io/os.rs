@@ -112,7 +112,7 @@ impl OsDirectory {
         kind::copies_on_write(self.handle())
     }
 
-    /// Whether somebody else holds the lock of this directory; see [`lock::is_held`]. `None` where there is no such list, or it may not be looked at.
+    /// Whether somebody else holds the lock of this directory, as [`lock::is_held`] tells.
     pub(crate) fn locked(&self) -> Option<bool> {
         lock::is_held(self)
     }

@@ -2,9 +2,9 @@
 //! no other load of the machine changes (docs/BENCHMARKS.md).
 //!
 //! Owns: the calls that are counted, on a log with eight cells and entries of 256 bytes, in memory or in
-//! files, and on sixteen groups of one in memory. Each is run twice in a process of its own, a different number of times; what is printed is the
-//! difference for one call. Does not own: how long a call takes (`benches`), nor what the system does for
-//! it: valgrind counts nothing of that.
+//! files, and on sixteen groups in one log in memory. Each is run twice in a process of its own, a
+//! different number of times; what is printed is the difference for one call. Does not own: how long a
+//! call takes (`benches`), nor what the system does for it: valgrind counts nothing of that.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use std::error::Error;
